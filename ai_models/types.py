@@ -1,0 +1,135 @@
+"""What goes into a model and what comes out: arrays with their place in the patient.
+
+Arrays are ``(slices, rows, columns)``. ``affine_lps`` maps the homogeneous index
+``(slice, row, column, 1)`` to millimetres in the DICOM patient frame (LPS: x to the patient's
+Left, y to Posterior, z to Superior; PS3.3 C.7.6.2.1.1). Pure numpy: no torch, no pydicom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+Affine = npt.NDArray[np.float64]
+LabelMap = npt.NDArray[np.uint8]
+
+
+class ModelError(Exception):
+    """A model or its card cannot do what was asked; ``reason`` is a stable code."""
+
+    def __init__(self, message: str, *, reason: str = "model.failed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CardError(ModelError):
+    """A model card is wrong: the message names file, line, key path and what was expected."""
+
+    def __init__(
+        self, message: str, *, key_path: str = "", line: int | None = None, file: str = ""
+    ) -> None:
+        where = ":".join(part for part in (file, str(line) if line else "") if part)
+        super().__init__(
+            ": ".join(part for part in (where, key_path, message) if part), reason="card.invalid"
+        )
+        self.key_path = key_path
+        self.line = line
+        self.file = file
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept: value, coding scheme designator, meaning (PS3.3 section 8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Scalar volume in the patient.
+
+    Attributes
+    ----------
+    array
+        ``(slices, rows, columns)``, float32 or int16, in ``unit`` (HU for CT).
+    affine_lps
+        4x4 float64, index (slice, row, column) to mm in LPS.
+    unit
+        ``"HU"`` for CT; ``"arbitrary"`` otherwise.
+    """
+
+    array: npt.NDArray[np.generic]
+    affine_lps: Affine
+    unit: str = "HU"
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Length of one index step along (slice, row, column), in mm."""
+        lengths = np.linalg.norm(self.affine_lps[:3, :3], axis=0)
+        return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres (also right for sheared grids)."""
+        return float(abs(np.linalg.det(self.affine_lps[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """One projection image (CR, DX, MG): ``array`` is (rows, columns) float32, displayed values
+    in [0, 1], white high. ``pixel_spacing_mm`` is (row, column) or ``None`` when unknown."""
+
+    array: FloatArray
+    pixel_spacing_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Label:
+    """One output label of a segmentation model.
+
+    ``value`` is its number in the label map (from 1). ``category`` and ``type`` are the
+    Segmented Property Category and Type codes (PS3.3 C.8.20.2); ``laterality`` is an optional
+    SNOMED CT qualifier (right 24028007, left 7771000); ``color_rgb`` is 0..255.
+    """
+
+    value: int
+    name: str
+    category: Code
+    type: Code
+    color_rgb: tuple[int, int, int]
+    laterality: Code | None = None
+    anatomic_region: Code | None = None
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Who computed a result: copied into every object (PS3.16 TID 4019)."""
+
+    model_id: str
+    name: str
+    version: str
+    manufacturer: str
+    weights_sha256: str
+    family: Code
+    demonstration: bool
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SegmentationPrediction:
+    """A label map on the grid of the input volume.
+
+    ``label_map`` is uint8 ``(slices, rows, columns)``: 0 background, otherwise ``Label.value``.
+    ``seconds_by_stage`` and ``notes`` (precision, device, fall-backs taken) go into the report.
+    """
+
+    label_map: LabelMap
+    labels: tuple[Label, ...]
+    algorithm: Algorithm
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

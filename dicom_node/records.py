@@ -1,0 +1,197 @@
+"""What the node knows: frozen records and the words for their states.
+
+The legal transitions between states stand in one table, ``dicom_node/ledger/states.py``.
+Times are aware UTC datetimes (``_at``), durations are seconds (``_s``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class SeriesState(StrEnum):
+    """Where a received series stands."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    ROUTED = "routed"
+    DECLINED = "declined"
+
+
+class JobState(StrEnum):
+    """Where one model run on one series stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    HELD = "held"
+
+
+class DeliveryState(StrEnum):
+    """Where one result object on its way to one destination stands."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class Priority(StrEnum):
+    """Urgency of a job, as configured by the rule."""
+
+    STAT = "stat"
+    ROUTINE = "routine"
+    BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One received SOP instance, as indexed from its file.
+
+    ``path`` is relative to the spool. ``fingerprint`` changes when and only when the bytes on
+    disk change (``size_bytes`` and the file's modification time), so that an identical re-send
+    is recognised without reading pixels. ``position_mm`` is Image Position (Patient) and
+    ``orientation`` Image Orientation (Patient), both LPS, ``None`` where the object has none
+    (or keeps them per frame).
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    path: str
+    size_bytes: int
+    fingerprint: str
+    received_at: datetime
+    association_id: str
+    calling_ae_title: str
+    position_mm: tuple[float, float, float] | None = None
+    orientation: tuple[float, ...] | None = None
+    instance_number: int | None = None
+    number_of_frames: int = 1
+    expected_instances: int | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One received series and why it is in its state."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    state: SeriesState
+    reason: str
+    calling_ae_title: str
+    instance_count: int
+    first_received_at: datetime
+    last_received_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Study:
+    """The series of one study."""
+
+    study_instance_uid: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model on one series under one rule.
+
+    ``job_id`` is derived from the inputs' fingerprints, the rule, the model, its version and
+    weights, so the same work is one job however often it is asked for.
+    """
+
+    job_id: str
+    series_instance_uid: str
+    study_instance_uid: str
+    rule: str
+    model_id: str
+    model_version: str
+    destinations: tuple[str, ...]
+    priority: Priority
+    state: JobState
+    reason: str
+    attempt: int
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Result:
+    """One DICOM object that a job made; ``path`` is relative to the spool."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    job_id: str
+    kind: str
+    path: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One result on its way to one destination; ``status`` is the peer's last DIMSE status."""
+
+    delivery_id: str
+    job_id: str
+    sop_instance_uid: str
+    destination: str
+    state: DeliveryState
+    reason: str
+    attempt: int
+    status: int | None
+    not_before: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One recorded change of state of a series, a job or a delivery."""
+
+    kind: str
+    key: str
+    from_state: str
+    to_state: str
+    reason: str
+    attempt: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Association:
+    """One association that delivered at least one instance.
+
+    ``ended`` is empty while it is open, then ``released``, ``aborted`` or ``lost`` (its listener
+    process ended first).
+    """
+
+    association_id: str
+    calling_ae_title: str
+    listener_id: str
+    opened_at: datetime
+    closed_at: datetime | None = None
+    ended: str = ""
+
+
+@dataclass(frozen=True)
+class SendOutcome:
+    """What a peer answered for one object: its C-STORE status, or ``None`` with a reason."""
+
+    sop_instance_uid: str
+    status: int | None
+    stored: bool
+    transient: bool
+    reason: str = ""
