@@ -1,0 +1,351 @@
+"""Every setting of the node: defaults, the YAML file over them, environment variables over that.
+
+`load` checks everything before anything starts; a mistake is a `ConfigurationError` that names
+file, line and key path, what was found and what was expected, and lists further mistakes below
+the first. ``config.yaml`` at the top of the project is the commented example.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dicom_node import config_environment, config_problems, config_yaml
+from dicom_node.config_conditions import (
+    Condition,
+    ConditionError,
+    parse_condition,
+    suggestion,
+)
+from dicom_node.errors import ConfigurationError, UnknownName
+from dicom_node.records import Priority
+
+SENDER = "sender"
+GIBIBYTE = 1024**3
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[ -\[\]-~]+", title):
+        raise PydanticCustomError(
+            "ae_title",
+            "an AE title: 1 to 16 printable ASCII characters without a backslash (PS3.5, VR AE)",
+        )
+    return title
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,253}", value):
+        raise PydanticCustomError("host", "a host name or an IP address")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not re.match(r"(sqlite|postgresql(\+psycopg)?)://", value):
+        raise PydanticCustomError(
+            "database_url", "null, or a URL that begins with postgresql:// or sqlite:///"
+        )
+    return value
+
+
+def _uid(value: str) -> str:
+    if len(value) > 64 or not re.fullmatch(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", value):
+        raise PydanticCustomError(
+            "uid", "a DICOM UID: at most 64 digits and dots, no leading zeros (PS3.5 section 9.1)"
+        )
+    return value
+
+
+def _devices(value: object) -> object:
+    if value == "auto":
+        return value
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, str) and re.fullmatch(r"cpu|cuda:[0-9]{1,2}", item)
+                for item in value)
+        and len(set(value)) == len(value)
+    ):  # fmt: skip
+        return value
+    raise PydanticCustomError("devices", "auto, or a list of different devices: cpu, cuda:0, ...")
+
+
+def _name(value: str) -> str:
+    if value != value.strip() or not 1 <= len(value) <= 100 or not value.isprintable():
+        raise PydanticCustomError(
+            "name", "a name of 1 to 100 printable characters without outer spaces"
+        )
+    return value
+
+
+def _condition(value: object) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    try:
+        return parse_condition(value)
+    except ConditionError as error:
+        raise PydanticCustomError(
+            config_problems.AT_PATH, "{text}", {"path": error.path, "text": str(error)}
+        ) from error
+
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Seconds = Annotated[float, Strict(), Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+Name = Annotated[Text, AfterValidator(_name)]
+AETitle = Annotated[Text, AfterValidator(_ae_title)]
+Host = Annotated[Text, AfterValidator(_host)]
+ListenPort = Annotated[Whole, Field(ge=0, le=65535)]
+PeerPort = Annotated[Whole, Field(ge=1, le=65535)]
+Uid = Annotated[Text, AfterValidator(_uid)]
+When = Annotated[
+    Condition,
+    PlainValidator(_condition),
+    PlainSerializer(lambda condition: dict(condition.written), return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object", "minProperties": 1}),
+]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class NodeSettings(_Settings):
+    """Who the node is on the network and where it keeps everything."""
+
+    ae_title: AETitle = "DICOMNODE"
+    host: Host = "0.0.0.0"  # noqa: S104 - a DICOM node listens on the hospital's network
+    port: ListenPort = 11112
+    data_dir: Path = Path("/var/lib/dicom-node")
+
+
+class DatabaseSettings(_Settings):
+    """Where the ledger is; ``None`` means SQLite in ``node.data_dir``."""
+
+    url: Annotated[Text, AfterValidator(_database_url)] | None = None
+
+
+class PeerSettings(_Settings):
+    """A DICOM application that may call the node and that results can be sent to."""
+
+    name: Text = ""
+    ae_title: AETitle
+    host: Host
+    port: PeerPort
+
+
+class AccessSettings(_Settings):
+    """Who may open an association."""
+
+    accept_unknown_callers: Flag = False
+    max_associations: Annotated[Whole, Field(ge=1, le=10_000)] = 64
+    check_called_ae_title: Flag = True
+
+
+class CompletenessSettings(_Settings):
+    """When a series counts as complete."""
+
+    quiet_period_s: Seconds = 20
+    after_release_s: Seconds = 2
+    give_up_after_s: Seconds = 3600
+
+
+class StorageSettings(_Settings):
+    """How full the disk may become and how long delivered images stay."""
+
+    refuse_below_free_bytes: Annotated[Whole, Field(ge=0)] = 5 * GIBIBYTE
+    keep_delivered_for_h: Annotated[float, Strict(), Field(ge=0, le=876_000)] = 24
+
+
+class IntakeSettings(_Settings):
+    """How images are received; ``listener_processes`` ``None`` means one per two cores, up to 4."""
+
+    receive_path: Literal["streamed", "stock"] = "streamed"
+    listener_processes: Annotated[Whole, Field(ge=1, le=64)] | None = None
+    max_pdu_bytes: Annotated[Whole, Field(ge=4096, le=16 * 1024**2)] = 131072
+    network_timeout_s: Annotated[Seconds, Field(gt=0)] = 60
+    dimse_timeout_s: Annotated[Seconds, Field(gt=0)] = 60
+    acse_timeout_s: Annotated[Seconds, Field(gt=0)] = 30
+    private_sop_classes: list[Uid] = []
+
+
+class ModelsSettings(_Settings):
+    """Where models are and what runs them; ``site_use`` says for what the site uses results."""
+
+    directories: list[Path] = []
+    devices: Annotated[Literal["auto"] | list[Text], BeforeValidator(_devices)] = "auto"
+    site_use: Literal["research", "clinical"] = "research"
+    deadline_s: Annotated[Seconds, Field(gt=0)] = 1800
+
+
+class Rule(_Settings):
+    """Series that match ``when`` go through ``model``; the results go to ``send_to``."""
+
+    name: Name
+    when: When
+    model: Name
+    send_to: Annotated[list[Text], Field(min_length=1)]
+    priority: Priority = Priority.ROUTINE
+
+
+class RoutingSettings(_Settings):
+    """Whether every matching rule runs, or the first one only."""
+
+    match: Literal["first", "all"] = "all"
+
+
+class DeliverySettings(_Settings):
+    """How long results are offered to a peer, and whether it must commit to keeping them."""
+
+    retry_for_h: Annotated[float, Strict(), Field(gt=0, le=8_760)] = 96
+    storage_commitment: Literal["auto", "required", "off"] = "auto"
+
+
+class WebSettings(_Settings):
+    """Where the status page and its API listen."""
+
+    host: Host = "127.0.0.1"
+    port: ListenPort = 8042
+
+
+class SecuritySettings(_Settings):
+    """Encryption; ``tls`` other than ``None`` is refused until the node itself speaks TLS."""
+
+    tls: None = None
+
+
+class LoggingSettings(_Settings):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(_Settings):
+    """All settings; every one has a default."""
+
+    node: NodeSettings = NodeSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    peers: dict[str, PeerSettings] = {}
+    access: AccessSettings = AccessSettings()
+    completeness: CompletenessSettings = CompletenessSettings()
+    storage: StorageSettings = StorageSettings()
+    intake: IntakeSettings = IntakeSettings()
+    models: ModelsSettings = ModelsSettings()
+    rules: list[Rule] = []
+    routing: RoutingSettings = RoutingSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    web: WebSettings = WebSettings()
+    security: SecuritySettings = SecuritySettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @field_validator("peers")
+    @classmethod
+    def _name_the_peers(cls, peers: dict[str, PeerSettings]) -> dict[str, PeerSettings]:
+        for name, peer in peers.items():
+            if name == SENDER or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+                raise _at((name,), f"found the peer name {name!r}, expected 1 to 64 of A-Z a-z 0-9 "
+                          f"_ . - and not {SENDER!r}, which means whoever sent the images")  # fmt: skip
+            if peer.name not in ("", name):
+                raise _at((name, "name"), f"found {peer.name!r}, expected {name!r} or no such line")
+        return {name: peer.model_copy(update={"name": name}) for name, peer in peers.items()}
+
+    @model_validator(mode="after")
+    def _rules_agree_with_the_rest(self) -> Config:
+        seen: dict[str, int] = {}
+        for index, rule in enumerate(self.rules):
+            if rule.name in seen:
+                raise _at(("rules", index, "name"), f"found {rule.name!r}, which is also the name "
+                          f"of rules[{seen[rule.name]}], expected every name once")  # fmt: skip
+            seen[rule.name] = index
+            for position, target in enumerate(rule.send_to):
+                if target != SENDER and target not in self.peers:
+                    names = [*self.peers, SENDER]
+                    raise _at(("rules", index, "send_to", position), f"found {target!r}, expected "
+                              f"one of {', '.join(names)}{suggestion(target, names)}",
+                              kind="unknown_name")  # fmt: skip
+        return self
+
+    def peer(self, name: str) -> PeerSettings:
+        """The peer of this name; raises `UnknownName`."""
+        if name not in self.peers:
+            known = ", ".join(self.peers) or "none is configured"
+            raise UnknownName(f"unknown peer {name!r}, expected one of: {known}", key_path="peers")
+        return self.peers[name]
+
+
+def _at(
+    path: config_yaml.KeyPath, text: str, *, kind: Literal["at_path", "unknown_name"] = "at_path"
+) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{text}", {"path": path, "text": text})
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the settings from `path` (``None``: the defaults) and from ``DICOM_NODE__*`` variables.
+
+    Relative paths in the settings start at the file's folder.
+
+    Raises
+    ------
+    ConfigurationError
+        For the first mistake, by line; `UnknownName` when a rule names a peer that is not there.
+    """
+    file = "" if path is None else str(path)
+    tree = config_yaml.parse("" if path is None else config_yaml.read_text(path), file)
+    if tree.values is None:
+        tree.values = {}
+    if not isinstance(tree.values, dict):
+        raise ConfigurationError(
+            "found no settings, expected lines such as `node: {port: 11112}`", line=1, file=file
+        )
+    # A section whose every line is commented out reads as null; it means its defaults.
+    values = {key: value for key, value in tree.values.items() if value is not None}
+    variables = config_environment.overlay(values, environ, Config)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise config_problems.first_error(error, tree, file, variables, Config) from None
+    return _anchored(config, Path() if path is None else path.parent)
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    base = folder.absolute()
+    node = config.node.model_copy(update={"data_dir": base / config.node.data_dir})
+    directories = [base / directory for directory in config.models.directories]
+    models = config.models.model_copy(update={"directories": directories})
+    return config.model_copy(update={"node": node, "models": models})
+
+
+def describe(config: Config) -> str:
+    """The effective settings as YAML that `load` reads back, the database password masked."""
+    values = config.model_dump(mode="json", exclude={"peers": {"__all__": {"name"}}})
+    if values["database"]["url"]:
+        values["database"]["url"] = config_problems.without_password(values["database"]["url"])
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file, for editors."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
