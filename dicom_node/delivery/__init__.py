@@ -1,0 +1,1 @@
+"""Taking results to their destinations: the last arrow of the sentence, and the one that retries."""
