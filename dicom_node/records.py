@@ -123,6 +123,7 @@ class Job:
     state: JobState
     reason: str
     attempt: int
+    not_before: datetime
     created_at: datetime
     changed_at: datetime
 

@@ -1,0 +1,141 @@
+"""Where the ledger's rows live: one SQLite file, or PostgreSQL by URL.
+
+SQLite is opened as a durable store and not as the library's defaults have it: write-ahead log,
+``synchronous=FULL`` (a commit is on disk when it returns), ``BEGIN IMMEDIATE`` (a transaction
+that reads and then writes cannot be overtaken between the two), 30 s of patience with other
+writers. Reads run in autocommit and never wait for a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from dicom_node.errors import ConfigurationError, LedgerUnavailable
+from dicom_node.ledger import tables
+
+BUSY_TIMEOUT_S = 30
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
+
+
+def _set_up_connection(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def sqlite_url(path: Path) -> str:
+    """The database URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
+    """An SQLAlchemy engine for ``url``, set up as the module says.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:////absolute/path`` or ``postgresql://user@host/database``.
+    immediate
+        Whether transactions take SQLite's write lock at their beginning; without it every
+        statement is its own transaction, which is right for reading only.
+
+    Raises
+    ------
+    ConfigurationError
+        When the SQLite file would lie on a network file system, where its locks do not hold.
+    """
+    parsed = sa.make_url(url)
+    if not parsed.drivername.startswith("sqlite"):
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    refuse_network_file_system(Path(parsed.database or ".").parent)
+    engine = sa.create_engine(parsed, pool_timeout=BUSY_TIMEOUT_S)
+    sa.event.listen(engine, "connect", _set_up_connection)
+    if immediate:
+        sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def refuse_network_file_system(folder: Path) -> None:
+    """Raise `ConfigurationError` if ``folder`` is on a file system whose locks cannot be trusted.
+
+    Read from ``/proc/self/mounts``: the longest mount point that holds the folder decides.
+    """
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return
+    best, kind = "", ""
+    resolved = str(folder.resolve())
+    for line in mounts.read_text("utf-8", "replace").splitlines():
+        parts = line.split(" ")
+        point = parts[1].replace("\\040", " ")
+        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, parts[2]
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise ConfigurationError(
+            f"{folder} is on a network file system ({kind}), where SQLite's locks do not hold; "
+            "expected a local disk, or a postgresql:// URL",
+            key_path="database.url",
+        )
+
+
+class Database:
+    """Two engines on one database: transactions that write, and reads that never wait."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._writing = create_engine(url)
+        self._reading = create_engine(url, immediate=False)
+        self.is_sqlite = self._writing.dialect.name == "sqlite"
+        # Several processes may open a new database at once: the write lock lets one create.
+        with self.write() as connection:
+            tables.metadata.create_all(connection, checkfirst=True)
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: committed at the end of the block, rolled back on an error.
+
+        Raises
+        ------
+        LedgerUnavailable
+            When the database is locked, full, read-only or unreachable.
+        """
+        try:
+            with self._writing.begin() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            raise LedgerUnavailable(f"the ledger cannot be written: {error}") from error
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading; each statement sees the last committed state."""
+        try:
+            with self._reading.connect() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
+
+    def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT of this database's dialect, which knows ``on_conflict_do_...``."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._writing.dispose()
+        self._reading.dispose()

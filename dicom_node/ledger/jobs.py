@@ -1,0 +1,243 @@
+"""What is to be computed, and what came of it: jobs and their results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import rows, states, tables
+from dicom_node.ledger.database import Database
+from dicom_node.records import Delivery, Job, JobState, Result, SeriesState
+
+_j, _r, _d = tables.jobs, tables.results, tables.deliveries
+
+
+class Jobs:
+    """Jobs and results of the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def route(
+        self, series_instance_uid: str, jobs: Sequence[Job], reason: str, *, seen: datetime
+    ) -> bool:
+        """Move a complete series to ``routed`` and queue its jobs, in one transaction.
+
+        A job that exists already stays as it is: the same inputs are the same job. Returns
+        false, and changes nothing, when an instance arrived after ``seen``.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(tables.series.c.last_received_at, tables.series.c.state).where(
+                    tables.series.c.series_instance_uid == series_instance_uid
+                )
+            ).one()
+            if row.last_received_at > rows.to_seconds(seen) + 1e-6:
+                return False
+            rows.change_state(
+                connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
+            )
+            for job in jobs:
+                self._insert(connection, job, now)
+        return True
+
+    def _insert(self, connection: sa.Connection, job: Job, now: float) -> None:
+        values = {
+            "job_id": job.job_id,
+            "series_instance_uid": job.series_instance_uid,
+            "study_instance_uid": job.study_instance_uid,
+            "rule": job.rule,
+            "model_id": job.model_id,
+            "model_version": job.model_version,
+            "destinations": json.dumps(job.destinations),
+            "priority": str(job.priority),
+            "state": str(JobState.QUEUED),
+            "reason": job.reason,
+            "attempt": job.attempt,
+            "not_before": rows.to_seconds(job.not_before),
+            "created_at": now,
+            "changed_at": now,
+            "seconds_by_stage": "{}",
+        }
+        insert = self._database.insert(_j).values(values)
+        done = connection.execute(insert.on_conflict_do_nothing(index_elements=["job_id"]))
+        if done.rowcount:
+            rows.record_transition(
+                connection, "job", job.job_id, "", JobState.QUEUED, job.reason, job.attempt, now
+            )
+
+    def start(self, job_id: str, attempt: int) -> Job | None:
+        """Take a queued job, or one that a restart left running; ``None`` if it is not to run.
+
+        The attempt must be the ledger's own: an engine that runs an old attempt again finds
+        that there is nothing to do.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one_or_none()
+            if row is None or row.attempt != attempt:
+                return None
+            if row.state not in (JobState.QUEUED, JobState.RUNNING):
+                return None
+            reason = "started" if row.state == JobState.QUEUED else "resumed_after_restart"
+            rows.change_state(connection, "job", job_id, JobState.RUNNING, reason, now)
+            taken = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
+        return rows.to_job(taken)
+
+    def succeed(
+        self,
+        job_id: str,
+        results: Sequence[Result],
+        deliveries: Sequence[Delivery],
+        reason: str,
+        seconds_by_stage: Mapping[str, float],
+    ) -> None:
+        """Record a job's results and what is to be delivered, in one transaction.
+
+        A result or delivery that is there already (same UID, same destination) stays as it is:
+        the same input gives the same object, and nothing is sent twice.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            for result in results:
+                self._insert_result(connection, result)
+            for delivery in deliveries:
+                self._insert_delivery(connection, delivery, now)
+            rows.change_state(
+                connection, "job", job_id, JobState.SUCCEEDED, reason, now,
+                seconds_by_stage=json.dumps(dict(seconds_by_stage)),
+            )
+
+    def _insert_result(self, connection: sa.Connection, result: Result) -> None:
+        values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
+        insert = self._database.insert(_r).values(values)
+        connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))
+
+    def _insert_delivery(self, connection: sa.Connection, delivery: Delivery, now: float) -> None:
+        values = {
+            **vars(delivery),
+            "state": str(delivery.state),
+            "not_before": rows.to_seconds(delivery.not_before),
+            "created_at": now,
+            "changed_at": now,
+        }
+        insert = self._database.insert(_d).values(values)
+        done = connection.execute(
+            insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
+        )
+        if done.rowcount:
+            rows.record_transition(
+                connection, "delivery", delivery.delivery_id, "", delivery.state,
+                delivery.reason, delivery.attempt, now,
+            )
+
+    def fail(self, job_id: str, reason: str, *, retry_at: datetime | None) -> None:
+        """Record a failed attempt: queued again for ``retry_at``, or dead without one."""
+        now = _now()
+        with self._database.write() as connection:
+            rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
+            if retry_at is None:
+                rows.change_state(connection, "job", job_id, JobState.DEAD, reason, now)
+                return
+            attempt = self._attempt(connection, job_id) + 1
+            rows.change_state(
+                connection, "job", job_id, JobState.QUEUED, f"retry: {reason}", now,
+                attempt=attempt, not_before=rows.to_seconds(retry_at),
+            )
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a dead or cancelled job again, at once.
+
+        Raises
+        ------
+        IllegalTransition
+            When the job is in another state.
+        """
+        now = _now()
+        with self._database.write() as connection:
+            attempt = self._attempt(connection, job_id) + 1
+            rows.change_state(
+                connection, "job", job_id, JobState.QUEUED, "retried_by_operator", now,
+                attempt=attempt, not_before=now,
+            )
+            return rows.to_job(connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one())
+
+    def bump(self, job_id: str, attempt: int, reason: str) -> None:
+        """Give an open job a new attempt, because the engine lost the one it had."""
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
+            if row.attempt != attempt or row.state not in (JobState.QUEUED, JobState.RUNNING):
+                return
+            if row.state == JobState.RUNNING:
+                rows.change_state(connection, "job", job_id, JobState.FAILED, reason, _now())
+                rows.change_state(
+                    connection, "job", job_id, JobState.QUEUED, reason, _now(), attempt=attempt + 1
+                )
+                return
+            connection.execute(
+                sa.update(_j).where(_j.c.job_id == job_id).values(attempt=attempt + 1)
+            )
+
+    def _attempt(self, connection: sa.Connection, job_id: str) -> int:
+        row = connection.execute(sa.select(_j.c.attempt).where(_j.c.job_id == job_id)).one_or_none()
+        if row is None:
+            raise KeyError(f"no job {job_id}")
+        return int(row.attempt)
+
+    def find(self, job_id: str) -> Job | None:
+        """One job, or ``None``."""
+        return next(iter(self._jobs(sa.select(_j).where(_j.c.job_id == job_id))), None)
+
+    def open(self) -> list[Job]:
+        """Every job that is not at an end: what the reconciler submits."""
+        wanted = [str(state) for state in states.OPEN_JOBS]
+        return self._jobs(sa.select(_j).where(_j.c.state.in_(wanted)).order_by(_j.c.created_at))
+
+    def list(self, state: JobState | None = None, limit: int = 200) -> list[Job]:
+        """The latest jobs, optionally of one state."""
+        query = sa.select(_j).order_by(_j.c.created_at.desc()).limit(limit)
+        return self._jobs(query if state is None else query.where(_j.c.state == str(state)))
+
+    def of_series(self, series_instance_uid: str) -> list[Job]:
+        """The jobs of one series, oldest first."""
+        query = sa.select(_j).where(_j.c.series_instance_uid == series_instance_uid)
+        return self._jobs(query.order_by(_j.c.created_at))
+
+    def seconds_by_stage(self, job_id: str) -> dict[str, float]:
+        """How long each stage of a job's last successful attempt took."""
+        query = sa.select(_j.c.seconds_by_stage).where(_j.c.job_id == job_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return dict(json.loads(row[0])) if row else {}
+
+    def results(self, job_id: str) -> list[Result]:
+        """The objects a job made, in the order in which they are to be sent."""
+        query = sa.select(_r).where(_r.c.job_id == job_id).order_by(_r.c.created_at, _r.c.path)
+        with self._database.read() as connection:
+            return [rows.to_result(row) for row in connection.execute(query)]
+
+    def find_result(self, sop_instance_uid: str) -> Result | None:
+        """One result object by its SOP Instance UID."""
+        query = sa.select(_r).where(_r.c.sop_instance_uid == sop_instance_uid)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return rows.to_result(row) if row is not None else None
+
+    def count_by_state(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        query = sa.select(_j.c.state, sa.func.count()).group_by(_j.c.state)
+        with self._database.read() as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+    def _jobs(self, query: sa.Select[Any]) -> list[Job]:
+        with self._database.read() as connection:
+            return [rows.to_job(row) for row in connection.execute(query)]
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

@@ -1,0 +1,75 @@
+"""The ledger: everything the node knows, in one place, on disk.
+
+It is the truth about series, jobs, results and deliveries; about instances the spool is, and
+the ledger's index of them can be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import rows, tables
+from dicom_node.ledger.database import Database, sqlite_url
+from dicom_node.ledger.deliveries import Deliveries
+from dicom_node.ledger.jobs import Jobs
+from dicom_node.ledger.receipts import Receipts
+from dicom_node.records import Association, Instance, Transition
+
+
+class Ledger:
+    """One open ledger, safe to use from several threads and several processes.
+
+    Attributes
+    ----------
+    receipts, jobs, deliveries
+        The three books: what arrived, what is computed, what is sent.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.receipts = Receipts(database)
+        self.jobs = Jobs(database)
+        self.deliveries = Deliveries(database)
+
+    @classmethod
+    def open(cls, url_or_path: str | Path) -> Ledger:
+        """Open, and where it is new create, the ledger at a database URL or SQLite file.
+
+        Raises
+        ------
+        ConfigurationError
+            When a SQLite file would lie on a network file system.
+        LedgerUnavailable
+            When the database cannot be opened.
+        """
+        text = str(url_or_path)
+        return cls(Database(text if "://" in text else sqlite_url(Path(text))))
+
+    @property
+    def url(self) -> str:
+        """The database URL."""
+        return self._database.url
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._database.close()
+
+    def index(
+        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+    ) -> None:
+        """Record received instances: see `Receipts.index`."""
+        self.receipts.index(instances, associations)
+
+    def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
+        """Which of these spool paths are indexed."""
+        return self.receipts.paths_known(relative_paths)
+
+    def history(self, kind: str, key: str) -> list[Transition]:
+        """Every change of state of a ``series``, ``job`` or ``delivery``, oldest first."""
+        t = tables.transitions
+        query = sa.select(t).where(t.c.kind == kind, t.c.key == key).order_by(t.c.id)
+        with self._database.read() as connection:
+            return [rows.to_transition(row) for row in connection.execute(query)]

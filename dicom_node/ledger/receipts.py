@@ -1,0 +1,258 @@
+"""What has arrived: instances, the associations that brought them, and their series."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import rows, tables
+from dicom_node.ledger.database import Database
+from dicom_node.records import Association, Instance, Series, SeriesState
+
+_CHUNK = 500
+_i, _a, _s = tables.instances, tables.associations, tables.series
+
+
+@dataclass(frozen=True)
+class AssociationEvidence:
+    """How the associations that brought a series stand."""
+
+    open: int
+    aborted: int
+    last_closed_at: datetime | None
+
+
+class Receipts:
+    """Instances, associations and series of the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def index(
+        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+    ) -> None:
+        """Record received instances and what became of their associations, in one transaction.
+
+        Idempotent: an instance whose fingerprint is known changes nothing. A new or changed
+        instance of a series that had left ``receiving`` brings it back there.
+
+        Raises
+        ------
+        LedgerUnavailable
+            Nothing was recorded; the same call may be made again.
+        """
+        latest = {instance.sop_instance_uid: instance for instance in instances}
+        with self._database.write() as connection:
+            for association in associations:
+                self._record_association(connection, association)
+            known = self._fingerprints(connection, list(latest))
+            by_series: dict[str, list[Instance]] = defaultdict(list)
+            for instance in latest.values():
+                by_series[instance.series_instance_uid].append(instance)
+            for arrived in by_series.values():
+                self._record_instances(connection, arrived, known)
+
+    def _record_association(self, connection: sa.Connection, association: Association) -> None:
+        values = {
+            "association_id": association.association_id,
+            "calling_ae_title": association.calling_ae_title,
+            "listener_id": association.listener_id,
+            "opened_at": rows.to_seconds(association.opened_at),
+            "closed_at": rows.to_seconds(association.closed_at) if association.closed_at else None,
+            "ended": association.ended,
+        }
+        insert = self._database.insert(_a).values(values)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["association_id"],
+                set_={"closed_at": values["closed_at"], "ended": values["ended"]},
+            )
+        )
+
+    def _fingerprints(self, connection: sa.Connection, uids: list[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for start in range(0, len(uids), _CHUNK):
+            query = sa.select(_i.c.sop_instance_uid, _i.c.fingerprint).where(
+                _i.c.sop_instance_uid.in_(uids[start : start + _CHUNK])
+            )
+            found.update((row[0], row[1]) for row in connection.execute(query))
+        return found
+
+    def _record_instances(
+        self, connection: sa.Connection, arrived: list[Instance], known: dict[str, str]
+    ) -> None:
+        changed = [i for i in arrived if known.get(i.sop_instance_uid) != i.fingerprint]
+        if changed:
+            insert = self._database.insert(_i)
+            columns = {c.name: insert.excluded[c.name] for c in _i.c if not c.primary_key}
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["sop_instance_uid"], set_=columns),
+                [rows.instance_values(instance) for instance in changed],
+            )
+        added = sum(i.sop_instance_uid not in known for i in changed)
+        self._touch_series(connection, arrived, added, len(changed) - added)
+
+    def _touch_series(
+        self, connection: sa.Connection, arrived: list[Instance], added: int, replaced: int
+    ) -> None:
+        first = arrived[0]
+        last_at = max(rows.to_seconds(i.received_at) for i in arrived)
+        row = connection.execute(
+            sa.select(_s).where(_s.c.series_instance_uid == first.series_instance_uid)
+        ).one_or_none()
+        if row is None:
+            self._insert_series(connection, first, added, last_at)
+            return
+        if not (added or replaced) and row.state != SeriesState.RECEIVING:
+            return
+        connection.execute(
+            sa.update(_s)
+            .where(_s.c.series_instance_uid == first.series_instance_uid)
+            .values(
+                instance_count=row.instance_count + added,
+                last_received_at=max(row.last_received_at, last_at),
+            )
+        )
+        if row.state != SeriesState.RECEIVING:
+            reason = f"late_instances: {added} new, {replaced} replaced"
+            rows.change_state(
+                connection, "series", first.series_instance_uid, SeriesState.RECEIVING, reason,
+                _now(),
+            )
+
+    def _insert_series(
+        self, connection: sa.Connection, first: Instance, added: int, last_at: float
+    ) -> None:
+        connection.execute(
+            sa.insert(_s).values(
+                series_instance_uid=first.series_instance_uid,
+                study_instance_uid=first.study_instance_uid,
+                modality=first.modality,
+                state=str(SeriesState.RECEIVING),
+                reason="first_instance",
+                calling_ae_title=first.calling_ae_title,
+                instance_count=added,
+                first_received_at=rows.to_seconds(first.received_at),
+                last_received_at=last_at,
+                changed_at=_now(),
+            )
+        )
+        rows.record_transition(
+            connection, "series", first.series_instance_uid, "", SeriesState.RECEIVING,
+            "first_instance", 0, _now(),
+        )
+
+    def lose_associations(self, living_listeners: Iterable[str]) -> int:
+        """Close as ``lost`` every open association of a listener that no longer lives."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_a)
+                .where(_a.c.ended == "", _a.c.listener_id.not_in(list(living_listeners)))
+                .values(ended="lost", closed_at=_now())
+            )
+            return int(done.rowcount)
+
+    def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
+        """Which of these spool paths are indexed."""
+        wanted = list(relative_paths)
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _CHUNK):
+                query = sa.select(_i.c.path).where(_i.c.path.in_(wanted[start : start + _CHUNK]))
+                found.update(row[0] for row in connection.execute(query))
+        return found
+
+    def instances(self, series_instance_uid: str) -> list[Instance]:
+        """The instances of a series, by SOP Instance UID."""
+        query = (
+            sa.select(_i)
+            .where(_i.c.series_instance_uid == series_instance_uid)
+            .order_by(_i.c.sop_instance_uid)
+        )
+        with self._database.read() as connection:
+            return [rows.to_instance(row) for row in connection.execute(query)]
+
+    def associations_of(self, series_instance_uid: str) -> AssociationEvidence:
+        """How the associations that brought a series stand."""
+        brought = (
+            sa.select(_i.c.association_id)
+            .where(_i.c.series_instance_uid == series_instance_uid)
+            .distinct()
+        )
+        query = sa.select(_a.c.ended, _a.c.closed_at).where(_a.c.association_id.in_(brought))
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        closed = [row.closed_at for row in found if row.closed_at is not None]
+        return AssociationEvidence(
+            open=sum(row.ended == "" for row in found),
+            aborted=sum(row.ended in ("aborted", "lost") for row in found),
+            last_closed_at=rows.to_datetime(max(closed)) if closed else None,
+        )
+
+    def series_in(self, state: SeriesState, limit: int | None = None) -> list[Series]:
+        """The series in one state, longest unchanged first."""
+        query = sa.select(_s).where(_s.c.state == str(state)).order_by(_s.c.changed_at)
+        return self._series(query.limit(limit))
+
+    def series_of_study(self, study_instance_uid: str) -> list[Series]:
+        """The series of one study, oldest first."""
+        query = (
+            sa.select(_s)
+            .where(_s.c.study_instance_uid == study_instance_uid)
+            .order_by(_s.c.first_received_at)
+        )
+        return self._series(query)
+
+    def find_series(self, series_instance_uid: str) -> Series | None:
+        """One series, or ``None``."""
+        query = sa.select(_s).where(_s.c.series_instance_uid == series_instance_uid)
+        return next(iter(self._series(query)), None)
+
+    def recent_series(self, limit: int) -> list[Series]:
+        """The series that received something last."""
+        return self._series(sa.select(_s).order_by(_s.c.last_received_at.desc()).limit(limit))
+
+    def count_by_state(self) -> dict[str, int]:
+        """How many series are in each state."""
+        query = sa.select(_s.c.state, sa.func.count()).group_by(_s.c.state)
+        with self._database.read() as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+    def _series(self, query: sa.Select[Any]) -> list[Series]:
+        with self._database.read() as connection:
+            return [rows.to_series(row) for row in connection.execute(query)]
+
+    def change(
+        self,
+        series_instance_uid: str,
+        state: SeriesState,
+        reason: str,
+        *,
+        unless_received_after: datetime | None = None,
+    ) -> bool:
+        """Move a series to ``state``; false when an instance came in the meantime.
+
+        ``unless_received_after`` is the last receipt that the decision knew of: comparing it
+        inside the transaction makes a slice that slips in between reopen nothing and lose nothing.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(_s.c.last_received_at).where(
+                    _s.c.series_instance_uid == series_instance_uid
+                )
+            ).one()
+            if unless_received_after is not None:
+                seen = rows.to_seconds(unless_received_after)
+                if row.last_received_at > seen + 1e-6:
+                    return False
+            rows.change_state(connection, "series", series_instance_uid, state, reason, _now())
+        return True
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

@@ -1,0 +1,62 @@
+"""The one table of states: which change follows which, for series, jobs and deliveries.
+
+Rules for this file: a pair that is not here cannot happen, and nothing but this file decides.
+A state that maps to itself is a new attempt after a restart, recorded like any other change.
+
+    series    receiving -> complete -> routed | declined; back to receiving on a late slice;
+              routed -> declined when every job of the series declined its input
+    job       queued -> running -> succeeded | failed | cancelled; failed -> queued by policy,
+              then dead; held by an operator
+    delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead
+"""
+
+from __future__ import annotations
+
+from dicom_node.records import DeliveryState, JobState, SeriesState
+
+_S, _J, _D = SeriesState, JobState, DeliveryState
+
+SERIES: dict[SeriesState, frozenset[SeriesState]] = {
+    _S.RECEIVING: frozenset({_S.COMPLETE}),
+    _S.COMPLETE: frozenset({_S.ROUTED, _S.DECLINED, _S.RECEIVING}),
+    _S.ROUTED: frozenset({_S.RECEIVING, _S.DECLINED}),
+    _S.DECLINED: frozenset({_S.RECEIVING}),
+}
+
+JOB: dict[JobState, frozenset[JobState]] = {
+    _J.QUEUED: frozenset({_J.RUNNING, _J.CANCELLED, _J.HELD}),
+    _J.RUNNING: frozenset({_J.RUNNING, _J.SUCCEEDED, _J.FAILED, _J.CANCELLED}),
+    _J.FAILED: frozenset({_J.QUEUED, _J.DEAD, _J.CANCELLED, _J.HELD}),
+    _J.HELD: frozenset({_J.QUEUED, _J.CANCELLED}),
+    _J.DEAD: frozenset({_J.QUEUED}),
+    _J.CANCELLED: frozenset({_J.QUEUED}),
+    _J.SUCCEEDED: frozenset(),
+}
+
+DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
+    _D.PENDING: frozenset({_D.SENT, _D.FAILED}),
+    _D.SENT: frozenset({_D.COMMITTED, _D.FAILED}),
+    _D.FAILED: frozenset({_D.PENDING, _D.DEAD}),
+    _D.DEAD: frozenset({_D.PENDING}),
+    _D.COMMITTED: frozenset(),
+}
+
+OPEN_JOBS = (_J.QUEUED, _J.RUNNING, _J.FAILED)
+OPEN_DELIVERIES = (_D.PENDING, _D.FAILED)
+
+
+class IllegalTransition(AssertionError):
+    """A room asked for a change of state that the table does not have: a defect of the node."""
+
+
+def check(from_state: str, to_state: str) -> None:
+    """Raise `IllegalTransition` unless the table allows the change.
+
+    Both must be members of the same state enum.
+    """
+    for table in (SERIES, JOB, DELIVERY):
+        if from_state in table and type(from_state) is type(next(iter(table))):
+            if to_state in table[from_state]:  # type: ignore[index]
+                return
+            break
+    raise IllegalTransition(f"{type(from_state).__name__}: {from_state} -> {to_state}")

@@ -1,0 +1,142 @@
+"""The ledger's tables. Times are seconds since the epoch (UTC); lists are JSON text.
+
+Patient names, IDs and dates are not kept here: they stay in the files of the spool.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("path", Text, nullable=False, unique=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("association_id", String(64), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("position_mm", Text),
+    Column("orientation", Text),
+    Column("instance_number", Integer),
+    Column("number_of_frames", Integer, nullable=False),
+    Column("expected_instances", Integer),
+    Index("instances_by_series", "series_instance_uid", "association_id"),
+)
+
+associations = Table(
+    "associations",
+    metadata,
+    Column("association_id", String(64), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("listener_id", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("ended", String(16), nullable=False),
+    Index("associations_by_end", "ended", "listener_id"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("series_instance_uid", String(64), primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("instance_count", Integer, nullable=False),
+    Column("first_received_at", Float, nullable=False),
+    Column("last_received_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("series_by_state", "state", "changed_at"),
+    Index("series_by_study", "study_instance_uid"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("model_id", String(128), nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("destinations", Text, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("seconds_by_stage", Text, nullable=False),
+    Index("jobs_by_state", "state", "changed_at"),
+    Index("jobs_by_series", "series_instance_uid"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("results_by_job", "job_id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", String(160), primary_key=True),
+    Column("job_id", String(64), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("status", Integer),
+    Column("not_before", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    UniqueConstraint("sop_instance_uid", "destination"),
+    Index("deliveries_by_state", "state", "not_before"),
+    Index("deliveries_by_job", "job_id", "destination"),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),
+    Column("key", String(160), nullable=False),
+    Column("from_state", String(16), nullable=False),
+    Column("to_state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("transitions_by_key", "kind", "key"),
+)

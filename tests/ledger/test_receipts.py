@@ -1,0 +1,92 @@
+"""Receipts: what arrived, once each, and what a late slice does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.records import Association, SeriesState
+from tests.ledger.conftest import START, instance
+
+
+def test_instances_of_a_batch_are_counted_once_however_often_they_are_indexed(
+    ledger: Ledger,
+) -> None:
+    batch = [instance(n) for n in range(700)]
+    ledger.index(batch)
+    ledger.index(batch[:10] + batch[:10])
+    series = ledger.receipts.find_series("1.2.3")
+    assert series is not None
+    assert series.instance_count == 700
+    assert ledger.receipts.instances("1.2.3")[0] == sorted(
+        batch, key=lambda i: i.sop_instance_uid
+    )[0]
+
+
+def test_a_late_slice_reopens_a_routed_series_and_says_why(ledger: Ledger) -> None:
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.receipts.change("1.2.3", SeriesState.ROUTED, "rule")
+    ledger.index([instance(2, at=START + timedelta(minutes=5))])
+    series = ledger.receipts.find_series("1.2.3")
+    assert series is not None
+    assert (series.state, series.instance_count) == (SeriesState.RECEIVING, 2)
+    assert [t.to_state for t in ledger.history("series", "1.2.3")] == [
+        "receiving", "complete", "routed", "receiving",
+    ]
+    assert ledger.history("series", "1.2.3")[-1].reason == "late_instances: 1 new, 0 replaced"
+
+
+def test_the_identical_instance_sent_again_leaves_a_routed_series_alone(ledger: Ledger) -> None:
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.receipts.change("1.2.3", SeriesState.ROUTED, "rule")
+    ledger.index([instance(1, at=START + timedelta(hours=1))])
+    series = ledger.receipts.find_series("1.2.3")
+    assert series is not None and series.state is SeriesState.ROUTED
+
+
+def test_changed_bytes_under_the_same_uid_reopen_the_series(ledger: Ledger) -> None:
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.index([instance(1, fingerprint="b")])
+    series = ledger.receipts.find_series("1.2.3")
+    assert series is not None and series.state is SeriesState.RECEIVING
+    assert ledger.receipts.instances("1.2.3")[0].fingerprint == "b"
+
+
+def test_a_series_does_not_close_over_an_instance_that_the_decision_did_not_see(
+    ledger: Ledger,
+) -> None:
+    ledger.index([instance(1)])
+    ledger.index([instance(2, at=START + timedelta(seconds=1))])
+    closed = ledger.receipts.change(
+        "1.2.3", SeriesState.COMPLETE, "quiet_period", unless_received_after=START
+    )
+    assert not closed
+    series = ledger.receipts.find_series("1.2.3")
+    assert series is not None and series.state is SeriesState.RECEIVING
+
+
+def test_the_end_of_an_association_is_evidence_for_the_series_it_brought(ledger: Ledger) -> None:
+    opened = Association("one", "CT01", "listener-1", START)
+    ledger.index([instance(1)], [opened])
+    assert ledger.receipts.associations_of("1.2.3").open == 1
+    closed = Association("one", "CT01", "listener-1", START, START + timedelta(seconds=9),
+                         "released")
+    ledger.index([], [closed])
+    evidence = ledger.receipts.associations_of("1.2.3")
+    assert (evidence.open, evidence.aborted) == (0, 0)
+    assert evidence.last_closed_at == START + timedelta(seconds=9)
+
+
+def test_associations_of_a_dead_listener_are_closed_as_lost(ledger: Ledger) -> None:
+    ledger.index([instance(1)], [Association("one", "CT01", "listener-1", START)])
+    assert ledger.receipts.lose_associations(["listener-2"]) == 1
+    assert ledger.receipts.associations_of("1.2.3").aborted == 1
+
+
+def test_only_indexed_paths_are_known(ledger: Ledger) -> None:
+    ledger.index([instance(1)])
+    known = instance(1).path
+    assert ledger.paths_known([known, "instances/elsewhere.dcm"]) == {known}
