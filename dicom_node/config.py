@@ -79,13 +79,9 @@ def _uid(value: str) -> str:
 def _devices(value: object) -> object:
     if value == "auto":
         return value
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(item, str) and re.fullmatch(r"cpu|cuda:[0-9]{1,2}", item)
-                for item in value)
-        and len(set(value)) == len(value)
-    ):  # fmt: skip
+    listed = value if isinstance(value, list) else []
+    known = all(isinstance(d, str) and re.fullmatch(r"cpu|cuda:[0-9]{1,2}", d) for d in listed)
+    if listed and known and len(set(listed)) == len(listed):
         return value
     raise PydanticCustomError("devices", "auto, or a list of different devices: cpu, cuda:0, ...")
 
@@ -179,7 +175,7 @@ class StorageSettings(_Settings):
 
 
 class IntakeSettings(_Settings):
-    """How images are received; ``listener_processes`` ``None`` means one per two cores, up to 4."""
+    """How images are received; ``listener_processes`` ``None``: one per two cores, at most 4."""
 
     receive_path: Literal["streamed", "stock"] = "streamed"
     listener_processes: Annotated[Whole, Field(ge=1, le=64)] | None = None
@@ -265,8 +261,11 @@ class Config(_Settings):
     def _name_the_peers(cls, peers: dict[str, PeerSettings]) -> dict[str, PeerSettings]:
         for name, peer in peers.items():
             if name == SENDER or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-                raise _at((name,), f"found the peer name {name!r}, expected 1 to 64 of A-Z a-z 0-9 "
-                          f"_ . - and not {SENDER!r}, which means whoever sent the images")  # fmt: skip
+                raise _at(
+                    (name,),
+                    f"found the peer name {name!r}, expected 1 to 64 of A-Z a-z 0-9 _ . - and not "
+                    f"{SENDER!r}, which means whoever sent the images",
+                )
             if peer.name not in ("", name):
                 raise _at((name, "name"), f"found {peer.name!r}, expected {name!r} or no such line")
         return {name: peer.model_copy(update={"name": name}) for name, peer in peers.items()}
@@ -276,15 +275,21 @@ class Config(_Settings):
         seen: dict[str, int] = {}
         for index, rule in enumerate(self.rules):
             if rule.name in seen:
-                raise _at(("rules", index, "name"), f"found {rule.name!r}, which is also the name "
-                          f"of rules[{seen[rule.name]}], expected every name once")  # fmt: skip
+                raise _at(
+                    ("rules", index, "name"),
+                    f"found {rule.name!r}, which is also the name of rules[{seen[rule.name]}], "
+                    "expected every name once",
+                )
             seen[rule.name] = index
             for position, target in enumerate(rule.send_to):
                 if target != SENDER and target not in self.peers:
                     names = [*self.peers, SENDER]
-                    raise _at(("rules", index, "send_to", position), f"found {target!r}, expected "
-                              f"one of {', '.join(names)}{suggestion(target, names)}",
-                              kind="unknown_name")  # fmt: skip
+                    raise _at(
+                        ("rules", index, "send_to", position),
+                        f"found {target!r}, expected one of {', '.join(names)}"
+                        f"{suggestion(target, names)}",
+                        kind="unknown_name",
+                    )
         return self
 
     def peer(self, name: str) -> PeerSettings:

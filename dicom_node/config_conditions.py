@@ -335,15 +335,12 @@ def dicom_keywords() -> Mapping[str, tuple[int, str]]:
     """
     package = importlib.util.find_spec("pydicom")
     folder = Path((package and package.origin) or "").parent
-    spec = importlib.util.spec_from_file_location(
-        "dicom_node._dicom_dict", folder / "_dicom_dict.py"
-    )
-    if spec is not None and spec.loader is not None and (folder / "_dicom_dict.py").is_file():
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        entries = module.DicomDictionary
-    else:
-        from pydicom._dicom_dict import DicomDictionary as entries  # noqa: PLC0415
+    spec = importlib.util.spec_from_file_location("_dicom_dict", folder / "_dicom_dict.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("pydicom's dictionary is not where pydicom 3 keeps it")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    entries = module.DicomDictionary
     return {entry[4]: (tag, entry[0]) for tag, entry in entries.items() if entry[4]}
 
 

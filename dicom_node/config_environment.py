@@ -99,9 +99,9 @@ def field_annotation(model: type[BaseModel], path: KeyPath) -> Any:
             annotation = typing.get_args(base)[0]
         elif isinstance(base, type) and issubclass(base, BaseModel) and part in base.model_fields:
             info = base.model_fields[str(part)]
-            annotation = Annotated[info.annotation, *info.metadata] if info.metadata else (
-                info.annotation
-            )  # fmt: skip
+            annotation = info.annotation
+            if info.metadata:
+                annotation = Annotated[annotation, *info.metadata]
         else:
             return None
     return annotation

@@ -1,0 +1,1 @@
+"""Which rules a received series matches, and why not."""
