@@ -1,0 +1,1 @@
+"""Pure array functions on volumes: numpy and scipy only, no torch, no pydicom."""

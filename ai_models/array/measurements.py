@@ -1,0 +1,80 @@
+"""What a segmentation measures: volume, mean and spread of the intensities, centre of mass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.types import LabelMap, Volume
+
+SLAB_VOXELS = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Measures of one label.
+
+    ``mean_hu`` and ``standard_deviation_hu`` (of the population: divided by n) are in the unit of
+    the volume, HU for CT. ``centroid_lps_mm`` is the mean of the voxel centres, mm in LPS.
+    """
+
+    volume_ml: float
+    mean_hu: float
+    standard_deviation_hu: float
+    centroid_lps_mm: tuple[float, float, float]
+    voxel_count: int
+
+
+def measure(label_map: LabelMap, volume: Volume) -> dict[int, Measurement]:
+    """Measure every label that occurs, on the regular grid of ``volume``.
+
+    ``label_map`` is uint8 of the shape of ``volume.array``, ``(slices, rows, columns)``. Sums are
+    float64 over slabs of slices, so memory is bounded and the result does not depend on it.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if label_map.shape != volume.array.shape:
+        raise ValueError(f"label map {label_map.shape} on a volume {volume.array.shape}")
+    sums = np.zeros((6, 256))
+    slices_each = max(1, SLAB_VOXELS // max(1, label_map[0].size)) if len(label_map) else 1
+    for start in range(0, len(label_map), slices_each):
+        slab = slice(start, start + slices_each)
+        sums += _slab_sums(label_map[slab], volume.array[slab], start)
+    return {
+        value: _measurement(sums[:, value], volume)
+        for value in range(1, 256)
+        if sums[0, value] > 0
+    }
+
+
+def _slab_sums(
+    label_map: LabelMap, array: npt.NDArray[np.generic], first_slice: int
+) -> npt.NDArray[np.float64]:
+    flat = np.flatnonzero(label_map)
+    labels = np.ascontiguousarray(label_map).ravel()[flat]
+    values = np.ascontiguousarray(array).ravel()[flat].astype(np.float64)
+    slices, rest = np.divmod(flat, label_map.shape[1] * label_map.shape[2])
+    rows, columns = np.divmod(rest, label_map.shape[2])
+    weights = (None, values, values * values, slices + first_slice, rows, columns)
+    return np.stack([
+        np.bincount(labels, weights=weight, minlength=256).astype(np.float64)
+        for weight in weights
+    ])
+
+
+def _measurement(sums: npt.NDArray[np.float64], volume: Volume) -> Measurement:
+    count = float(sums[0])
+    mean, square, *index = (sums[1:] / count).tolist()
+    x, y, z, _ = (volume.affine_lps @ np.array([*index, 1.0])).tolist()
+    return Measurement(
+        volume_ml=count * volume.voxel_volume_ml,
+        mean_hu=mean,
+        standard_deviation_hu=float(np.sqrt(max(0.0, square - mean * mean))),
+        centroid_lps_mm=(x, y, z),
+        voxel_count=int(count),
+    )
