@@ -1,0 +1,302 @@
+"""The durable engine that drives jobs and deliveries, behind a thin port.
+
+The ledger knows, the engine drives: a handler gets a key and an attempt and reads the ledger
+again, so running it twice is safe, and losing the whole engine loses nothing because the
+reconciler submits every open ledger row under its deterministic id.
+
+`DbosEngine` is DBOS Transact on the ledger's own database, with these corrections:
+
+1.  SQLite through our own engine (``BEGIN IMMEDIATE``, write-ahead log, ``synchronous=FULL``),
+    because "count running, then claim" otherwise races; migrated before it is handed over.
+2.  `DbosEngine.sweep` resumes what stayed pending in a living process after a failed last write.
+3.  Dead executors of other hosts: not needed on one host; comes with several.
+4.  No in-process retries: a retry is a new attempt submitted with a delay.
+5.  A fixed application version and executor id, so that an upgrade resumes what it finds.
+6.  JSON instead of pickle, and nothing but keys in it.
+7.  `DbosEngine.prune` deletes old history; the thread pool is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from dbos import DBOS, Serializer
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_node.errors import LedgerUnavailable
+from dicom_node.ledger.database import create_engine
+
+APPLICATION_VERSION = "1"
+_POLL_S = 0.1
+_SWEEP_AFTER_S = 60.0
+_FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+Handler = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many jobs of a queue run at once: on this host, and per lane (destination)."""
+
+    per_host: int
+    per_lane: int | None = None
+
+
+class JobEngine(Protocol):
+    """What the node asks of an engine."""
+
+    def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
+        """Begin to run jobs; each kind of job is also the name of its queue."""
+
+    def submit(
+        self,
+        kind: str,
+        key: str,
+        attempt: int,
+        *,
+        lane: str | None = None,
+        priority: int = 10,
+        not_before: datetime | None = None,
+    ) -> None:
+        """Ask once for one attempt of one job; the same again changes nothing."""
+
+    def finished(self, kind: str, key: str, attempt: int) -> bool:
+        """Whether the engine will not run this attempt (again)."""
+
+    def sweep(self) -> int:
+        """Mend what the engine itself left behind; returns how many jobs that were."""
+
+    def prune(self, older_than: timedelta) -> int:
+        """Forget finished work; returns how many jobs that were."""
+
+    def stop(self) -> None:
+        """Take no new job and wait for those that run."""
+
+
+class _JsonSerializer(Serializer):
+    """Keys and attempts as JSON; an exception becomes its type and text."""
+
+    def serialize(self, data: Any) -> str:
+        return json.dumps(data, default=repr)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data)
+
+    def name(self) -> str:
+        return "dicom_node_json"
+
+
+def engine_id(kind: str, key: str, attempt: int) -> str:
+    """The engine's id of one attempt."""
+    return f"{kind}:{key}:{attempt}"
+
+
+class DbosEngine:
+    """DBOS Transact as a `JobEngine`; one per process."""
+
+    def __init__(self, url: str, *, executor_id: str, max_threads: int = 32) -> None:
+        self._url = url
+        self._executor_id = executor_id
+        self._max_threads = max_threads
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+        self._lanes: set[str] = set()
+
+    def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
+        """See `JobEngine.start`.
+
+        Raises
+        ------
+        LedgerUnavailable
+            When the database cannot be reached or migrated.
+        """
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        try:
+            DBOS.migrate(self._url)
+            DBOS(
+                config={
+                    "name": "dicom-node",
+                    "system_database_engine": create_engine(self._url),
+                    "run_migrations": False,
+                    "application_version": APPLICATION_VERSION,
+                    "executor_id": self._executor_id,
+                    "serializer": _JsonSerializer(),
+                    "enable_otlp": False,
+                    "log_level": "ERROR",
+                    "max_executor_threads": self._max_threads,
+                }
+            )
+            for kind, handler in handlers.items():
+                self._register(kind, handler)
+            DBOS.launch()
+            for name, limits in queues.items():
+                self._register_queue(name, limits)
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable(f"the engine's database did not answer: {error}") from error
+
+    def _register(self, kind: str, handler: Handler) -> None:
+        def run(key: str, attempt: int) -> None:
+            name = engine_id(kind, key, attempt)
+            with self._lock:
+                self._running.add(name)
+            try:
+                handler(key, attempt)
+            finally:
+                with self._lock:
+                    self._running.discard(name)
+
+        run.__name__ = run.__qualname__ = kind
+        DBOS.workflow(name=kind)(run)
+
+    def _register_queue(self, name: str, limits: QueueLimits) -> None:
+        if limits.per_lane is not None:
+            self._lanes.add(name)
+        DBOS.register_queue(
+            name,
+            worker_concurrency=limits.per_host,
+            partition_concurrency=limits.per_lane,
+            polling_interval_sec=_POLL_S,
+            on_conflict="always_update",
+        )
+
+    def submit(
+        self,
+        kind: str,
+        key: str,
+        attempt: int,
+        *,
+        lane: str | None = None,
+        priority: int = 10,
+        not_before: datetime | None = None,
+    ) -> None:
+        """See `JobEngine.submit`."""
+        options: dict[str, Any] = {
+            "workflow_name": kind,
+            "queue_name": kind,
+            "workflow_id": engine_id(kind, key, attempt),
+            "priority": priority,
+        }
+        if kind in self._lanes:
+            options["queue_partition_key"] = lane or "-"
+        delay_s = (not_before - datetime.now(UTC)).total_seconds() if not_before else 0.0
+        if delay_s > _POLL_S:
+            options["delay_seconds"] = delay_s
+        try:
+            DBOS.enqueue_workflow_with_options(options, key, attempt)  # type: ignore[arg-type]
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable(f"the engine took no job: {error}") from error
+
+    def finished(self, kind: str, key: str, attempt: int) -> bool:
+        """See `JobEngine.finished`."""
+        status = DBOS.get_workflow_status(engine_id(kind, key, attempt))
+        return status is not None and status.status in _FINISHED
+
+    def sweep(self) -> int:
+        """See `JobEngine.sweep`: resume pending work of ours that no thread here is doing."""
+        pending = DBOS.list_workflows(
+            status="PENDING", executor_id=self._executor_id, load_input=False, load_output=False
+        )
+        with self._lock:
+            running = set(self._running)
+        limit_ms = (time.time() - _SWEEP_AFTER_S) * 1000
+        stale = [
+            (w.workflow_id, w.queue_name)
+            for w in pending
+            if w.workflow_id not in running and (w.updated_at or 0) < limit_ms
+        ]
+        for workflow_id, queue_name in stale:
+            DBOS.resume_workflows([workflow_id], queue_name=queue_name)
+        return len(stale)
+
+    def prune(self, older_than: timedelta) -> int:
+        """See `JobEngine.prune`."""
+        before = (datetime.now(UTC) - older_than).isoformat()
+        old = DBOS.list_workflows(completed_before=before, load_input=False, load_output=False)
+        if old:
+            DBOS.delete_workflows([w.workflow_id for w in old])
+        return len(old)
+
+    def stop(self) -> None:
+        """See `JobEngine.stop`."""
+        with contextlib.suppress(SQLAlchemyError):
+            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=10)
+
+
+class InlineEngine:
+    """A `JobEngine` for tests and one-shot commands: threads, a clock and no disk."""
+
+    def __init__(self) -> None:
+        self._handlers: Mapping[str, Handler] = {}
+        self._submitted: dict[str, tuple[float, int, str, str, int]] = {}
+        self._done: set[str] = set()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="inline-engine", daemon=True)
+
+    def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
+        """See `JobEngine.start`; limits are met because one job runs at a time."""
+        self._handlers = handlers
+        self._thread.start()
+
+    def submit(
+        self,
+        kind: str,
+        key: str,
+        attempt: int,
+        *,
+        lane: str | None = None,
+        priority: int = 10,
+        not_before: datetime | None = None,
+    ) -> None:
+        """See `JobEngine.submit`."""
+        name = engine_id(kind, key, attempt)
+        due = not_before.timestamp() if not_before else 0.0
+        with self._wake:
+            if name not in self._done:
+                self._submitted.setdefault(name, (due, priority, kind, key, attempt))
+            self._wake.notify()
+
+    def finished(self, kind: str, key: str, attempt: int) -> bool:
+        """See `JobEngine.finished`."""
+        with self._wake:
+            return engine_id(kind, key, attempt) in self._done
+
+    def sweep(self) -> int:
+        """See `JobEngine.sweep`; nothing can be left behind."""
+        return 0
+
+    def prune(self, older_than: timedelta) -> int:
+        """See `JobEngine.prune`; nothing is kept."""
+        return 0
+
+    def stop(self) -> None:
+        """See `JobEngine.stop`."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(timeout=30)
+
+    def _due(self) -> Sequence[tuple[int, float, str]]:
+        now = time.time()
+        return sorted((p, due, n) for n, (due, p, *_) in self._submitted.items() if due <= now)
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._stopping and not self._due():
+                    self._wake.wait(0.05)
+                if self._stopping:
+                    return
+                name = self._due()[0][2]
+                _, _, kind, key, attempt = self._submitted.pop(name)
+            self._handlers[kind](key, attempt)
+            with self._wake:
+                self._done.add(name)
