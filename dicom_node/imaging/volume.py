@@ -1,0 +1,239 @@
+"""A series of CT, MR or PET images to one volume in the patient, or a coded reason why not.
+
+Tolerances stand in :mod:`dicom_node.imaging.geometry`, what is set aside in
+:mod:`dicom_node.imaging.selection`. Rows and columns stay as in the source (no flips); slices
+are in order along the normal, so ``array[k]`` goes with ``affine_lps``. Frame LPS, lengths mm
+(PS3.3 C.7.6.2.1.1, C.7.6.16 for enhanced multi-frame objects).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from ai_models.types import Affine, LabelMap, Volume
+from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
+from dicom_node.imaging.digest import image_digest
+from dicom_node.imaging.elements import text
+from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack
+from dicom_node.imaging.modality import (
+    Rescale,
+    rescale_of,
+    to_modality_values,
+    unit_of,
+)
+from dicom_node.imaging.planes import (
+    NOT_SOURCE_IMAGES,
+    FloatVector,
+    InputNote,
+    Plane,
+    decline,
+    planes_of,
+)
+from dicom_node.imaging.reading import Header, header_of, read_header
+from dicom_node.imaging.selection import SamePixels, select_stack
+
+__all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
+
+
+@dataclass(frozen=True)
+class LoadedVolume:
+    """A series on a regular grid, and the way back to its own slices.
+
+    Attributes
+    ----------
+    volume
+        Regular grid (slices, rows, columns), int16 where exact, else float32; sheared where
+        the gantry was tilted, resampled along the slices where spacing was irregular.
+    source_images
+        Headers without pixel data in slice order; one data set for an enhanced object.
+    frame_numbers
+        Frame (from 1) of each source slice; all 1 for classic objects.
+    source_affine_lps
+        Affine of the source slices, ``None`` where they are not a regular grid.
+    slice_coordinates
+        Place of each source slice on the slice axis of the regular grid.
+    content_digests
+        SOP Instance UID to SHA-256 of decoded pixels, geometry and modality LUT.
+    notes
+        What was accepted with a remark.
+    seconds
+        Time that loading took.
+    """
+
+    volume: Volume
+    source_images: tuple[Dataset, ...]
+    frame_numbers: tuple[int, ...]
+    source_affine_lps: Affine | None
+    slice_coordinates: FloatVector
+    content_digests: dict[str, str]
+    notes: tuple[InputNote, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+    def to_source_grid(self, label_map: LabelMap) -> LabelMap:
+        """Label map of the regular grid to (source slices, rows, columns), nearest slice."""
+        if label_map.shape != self.volume.array.shape:
+            raise ValueError(
+                f"label map {label_map.shape} is not on the grid {self.volume.array.shape}"
+            )
+        if self.source_affine_lps is not None:
+            return label_map
+        nearest = np.rint(self.slice_coordinates).astype(int)
+        picked: LabelMap = label_map[np.clip(nearest, 0, len(label_map) - 1)]
+        return picked
+
+
+def check_geometry(
+    headers: Sequence[Dataset], limits: VolumeLimits = VolumeLimits()
+) -> StackGeometry:
+    """The checks of :func:`load_volume` on headers alone; pixels are not needed or touched.
+
+    Images at the same position are taken for copies, which only loading can find out.
+
+    Raises
+    ------
+    UnsuitableInput
+        As :func:`load_volume`, except for the reasons that need pixel data.
+    """
+    return _geometry([header_of(dataset) for dataset in headers], limits, None)
+
+
+def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) -> LoadedVolume:
+    """Read, check, order and rescale the images of one series.
+
+    Raises
+    ------
+    NotUnderstood
+        A file is not a DICOM data set.
+    UnsuitableInput
+        ``reason`` is one of the codes of :mod:`geometry`, :mod:`selection`, :mod:`planes`,
+        :mod:`decode`, :mod:`modality`, or ``input.empty``, ``input.not_an_image``,
+        ``input.mixed_series``, ``input.mixed_modality``, ``input.several_multi_frame``,
+        ``input.mixed_pixel_format``.
+    """
+    started = time.perf_counter()
+    headers = [read_header(Path(path)) for path in paths]
+    geometry = _geometry(headers, limits, _pixel_comparison(headers))
+    planes = geometry.planes
+    slices = [headers[plane.index] for plane in planes]
+    forms = _forms(slices)
+    rescales = [rescale_of(h.dataset, p.frame_number) for h, p in zip(slices, planes, strict=True)]
+    stored = np.empty((len(planes), *geometry.shape[1:]), forms[0].dtype)
+    for header, form, plane, place in zip(slices, forms, planes, stored, strict=True):
+        read_frames(header, form, place[np.newaxis], (plane.frame_number,))
+    digests = _digests(forms, planes, rescales, stored)
+    unit, unit_notes = unit_of(
+        _modality(slices[0].dataset), rescales, original="ORIGINAL" in planes[0].image_type
+    )
+    values, value_notes = to_modality_values(stored, forms, rescales, unit)
+    if geometry.source_affine_lps is None:
+        values = _resample_slices(values, geometry.slice_coordinates, geometry.shape[0])
+    sources = slices[:1] if len({plane.index for plane in planes}) == 1 else slices
+    return LoadedVolume(
+        volume=Volume(values, geometry.affine_lps, unit),
+        source_images=tuple(header.dataset for header in sources),
+        frame_numbers=tuple(plane.frame_number for plane in planes),
+        source_affine_lps=geometry.source_affine_lps,
+        slice_coordinates=geometry.slice_coordinates,
+        content_digests=digests,
+        notes=(*geometry.notes, *unit_notes, *value_notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _geometry(
+    headers: Sequence[Header], limits: VolumeLimits, same_pixels: SamePixels | None
+) -> StackGeometry:
+    if not headers:
+        raise decline("empty", "no images were given")
+    for keyword, reason in (("SeriesInstanceUID", "mixed_series"), ("Modality", "mixed_modality")):
+        if len({text(header.dataset, keyword) for header in headers}) > 1:
+            raise decline(reason, f"the images differ in {keyword}")
+    planes: list[Plane] = []
+    for index, header in enumerate(headers):
+        if text(header.dataset, "SOPClassUID") in NOT_SOURCE_IMAGES:
+            raise decline("not_an_image", "segmentations, maps and doses are no source images")
+        planes.extend(planes_of(header.dataset, index))
+    kept, notes = select_stack(planes, limits, same_pixels)
+    several = len({plane.index for plane in kept}) > 1
+    if several and any(plane.frame_number > 1 for plane in kept):
+        raise decline("several_multi_frame", "the stack is spread over several multi-frame objects")
+    return fit_stack(kept, limits, notes)
+
+
+def _pixel_comparison(headers: Sequence[Header]) -> SamePixels:
+    def same(first: Plane, second: Plane) -> bool:
+        return np.array_equal(_one_plane(headers, first), _one_plane(headers, second))
+
+    return same
+
+
+def _one_plane(headers: Sequence[Header], plane: Plane) -> Stored:
+    form = pixel_format(headers[plane.index])
+    out = np.empty((1, form.rows, form.columns), form.dtype)
+    read_frames(headers[plane.index], form, out, (plane.frame_number,))
+    return out
+
+
+_CLASS_MODALITIES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
+}
+
+
+def _modality(dataset: Dataset) -> str:
+    """Modality, or what the SOP class says where it is absent."""
+    return text(dataset, "Modality") or _CLASS_MODALITIES.get(text(dataset, "SOPClassUID"), "")
+
+
+def _forms(slices: Sequence[Header]) -> list[PixelFormat]:
+    """Pixel format of each slice; cells of one size and sign throughout."""
+    known = {id(header): pixel_format(header) for header in slices}
+    forms = [known[id(header)] for header in slices]
+    if len({form.dtype for form in forms}) > 1:
+        raise decline("mixed_pixel_format", "the images differ in Bits Allocated or sign")
+    return forms
+
+
+def _digests(
+    forms: Sequence[PixelFormat],
+    planes: Sequence[Plane],
+    rescales: Sequence[Rescale],
+    stored: Stored,
+) -> dict[str, str]:
+    """Digest per SOP instance, over its frames in slice order."""
+    members: dict[str, list[int]] = {}
+    for place, plane in enumerate(planes):
+        members.setdefault(plane.sop_instance_uid, []).append(place)
+    return {
+        uid: image_digest(
+            forms[places[0]],
+            [planes[place] for place in places],
+            [rescales[place] for place in places],
+            [stored[place] for place in places],
+        )
+        for uid, places in members.items()
+    }
+
+
+def _resample_slices(
+    values: npt.NDArray[np.generic], coordinates: FloatVector, slices: int
+) -> npt.NDArray[np.generic]:
+    """Linear interpolation along the slice axis; keeps the type (int16 is rounded)."""
+    out = np.empty((slices, *values.shape[1:]), values.dtype)
+    for target in range(slices):
+        place = min(max(float(target), float(coordinates[0])), float(coordinates[-1]))
+        above = int(np.clip(np.searchsorted(coordinates, place), 1, len(coordinates) - 1))
+        below = above - 1
+        span = float(coordinates[above] - coordinates[below])
+        weight = (place - float(coordinates[below])) / span
+        mixed = (1 - weight) * values[below].astype(np.float32) + weight * values[above]
+        out[target] = np.rint(mixed) if values.dtype.kind == "i" else mixed
+    return out
