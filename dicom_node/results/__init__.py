@@ -1,0 +1,1 @@
+"""What a model computed, as DICOM objects: headers, segmentation, reports, pictures, gate."""

@@ -1,0 +1,318 @@
+"""What hospitals send, made fit to be carried into results, before highdicom sees it.
+
+Only copies are changed. A value that was valid is carried unchanged; a value that cannot be
+written is repaired where its meaning is plain and emptied where it is not; a series that cannot
+carry a result at all is refused. Every repair is told in a note that names the attribute and
+never its value.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+from pydicom.valuerep import VR
+
+from dicom_node.errors import UnsuitableInput
+from dicom_node.results.header_text import TEXT_VRS, decoded, defined_terms
+from dicom_node.results.header_values import (
+    is_valid_uid,
+    repaired_date,
+    repaired_sex,
+    repaired_time,
+)
+
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+_PER_SLICE = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "Rows",
+    "Columns",
+    "FrameOfReferenceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "PatientID",
+)
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_MUST_AGREE = {
+    "PatientID": "input.mixed_patients",
+    "StudyInstanceUID": "input.mixed_studies",
+    "SeriesInstanceUID": "input.mixed_series",
+    "FrameOfReferenceUID": "input.mixed_frame_of_reference",
+    "Rows": "input.mixed_matrix",
+    "Columns": "input.mixed_matrix",
+}
+_FUNCTIONAL_GROUPS = frozenset(
+    tag_for_keyword(keyword)
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+)
+_PIXELS = frozenset(
+    tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+)
+_LOSSY_METHOD = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}
+_DIRECTION_TOLERANCE = 1e-3
+_SPACING_TOLERANCE = 1e-3
+
+
+def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, ...]]:
+    """Copies of ``source_images`` that can carry a result, and notes on what was repaired.
+
+    The first copy is complete; the others hold what describes patient, study and series (the
+    first one's) and what places their slice (their own). No copy holds pixel data or private
+    attributes; text is Unicode and ``SpecificCharacterSet`` is ``ISO_IR 192``.
+
+    Orientations that differ by at most 1e-3 in a direction cosine (0.26 mm over a slice of
+    512 x 0.5 mm) are set to the first slice's; pixel spacings may differ by 1e-3 of themselves.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.empty``, ``input.invalid_uid``, ``input.no_frame_of_reference``,
+        ``input.mixed_pixel_spacing``, ``input.mixed_orientation`` or one of
+        ``input.mixed_patients|studies|series|frame_of_reference|matrix``.
+    """
+    if not source_images:
+        raise UnsuitableInput("a result needs at least one source image", reason="input.empty")
+    notes: dict[str, None] = {}
+    first = _normalised_first(source_images, lambda note: notes.setdefault(note))
+    others = [_normalised_slice(image, first, notes) for image in source_images[1:]]
+    copies = [first, *others]
+    _check_uids(copies)
+    _check_agreement(copies)
+    _check_spacing(copies)
+    _snap_orientation(copies, source_images, notes)
+    _fill_thickness(copies, notes)
+    return copies, tuple(notes)
+
+
+def _normalised_first(
+    source_images: Sequence[Dataset], note: Callable[[str], None]
+) -> Dataset:
+    source = source_images[0]
+    terms, corrected = defined_terms(_declared_character_set(source))
+    if corrected:
+        note("SpecificCharacterSet is not a defined term: read as the nearest one")
+    first = _cleaned(source, terms, note)
+    first.file_meta = copy.deepcopy(getattr(source, "file_meta", None))
+    first.SpecificCharacterSet = "ISO_IR 192"
+    _fill_sop_class(first, first.file_meta, note)
+    for keyword in _TYPE_2:
+        if keyword not in first:
+            setattr(first, keyword, "")
+            note(f"{keyword} absent: added empty")
+    sex = repaired_sex(str(first.PatientSex or ""))
+    if sex != (first.PatientSex or ""):
+        note("PatientSex is not M, F or O: changed or emptied")
+        first.PatientSex = sex
+    _complete_lossy(first, source_images, note)
+    return first
+
+
+def _normalised_slice(image: Dataset, first: Dataset, notes: dict[str, None]) -> Dataset:
+    normalised = Dataset()
+    own = {tag_for_keyword(keyword) for keyword in _PER_SLICE}
+    for tag, element in first.items():
+        if tag not in own:
+            normalised[tag] = element
+    for tag in own:
+        if tag in image:
+            normalised[tag] = image[tag]
+    normalised.file_meta = getattr(image, "file_meta", None)
+    _fill_sop_class(normalised, normalised.file_meta, lambda note: notes.setdefault(note))
+    return normalised
+
+
+def _cleaned(source: Dataset, terms: Sequence[str], note: Callable[[str], None]) -> Dataset:
+    cleaned = Dataset()
+    for tag in source.keys():
+        if tag in _PIXELS:
+            continue
+        if tag.is_private:
+            note("private attributes: removed")
+            continue
+        element = _cleaned_element(source, tag, terms, note)
+        if element is not None:
+            cleaned[tag] = element
+    return cleaned
+
+
+def _cleaned_element(
+    source: Dataset, tag: BaseTag, terms: Sequence[str], note: Callable[[str], None]
+) -> DataElement | RawDataElement | None:
+    element = source.get_item(tag)
+    vr = str(element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"))
+    if vr == VR.SQ and tag not in _FUNCTIONAL_GROUPS:
+        items = [_cleaned(item, terms, note) for item in source[tag].value]
+        for item in items:
+            item.pop(tag_for_keyword("SpecificCharacterSet"), None)
+        return DataElement(tag, "SQ", DicomSequence(items))
+    if vr in TEXT_VRS:
+        return _text_element(source, tag, vr, terms, note)
+    if vr in (VR.DA, VR.TM):
+        return _date_or_time(source, tag, vr, note)
+    return element
+
+
+def _text_element(
+    source: Dataset, tag: BaseTag, vr: str, terms: Sequence[str], note: Callable[[str], None]
+) -> DataElement:
+    element = source.get_item(tag)
+    if isinstance(element, RawDataElement):
+        text, of_declared_set = decoded(bytes(element.value or b""), vr, terms)
+        if not of_declared_set:
+            note("text is not of the declared SpecificCharacterSet: read as UTF-8 or Latin-1")
+    else:
+        value = element.value
+        several = isinstance(value, (list, tuple)) or hasattr(value, "append")
+        text = "\\".join(str(part) for part in value) if several else str(value or "")
+    if vr in ("LO", "SH", "PN", "UC"):
+        parts = text.split("\\")
+        return DataElement(tag, vr, parts if len(parts) > 1 else text, validation_mode=0)
+    return DataElement(tag, vr, text, validation_mode=0)
+
+
+def _date_or_time(
+    source: Dataset, tag: BaseTag, vr: str, note: Callable[[str], None]
+) -> DataElement:
+    element = source.get_item(tag)
+    value = element.value
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    several = hasattr(value, "append")
+    texts = [str(part) for part in value] if several else str(value or "").split("\\")
+    repair = repaired_date if vr == VR.DA else repaired_time
+    repaired = [repair(text.rstrip("\0")) for text in texts]
+    if repaired != [text.strip(" \0") for text in texts]:
+        keyword = keyword_for_tag(tag) or "a date or time"
+        note(f"{keyword} is malformed: repaired or emptied")
+    return DataElement(tag, vr, repaired if len(repaired) > 1 else repaired[0])
+
+
+def _declared_character_set(source: Dataset) -> list[str]:
+    declared = source.get("SpecificCharacterSet")
+    if declared is None or declared == "":
+        return []
+    return [declared] if isinstance(declared, str) else [str(value) for value in declared]
+
+
+def _fill_sop_class(
+    dataset: Dataset, file_meta: Dataset | None, note: Callable[[str], None]
+) -> None:
+    if dataset.get("SOPClassUID"):
+        return
+    uid = file_meta.get("MediaStorageSOPClassUID") if file_meta is not None else None
+    if uid:
+        dataset.SOPClassUID = UID(str(uid))
+        note("SOPClassUID absent or empty: taken from the file meta information")
+
+
+def _complete_lossy(
+    first: Dataset, source_images: Sequence[Dataset], note: Callable[[str], None]
+) -> None:
+    if not any(image.get("LossyImageCompression") == "01" for image in source_images):
+        return
+    first.LossyImageCompression = "01"
+    syntax = str(first.file_meta.get("TransferSyntaxUID", "")) if first.file_meta else ""
+    if not first.get("LossyImageCompressionMethod"):
+        first.LossyImageCompressionMethod = _LOSSY_METHOD.get(syntax, "UNKNOWN")
+        note("LossyImageCompressionMethod absent: taken from the transfer syntax, or UNKNOWN")
+    if not first.get("LossyImageCompressionRatio"):
+        first.LossyImageCompressionRatio = "1"
+        note("LossyImageCompressionRatio absent: unknown, written as 1")
+
+
+def _check_uids(copies: Sequence[Dataset]) -> None:
+    for dataset in copies:
+        for keyword in (*_UIDS, "FrameOfReferenceUID"):
+            value = str(dataset.get(keyword) or "")
+            if keyword == "FrameOfReferenceUID" and not value:
+                continue
+            if not is_valid_uid(value):
+                raise UnsuitableInput(
+                    f"{keyword} is absent or not a UID (PS3.5 9.1)", reason="input.invalid_uid"
+                )
+        if "ImagePositionPatient" in dataset and not dataset.get("FrameOfReferenceUID"):
+            raise UnsuitableInput(
+                "FrameOfReferenceUID is absent: a result could not be placed in the patient",
+                reason="input.no_frame_of_reference",
+            )
+
+
+def _check_agreement(copies: Sequence[Dataset]) -> None:
+    for keyword, reason in _MUST_AGREE.items():
+        if len({str(dataset.get(keyword, "")) for dataset in copies}) > 1:
+            raise UnsuitableInput(f"{keyword} differs between the slices", reason=reason)
+
+
+def _check_spacing(copies: Sequence[Dataset]) -> None:
+    spacings = [dataset.get("PixelSpacing") for dataset in copies]
+    if len(copies) == 1 or all(spacing is None for spacing in spacings):
+        return
+    reference = spacings[0]
+    for spacing in spacings:
+        if not reference or not spacing or not np.allclose(
+            np.asarray(spacing, float), np.asarray(reference, float), rtol=_SPACING_TOLERANCE
+        ):
+            raise UnsuitableInput(
+                "PixelSpacing differs between the slices", reason="input.mixed_pixel_spacing"
+            )
+
+
+def _snap_orientation(
+    copies: Sequence[Dataset], source_images: Sequence[Dataset], notes: dict[str, None]
+) -> None:
+    reference = copies[0].get("ImageOrientationPatient")
+    if reference is None or len(copies) == 1:
+        return
+    values = np.asarray(reference, float)
+    for image in source_images[1:]:
+        own = image.get("ImageOrientationPatient")
+        difference = np.inf if not own else np.abs(np.asarray(own, float) - values).max()
+        if difference > _DIRECTION_TOLERANCE:
+            raise UnsuitableInput(
+                "ImageOrientationPatient differs between the slices",
+                reason="input.mixed_orientation",
+            )
+        if difference > 0:
+            notes.setdefault("ImageOrientationPatient varies: set to the first slice's")
+
+
+def _fill_thickness(copies: Sequence[Dataset], notes: dict[str, None]) -> None:
+    if len(copies) < 2 or all(dataset.get("SliceThickness") for dataset in copies):
+        return
+    positions = np.asarray([dataset.ImagePositionPatient for dataset in copies], float)
+    cosines = np.asarray(copies[0].ImageOrientationPatient, float)
+    normal = np.cross(cosines[:3], cosines[3:])
+    spacing = float(np.median(np.abs(np.diff(positions @ normal))))
+    for dataset in copies:
+        if not dataset.get("SliceThickness"):
+            dataset.SliceThickness = f"{spacing:.6g}"
+    notes.setdefault("SliceThickness absent: the distance between slices is used")

@@ -1,0 +1,358 @@
+"""Structured reports on a segmentation: Comprehensive 3D SR, TID 1500 (PS3.3 A.35.13).
+
+Two documents, never one: the volumetric one measures the segments of the Segmentation, the
+planar one outlines the largest section of each label on a source image, for viewers that show
+nothing of the first. When nothing was found there is one negative report and no Segmentation.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.types import Algorithm, Label, LabelMap
+from dicom_node.results.contours import largest_section
+from dicom_node.results.equipment import Equipment, algorithm_equipment, describe, long_string
+from dicom_node.results.finish import finish, local_time
+from dicom_node.results.headers import normalise
+from dicom_node.results.identity import ResultIdentity
+from dicom_node.results.segmentation import segment_numbers, tracking_identifier, tracking_uid
+from sr_templates import narrative
+from sr_templates.measurement_report import (
+    Finding,
+    Observer,
+    PlanarRegion,
+    ReportContent,
+    SegmentReference,
+    build_content,
+)
+from sr_templates.template import MeasurementTemplate, ReportTemplate, load_template
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_POINT_LIMIT = 8000
+
+
+class SegmentMeasurement(Protocol):
+    """What is measured of one label: as ``ai_models.array.measurements`` returns it.
+
+    ``standard_deviation_hu`` is that of the population (no Bessel correction).
+    """
+
+    @property
+    def volume_ml(self) -> float: ...
+    @property
+    def mean_hu(self) -> float: ...
+    @property
+    def standard_deviation_hu(self) -> float: ...
+    @property
+    def voxel_count(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What every report of one result needs.
+
+    ``source_images`` and ``frame_numbers`` are as for ``build_segmentation``; ``input_notes`` are
+    sentences on what was done to the input, free of patient data; ``template`` is the name of a
+    file in ``sr_templates``. ``is_final`` sets Preliminary Flag: false until a person released it.
+    """
+
+    source_images: Sequence[Dataset]
+    frame_numbers: Sequence[int]
+    labels: tuple[Label, ...]
+    algorithm: Algorithm
+    identity: ResultIdentity
+    equipment: Equipment
+    created_at: datetime
+    template: str = "lungs"
+    input_notes: tuple[str, ...] = ()
+    is_final: bool = False
+
+
+def build_volumetric_report(
+    request: ReportRequest,
+    segmentation: Dataset,
+    label_map: LabelMap,
+    measurements: Mapping[int, SegmentMeasurement],
+    *,
+    series_number: int,
+) -> Dataset:
+    """Report with one TID 1411 group per segment, and one for all of them together.
+
+    ``measurements`` maps label values to what was measured; ``label_map`` must be the one that
+    ``segmentation`` was built from. The group of all segments pools mean and standard deviation
+    by voxel counts.
+    """
+    template = load_template(request.template)
+    sources, notes = normalise(request.source_images)
+    numbers = segment_numbers(label_map, request.labels)
+    found = [label for label in request.labels if label.value in numbers]
+    findings = [
+        _segment_finding(request, segmentation, label, (numbers[label.value],), sources[0],
+                         _numbers_of(measurements[label.value]))
+        for label in found
+    ]
+    if template.total is not None and len(found) > 1:
+        pooled = _pooled([measurements[label.value] for label in found])
+        findings.append(
+            _total_finding(request, template, segmentation, tuple(numbers.values()), sources[0],
+                           pooled, found[0])
+        )
+    comments = _comments(
+        request, template, findings, template.volumetric, template.narrative.finding, notes
+    )
+    content = _content(request, template, template.volumetric, findings, comments, sources[0])
+    return _document(
+        request, content, sources, [*sources, segmentation], "volumetric", series_number
+    )
+
+
+def build_planar_report(
+    request: ReportRequest, label_map: LabelMap, *, series_number: int
+) -> Dataset | None:
+    """Report with one TID 1410 group per label: its largest section as a closed polygon.
+
+    Returns ``None`` when no label occurs or the template has no planar measurements.
+    """
+    template = load_template(request.template)
+    numbers = segment_numbers(label_map, request.labels)
+    if not numbers or not template.planar:
+        return None
+    sources, notes = normalise(request.source_images)
+    findings = [
+        _planar_finding(request, label, label_map, sources)
+        for label in request.labels
+        if label.value in numbers
+    ]
+    comments = _comments(
+        request, template, findings, template.planar, template.narrative.section, notes
+    )
+    content = _content(request, template, template.planar, findings, comments, sources[0])
+    return _document(request, content, sources, sources, "planar", series_number)
+
+
+def build_negative_report(request: ReportRequest, *, series_number: int) -> Dataset:
+    """The explicit answer that the algorithm ran and found nothing it looks for."""
+    template = load_template(request.template)
+    sources, notes = normalise(request.source_images)
+    comments = [
+        *narrative.opening(template, request.algorithm),
+        narrative.nothing_found(template, request.labels),
+        *narrative.closing(template, (), (*request.input_notes, *notes)),
+    ]
+    content = _content(request, template, (), [], comments, sources[0])
+    return _document(request, content, sources, sources, "negative", series_number)
+
+
+def _segment_finding(
+    request: ReportRequest,
+    segmentation: Dataset,
+    label: Label,
+    segments: tuple[int, ...],
+    source: Dataset,
+    values: dict[str, float],
+) -> Finding:
+    return Finding(
+        name=label.name,
+        category=label.category,
+        type=label.type,
+        laterality=label.laterality,
+        anatomic_region=label.anatomic_region,
+        tracking_identifier=tracking_identifier(label, request.algorithm),
+        tracking_uid=tracking_uid(request.identity, str(source.SeriesInstanceUID), label),
+        measurements=values,
+        where=_reference(segmentation, segments, source),
+    )
+
+
+def _total_finding(
+    request: ReportRequest,
+    template: ReportTemplate,
+    segmentation: Dataset,
+    segments: tuple[int, ...],
+    source: Dataset,
+    values: dict[str, float],
+    one_of_them: Label,
+) -> Finding:
+    total = template.total
+    assert total is not None
+    series_uid = str(source.SeriesInstanceUID)
+    return Finding(
+        name=total.name,
+        category=one_of_them.category,
+        type=total.type,
+        laterality=total.laterality,
+        tracking_identifier=long_string(f"{request.algorithm.model_id} {total.name}"),
+        tracking_uid=request.identity.tracking_uid(series_uid, f"total:{template.name}"),
+        measurements=values,
+        where=_reference(segmentation, segments, source),
+    )
+
+
+def _reference(
+    segmentation: Dataset, segments: tuple[int, ...], source: Dataset
+) -> SegmentReference:
+    return SegmentReference(
+        sop_class_uid=str(segmentation.SOPClassUID),
+        sop_instance_uid=str(segmentation.SOPInstanceUID),
+        segment_numbers=segments,
+        source_series_instance_uid=str(source.SeriesInstanceUID),
+    )
+
+
+def _planar_finding(
+    request: ReportRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
+) -> Finding:
+    section = largest_section(label_map == label.value, _pixel_spacing_mm(sources[0]))
+    several = len(sources) > 1
+    image = sources[section.slice_index] if several else sources[0]
+    multi_frame = int(image.get("NumberOfFrames") or 1) > 1
+    frame = int(request.frame_numbers[section.slice_index]) if multi_frame else None
+    return Finding(
+        name=label.name,
+        category=label.category,
+        type=label.type,
+        laterality=label.laterality,
+        anatomic_region=label.anatomic_region,
+        tracking_identifier=tracking_identifier(label, request.algorithm),
+        tracking_uid=tracking_uid(request.identity, str(image.SeriesInstanceUID), label),
+        measurements={"area_mm2": section.area_mm2, "long_axis_mm": section.long_axis_mm},
+        where=PlanarRegion(
+            points=_thinned(section.points),
+            sop_class_uid=str(image.SOPClassUID),
+            sop_instance_uid=str(image.SOPInstanceUID),
+            frame_number=frame,
+        ),
+    )
+
+
+def _pixel_spacing_mm(source: Dataset) -> tuple[float, float]:
+    measures = source
+    if "PixelSpacing" not in source:
+        measures = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    return float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1])
+
+
+def _thinned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``points`` within what one FL element can hold (64 KB), still closed."""
+    step = -(-len(points) // _POINT_LIMIT)
+    if step == 1:
+        return points
+    kept = points[:-1:step]
+    return np.concatenate([kept, kept[:1]])
+
+
+def _numbers_of(measurement: SegmentMeasurement) -> dict[str, float]:
+    return {
+        "volume_ml": measurement.volume_ml,
+        "mean_hu": measurement.mean_hu,
+        "standard_deviation_hu": measurement.standard_deviation_hu,
+    }
+
+
+def _pooled(measurements: Sequence[SegmentMeasurement]) -> dict[str, float]:
+    counts = np.asarray([m.voxel_count for m in measurements], float)
+    means = np.asarray([m.mean_hu for m in measurements])
+    deviations = np.asarray([m.standard_deviation_hu for m in measurements])
+    mean = float((counts * means).sum() / counts.sum())
+    variance = float((counts * (deviations**2 + (means - mean) ** 2)).sum() / counts.sum())
+    return {
+        "volume_ml": float(sum(m.volume_ml for m in measurements)),
+        "mean_hu": mean,
+        "standard_deviation_hu": variance**0.5,
+    }
+
+
+def _comments(
+    request: ReportRequest,
+    template: ReportTemplate,
+    findings: Sequence[Finding],
+    rows: Sequence[MeasurementTemplate],
+    sentence: str,
+    notes: tuple[str, ...],
+) -> list[str]:
+    names = {finding.name for finding in findings}
+    not_found = [label for label in request.labels if label.name not in names]
+    return [
+        *narrative.opening(template, request.algorithm),
+        *(
+            narrative.finding_sentence(sentence, finding.name, rows, finding.measurements)
+            for finding in findings
+        ),
+        *narrative.closing(template, not_found, (*request.input_notes, *notes)),
+    ]
+
+
+def _content(
+    request: ReportRequest,
+    template: ReportTemplate,
+    rows: tuple[MeasurementTemplate, ...],
+    findings: Sequence[Finding],
+    comments: Sequence[str],
+    source: Dataset,
+) -> ReportContent:
+    equipment = request.equipment
+    return ReportContent(
+        template=template,
+        rows=rows,
+        findings=tuple(findings),
+        algorithm=request.algorithm,
+        observer=Observer(
+            uid=equipment.device_uid,
+            name=equipment.station_name or equipment.model_name,
+            manufacturer=equipment.manufacturer,
+            model_name=equipment.model_name,
+            serial_number=equipment.device_serial_number,
+        ),
+        modality=str(source.Modality),
+        comments=tuple(comments),
+    )
+
+
+def _document(
+    request: ReportRequest,
+    content: ReportContent,
+    sources: Sequence[Dataset],
+    evidence: Sequence[Dataset],
+    kind: str,
+    series_number: int,
+) -> Dataset:
+    import highdicom as hd
+
+    moment = local_time(request.created_at, sources[0])
+    equipment = request.equipment
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report: Any = hd.sr.Comprehensive3DSR(
+            evidence=evidence,
+            content=build_content(content, sources),
+            series_instance_uid=request.identity.uid(f"{kind}.series"),
+            series_number=series_number,
+            sop_instance_uid=request.identity.uid(f"{kind}.instance"),
+            instance_number=1,
+            manufacturer=equipment.manufacturer,
+            manufacturer_model_name=equipment.model_name,
+            software_versions=equipment.software_versions,
+            device_serial_number=equipment.device_serial_number,
+            is_complete=True,
+            is_final=request.is_final,
+            is_verified=False,
+            series_description=describe(
+                f"Report {request.algorithm.model_id} {kind}", request.algorithm
+            ),
+            content_date=moment.date(),
+            content_time=moment.time(),
+            series_date=moment.date(),
+            series_time=moment.time(),
+            specific_character_set="ISO_IR 192",
+            contributing_equipment=[algorithm_equipment(request.algorithm)],
+        )
+    return finish(report, sources[0], equipment, moment)

@@ -1,0 +1,47 @@
+"""Codes of PS3.16 that every report needs, and the way from our codes to highdicom's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai_models.types import Code
+
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+COMMENT = Code("121106", "DCM", "Comment")
+DEVICE = Code("121007", "DCM", "Device")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
+PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+SOURCE = Code("260753009", "SCT", "Source")
+MODALITY = Code("121139", "DCM", "Modality")
+FRAME_OF_REFERENCE_UID = Code("112227", "DCM", "Frame of Reference UID")
+ROWS = Code("110910", "DCM", "Pixel Data Rows")
+COLUMNS = Code("110911", "DCM", "Pixel Data Columns")
+HORIZONTAL_SPACING = Code("111026", "DCM", "Horizontal Pixel Spacing")
+VERTICAL_SPACING = Code("111066", "DCM", "Vertical Pixel Spacing")
+SLICE_THICKNESS = Code("112225", "DCM", "Slice Thickness")
+POSITION = (
+    Code("110901", "DCM", "Image Position (Patient) X"),
+    Code("110902", "DCM", "Image Position (Patient) Y"),
+    Code("110903", "DCM", "Image Position (Patient) Z"),
+)
+ORIENTATION = (
+    Code("110904", "DCM", "Image Orientation (Patient) Row X"),
+    Code("110905", "DCM", "Image Orientation (Patient) Row Y"),
+    Code("110906", "DCM", "Image Orientation (Patient) Row Z"),
+    Code("110907", "DCM", "Image Orientation (Patient) Column X"),
+    Code("110908", "DCM", "Image Orientation (Patient) Column Y"),
+    Code("110909", "DCM", "Image Orientation (Patient) Column Z"),
+)
+PIXELS = Code("{pixels}", "UCUM", "Pixels")
+MILLIMETER = Code("mm", "UCUM", "millimeter")
+DIRECTION_COSINE = Code("{-1:1}", "UCUM", "{-1:1}")
+
+
+def concept(code: Code) -> Any:
+    """``code`` as highdicom's coded concept."""
+    import highdicom as hd
+
+    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
