@@ -1,8 +1,8 @@
 """Modality LUT and padding: from stored values to Hounsfield units (PS3.3 C.11.1, C.7.5.1.1.2).
 
 Padding of CT becomes -1024 HU; that of other modalities, unless it is 0, becomes the smallest
-other value of the volume. A padding value between -1000 and 4000 HU may also be tissue, so such a value is left
-alone and noted.
+other value of the volume. A CT padding value between -1000 and 4000 HU may also be tissue, so
+such a value is left alone and noted.
 """
 
 from __future__ import annotations
@@ -93,6 +93,23 @@ def unit_of(
     return "HU", []
 
 
+def rescaled(stored: Stored, rescale: Rescale) -> npt.NDArray[np.float64]:
+    """Stored values of one image through its modality LUT.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.rescale_invalid``: the Modality LUT Sequence makes no sense.
+    """
+    if rescale.lut is None:
+        return stored.astype(np.float64) * rescale.slope + rescale.intercept
+    try:
+        return np.asarray(apply_modality_lut(stored, rescale.lut), np.float64)
+    # A table from outside may lie about its size or type; pydicom then raises what it meets.
+    except Exception as error:
+        raise decline("rescale_invalid", "the Modality LUT Sequence is unusable") from error
+
+
 def to_modality_values(
     stored: Stored,
     forms: Sequence[PixelFormat],
@@ -104,6 +121,8 @@ def to_modality_values(
     Returns int16 where that is exact, else float32, and notes.
     """
     mask, notes = _padding_mask(stored, forms, rescales, unit)
+    if mask is not None:
+        stored[mask] = 0
     values = _integers(stored, forms, rescales)
     if values is None:
         values = _floats(stored, rescales)
@@ -185,8 +204,5 @@ def _fits(lowest: int, highest: int, intercepts: Sequence[int]) -> bool:
 def _floats(stored: Stored, rescales: Sequence[Rescale]) -> npt.NDArray[np.float32]:
     values = np.empty(stored.shape, np.float32)
     for place, slice_, rescale in zip(values, stored, rescales, strict=True):
-        if rescale.lut is not None:
-            place[...] = apply_modality_lut(slice_, rescale.lut)
-        else:
-            place[...] = slice_.astype(np.float64) * rescale.slope + rescale.intercept
+        place[...] = rescaled(slice_, rescale)
     return values

@@ -10,6 +10,7 @@ section 7).
 from __future__ import annotations
 
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,21 @@ def header_of(dataset: Dataset, path: Path | None = None) -> Header:
     return Header(path, dataset, syntax, "PixelData" in dataset)
 
 
+def _looks_like_dicom(path: Path) -> bool:
+    """Whether a file has the prefix, or begins with group 2 or 8 in either byte order."""
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or start[:2] in (b"\2\0", b"\0\2", b"\10\0", b"\0\10")
+
+
 def _general_header(path: Path) -> Header:
     """Read with pydicom: deflated, big endian, without preamble, or odd in another way."""
+    if not _looks_like_dicom(path):
+        raise NotUnderstood("the file is not DICOM")
     try:
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=False, defer_size=4096)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=True, defer_size=4096)
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or ImplicitVRLittleEndian)
         has_pixels = "PixelData" in dataset
         if not has_pixels and "SOPInstanceUID" not in dataset and "Rows" not in dataset:
