@@ -36,7 +36,7 @@ def foreground_box(
         return (slice(0, image.shape[0]), slice(0, image.shape[1]), slice(0, image.shape[2]))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    box = ndimage.find_objects(parts == int(sizes.argmax()))[0]
+    box = ndimage.find_objects(parts)[int(sizes.argmax()) - 1]
     grown = [
         slice(max(0, side.start - margin), min(length, side.stop + margin))
         for side, length, margin in zip(

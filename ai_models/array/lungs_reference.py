@@ -6,7 +6,8 @@ Method (thresholds in HU, after Hu, Hoffman and Reinhardt, IEEE TMI 20(6), 2001,
    and the volume to a working grid of at least 1.5 mm; values below -1024 become -1024.
 2. *Air* is everything below -400. What is below -940 after smoothing and is reached from a lateral
    border is the *outside*, with its rim and what hangs on it (blankets); a lung cut by a small
-   field of view is denser and stays. Air not bounded by the largest tissue is the table's.
+   field of view is denser and stays. Air that the largest tissue does not bound, in front and behind, is
+   foam or mattress of the table.
 3. *Airway*: round gas-filled discs near the middle, stacked over 10 mm or more, seed a region
    that grows below a rising threshold until it leaks into the lung; its wall (2 mm) goes with it.
 4. *Gut gas*: a component whose eroded inside has a median below -950 is gas, not lung; a small one
@@ -51,6 +52,7 @@ THIN_STACK_MM = 15.0
 CLOSING_MM = 6.0
 OUTSIDE_RIM_STEPS = 3
 SMALL_PART = 0.05
+SHELTERED = 0.3
 GAS_BELOW_LUNG_HU = 60.0
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 
@@ -186,7 +188,7 @@ def _outside_air(volume: FloatArray, air: BoolArray) -> BoolArray:
 def _beside_the_body(
     volume: FloatArray, candidates: BoolArray, spacing: npt.NDArray[np.float64]
 ) -> BoolArray:
-    """Candidates whose surrounding tissue is mostly the body: the foam of a table is left out."""
+    """Candidates with the body before, behind and around them: foam and mattress are left out."""
     reach = max(1, round(3.0 / float(spacing[1])))
     tissue = ndimage.binary_opening(volume > TISSUE_ABOVE_HU, _IN_PLANE, iterations=reach)
     parts, count = ndimage.label(tissue)
@@ -200,11 +202,11 @@ def _beside_the_body(
     shared = np.bincount(around[body], minlength=count + 1)
     keep = shared > 0.15 * wall
     keep[0] = False
-    body_rows = np.flatnonzero(np.cumsum(body.sum(axis=(0, 2))) > 0.02 * body.sum())
-    first, last = body_rows[0], np.flatnonzero(body.any(axis=(0, 2)))[-1]
-    rows = np.broadcast_to(np.arange(volume.shape[1])[None, :, None], volume.shape)
-    centre = ndimage.mean(rows, components, np.arange(count + 1))
-    keep &= (centre > first) & (centre < last - 0.03 * (last - first))
+    size = np.maximum(np.bincount(components.ravel(), minlength=count + 1), 1)
+    before = np.maximum.accumulate(body, axis=1)
+    after = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
+    for sheltered in (before, after):
+        keep &= np.bincount(components[sheltered], minlength=count + 1) > SHELTERED * size
     return keep[components]
 
 

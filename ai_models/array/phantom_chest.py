@@ -11,6 +11,7 @@ from ai_models.array.phantom_canvas import BoolArray, Canvas, FloatArray, Point
 
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
+MUSCLE_MM = 4.0
 LabelMap = npt.NDArray[np.uint8]
 
 
@@ -32,8 +33,9 @@ def thoracic_cavity(canvas: Canvas, frame: Frame) -> tuple[BoolArray, BoolArray]
     inside = level(canvas, frame, width, depth) < 1.0
     away = ((np.abs(canvas.x) - 52.0) / 45.0) ** 2 + ((canvas.y - 8.0) / 62.0) ** 2
     cap = frame.apex_z_mm - 24.0 * away
-    above = canvas.z > diaphragm_height(canvas, frame)
-    return inside & above & (canvas.z < cap), inside & ~above
+    diaphragm = diaphragm_height(canvas, frame)
+    above = canvas.z > diaphragm
+    return inside & above & (canvas.z < cap), inside & (canvas.z < diaphragm - MUSCLE_MM)
 
 
 def paint_mediastinum(
@@ -158,9 +160,9 @@ def paint_vessel_trees(
     for label, side in ((RIGHT_LUNG, -1.0), (LEFT_LUNG, 1.0)):
         lung = labels == label
         root = np.array([side * 42.0, 8.0, 4.0])
-        for _ in range(9):
+        for _ in range(14):
             aim = rng.normal(0.0, 1.0, 3) + np.array([side * 0.9, 0.1, 0.0])
-            _grow_branch(canvas, rng, lung, root, aim, 4.6, 0, 40.0 + enhancement_hu)
+            _grow_branch(canvas, rng, lung, root, aim, float(rng.uniform(2.6, 5.0)), 0, 40.0 + enhancement_hu)
 
 
 def _grow_branch(
@@ -173,7 +175,7 @@ def _grow_branch(
     depth: int,
     hu: float,
 ) -> None:
-    if depth > 4 or radius < 0.6:
+    if depth > 5 or radius < 0.5:
         return
     direction = aim / max(float(np.linalg.norm(aim)), 1e-6)
     end = start + direction * float(rng.uniform(18.0, 34.0)) * 0.88**depth

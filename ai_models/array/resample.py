@@ -44,7 +44,7 @@ class AxisStep:
 
     def centres(self) -> npt.NDArray[np.float64]:
         """Source coordinate of every coarse index."""
-        return self.offset + self.scale * np.arange(self.length)
+        return self.offset + self.scale * np.arange(self.length, dtype=np.float64)
 
     def reduction(self) -> FloatArray:
         """``(length, source_length)`` weights that take source samples to coarse ones."""
@@ -52,11 +52,12 @@ class AxisStep:
         centres = np.clip(self.centres(), 0, self.source_length - 1)
         distance = np.abs(centres[:, None] - np.arange(self.source_length)[None, :])
         weights = np.maximum(0.0, 1.0 - distance / half_width)
-        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        normalised: FloatArray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        return normalised
 
     def coarse_coordinates(self) -> npt.NDArray[np.float64]:
         """Coarse coordinate of every source index, kept inside the coarse grid."""
-        coordinates = (np.arange(self.source_length) - self.offset) / self.scale
+        coordinates = (np.arange(self.source_length, dtype=np.float64) - self.offset) / self.scale
         return np.clip(coordinates, 0.0, self.length - 1.0)
 
 
@@ -206,7 +207,7 @@ def to_coarse_grid(scores: FloatArray, plan: Regridding, outside: FloatArray) ->
     """
     if plan.model_to_coarse is None:
         return scores
-    to_model = np.linalg.inv(plan.model_to_coarse)
+    to_model: Affine = np.linalg.inv(plan.model_to_coarse).astype(np.float64)
     return np.stack([
         _sample(channel, to_model, plan.coarse_shape, float(fill), "nearest")
         for channel, fill in zip(scores, outside, strict=True)

@@ -38,16 +38,25 @@ def _centre(labels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDAr
     return np.asarray(rng.uniform(0.15, 0.85, 3) * (shape - 1))
 
 
+def _warp(crop: Crop, rng: np.random.Generator) -> torch.Tensor:
+    """Smooth random displacement in voxels, ``(*crop, 3)``: no two bodies are alike."""
+    amplitude = float(rng.uniform(0.0, 5.0))
+    nodes = torch.from_numpy(rng.normal(0.0, amplitude, (1, 3, 4, 5, 6)).astype(np.float32))
+    field = functional.interpolate(nodes, crop, mode="trilinear", align_corners=True)[0]
+    return field.permute(1, 2, 3, 0)
+
+
 def _sampling_grid(
     shape: tuple[int, ...], centre: npt.NDArray[np.float64], crop: Crop, rng: np.random.Generator
 ) -> torch.Tensor:
     matrix = _pose(rng)
-    axes = [np.arange(n) - (n - 1) / 2.0 for n in crop]
-    mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    index = mesh @ matrix.T + centre
-    size = np.maximum(np.array(shape) - 1, 1)
-    normalised = 2.0 * index / size - 1.0
-    return torch.from_numpy(normalised[None, ..., ::-1].astype(np.float32).copy())
+    index = torch.from_numpy(centre.astype(np.float32)) + _warp(crop, rng)
+    for axis, extent in enumerate(crop):
+        steps = torch.arange(extent, dtype=torch.float32) - (extent - 1) / 2.0
+        steps = steps.reshape([-1 if a == axis else 1 for a in range(3)] + [1])
+        index += steps * torch.from_numpy(matrix[:, axis].astype(np.float32))
+    size = torch.tensor([max(n - 1, 1) for n in shape], dtype=torch.float32)
+    return (2.0 * index / size - 1.0).flip(-1)[None]
 
 
 def random_crop(

@@ -42,8 +42,10 @@ from ai_models.training.lungs_data import (
 )
 
 SEED = 20
-VALIDATION_SEEDS = range(90000, 90006)
+VALIDATION_SEEDS = range(90000, 90003)
+CROP = (48, 96, 128)
 REAL_SHARE = 0.35
+SMOOTH_VOXELS = 500.0
 AVERAGING = 0.995
 
 Pair = tuple[npt.NDArray[np.int16], LabelMap]
@@ -67,14 +69,14 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             volume, labels = self.real[int(rng.integers(len(self.real)))]
         else:
             volume, labels = cached_phantom(self.folder, int(rng.integers(self.phantoms)))
-        return random_crop(volume, labels, ROI, rng)
+        return random_crop(volume, labels, CROP, rng)
 
 
 def torch_predict(network: nn.Module) -> Any:
     """The network as a function on numpy windows."""
 
     def predict(windows: FloatArray) -> FloatArray:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             return np.asarray(network(torch.from_numpy(windows.copy())).float().numpy())
 
     return predict
@@ -125,7 +127,10 @@ def train(options: argparse.Namespace, real: list[Pair]) -> tuple[nn.Module, lis
     left = (options.steps - start) * options.batch
     crops = Crops(cache, options.phantoms, real, start * options.batch, max(left, 0))
     loader = DataLoader(crops, batch_size=options.batch, num_workers=options.workers, prefetch_factor=4 if options.workers else None)
-    loss_of = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
+    loss_of = DiceCELoss(
+        softmax=True, to_onehot_y=True, include_background=False, batch=True,
+        smooth_nr=SMOOTH_VOXELS, smooth_dr=SMOOTH_VOXELS,
+    )
     losses: list[float] = []
     started = time.perf_counter()
     for step, (image, target) in enumerate(loader, start=start):
@@ -213,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     record = {
         "seed": SEED, "steps": options.steps, "batch": options.batch, "rate": options.rate,
         "phantoms": options.phantoms, "real_share": REAL_SHARE if real else 0.0,
-        "spacing_mm": SPACING_MM, "roi": ROI, "overlap": OVERLAP, "hu_range": [LOW_HU, HIGH_HU],
+        "spacing_mm": SPACING_MM, "roi": ROI, "crop": CROP, "overlap": OVERLAP, "hu_range": [LOW_HU, HIGH_HU],
         "labels": {"1": "right lung", "2": "left lung"},
         "torch": torch.__version__, "precision": "bfloat16 autocast on CPU",
         "onnx": exported,
