@@ -1,0 +1,1 @@
+"""From a queued job to checked results: inputs, inference in worker processes, objects."""

@@ -1,0 +1,167 @@
+"""The inference process of one device: ``python -m dicom_node.pipeline.worker --device cpu``.
+
+One process holds the network and the device, so that a CUDA fault or an exhausted memory ends
+this process and nothing else. It reads requests from stdin and answers on stdout, one JSON
+document a line; arrays travel as ``.npy`` files (never pickled) that the node makes and removes.
+
+    request  {"request", "model", "input", "output", "affine_lps", "unit"}
+    answer   {"request", "prediction": {...}, "loaded": [model, ...]}
+             {"request", "error": {"reason", "message"}, "ends": bool}
+
+When stdin closes the node is gone, and the process ends at once, whatever it was doing. Whatever
+a library prints goes to stderr: file descriptor 1 is taken away from it. Network access by Python
+code is refused for the life of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ai_models.catalog import Catalog
+from ai_models.predictor import Predictor
+from ai_models.types import ModelError, SegmentationPrediction, Volume
+
+WARM_MODELS = 2
+_REFUSED_AUDIT_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto")
+
+
+class Worker:
+    """Keeps the last `WARM_MODELS` models warm and answers requests."""
+
+    def __init__(self, device: str, model_directories: Sequence[Path]) -> None:
+        self._device = device
+        self._model_directories = model_directories
+        self._warm: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request; what the model raises becomes part of the answer."""
+        try:
+            return self._predict(request)
+        except ModelError as error:
+            return {"error": {"reason": error.reason, "message": str(error)}, "ends": False}
+        except Exception as error:  # noqa: BLE001 - process boundary: the node must learn of it
+            message = f"{type(error).__name__}: {error}"
+            return {
+                "error": {"reason": _reason_of(error), "message": message},
+                "ends": self._device != "cpu" or isinstance(error, MemoryError),
+            }
+
+    def _predict(self, request: dict[str, Any]) -> dict[str, Any]:
+        predictor, seconds = self._predictor(str(request["model"]))
+        volume = Volume(
+            np.load(request["input"], mmap_mode="r", allow_pickle=False),
+            np.asarray(request["affine_lps"], dtype=np.float64),
+            str(request["unit"]),
+        )
+        prediction = predictor.predict(volume)
+        np.save(request["output"], prediction.label_map, allow_pickle=False)
+        return {
+            "prediction": _as_json(prediction, seconds),
+            "loaded": [predictor.card.id] if seconds else [],
+        }
+
+    def _predictor(self, model_id: str) -> tuple[Predictor, dict[str, float]]:
+        card = Catalog(self._model_directories).get(model_id)
+        key = (str(card.folder), card.fingerprint)
+        if key in self._warm:
+            self._warm.move_to_end(key)
+            return self._warm[key], {}
+        while len(self._warm) >= WARM_MODELS:
+            self._warm.popitem(last=False)[1].close()
+        start = time.perf_counter()
+        predictor = Predictor(card, self._device)
+        predictor.load()
+        predictor.warm_up()
+        self._warm[key] = predictor
+        return predictor, {"load": time.perf_counter() - start}
+
+
+def _as_json(prediction: SegmentationPrediction, seconds: dict[str, float]) -> dict[str, Any]:
+    return {
+        "labels": [asdict(label) for label in prediction.labels],
+        "algorithm": asdict(prediction.algorithm),
+        "seconds_by_stage": {**seconds, **prediction.seconds_by_stage},
+        "notes": list(prediction.notes),
+    }
+
+
+def _reason_of(error: Exception) -> str:
+    text = f"{type(error).__name__} {error}".lower()
+    exhausted = isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "outofmemory", "failed to allocate memory")
+    )
+    return "worker.out_of_memory" if exhausted else "model.failed"
+
+
+def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take stdin and stdout for the protocol; libraries get /dev/null and stderr instead."""
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _read_requests(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
+    rest = b""
+    while chunk := requests.read(65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            waiting.put(line)
+    os._exit(0)
+
+
+def _refuse_network(event: str, _arguments: object) -> None:
+    if event in _REFUSED_AUDIT_EVENTS:
+        raise PermissionError(f"{event} is refused in an inference worker")
+
+
+def find_cuda_devices() -> list[str]:
+    """Names of the CUDA devices that torch or ONNX Runtime could use, empty without any."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve requests until stdin closes."""
+    parser = argparse.ArgumentParser(description="inference worker of one device")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--models", action="append", default=[], type=Path)
+    parser.add_argument("--list-devices", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.list_devices:
+        sys.stdout.write(json.dumps(find_cuda_devices()) + "\n")
+        return
+    requests, answers = _private_pipes()
+    sys.addaudithook(_refuse_network)
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests, waiting), daemon=True).start()
+    worker = Worker(options.device, options.models)
+    while True:
+        request = json.loads(waiting.get())
+        answer = {"request": request["request"], **worker.answer(request)}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        if answer.get("ends"):
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Worker processes: what happens to a job when its process is slow, killed, or fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.ai_models.tiny_models import threshold_onnx, write_model
+
+from ai_models.types import Volume
+from dicom_node.errors import DeadlineExceeded, ModelFailed, UnsuitableInput, WorkerLost
+from dicom_node.events import Events
+from dicom_node.pipeline.inference import InferencePool, resolve_devices
+
+
+class Seen(Events):
+    """Keeps what the workers did, and tells one waiting test about it."""
+
+    def __init__(self) -> None:
+        self.what: list[tuple[str, str]] = []
+        self.on: dict[str, Callable[[str], None]] = {}
+
+    def worker_changed(self, device: str, what: str, reason: str = "") -> None:
+        self.what.append((what, reason))
+        if what in self.on:
+            self.on[what](reason)
+
+    def count(self, what: str) -> int:
+        return sum(1 for entry, _ in self.what if entry == what)
+
+    @property
+    def pid(self) -> int:
+        return int([reason for what, reason in self.what if what == "started"][-1].split()[1])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    write_model(directory / "bright", threshold_onnx(0.5))
+    write_model(directory / "nan", threshold_onnx(float("nan")), id="nan")
+    write_model(directory / "thick", threshold_onnx(0.5), id="thick", input__min_slices=900)
+    slow = threshold_onnx(0.5, roi=(128, 128, 128), convolutions=400)
+    write_model(directory / "slow", slow, id="slow", runtime__roi=[128, 128, 128])
+    altered = write_model(directory / "altered", threshold_onnx(0.5), id="altered")
+    (altered / "weights.onnx").write_bytes(threshold_onnx(0.6))
+    return directory
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def pool(models: Path, scratch: Path, seen: Seen) -> Iterator[InferencePool]:
+    pool = InferencePool(["cpu"], [models], scratch, seen)
+    yield pool
+    pool.close()
+
+
+def volume_with_a_block() -> Volume:
+    array = np.full((20, 24, 28), -1000, dtype=np.int16)
+    array[6:14, 8:16, 10:20] = 1000
+    return Volume(array, np.array([[0, 0, 2.0, 5], [0, 2.0, 0, 6], [2.0, 0, 0, 7], [0, 0, 0, 1]]))
+
+
+def test_prediction_comes_back_whole_from_the_worker(pool: InferencePool, scratch: Path) -> None:
+    volume = volume_with_a_block()
+    prediction = pool.predict("bright", volume, deadline_s=120)
+    assert np.array_equal(prediction.label_map == 1, volume.array > 0)
+    assert prediction.labels[0].type.value == "39607008"
+    assert prediction.labels[0].color_rgb == (255, 0, 0)
+    assert prediction.algorithm.model_id == "bright"
+    assert prediction.algorithm.family.value == "123110"
+    assert prediction.seconds_by_stage["load"] > 0
+    assert "CPUExecutionProvider" in prediction.notes[0]
+    assert list(scratch.iterdir()) == []
+
+
+def test_two_jobs_share_one_process_and_one_loaded_model(pool: InferencePool, seen: Seen) -> None:
+    first = pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    second = pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    assert seen.count("started") == 1
+    assert seen.count("model loaded") == 1
+    assert "load" not in second.seconds_by_stage
+    assert first.label_map.tobytes() == second.label_map.tobytes()
+
+
+def test_worker_killed_during_a_job_costs_that_job_only(
+    pool: InferencePool, seen: Seen, scratch: Path
+) -> None:
+    def kill_soon() -> bool:
+        if seen.count("started") == 1 and seen.count("killed") == 0:
+            os.kill(seen.pid, signal.SIGKILL)
+        return False
+
+    with pytest.raises(WorkerLost, match="SIGKILL"):
+        pool.predict("slow", volume_with_a_block(), deadline_s=120, cancelled=kill_soon)
+    assert list(scratch.iterdir()) == []
+    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert seen.count("started") == 2
+
+
+def test_worker_that_died_between_jobs_is_replaced_unnoticed(
+    pool: InferencePool, seen: Seen
+) -> None:
+    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    os.kill(seen.pid, signal.SIGSEGV)
+    os.waitid(os.P_PID, seen.pid, os.WEXITED | os.WNOWAIT)
+    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+
+
+def test_deadline_kills_the_worker_and_the_next_job_gets_a_new_one(
+    pool: InferencePool, seen: Seen
+) -> None:
+    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    pid = seen.pid
+    with pytest.raises(DeadlineExceeded):
+        pool.predict("slow", volume_with_a_block(), deadline_s=0.5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert seen.count("started") == 2
+
+
+def test_cancelling_kills_the_worker(pool: InferencePool, seen: Seen) -> None:
+    with pytest.raises(WorkerLost) as caught:
+        pool.predict(
+            "slow", volume_with_a_block(), deadline_s=120,
+            cancelled=lambda: seen.count("started") > 0,
+        )
+    assert caught.value.reason == "worker.cancelled"
+    assert ("killed", "cancelled") in seen.what
+
+
+@pytest.mark.parametrize(
+    ("model_id", "error", "reason"),
+    [
+        ("nan", ModelFailed, "model.not_finite"),
+        ("altered", ModelFailed, "model.hash_mismatch"),
+        ("nobody", ModelFailed, "model.unknown"),
+        ("thick", UnsuitableInput, "input.too_few_slices"),
+    ],
+)
+def test_what_the_model_raises_comes_back_typed_and_the_worker_lives(
+    pool: InferencePool, seen: Seen, model_id: str, error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error) as caught:
+        pool.predict(model_id, volume_with_a_block(), deadline_s=120)
+    assert caught.value.reason == reason  # type: ignore[attr-defined]
+    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert seen.count("started") == 1
+
+
+def test_two_devices_work_at_once(models: Path, scratch: Path, seen: Seen) -> None:
+    pool = InferencePool(["cpu", "cpu"], [models], scratch, seen)
+    both_started = threading.Barrier(2, timeout=60)
+    seen.on["started"] = lambda _reason: both_started.wait() and None
+    try:
+        threads = [
+            threading.Thread(
+                target=pool.predict, args=("bright", volume_with_a_block()),
+                kwargs={"deadline_s": 120},
+            )
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        pool.close()
+    assert seen.count("model loaded") == 2
+    assert seen.count("ended") == 2
+
+
+def test_closed_pool_takes_no_job(models: Path, scratch: Path, seen: Seen) -> None:
+    pool = InferencePool(["cpu"], [models], scratch, seen)
+    pool.close()
+    with pytest.raises(WorkerLost) as caught:
+        pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    assert caught.value.reason == "worker.stopping"
+
+
+def test_worker_ends_when_the_node_is_gone(pool: InferencePool, seen: Seen) -> None:
+    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    live = pool._workers[0]._live
+    assert live is not None
+    live.requests.close()
+    assert live.process.wait(timeout=30) == 0
+
+
+def test_devices_named_in_the_configuration_are_taken_as_they_are() -> None:
+    assert resolve_devices(["cuda:1", "cpu"]) == ["cuda:1", "cpu"]
+    assert resolve_devices("cpu") == ["cpu"]
