@@ -80,7 +80,7 @@ def _stacked_discs(discs: BoolArray, spacing_mm: npt.NDArray[np.float64]) -> Boo
     keep = np.zeros(count + 1, dtype=bool)
     for index, box in enumerate(ndimage.find_objects(components), start=1):
         keep[index] = box[0].stop - box[0].start >= needed
-    return keep[components]
+    return np.asarray(keep[components])
 
 
 def _grow_until_leak(

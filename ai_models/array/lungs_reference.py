@@ -6,8 +6,8 @@ Method (thresholds in HU, after Hu, Hoffman and Reinhardt, IEEE TMI 20(6), 2001,
    and the volume to a working grid of at least 1.5 mm; values below -1024 become -1024.
 2. *Air* is everything below -400. What is below -940 after smoothing and is reached from a lateral
    border is the *outside*, with its rim and what hangs on it (blankets); a lung cut by a small
-   field of view is denser and stays. Air that the largest tissue does not bound, in front and behind, is
-   foam or mattress of the table.
+   field of view is denser and stays. Air that the largest tissue does not bound, in front and
+   behind, is foam or mattress of the table.
 3. *Airway*: round gas-filled discs near the middle, stacked over 10 mm or more, seed a region
    that grows below a rising threshold until it leaks into the lung; its wall (2 mm) goes with it.
 4. *Gut gas*: a component whose eroded inside has a median below -950 is gas, not lung; a small one
@@ -54,7 +54,7 @@ OUTSIDE_RIM_STEPS = 3
 SMALL_PART = 0.05
 SHELTERED = 0.3
 GAS_BELOW_LUNG_HU = 60.0
-_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
+_IN_PLANE = ndimage.generate_binary_structure(2, 1)[None]
 
 
 def canonical_axes(affine_lps: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -76,10 +76,8 @@ def canonical_axes(affine_lps: Affine) -> tuple[tuple[int, int, int], tuple[bool
     return order, (reversed_[0], reversed_[1], reversed_[2])
 
 
-def to_canonical(
-    array: npt.NDArray[T], affine_lps: Affine
-) -> tuple[npt.NDArray[T], Affine]:
-    """View of ``(slices, rows, columns)`` with axes to superior, posterior, left, and its affine."""
+def to_canonical(array: npt.NDArray[T], affine_lps: Affine) -> tuple[npt.NDArray[T], Affine]:
+    """View with axes ``(slices, rows, columns)`` to superior, posterior, left, and its affine."""
     order, reversed_ = canonical_axes(affine_lps)
     affine = np.asarray(affine_lps, dtype=np.float64)[:, [*order, 3]].copy()
     turned = array.transpose(order)
@@ -171,7 +169,7 @@ def _outside_air(volume: FloatArray, air: BoolArray) -> BoolArray:
     border[:, :, [0, -1]] = True
     core = ndimage.binary_propagation(border & thin, mask=thin)
     if not core.any():
-        return core
+        return np.asarray(core)
     outside: BoolArray = ndimage.binary_dilation(
         core, _IN_PLANE, iterations=OUTSIDE_RIM_STEPS, mask=air
     )
@@ -182,7 +180,7 @@ def _outside_air(volume: FloatArray, air: BoolArray) -> BoolArray:
     )
     loose = touching > 0.1 * size
     loose[0] = False
-    return outside | loose[components]
+    return np.asarray(outside | loose[components])
 
 
 def _beside_the_body(
@@ -207,7 +205,7 @@ def _beside_the_body(
     after = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
     for sheltered in (before, after):
         keep &= np.bincount(components[sheltered], minlength=count + 1) > SHELTERED * size
-    return keep[components]
+    return np.asarray(keep[components])
 
 
 def _without_gut_gas(
@@ -233,7 +231,7 @@ def _without_gut_gas(
     if keep.any():
         main = int(np.argmax(np.where(keep, size, 0.0)))
         keep &= (size > SMALL_PART * size[main]) | (median > median[main] - GAS_BELOW_LUNG_HU)
-    return keep[components]
+    return np.asarray(keep[components])
 
 
 def _midline_column(volume: FloatArray, lungs: BoolArray) -> float:
@@ -255,9 +253,7 @@ def _midline_column(volume: FloatArray, lungs: BoolArray) -> float:
     return float(np.argmax(smooth * inner))
 
 
-def _split_sides(
-    lungs: BoolArray, midline: float, spacing: npt.NDArray[np.float64]
-) -> LabelMap:
+def _split_sides(lungs: BoolArray, midline: float, spacing: npt.NDArray[np.float64]) -> LabelMap:
     sides = np.zeros(lungs.shape, dtype=np.uint8)
     components, _ = ndimage.label(lungs)
     for index, box in enumerate(ndimage.find_objects(components), start=1):
@@ -273,9 +269,7 @@ def _split_sides(
     return sides
 
 
-def _part_joined(
-    part: BoolArray, midline: float, spacing: npt.NDArray[np.float64]
-) -> LabelMap:
+def _part_joined(part: BoolArray, midline: float, spacing: npt.NDArray[np.float64]) -> LabelMap:
     """Sides of one component that holds both lungs: erode until it parts, then grow back."""
     depth = ndimage.distance_transform_edt(np.pad(part, ((0, 0), (1, 1), (1, 1))), spacing)
     depth = depth[:, 1:-1, 1:-1]

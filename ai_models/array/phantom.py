@@ -140,7 +140,8 @@ def random_variation(rng: np.random.Generator) -> dict[str, Any]:
         "arms": str(rng.choice(["up", "down", "out"], p=[0.5, 0.25, 0.25])),
         "prone": prone,
         "table": bool(rng.random() < 0.85),
-        "enhancement_hu": float(rng.choice([0.0, 60.0, 150.0, 300.0])) * float(rng.uniform(0.6, 1.2)),
+        "enhancement_hu": float(rng.choice([0.0, 60.0, 150.0, 300.0]))
+        * float(rng.uniform(0.6, 1.2)),
         "lung_hu": float(rng.uniform(-920.0, -730.0)),
         "nodules": int(rng.integers(0, 10)) if ill else 0,
         "consolidations": int(rng.integers(0, 5)) if ill and rng.random() < 0.5 else 0,
@@ -213,7 +214,7 @@ def _scan(hu: FloatArray, rng: np.random.Generator, chosen: ChestVariation) -> F
         noise /= max(float(noise.std()), 1e-6)
     elif chosen.blur_px < 0.0:
         seen = seen - 2.0 * chosen.blur_px * (seen - ndimage.gaussian_filter(seen, (0.0, 1.0, 1.0)))
-    return np.clip(seen + chosen.noise_hu * noise, -1024.0, 3071.0)
+    return np.asarray(np.clip(seen + chosen.noise_hu * noise, -1024.0, 3071.0))
 
 
 def _round_field(shape: tuple[int, int, int]) -> BoolArray:

@@ -57,7 +57,9 @@ def smoothstep(low: float, high: float, value: npt.NDArray[np.float32]) -> Float
     return np.asarray(t * t * (3.0 - 2.0 * t), dtype=np.float32)
 
 
-def level(canvas: Canvas, frame: Frame, half_width: FloatArray, half_depth: FloatArray) -> FloatArray:
+def level(
+    canvas: Canvas, frame: Frame, half_width: FloatArray, half_depth: FloatArray
+) -> FloatArray:
     """Superellipse level, 1 on the curve whose half axes are given per slice."""
     n = frame.exponent
     return np.asarray(
@@ -146,7 +148,11 @@ def paint_shoulders(canvas: Canvas, frame: Frame, body: BoolArray) -> None:
         canvas.paint_capsule(blade, tip, 5.0, 260.0, body)
         canvas.paint_capsule(blade, (side * 130.0, 20.0, top - 10.0), 7.0, 300.0, body)
         canvas.paint_capsule(
-            (side * 18.0, -inner * 0.62, top - 12.0), (side * 120.0, -5.0, top + 22.0), 6.5, 330.0, body
+            (side * 18.0, -inner * 0.62, top - 12.0),
+            (side * 120.0, -5.0, top + 22.0),
+            6.5,
+            330.0,
+            body,
         )
         canvas.paint_ellipsoid((side * 142.0, 5.0, top), (22.0, 22.0, 24.0), 300.0, body)
 
@@ -204,7 +210,9 @@ def paint_abdomen(
     scale = frame.half_width_mm / 165.0
     liver_end = dome - float(rng.uniform(110.0, 160.0))
     edge = 35.0 * scale - 0.6 * np.maximum(0.0, dome - 40.0 - canvas.z)
-    liver = below & (canvas.x < edge) & (canvas.z > liver_end) & (canvas.y < frame.spine_y_mm + 40.0)
+    liver = (
+        below & (canvas.x < edge) & (canvas.z > liver_end) & (canvas.y < frame.spine_y_mm + 40.0)
+    )
     canvas.hu[liver] = 55.0 + 0.3 * enhancement_hu
     left = frame.dome_left_z_mm
     canvas.paint_ellipsoid(
@@ -229,8 +237,10 @@ def _paint_gut(
     for _ in range(int(rng.integers(6, 16))):
         centre = rng.uniform([-110.0, -70.0, -260.0], [110.0, 15.0, -70.0])
         loops.append(
-            ((float(centre[0]), float(centre[1]), left_dome_z + 60.0 + float(centre[2])),
-             rng.uniform(12.0, 32.0, 3))
+            (
+                (float(centre[0]), float(centre[1]), left_dome_z + 60.0 + float(centre[2])),
+                rng.uniform(12.0, 32.0, 3),
+            )
         )
     if rng.random() < 0.5:
         flexure = (85.0 * scale, -20.0, left_dome_z - float(rng.uniform(18.0, 40.0)))

@@ -33,9 +33,7 @@ class Canvas:
     def box(self, low: Point, high: Point) -> tuple[slice, slice, slice] | None:
         """Index box of the millimetre box; None where it misses the volume."""
         slices = []
-        for axis, first, last in zip(
-            (self.z, self.y, self.x), low[::-1], high[::-1], strict=True
-        ):
+        for axis, first, last in zip((self.z, self.y, self.x), low[::-1], high[::-1], strict=True):
             values = axis.ravel()
             start, stop = np.searchsorted(values, [first, last], side="left")
             if stop <= start:

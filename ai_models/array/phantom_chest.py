@@ -24,7 +24,7 @@ def diaphragm_height(canvas: Canvas, frame: Frame) -> FloatArray:
         away = ((canvas.x - side * 0.5 * width) / (0.62 * width)) ** 2
         away = away + ((canvas.y + 0.2 * depth) / (0.95 * depth)) ** 2
         domes.append(top - frame.dome_height_mm * np.minimum(away, 2.2))
-    return np.where(canvas.x < 0.0, domes[0], domes[1]).astype(np.float32)
+    return np.asarray(np.where(canvas.x < 0.0, domes[0], domes[1]), dtype=np.float32)
 
 
 def thoracic_cavity(canvas: Canvas, frame: Frame) -> tuple[BoolArray, BoolArray]:
@@ -162,7 +162,9 @@ def paint_vessel_trees(
         root = np.array([side * 42.0, 8.0, 4.0])
         for _ in range(14):
             aim = rng.normal(0.0, 1.0, 3) + np.array([side * 0.9, 0.1, 0.0])
-            _grow_branch(canvas, rng, lung, root, aim, float(rng.uniform(2.6, 5.0)), 0, 40.0 + enhancement_hu)
+            _grow_branch(
+                canvas, rng, lung, root, aim, float(rng.uniform(2.6, 5.0)), 0, 40.0 + enhancement_hu
+            )
 
 
 def _grow_branch(

@@ -6,6 +6,8 @@ full resolution beside the input, which keeps a whole chest affordable on two CP
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -57,8 +59,7 @@ class LungUNet(nn.Module):
             for old, new in zip(before, widths, strict=True)
         )
         self.up = nn.ModuleList(
-            nn.ConvTranspose3d(new, old, 2, stride=2)
-            for old, new in zip(widths[:-1], widths[1:], strict=True)
+            nn.ConvTranspose3d(new, old, 2, stride=2) for old, new in itertools.pairwise(widths)
         )
         self.merge = nn.ModuleList(ResidualBlock(width) for width in widths[:-1])
         self.last_up = nn.ConvTranspose3d(widths[0], 8, 2, stride=2)

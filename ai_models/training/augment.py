@@ -73,8 +73,11 @@ def random_crop(
     raised = torch.from_numpy(volume_hu.astype(np.float32) - LOW_HU)[None, None].clamp_min(0.0)
     image = functional.grid_sample(raised, grid, padding_mode="zeros", align_corners=True)[0]
     target = functional.grid_sample(
-        torch.from_numpy(labels.astype(np.float32))[None, None], grid, mode="nearest",
-        padding_mode="zeros", align_corners=True,
+        torch.from_numpy(labels.astype(np.float32))[None, None],
+        grid,
+        mode="nearest",
+        padding_mode="zeros",
+        align_corners=True,
     )[0]
     image = _scanner(image, rng) / (HIGH_HU - LOW_HU)
     seen = torch.from_numpy(_field_of_view(crop, rng))[None]

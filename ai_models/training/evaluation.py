@@ -9,14 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ai_models.training.lungs_data import (
-    Affine,
-    FloatArray,
-    LabelMap,
-    network_grid,
-    original_grid,
-    scaled,
-)
+from ai_models.array.resample import to_coarse_grid, to_model_grid, to_source_labels
+from ai_models.training.lungs_data import LOW_HU, Affine, FloatArray, LabelMap, regridding, scaled
 
 ROI = (64, 112, 144)
 OVERLAP = 0.25
@@ -69,11 +63,12 @@ def segment(
 ) -> tuple[LabelMap, float]:
     """Labels on the original grid ``(slices, rows, columns)`` and the seconds that it took."""
     started = time.perf_counter()
-    clipped = np.clip(np.asarray(volume_hu, dtype=np.float32), -1024.0, 3071.0)
-    image = scaled(network_grid(clipped, affine_lps))
+    plan = regridding((volume_hu.shape[0], volume_hu.shape[1], volume_hu.shape[2]), affine_lps)
+    image = scaled(to_model_grid(volume_hu, plan, lowest=LOW_HU))
     probabilities = window_probabilities(image, predict)
-    shape = (volume_hu.shape[0], volume_hu.shape[1], volume_hu.shape[2])
-    return original_grid(probabilities, shape, affine_lps), time.perf_counter() - started
+    background = np.array([1.0, 0.0, 0.0], dtype=np.float32)
+    labels = to_source_labels(to_coarse_grid(probabilities, plan, background), plan)
+    return labels, time.perf_counter() - started
 
 
 def dice(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:

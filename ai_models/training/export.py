@@ -19,7 +19,13 @@ def export_onnx(network: nn.Module, roi: tuple[int, int, int], path: Path) -> di
     Returns the SHA-256, the size in bytes and the largest difference to PyTorch, in logits and in
     voxels whose class differs, on a random image.
     """
-    network = network.float().eval().to(memory_format=torch.contiguous_format)
+    network = (
+        network.float()
+        .eval()
+        .to(  # type: ignore[call-overload]
+            memory_format=torch.contiguous_format
+        )
+    )
     example = torch.rand(2, 1, *roi, generator=torch.Generator().manual_seed(0))
     program = torch.onnx.export(
         network,

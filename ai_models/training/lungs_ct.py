@@ -12,14 +12,14 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.losses import DiceCELoss
+from monai.losses.dice import DiceCELoss
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -54,7 +54,9 @@ Pair = tuple[npt.NDArray[np.int16], LabelMap]
 class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Random crops, each a function of its step number alone, so that a run can be resumed."""
 
-    def __init__(self, folder: Path, phantoms: int, real: list[Pair], first: int, count: int) -> None:
+    def __init__(
+        self, folder: Path, phantoms: int, real: list[Pair], first: int, count: int
+    ) -> None:
         self.folder, self.phantoms, self.real = folder, phantoms, real
         self.first, self.count = first, count
 
@@ -107,57 +109,103 @@ def validate(average: nn.Module, folder: Path) -> dict[str, float]:
     return {side: round(float(np.mean([s[side] for s in scores])), 4) for side in scores[0]}
 
 
-def train(options: argparse.Namespace, real: list[Pair]) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Train, with a checkpoint every ``options.every`` steps; returns averaged weights and log."""
-    torch.manual_seed(SEED)
-    cache = options.output / "phantoms"
-    network = LungUNet().to(memory_format=torch.channels_last_3d)
-    average = LungUNet()
-    average.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=1e-4)
-    log: list[dict[str, Any]] = []
-    checkpoint = options.output / "checkpoint.pt"
-    start = 0
-    if options.resume and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        start, log = int(state["step"]), list(state["log"])
-    left = (options.steps - start) * options.batch
-    crops = Crops(cache, options.phantoms, real, start * options.batch, max(left, 0))
-    loader = DataLoader(crops, batch_size=options.batch, num_workers=options.workers, prefetch_factor=4 if options.workers else None)
+@dataclass
+class Progress:
+    """State of a run: what a checkpoint holds."""
+
+    network: nn.Module
+    average: nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, rate: float) -> Progress:
+        """Fresh weights, drawn from SEED."""
+        torch.manual_seed(SEED)
+        network = LungUNet()
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        average = LungUNet()
+        average.load_state_dict(network.state_dict())
+        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+        return cls(network, average, optimiser)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.log = int(state["step"]), list(state["log"])
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; an interrupted write leaves the one before."""
+        parts = (
+            ("network", self.network),
+            ("average", self.average),
+            ("optimiser", self.optimiser),
+        )
+        state: dict[str, Any] = {name: part.state_dict() for name, part in parts}
+        torch.save(state | {"step": self.step, "log": self.log}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def note(self, line: dict[str, Any]) -> None:
+        """Keep a line of the training log and show it."""
+        self.log.append({"step": self.step} | line)
+        show(self.log[-1])
+
+
+def show(line: dict[str, Any]) -> None:
+    """One JSON line on standard output."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def descend(progress: Progress, image: torch.Tensor, target: torch.Tensor, rate: float) -> float:
+    """One step of AdamW at learning rate ``rate``; returns the loss."""
+    for group in progress.optimiser.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = progress.network(image.to(memory_format=torch.channels_last_3d))
     loss_of = DiceCELoss(
-        softmax=True, to_onehot_y=True, include_background=False, batch=True,
-        smooth_nr=SMOOTH_VOXELS, smooth_dr=SMOOTH_VOXELS,
+        softmax=True,
+        to_onehot_y=True,
+        include_background=False,
+        batch=True,
+        smooth_nr=SMOOTH_VOXELS,
+        smooth_dr=SMOOTH_VOXELS,
     )
+    loss = loss_of(logits.float(), target)
+    progress.optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(progress.network.parameters(), 5.0)
+    progress.optimiser.step()
+    average_into(progress.average, progress.network, progress.step)
+    return float(loss.detach())
+
+
+def train(options: argparse.Namespace, real: list[Pair]) -> Progress:
+    """Train, with a checkpoint every ``options.every`` steps."""
+    cache, checkpoint = options.output / "phantoms", options.output / "checkpoint.pt"
+    progress = Progress.begin(options.rate)
+    if options.resume and checkpoint.exists():
+        progress.restore(checkpoint)
+    done = progress.step * options.batch
+    crops = Crops(cache, options.phantoms, real, done, max(options.steps * options.batch - done, 0))
+    loader = DataLoader(crops, batch_size=options.batch, num_workers=options.workers)
     losses: list[float] = []
     started = time.perf_counter()
-    for step, (image, target) in enumerate(loader, start=start):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, options.steps, options.rate)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = network(image.to(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits.float(), target)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        average_into(average, network, step)
-        losses.append(float(loss.detach()))
-        if (step + 1) % 25 == 0:
-            line = {"step": step + 1, "loss": round(float(np.mean(losses[-25:])), 4)}
-            line["seconds"] = round(time.perf_counter() - started, 1)
-            log.append(line)
-            print(json.dumps(line), flush=True)
-        if (step + 1) % options.every == 0 or step + 1 == options.steps:
-            log.append({"step": step + 1, "validation_dice": validate(average, cache)})
-            print(json.dumps(log[-1]), flush=True)
-            state = {"network": network.state_dict(), "average": average.state_dict(),
-                     "optimiser": optimiser.state_dict(), "step": step + 1, "log": log}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
-    return average, log
+    for image, target in loader:
+        rate = learning_rate(progress.step, options.steps, options.rate)
+        losses.append(descend(progress, image, target, rate))
+        progress.step += 1
+        if progress.step % 25 == 0:
+            seconds = round(time.perf_counter() - started, 1)
+            progress.note({"loss": round(float(np.mean(losses[-25:])), 4), "seconds": seconds})
+        if progress.step % options.every == 0 or progress.step == options.steps:
+            progress.note({"validation_dice": validate(progress.average, cache)})
+            progress.save(checkpoint)
+    return progress
 
 
 def onnx_predict(path: Path) -> Any:
@@ -166,9 +214,7 @@ def onnx_predict(path: Path) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(
-        str(path), settings, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
     def predict(windows: FloatArray) -> FloatArray:
         feed = {"image": np.ascontiguousarray(windows, dtype=np.float32)}
@@ -177,54 +223,66 @@ def onnx_predict(path: Path) -> Any:
     return predict
 
 
-def evaluate(root: Path | None, predict: Any) -> list[dict[str, Any]]:
+def evaluate(root: Path, predict: Any) -> list[dict[str, Any]]:
     """Dice against the classical reference on every real CT below ``root``, original grid."""
     results = []
-    for ct in REAL_CTS if root is not None else ():
-        found = read_ct(root, ct) if root is not None else None
+    for ct in REAL_CTS:
+        found = read_ct(root, ct)
         if found is None:
             continue
         labels, seconds = segment(*found, predict)
-        reference = lungs_reference(*found)
-        row = asdict(ct) | {"dice": dice_by_side(labels, reference), "seconds": round(seconds, 1)}
-        results.append(row)
-        print(json.dumps({k: row[k] for k in ("name", "use", "dice", "seconds")}), flush=True)
+        row = {"dice": dice_by_side(labels, lungs_reference(*found)), "seconds": round(seconds, 1)}
+        show({"name": ct.name, "use": ct.use} | row)
+        results.append(asdict(ct) | row)
     return results
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, train, export, evaluate and write ``training.json``."""
+def real_pairs(root: Path) -> list[Pair]:
+    """The real CTs below ``root`` that are for training, with their classical reference."""
+    volumes = [read_ct(root, ct) for ct in REAL_CTS if ct.use == "training"]
+    return [real_training_pair(*found) for found in volumes if found is not None]
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--real-data", type=Path)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--phantoms", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--phantoms", type=int, default=120)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--every", type=int, default=250)
+    parser.add_argument("--every", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, export, evaluate and write ``training.json``."""
+    options = parsed(arguments)
     torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
-    real: list[Pair] = []
-    for ct in REAL_CTS:
-        found = read_ct(options.real_data, ct) if options.real_data and ct.use == "training" else None
-        if found is not None:
-            real.append(real_training_pair(*found))
-    average, log = train(options, real)
-    exported = export_onnx(average, ROI, options.output / "weights.onnx")
-    record = {
-        "seed": SEED, "steps": options.steps, "batch": options.batch, "rate": options.rate,
-        "phantoms": options.phantoms, "real_share": REAL_SHARE if real else 0.0,
-        "spacing_mm": SPACING_MM, "roi": ROI, "crop": CROP, "overlap": OVERLAP, "hu_range": [LOW_HU, HIGH_HU],
+    real = real_pairs(options.real_data) if options.real_data else []
+    progress = train(options, real)
+    weights = options.output / "weights.onnx"
+    record: dict[str, Any] = {
+        "seed": SEED,
+        **{key: getattr(options, key) for key in ("steps", "batch", "rate", "phantoms", "threads")},
+        "real_share": REAL_SHARE if real else 0.0,
+        "spacing_mm": SPACING_MM,
+        "roi": ROI,
+        "crop": CROP,
+        "overlap": OVERLAP,
+        "hu_range": [LOW_HU, HIGH_HU],
         "labels": {"1": "right lung", "2": "left lung"},
-        "torch": torch.__version__, "precision": "bfloat16 autocast on CPU",
-        "onnx": exported,
-        "real_ct": evaluate(options.real_data, onnx_predict(options.output / "weights.onnx")),
-        "log": log,
+        "torch": torch.__version__,
+        "precision": "bfloat16 autocast on CPU",
+        "onnx": export_onnx(progress.average, ROI, weights),
     }
+    record["real_ct"] = evaluate(options.real_data, onnx_predict(weights)) if real else []
+    record["log"] = progress.log
     (options.output / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     return 0
 

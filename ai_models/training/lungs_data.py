@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ai_models.array.lungs_reference import from_canonical, lungs_reference, to_canonical
+from ai_models.array.lungs_reference import lungs_reference, to_canonical
 from ai_models.array.phantom import chest_phantom, random_variation
+from ai_models.array.resample import Regridding, plan_regridding, to_model_grid
 
 SPACING_MM = 2.5
+AXES = ("S", "P", "L")
 PHANTOM_SHAPE = (128, 168, 168)
 LOW_HU, HIGH_HU = -1024.0, 600.0
 
@@ -35,23 +38,38 @@ _TOTALSEGMENTATOR = "series/ct_totalsegmentator/tests/reference_files/"
 _TS_SOURCE = "TotalSegmentator test files (Wasserthal et al., Radiology AI 2023)"
 REAL_CTS = (
     RealCT(
-        "rider-pilot", "series/ct_chest_rider_pilot/*.dcm", "held out", "CC BY 3.0",
+        "rider-pilot",
+        "series/ct_chest_rider_pilot/*.dcm",
+        "held out",
+        "CC BY 3.0",
         "RIDER Pilot, The Cancer Imaging Archive (Clark et al., J Digit Imaging 2013)",
     ),
     RealCT(
-        "ts-aorta", _TOTALSEGMENTATOR + "aorta_report/test_result/models/ct_cropped.nii.gz",
-        "training", "Apache-2.0", _TS_SOURCE,
+        "ts-aorta",
+        _TOTALSEGMENTATOR + "aorta_report/test_result/models/ct_cropped.nii.gz",
+        "training",
+        "Apache-2.0",
+        _TS_SOURCE,
     ),
     RealCT(
-        "ts-pulmonary", _TOTALSEGMENTATOR + "pulmonary_report/models/ct_cropped.nii.gz",
-        "same patient as ts-aorta", "Apache-2.0", _TS_SOURCE,
+        "ts-pulmonary",
+        _TOTALSEGMENTATOR + "pulmonary_report/models/ct_cropped.nii.gz",
+        "same patient as ts-aorta",
+        "Apache-2.0",
+        _TS_SOURCE,
     ),
     RealCT(
-        "ts-example", _TOTALSEGMENTATOR + "example_ct.nii.gz",
-        "training", "Apache-2.0", _TS_SOURCE,
+        "ts-example",
+        _TOTALSEGMENTATOR + "example_ct.nii.gz",
+        "training",
+        "Apache-2.0",
+        _TS_SOURCE,
     ),
     RealCT(
-        "lungmask-slice", "dicom/lungmask/tests/testdata/0.dcm", "held out", "Apache-2.0",
+        "lungmask-slice",
+        "dicom/lungmask/tests/testdata/0.dcm",
+        "held out",
+        "Apache-2.0",
         "lungmask test data (Hofmanninger et al., Eur Radiol Exp 2020)",
     ),
 )
@@ -68,9 +86,9 @@ def read_ct(root: Path, ct: RealCT) -> tuple[npt.NDArray[np.int16], Affine] | No
 def _read_nifti(path: Path) -> tuple[npt.NDArray[np.int16], Affine]:
     import nibabel
 
-    image = nibabel.load(path)  # type: ignore[attr-defined]
-    array = np.rint(np.asarray(image.dataobj, dtype=np.float32)).astype(np.int16)  # type: ignore[attr-defined]
-    affine_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # type: ignore[attr-defined]
+    image: Any = nibabel.load(path)
+    array = np.rint(np.asarray(image.dataobj, dtype=np.float32)).astype(np.int16)
+    affine_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
     return np.ascontiguousarray(array.transpose(2, 1, 0)), affine_lps[:, [2, 1, 0, 3]]
 
 
@@ -103,39 +121,9 @@ def scaled(volume_hu: npt.NDArray[np.generic]) -> FloatArray:
     return ((clipped - LOW_HU) / (HIGH_HU - LOW_HU)).astype(np.float32)
 
 
-def resampled_axis(volume: FloatArray, axis: int, positions: npt.NDArray[np.float64]) -> FloatArray:
-    """Linear interpolation along one axis at index ``positions``; the border is repeated."""
-    last = volume.shape[axis] - 1
-    clipped = np.clip(positions, 0.0, last)
-    low = np.floor(clipped).astype(int)
-    share_shape = [1] * volume.ndim
-    share_shape[axis] = -1
-    share = (clipped - low).astype(np.float32).reshape(share_shape)
-    lower = np.take(volume, low, axis=axis)
-    upper = np.take(volume, np.minimum(low + 1, last), axis=axis)
-    return np.asarray(lower + share * (upper - lower), dtype=np.float32)
-
-
-def network_grid(volume: npt.NDArray[np.generic], affine_lps: Affine) -> FloatArray:
-    """Volume turned to (superior, posterior, left) and resampled linearly to SPACING_MM."""
-    turned, affine = to_canonical(volume, affine_lps)
-    result = np.asarray(turned, dtype=np.float32)
-    for axis, spacing in enumerate(np.linalg.norm(affine[:3, :3], axis=0)):
-        count = int(np.ceil((result.shape[axis] - 1) * spacing / SPACING_MM)) + 1
-        result = resampled_axis(result, axis, np.arange(count) * SPACING_MM / spacing)
-    return result
-
-
-def original_grid(
-    probabilities: FloatArray, shape: tuple[int, int, int], affine_lps: Affine
-) -> LabelMap:
-    """Labels on the grid of ``shape`` from ``(classes, ...)`` on :func:`network_grid`."""
-    turned, affine = to_canonical(np.empty(shape, dtype=np.uint8), affine_lps)
-    result = probabilities
-    for axis, spacing in enumerate(np.linalg.norm(affine[:3, :3], axis=0)):
-        positions = np.arange(turned.shape[axis]) * spacing / SPACING_MM
-        result = resampled_axis(result, axis + 1, positions)
-    return from_canonical(result.argmax(axis=0).astype(np.uint8), affine_lps)
+def regridding(shape: tuple[int, int, int], affine_lps: Affine) -> Regridding:
+    """Between a CT grid and the network's: axes to superior, posterior, left, SPACING_MM."""
+    return plan_regridding(shape, affine_lps, AXES, (SPACING_MM, SPACING_MM, SPACING_MM))
 
 
 def training_phantom(seed: int) -> tuple[npt.NDArray[np.int16], LabelMap]:
@@ -166,9 +154,9 @@ def real_training_pair(
 ) -> tuple[npt.NDArray[np.int16], LabelMap]:
     """A real CT and its classical reference on the network's grid."""
     reference = lungs_reference(volume_hu, affine_lps)
-    clipped = np.clip(volume_hu, -1024, 3071)
-    volume = np.rint(network_grid(clipped, affine_lps)).astype(np.int16)
-    shares = [network_grid((reference == k).astype(np.float32), affine_lps) for k in (1, 2)]
+    plan = regridding((volume_hu.shape[0], volume_hu.shape[1], volume_hu.shape[2]), affine_lps)
+    volume = np.rint(to_model_grid(volume_hu, plan, lowest=LOW_HU)).astype(np.int16)
+    shares = [to_model_grid((reference == k).astype(np.float32), plan, 0.0) for k in (1, 2)]
     labels = np.zeros(volume.shape, dtype=np.uint8)
     for label, share in enumerate(shares, start=1):
         labels[share >= 0.5] = label

@@ -76,9 +76,7 @@ def test_single_slice_can_be_drawn() -> None:
     assert chest_phantom(2, (1, 80, 80), SPACING_MM).label_map.any()
 
 
-@pytest.mark.parametrize(
-    ("shape", "variation"), [((0, 8, 8), {}), ((4, 8, 8), {"heads": 2})]
-)
+@pytest.mark.parametrize(("shape", "variation"), [((0, 8, 8), {}), ((4, 8, 8), {"heads": 2})])
 def test_impossible_requests_are_refused(
     shape: tuple[int, int, int], variation: dict[str, int]
 ) -> None:
