@@ -1,0 +1,1 @@
+"""The node beside real peers."""
