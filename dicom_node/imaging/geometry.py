@@ -260,15 +260,15 @@ def _lattice(
 def _resampled(
     heights: FloatVector, gaps: FloatVector, typical_mm: float, limits: VolumeLimits
 ) -> _Axis:
-    """A regular axis over irregular planes: as fine as the finer half of the stack."""
+    """A regular axis over irregular planes; as fine as the finer part where they vary much."""
     if not limits.resample_irregular:
         raise decline(
             "irregular_spacing",
             f"slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm",
         )
-    wanted_mm = max(float(np.percentile(gaps, 10)), 0.5 * typical_mm)
-    if gaps.max() <= _HOLE * typical_mm:
-        wanted_mm = typical_mm
+    wanted_mm = typical_mm
+    if gaps.max() > _HOLE * gaps.min():
+        wanted_mm = max(float(np.percentile(gaps, 10)), 0.5 * typical_mm)
     length_mm = float(heights[-1] - heights[0])
     slices = round(length_mm / wanted_mm) + 1
     step_mm = length_mm / (slices - 1)
