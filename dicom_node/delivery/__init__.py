@@ -1,1 +1,1 @@
-"""Taking results to their destinations: the last arrow of the sentence, and the one that retries."""
+"""Taking results to their destinations: the last arrow, and the one that retries."""

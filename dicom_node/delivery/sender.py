@@ -42,23 +42,26 @@ _CONTEXT_RESULTS = {
 
 
 @dataclass(frozen=True)
-class _Item:
-    """One file of the list: what can be sent, or the outcome that it already has."""
+class _Object:
+    """One file that can be sent, and its place in the caller's list."""
 
     position: int
     path: Path
-    head: FileHead | None
-    outcome: SendOutcome | None = None
+    head: FileHead
+    size_bytes: int
 
     @property
     def contexts(self) -> tuple[Context, ...]:
         """The contexts in which this file can be sent, its own first."""
-        if self.head is None:
-            return ()
         own = self.head.transfer_syntax_uid
         return tuple(
             Context(self.head.sop_class_uid, uid) for uid in (own, *_ALTERNATIVES.get(own, ()))
         )
+
+    def outcome(self, reason: str, *, transient: bool) -> SendOutcome:
+        """The outcome of an object that the peer did not answer for."""
+        uid = self.head.sop_instance_uid
+        return SendOutcome(uid, None, stored=False, transient=transient, reason=reason)
 
 
 class Sender:
@@ -91,16 +94,22 @@ class Sender:
             No association was established, so nothing was sent; ``reason`` says why
             (``peer.unreachable``, ``peer.rejected.called_ae_title``, ``peer.timeout``...).
         """
-        items = [_inspect(position, path) for position, path in enumerate(paths)]
-        outcomes = {item.position: item.outcome for item in items if item.outcome is not None}
-        for batch in _batches([item for item in items if item.head is not None]):
+        outcomes: dict[int, SendOutcome] = {}
+        objects = []
+        for position, path in enumerate(paths):
+            inspected = _inspect(position, path)
+            if isinstance(inspected, _Object):
+                objects.append(inspected)
+            else:
+                outcomes[position] = inspected
+        for batch in _batches(objects):
             try:
                 outcomes.update(self._send_batch(peer, batch))
             except PeerUnavailable as error:
                 if not any(outcome.status is not None for outcome in outcomes.values()):
                     raise
                 outcomes.update(_unsent(batch, error.reason))
-        return [outcomes[item.position] for item in items]
+        return [outcomes[position] for position in range(len(paths))]
 
     def echo(self, peer: PeerSettings) -> float:
         """Associate and C-ECHO; seconds from connecting to the answer.
@@ -129,7 +138,7 @@ class Sender:
     def _associate(self, peer: PeerSettings, contexts: Sequence[Context]) -> Association:
         return Association(peer, self._calling_ae_title, contexts, self._timeouts)
 
-    def _send_batch(self, peer: PeerSettings, batch: Sequence[_Item]) -> dict[int, SendOutcome]:
+    def _send_batch(self, peer: PeerSettings, batch: Sequence[_Object]) -> dict[int, SendOutcome]:
         contexts = list(dict.fromkeys(context for item in batch for context in item.contexts))
         outcomes: dict[int, SendOutcome] = {}
         association = self._associate(peer, contexts)
@@ -143,27 +152,25 @@ class Sender:
             reason = "file.unreadable"
         else:
             return outcomes
-        unsent = [item for item in batch if item.position not in outcomes]
-        return outcomes | _unsent(unsent, reason)
+        return outcomes | _unsent([one for one in batch if one.position not in outcomes], reason)
 
 
-def _inspect(position: int, path: Path) -> _Item:
+def _inspect(position: int, path: Path) -> _Object | SendOutcome:
     try:
         with path.open("rb") as file:
-            return _Item(position, path, read_file_head(file))
+            return _Object(position, path, read_file_head(file), os.fstat(file.fileno()).st_size)
     except NotUnderstood as error:
-        outcome = SendOutcome("", None, stored=False, transient=False, reason=error.reason)
+        return SendOutcome("", None, stored=False, transient=False, reason=error.reason)
     except FileNotFoundError:
-        outcome = SendOutcome("", None, stored=False, transient=False, reason="file.missing")
+        return SendOutcome("", None, stored=False, transient=False, reason="file.missing")
     except OSError:
-        outcome = SendOutcome("", None, stored=False, transient=True, reason="file.unreadable")
-    return _Item(position, path, None, outcome)
+        return SendOutcome("", None, stored=False, transient=True, reason="file.unreadable")
 
 
-def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
-    batch: list[_Item] = []
+def _batches(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
+    batch: list[_Object] = []
     contexts: set[Context] = set()
-    for item in items:
+    for item in objects:
         if len(contexts | set(item.contexts)) > MAX_CONTEXTS:
             yield batch
             batch, contexts = [], set()
@@ -173,43 +180,43 @@ def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
         yield batch
 
 
-def _unsent(items: Sequence[_Item], reason: str) -> dict[int, SendOutcome]:
-    return {
-        item.position: SendOutcome(
-            item.head.sop_instance_uid, None, stored=False, transient=True, reason=reason
-        )
-        for item in items
-        if item.head is not None
-    }
+def _unsent(objects: Sequence[_Object], reason: str) -> dict[int, SendOutcome]:
+    return {item.position: item.outcome(reason, transient=True) for item in objects}
 
 
-def _store(association: Association, item: _Item) -> SendOutcome:
-    assert item.head is not None
-    uid = item.head.sop_instance_uid
+def _store(association: Association, item: _Object) -> SendOutcome:
     context = next((one for one in item.contexts if association.accepts(one)), None)
     if context is None:
         result = association.rejected.get(item.contexts[0], 2)
-        reason = f"peer.context_rejected.{_CONTEXT_RESULTS.get(result, 'no_reason')}"
-        return SendOutcome(uid, None, stored=False, transient=False, reason=reason)
+        word = _CONTEXT_RESULTS.get(result, "no_reason")
+        return item.outcome(f"peer.context_rejected.{word}", transient=False)
     try:
-        data_set, length_bytes = _open_data_set(item.path, item.head, context)
+        data_set, length_bytes = _open_data_set(item, context)
     except NotUnderstood:
-        return SendOutcome(uid, None, stored=False, transient=False, reason="file.not_reencodable")
+        return item.outcome("file.not_reencodable", transient=False)
+    uid = item.head.sop_instance_uid
     with data_set:
         status = association.store(context, uid, data_set, length_bytes)
     meaning = classify(status)
     return SendOutcome(uid, status, meaning.stored, meaning.transient, meaning.reason)
 
 
-def _open_data_set(path: Path, head: FileHead, context: Context) -> tuple[BinaryIO, int]:
+def _open_data_set(item: _Object, context: Context) -> tuple[BinaryIO, int]:
     """The data set's bytes in the context's transfer syntax, and how many they are."""
-    if context.transfer_syntax_uid != head.transfer_syntax_uid:
-        encoded = _reencode(path, implicit=context.transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN)
+    offset_bytes = item.head.data_set_offset_bytes
+    if context.transfer_syntax_uid != item.head.transfer_syntax_uid:
+        implicit = context.transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN
+        encoded = _reencode(item.path, implicit=implicit)
         return io.BytesIO(encoded), len(encoded)
-    file = path.open("rb")
-    length_bytes = os.fstat(file.fileno()).st_size - head.data_set_offset_bytes
-    file.seek(head.data_set_offset_bytes)
-    return file, max(length_bytes, 0)
+    file = item.path.open("rb")
+    try:
+        if os.fstat(file.fileno()).st_size != item.size_bytes:
+            raise OSError("the file changed while the list was sent")
+        file.seek(offset_bytes)
+    except OSError:
+        file.close()
+        raise
+    return file, item.size_bytes - offset_bytes
 
 
 def _reencode(path: Path, *, implicit: bool) -> bytes:

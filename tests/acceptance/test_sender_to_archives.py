@@ -76,9 +76,7 @@ def test_compressed_data_set_reaches_storescp_byte_for_byte(
 def test_storescp_that_takes_implicit_little_endian_only_gets_it_re_encoded(tmp_path: Path) -> None:
     dataset = ct_series((1, 32, 40))[0]
     with peers.DcmtkStorescp(tmp_path, options=("+xi",)) as storescp:
-        outcomes = Sender("DICOMNODE").send(
-            storescp.peer, write_series([dataset], tmp_path / "ct")
-        )
+        outcomes = Sender("DICOMNODE").send(storescp.peer, write_series([dataset], tmp_path / "ct"))
         assert outcomes[0].stored
         received = pydicom.dcmread(storescp.files()[0])
 
