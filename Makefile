@@ -1,0 +1,83 @@
+# make demo   install into .venv and show the main job on synthetic images, without configuration
+# make test   install what the tests need, then lint, types and every test
+#
+# Both may be run first, and again: what is installed is installed once, until pyproject.toml or
+# constraints.txt change. On a machine without a GPU, a smaller torch is had by
+#   make demo PIP_OPTIONS='--extra-index-url https://download.pytorch.org/whl/cpu'
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+PIP_OPTIONS ?=
+DEMO_OPTIONS ?=
+PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS) -c constraints.txt
+REQUIREMENTS := pyproject.toml constraints.txt
+
+.PHONY: help
+help:
+	@echo 'make demo         install, then run the demonstration'
+	@echo 'make test         install the test tools, then lint, types and every test'
+	@echo 'make lint         ruff and mypy only'
+	@echo 'make conformance  only the tests that ask other validators about our objects'
+	@echo 'make bench        measurements beside peers'
+	@echo 'make clean        remove caches and build products; distclean: .venv too'
+
+$(BIN)/python:
+	@PYTHON='$(PYTHON)' deploy/make-venv.sh $(VENV)
+
+$(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python
+	@echo 'Installing dicom-node into $(VENV) (the first time this takes some minutes)'
+	$(INSTALL) -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
+	@echo 'Installing dicom-node and what its tests need into $(VENV)'
+	$(INSTALL) -e '.[cpu,test,train]'
+	@touch $@ $(VENV)/.installed-demo
+
+.PHONY: demo
+demo: $(VENV)/.installed-demo
+	$(BIN)/dicom-node demo $(DEMO_OPTIONS)
+
+.PHONY: tools
+tools:
+	@tests/install_tools.sh
+
+# Lint and types do not hold back the tests, and pytest's summary is the last thing to read.
+.PHONY: test
+test: tools $(VENV)/.installed-test
+	@status=0; \
+	$(BIN)/ruff check . || { status=1; echo 'ruff check FAILED'; }; \
+	$(BIN)/mypy || { status=1; echo 'mypy FAILED'; }; \
+	tests/in_private_network.sh $(BIN)/python -m pytest $(PYTEST_OPTIONS) || status=1; \
+	exit $$status
+
+.PHONY: lint
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: conformance
+conformance: tools $(VENV)/.installed-test
+	tests/in_private_network.sh $(BIN)/python -m pytest tests/conformance $(PYTEST_OPTIONS)
+
+.PHONY: bench
+bench: tools $(VENV)/.installed-test
+	tests/in_private_network.sh $(BIN)/python -m bench $(BENCH_OPTIONS)
+
+.PHONY: clean
+clean:
+	rm -rf build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean
+	rm -rf $(VENV)
