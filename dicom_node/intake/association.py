@@ -1,0 +1,237 @@
+"""One accepted association: who may have it, its contexts, its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+from pynetdicom import evt
+from pynetdicom.acse import ACSE
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+from dicom_node import records
+from dicom_node.events import Events
+from dicom_node.intake.access import LOCAL_LIMIT, refusal
+from dicom_node.intake.active import ActiveAssociations
+from dicom_node.intake.contexts import SupportedContexts
+from dicom_node.intake.settings import ListenerSettings
+from dicom_node.intake.store import Index, ReceivedAssociation
+from dicom_node.intake.upper_layer import StreamedUpperLayer
+from dicom_node.spool import Spool
+
+_KILL_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every association of a listener shares."""
+
+    settings: ListenerSettings
+    contexts: SupportedContexts
+    spool: Spool
+    index: Index
+    events: Events
+    active: ActiveAssociations
+
+
+class GuardedNegotiation(ACSE):
+    """pynetdicom's negotiation after our access decision, with the contexts asked for only."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        association = self.assoc
+        assert isinstance(association, IntakeAssociation)  # noqa: S101 - made by one
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        around = association.surroundings
+        calling = str(request.calling_ae_title)
+        self.requestor.ae_title = request.calling_ae_title
+        refused = refusal(around.settings, str(request.called_ae_title), calling)
+        if refused is None and not association.enter():
+            refused = LOCAL_LIMIT
+        if refused is not None:
+            around.events.association_refused(calling, refused.reason)
+            self.send_reject(refused.result, refused.source, refused.diagnostic)
+            evt.trigger(association, evt.EVT_REJECTED, {})
+            association.kill()
+            return
+        association.begin(calling.strip())
+        asked = (str(cx.abstract_syntax) for cx in request.presentation_context_definition_list)
+        self.acceptor.supported_contexts = around.contexts.matching(asked)
+        super()._negotiate_as_acceptor()
+
+
+class IntakeAssociation(Association):
+    """An accepted association on pynetdicom's own receive path (``receive_path: stock``)."""
+
+    def __init__(self, ae: ApplicationEntity, surroundings: Surroundings) -> None:
+        super().__init__(ae, "acceptor")
+        self.surroundings = surroundings
+        self.settings = surroundings.settings
+        self.events = surroundings.events
+        self.acse = GuardedNegotiation(self)
+        self.received: ReceivedAssociation | None = None
+        self._has_entered = False
+
+    def _bind_defaults(self) -> None:
+        # pynetdicom's notification handlers format every PDU and data set for its log.
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    def enter(self) -> bool:
+        """Take one of the places for associations; False when none is left."""
+        self._has_entered = self.surroundings.active.enter(self.settings.max_associations)
+        return self._has_entered
+
+    def begin(self, calling_ae_title: str) -> None:
+        """The association is accepted."""
+        around = self.surroundings
+        opened = records.Association(
+            uuid4().hex, calling_ae_title, around.index.listener_id, datetime.now(UTC)
+        )
+        self.received = ReceivedAssociation(
+            opened, self.settings.ae_title, around.spool, around.index, self.events
+        )
+        self.events.association_accepted(opened.association_id, calling_ae_title)
+
+    def run_reactor(self) -> None:
+        """Run the association to its end, and tell how it ended."""
+        try:
+            super().run_reactor()
+        except Exception:  # noqa: BLE001 - a thread boundary: one association ends, not the node
+            self.events.unexpected("intake.association")
+            self.is_aborted = True
+            self.close_hard()
+        finally:
+            self._clean_up()
+            if self._has_entered:
+                self.surroundings.active.leave()
+            if self.received is not None:
+                self.received.end(self._how_it_ended())
+
+    def _how_it_ended(self) -> str:
+        return "released" if self.is_released else "aborted"
+
+    def _clean_up(self) -> None:
+        # pynetdicom leaves the temporary file of a message that was cut off.
+        message = self.dimse.message
+        if message is not None and message._data_set_file is not None:
+            message._data_set_file.close()
+            Path(message._data_set_file.name).unlink(missing_ok=True)
+
+    def close_hard(self) -> None:
+        """Cut the connection."""
+        self._kill = True
+        self.dul.kill_dul()
+        wrapped = self.dul.socket
+        if wrapped is not None and wrapped.socket is not None:
+            wrapped._shutdown_socket()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is half received."""
+        return self.dimse.message is not None
+
+    def request_close(self) -> None:
+        """End soon: at once when nothing is half received."""
+        if not self.is_busy:
+            threading.Thread(target=self.abort, daemon=True).start()
+
+
+class StreamedAssociation(IntakeAssociation):
+    """An accepted association whose data sets go straight to disk."""
+
+    received: ReceivedAssociation
+
+    def __init__(self, ae: ApplicationEntity, surroundings: Surroundings) -> None:
+        super().__init__(ae, surroundings)
+        self.activity = threading.Event()
+        self._close_requested = False
+        self.dul: StreamedUpperLayer = StreamedUpperLayer(self)
+        self.acse_timeout = self.settings.acse_timeout_s
+        self.dimse_timeout = self.settings.dimse_timeout_s
+        self.network_timeout = self.settings.network_timeout_s
+
+    def kill(self) -> None:
+        """End both threads; waits for the receiving one without polling."""
+        self._reactor_checkpoint.set()
+        self._kill = True
+        self.is_established = False
+        self._is_paused = True
+        if self.dul.state_machine.current_state == "Sta1":
+            self.dul.kill_dul()
+        else:
+            self.dul.wake()
+        if threading.current_thread() is not self.dul:
+            self.dul.join(_KILL_PATIENCE_S)
+        if self.dul.is_alive():
+            self.close_hard()
+
+    def request_close(self) -> None:
+        """End as soon as nothing is half received."""
+        self._close_requested = True
+        self.activity.set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is half received."""
+        return not self.dul.is_between_messages
+
+    def _clean_up(self) -> None:
+        if self.dul.is_alive() and threading.current_thread() is not self.dul:
+            self.close_hard()
+            self.dul.join(_KILL_PATIENCE_S)
+
+    def _run_reactor(self) -> None:
+        """Serve what the receiving thread does not: C-ECHO, release, abort, time-outs."""
+        self._is_paused = False
+        while not self._kill:
+            self.activity.wait(1.0 if self._close_requested else None)
+            self.activity.clear()
+            self._is_paused = True
+            self._reactor_checkpoint.wait()
+            self._is_paused = False
+            self._serve_messages()
+            if self._serve_end():
+                return
+
+    def _serve_messages(self) -> None:
+        while not self.dimse.msg_queue.empty():
+            context_id, message = self.dimse.msg_queue.get(block=False)
+            if message and context_id is not None:
+                self._serve_request(message, context_id)
+
+    def _serve_end(self) -> bool:
+        """Whether the association is over."""
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released = True
+            self.is_established = False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted = True
+            self.is_established = False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        elif self.dul.idle_timer_expired() or (self._close_requested and not self.is_busy):
+            self.abort()
+        elif self.dul.is_alive() and not self._kill:
+            return False
+        self.kill()
+        return True
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for `condition`, looking twenty times a second; whether it came true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,225 @@
+"""One C-STORE from its request to its status: the same for the streamed and the stock path.
+
+    ReceivedAssociation.begin(request)  ->  Receipt.write(...)*  ->  Receipt.finish() -> Answer
+
+A refusal known at the beginning (no space, wrong SOP class) or met on the way (the disk fails)
+swallows the rest of the data set, so that the association survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from dicom_node.errors import SUCCESS, DataSetMismatch, NodeError, NotUnderstood, OutOfSpace
+from dicom_node.events import Events
+from dicom_node.intake.command import StoreRequest
+from dicom_node.intake.file_meta import build_file_meta
+from dicom_node.intake.header import Head, read_data_set_head
+from dicom_node.intake.sources import FileSource
+from dicom_node.part import Part
+from dicom_node.records import Association, Instance
+from dicom_node.spool import Spool, StoredFile
+
+
+class SopClassNotSupported(NodeError):
+    """The request names another SOP class than its presentation context (PS3.7 annex C)."""
+
+    status = 0x0122
+    reason = "dataset.sop_class_not_supported"
+
+
+class Index(Protocol):
+    """Who is told what was stored: `dicom_node.intake.indexer.Indexer`."""
+
+    listener_id: str
+
+    def stored(self, instance: Instance, association: Association) -> None:
+        """An instance is durable; its association is still open."""
+        ...
+
+    def ended(self, association: Association) -> None:
+        """An association that delivered something is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and Error Comment of the C-STORE-RSP."""
+
+    status: int
+    comment: str = ""
+
+
+class ReceivedAssociation:
+    """What one association delivers; used by its receiving thread only."""
+
+    def __init__(
+        self, association: Association, receiving_ae_title: str, spool: Spool, index: Index,
+        events: Events,
+    ) -> None:  # fmt: skip
+        self.association = association
+        self.receiving_ae_title = receiving_ae_title
+        self.spool = spool
+        self.index = index
+        self.events = events
+        self.stored = 0
+
+    def begin(
+        self, request: StoreRequest, abstract_syntax: str, transfer_syntax_uid: str
+    ) -> Receipt:
+        """A C-STORE request has come under a presentation context with these syntaxes."""
+        return Receipt(self, request, abstract_syntax, transfer_syntax_uid)
+
+    def end(self, how: str) -> None:
+        """The association is over: ``released``, ``aborted`` or ``lost``."""
+        opened = self.association
+        if self.stored:
+            self.index.ended(
+                Association(
+                    opened.association_id,
+                    opened.calling_ae_title,
+                    opened.listener_id,
+                    opened.opened_at,
+                    datetime.now(UTC),
+                    how,
+                )
+            )
+        self.events.association_ended(opened.association_id, how, self.stored)
+
+
+class Receipt:
+    """The data set of one C-STORE on its way to its file."""
+
+    def __init__(
+        self,
+        received: ReceivedAssociation,
+        request: StoreRequest,
+        abstract_syntax: str,
+        transfer_syntax_uid: str,
+    ) -> None:
+        self._received = received
+        self._request = request
+        self._transfer_syntax_uid = transfer_syntax_uid
+        self._part: Part | None = None
+        self._failure: NodeError | None = None
+        try:
+            if not request.has_data_set:
+                raise NotUnderstood("the C-STORE request has no data set")
+            if request.sop_class_uid.decode("ascii", "replace") != abstract_syntax:
+                raise SopClassNotSupported("not the SOP class of the presentation context")
+            received.spool.check_space()
+            self._part = received.spool.begin(received.association.association_id)
+            self._part.write_meta(
+                build_file_meta(
+                    request.sop_class_uid,
+                    request.sop_instance_uid,
+                    transfer_syntax_uid,
+                    received.association.calling_ae_title,
+                    received.receiving_ae_title,
+                ),
+                transfer_syntax_uid,
+            )
+        except NodeError as failure:
+            self._fail(failure)
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append to the file; after a failure the bytes are swallowed."""
+        if self._part is not None:
+            try:
+                self._part.write(pieces)
+            except NodeError as failure:
+                self._fail(failure)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
+
+    def finish(self) -> Answer:
+        """Check and keep the complete data set; success means that it is on disk for good."""
+        part, self._part = self._part, None
+        if part is None:
+            failure = self._failure or NotUnderstood("nothing was received")
+            return self._refuse(failure, quarantined=False)
+        try:
+            head = self._check(part)
+            kept = self._received.spool.commit(
+                part, head.study_instance_uid, head.series_instance_uid, head.sop_instance_uid
+            )
+        except (NotUnderstood, DataSetMismatch) as failure:
+            return self._quarantine(part, failure)
+        except NodeError as failure:
+            return self._refuse(failure, quarantined=False)
+        finally:
+            part.close()
+        self._tell(head, kept)
+        return Answer(SUCCESS)
+
+    def _check(self, part: Part) -> Head:
+        sop_class_uid = self._request.sop_class_uid.decode("ascii", "replace")
+        sop_instance_uid = self._request.sop_instance_uid.decode("ascii", "replace")
+        head = read_data_set_head(
+            FileSource(part.fd, part.data_offset, part.size_bytes),
+            self._transfer_syntax_uid,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+        )
+        if head.sop_class_uid != sop_class_uid:
+            raise DataSetMismatch("the data set is of another SOP class than requested")
+        if head.sop_instance_uid != sop_instance_uid:
+            raise DataSetMismatch("the data set is another SOP instance than requested")
+        return head
+
+    def _tell(self, head: Head, kept: StoredFile) -> None:
+        received = self._received
+        received.stored += 1
+        instance = instance_of(head, kept, received.association, datetime.now(UTC))
+        received.index.stored(instance, received.association)
+        received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)
+
+    def _fail(self, failure: NodeError) -> None:
+        self._failure = failure
+        self.abandon()
+
+    def _quarantine(self, part: Part, failure: NodeError) -> Answer:
+        try:
+            self._received.spool.quarantine(part, failure.reason, str(failure))
+        except NodeError as full:
+            # Kept nowhere, so the answer must be one that makes the sender keep it.
+            return self._refuse(full, quarantined=False)
+        return self._refuse(failure, quarantined=True)
+
+    def _refuse(self, failure: NodeError, *, quarantined: bool) -> Answer:
+        if isinstance(failure, OutOfSpace):
+            self._received.spool.forget_space()
+        self._received.events.instance_refused(failure.status, failure.reason, quarantined)
+        return Answer(failure.status, str(failure))
+
+
+def instance_of(
+    head: Head, kept: StoredFile, association: Association, received_at: datetime
+) -> Instance:
+    """The index entry of a kept file."""
+    return Instance(
+        sop_instance_uid=head.sop_instance_uid,
+        sop_class_uid=head.sop_class_uid,
+        transfer_syntax_uid=head.transfer_syntax_uid,
+        series_instance_uid=head.series_instance_uid,
+        study_instance_uid=head.study_instance_uid,
+        modality=head.modality,
+        path=kept.path,
+        size_bytes=kept.size_bytes,
+        fingerprint=kept.fingerprint,
+        received_at=received_at,
+        association_id=association.association_id,
+        calling_ae_title=association.calling_ae_title,
+        position_mm=head.position_mm,
+        orientation=head.orientation,
+        instance_number=head.instance_number,
+        number_of_frames=head.number_of_frames,
+        expected_instances=head.expected_instances,
+    )
