@@ -7,14 +7,16 @@ image's own item adds its position only (TID 1602: descriptors of a group hold f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 
 from ai_models.types import Code
 from sr_templates import codes
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
+_CONTENT = 0x0040A730
 _MODALITIES = {
     "CT": Code("CT", "DCM", "Computed Tomography"),
     "MR": Code("MR", "DCM", "Magnetic Resonance"),
@@ -27,41 +29,84 @@ _MODALITIES = {
 }
 
 
-def image_library(images: Sequence[Dataset]) -> Any:
-    """Image Library container that lists ``images``, all of one series."""
+def image_library(first: Dataset) -> Any:
+    """Image Library container for a series like ``first``, without its images' own items."""
     import highdicom as hd
 
     library = _container(codes.IMAGE_LIBRARY)
     group = _container(codes.IMAGE_LIBRARY_GROUP)
-    group.ContentSequence = hd.sr.ContentSequence(
-        [*_shared(images[0]), *(_entry(image) for image in images)]
-    )
+    group.ContentSequence = hd.sr.ContentSequence(_shared(first))
     library.ContentSequence = hd.sr.ContentSequence([group])
     return library
+
+
+def add_images(report: Dataset, images: Sequence[Dataset]) -> None:
+    """Add an item for each of ``images`` to the library of a finished ``report``.
+
+    They are plain data sets and come last, because checking and copying each as a content item
+    of the tree costs more than everything else in a report on a long series.
+    """
+    library = next(
+        item
+        for item in report.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == codes.IMAGE_LIBRARY.value
+    )
+    group = library.ContentSequence[0]
+    names = [_code_sequence(code) for code in (codes.SOURCE, *codes.POSITION, codes.MILLIMETER)]
+    entries = [_entry(image, names) for image in images]
+    group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence([*group.ContentSequence, *entries]))
+
+
+def _entry(image: Dataset, names: Sequence[Any]) -> Dataset:
+    reference = _dataset(
+        (0x00081150, "UI", image.SOPClassUID), (0x00081155, "UI", image.SOPInstanceUID)
+    )
+    entry = _dataset(
+        (0x00081199, "SQ", DicomSequence([reference])),
+        (0x0040A010, "CS", "CONTAINS"),
+        (0x0040A040, "CS", "IMAGE"),
+        (0x0040A043, "SQ", names[0]),
+    )
+    position = image.get("ImagePositionPatient")
+    if position:
+        numbers = [
+            _position(value, name, names[4])
+            for value, name in zip(position, names[1:4], strict=True)
+        ]
+        entry[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(numbers))
+    return entry
+
+
+def _position(value: Any, name: Any, unit: Any) -> Dataset:
+    measured = _dataset((0x0040A30A, "DS", str(value)), (0x004008EA, "SQ", unit))
+    return _dataset(
+        (0x0040A010, "CS", "HAS ACQ CONTEXT"),
+        (0x0040A040, "CS", "NUM"),
+        (0x0040A043, "SQ", name),
+        (0x0040A300, "SQ", DicomSequence([measured])),
+    )
+
+
+def _code_sequence(code: Code) -> Any:
+    item = _dataset(
+        (0x00080100, "SH", code.value),
+        (0x00080102, "SH", code.scheme),
+        (0x00080104, "LO", code.meaning),
+    )
+    return DicomSequence([item])
+
+
+def _dataset(*elements: tuple[int, str, Any]) -> Dataset:
+    dataset = Dataset()
+    for tag, vr, value in elements:
+        dataset[tag] = DataElement(tag, vr, value)
+    return dataset
 
 
 def _container(name: Code) -> Any:
     import highdicom as hd
 
     return hd.sr.ContainerContentItem(name=codes.concept(name), relationship_type="CONTAINS")
-
-
-def _entry(image: Dataset) -> Any:
-    import highdicom as hd
-
-    item = hd.sr.ImageContentItem(
-        name=codes.concept(codes.SOURCE),
-        referenced_sop_class_uid=image.SOPClassUID,
-        referenced_sop_instance_uid=image.SOPInstanceUID,
-        relationship_type="CONTAINS",
-    )
-    position = image.get("ImagePositionPatient")
-    if position:
-        names = zip(codes.POSITION, position, strict=True)
-        item.ContentSequence = hd.sr.ContentSequence(
-            [_number(name, float(value), codes.MILLIMETER) for name, value in names]
-        )
-    return item
 
 
 def _shared(image: Dataset) -> list[Any]:

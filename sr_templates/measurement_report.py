@@ -7,7 +7,7 @@ Sentences stand as Comments in the report's Qualitative Evaluations (TID 1500 ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,15 +86,16 @@ class ReportContent:
     comments: tuple[str, ...] = field(default=())
 
 
-def build_content(content: ReportContent, images: Sequence[Dataset]) -> Dataset:
+def build_content(content: ReportContent, first_image: Dataset) -> Dataset:
     """Root container of the report.
 
     Parameters
     ----------
     content
         What it says; without findings it is the explicit negative answer.
-    images
-        Headers of every image that was analysed, for the Image Library.
+    first_image
+        Header of one analysed image: the Image Library describes what it shares with the others,
+        and ``image_library.add_images`` adds them to the finished document.
 
     Raises
     ------
@@ -107,13 +108,15 @@ def build_content(content: ReportContent, images: Sequence[Dataset]) -> Dataset:
 
     if len({type(finding.where) for finding in content.findings}) > 1:
         raise ValueError("a report must not mix volumetric and planar groups")
-    root = hd.sr.ContainerContentItem(name=codes.concept(content.template.title), template_id="1500")
-    items = list(
+    root = hd.sr.ContainerContentItem(
+        name=codes.concept(content.template.title), template_id="1500"
+    )
+    items: list[Any] = list(
         hd.sr.LanguageOfContentItemAndDescendants(codes.concept(content.template.language))
     )
     items += list(_observation_context(content.observer))
     items.append(_code_item(codes.PROCEDURE_REPORTED, _procedure(content), "HAS CONCEPT MOD"))
-    items.append(image_library(images))
+    items.append(image_library(first_image))
     if content.findings:
         items.append(_imaging_measurements(content))
     items.append(_qualitative_evaluations(content))
@@ -186,11 +189,11 @@ def _group(finding: Finding, content: ReportContent) -> Any:
 def _segment(where: SegmentReference) -> Any:
     import highdicom as hd
 
-    numbers: Any = where.segment_numbers
+    numbers: Any = list(where.segment_numbers)
     return hd.sr.ReferencedSegment(
         sop_class_uid=where.sop_class_uid,
         sop_instance_uid=where.sop_instance_uid,
-        segment_number=numbers[0] if len(numbers) == 1 else list(numbers),
+        segment_number=numbers if len(numbers) > 1 else numbers[0],
         source_series=hd.sr.SourceSeriesForSegmentation(where.source_series_instance_uid),
     )
 

@@ -63,9 +63,7 @@ def outline(part: Mask) -> npt.NDArray[np.float64]:
     return corners[:, ::-1]
 
 
-def _turned(
-    padded: Mask, position: tuple[int, int], direction: tuple[int, int]
-) -> tuple[int, int]:
+def _turned(padded: Mask, position: tuple[int, int], direction: tuple[int, int]) -> tuple[int, int]:
     """Next direction along the edge, mask on the right hand; a diagonal touch is not crossed."""
     row, column = position
     right = _TURNS[direction]

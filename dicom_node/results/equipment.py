@@ -41,9 +41,7 @@ class Equipment:
     @property
     def device_uid(self) -> str:
         """UID of this installation: the same in every report it writes (PS3.16 TID 1004)."""
-        return derived_uid(
-            "device", self.manufacturer, self.model_name, self.device_serial_number
-        )
+        return derived_uid("device", self.manufacturer, self.model_name, self.device_serial_number)
 
 
 def long_string(text: str) -> str:
@@ -80,3 +78,12 @@ def algorithm_equipment(algorithm: Algorithm) -> Any:
     )
     return item
 
+
+def node_equipment(ae_title: str, software_version: str) -> Equipment:
+    """This software as the equipment of its results; the AE title tells installations apart."""
+    return Equipment(
+        manufacturer="DICOM Node project",
+        model_name="DICOM Node",
+        software_versions=software_version,
+        device_serial_number=ae_title,
+    )

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 from pydicom.valuerep import VR
 
@@ -29,6 +32,13 @@ from dicom_node.results.header_values import (
     repaired_time,
 )
 
+
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+Note = Callable[[str], object]
+
 _TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -40,20 +50,23 @@ _TYPE_2 = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-_PER_SLICE = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "Rows",
-    "Columns",
-    "FrameOfReferenceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "PatientID",
+_PER_SLICE = frozenset(
+    _tag(keyword)
+    for keyword in (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "PixelSpacing",
+        "SliceThickness",
+        "SpacingBetweenSlices",
+        "Rows",
+        "Columns",
+        "FrameOfReferenceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "PatientID",
+    )
 )
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _MUST_AGREE = {
@@ -65,11 +78,11 @@ _MUST_AGREE = {
     "Columns": "input.mixed_matrix",
 }
 _FUNCTIONAL_GROUPS = frozenset(
-    tag_for_keyword(keyword)
+    _tag(keyword)
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 )
 _PIXELS = frozenset(
-    tag_for_keyword(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+    _tag(keyword) for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 )
 _LOSSY_METHOD = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
@@ -102,7 +115,7 @@ def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[st
     if not source_images:
         raise UnsuitableInput("a result needs at least one source image", reason="input.empty")
     notes: dict[str, None] = {}
-    first = _normalised_first(source_images, lambda note: notes.setdefault(note))
+    first = _normalised_first(source_images, notes.setdefault)
     others = [_normalised_slice(image, first, notes) for image in source_images[1:]]
     copies = [first, *others]
     _check_uids(copies)
@@ -113,15 +126,13 @@ def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[st
     return copies, tuple(notes)
 
 
-def _normalised_first(
-    source_images: Sequence[Dataset], note: Callable[[str], None]
-) -> Dataset:
+def _normalised_first(source_images: Sequence[Dataset], note: Note) -> Dataset:
     source = source_images[0]
     terms, corrected = defined_terms(_declared_character_set(source))
     if corrected:
         note("SpecificCharacterSet is not a defined term: read as the nearest one")
     first = _cleaned(source, terms, note)
-    first.file_meta = copy.deepcopy(getattr(source, "file_meta", None))
+    first.file_meta = copy.deepcopy(_file_meta(source))
     first.SpecificCharacterSet = "ISO_IR 192"
     _fill_sop_class(first, first.file_meta, note)
     for keyword in _TYPE_2:
@@ -138,82 +149,85 @@ def _normalised_first(
 
 def _normalised_slice(image: Dataset, first: Dataset, notes: dict[str, None]) -> Dataset:
     normalised = Dataset()
-    own = {tag_for_keyword(keyword) for keyword in _PER_SLICE}
     for tag, element in first.items():
-        if tag not in own:
+        if tag not in _PER_SLICE:
             normalised[tag] = element
-    for tag in own:
+    for tag in _PER_SLICE:
         if tag in image:
             normalised[tag] = image[tag]
-    normalised.file_meta = getattr(image, "file_meta", None)
-    _fill_sop_class(normalised, normalised.file_meta, lambda note: notes.setdefault(note))
+    normalised.file_meta = copy.copy(_file_meta(image))
+    _fill_sop_class(normalised, normalised.file_meta, notes.setdefault)
     return normalised
 
 
-def _cleaned(source: Dataset, terms: Sequence[str], note: Callable[[str], None]) -> Dataset:
+def _cleaned(source: Dataset, terms: Sequence[str], note: Note) -> Dataset:
     cleaned = Dataset()
-    for tag in source.keys():
+    for tag, found in source.items():
         if tag in _PIXELS:
             continue
         if tag.is_private:
             note("private attributes: removed")
             continue
-        element = _cleaned_element(source, tag, terms, note)
+        element = _cleaned_element(source, tag, found, terms, note)
         if element is not None:
             cleaned[tag] = element
     return cleaned
 
 
 def _cleaned_element(
-    source: Dataset, tag: BaseTag, terms: Sequence[str], note: Callable[[str], None]
-) -> DataElement | RawDataElement | None:
-    element = source.get_item(tag)
+    source: Dataset,
+    tag: BaseTag,
+    element: DataElement | RawDataElement,
+    terms: Sequence[str],
+    note: Note,
+) -> DataElement | RawDataElement:
     vr = str(element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"))
     if vr == VR.SQ and tag not in _FUNCTIONAL_GROUPS:
         items = [_cleaned(item, terms, note) for item in source[tag].value]
         for item in items:
-            item.pop(tag_for_keyword("SpecificCharacterSet"), None)
+            item.pop(_tag("SpecificCharacterSet"), None)
         return DataElement(tag, "SQ", DicomSequence(items))
     if vr in TEXT_VRS:
-        return _text_element(source, tag, vr, terms, note)
+        return _text_element(element, vr, terms, note)
     if vr in (VR.DA, VR.TM):
-        return _date_or_time(source, tag, vr, note)
+        return _date_or_time(element, vr, note)
     return element
 
 
 def _text_element(
-    source: Dataset, tag: BaseTag, vr: str, terms: Sequence[str], note: Callable[[str], None]
+    element: DataElement | RawDataElement, vr: str, terms: Sequence[str], note: Note
 ) -> DataElement:
-    element = source.get_item(tag)
     if isinstance(element, RawDataElement):
         text, of_declared_set = decoded(bytes(element.value or b""), vr, terms)
         if not of_declared_set:
             note("text is not of the declared SpecificCharacterSet: read as UTF-8 or Latin-1")
     else:
-        value = element.value
-        several = isinstance(value, (list, tuple)) or hasattr(value, "append")
-        text = "\\".join(str(part) for part in value) if several else str(value or "")
-    if vr in ("LO", "SH", "PN", "UC"):
-        parts = text.split("\\")
-        return DataElement(tag, vr, parts if len(parts) > 1 else text, validation_mode=0)
-    return DataElement(tag, vr, text, validation_mode=0)
+        text = _joined(element.value)
+    parts = text.split("\\") if vr in ("LO", "SH", "PN", "UC") else [text]
+    value = parts if len(parts) > 1 else text
+    return DataElement(element.tag, vr, value, validation_mode=config.IGNORE)
 
 
-def _date_or_time(
-    source: Dataset, tag: BaseTag, vr: str, note: Callable[[str], None]
-) -> DataElement:
-    element = source.get_item(tag)
+def _date_or_time(element: DataElement | RawDataElement, vr: str, note: Note) -> DataElement:
     value = element.value
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    several = hasattr(value, "append")
-    texts = [str(part) for part in value] if several else str(value or "").split("\\")
-    repair = repaired_date if vr == VR.DA else repaired_time
-    repaired = [repair(text.rstrip("\0")) for text in texts]
-    if repaired != [text.strip(" \0") for text in texts]:
-        keyword = keyword_for_tag(tag) or "a date or time"
-        note(f"{keyword} is malformed: repaired or emptied")
-    return DataElement(tag, vr, repaired if len(repaired) > 1 else repaired[0])
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else _joined(value)
+    texts = [part.strip(" \0") for part in text.split("\\")]
+    repaired = [(repaired_date if vr == VR.DA else repaired_time)(part) for part in texts]
+    if repaired != texts:
+        note(f"{keyword_for_tag(element.tag)} is malformed: repaired or emptied")
+    return DataElement(element.tag, vr, repaired if len(repaired) > 1 else repaired[0])
+
+
+def _joined(value: Any) -> str:
+    """The text of a decoded element, several values joined as they are in a file."""
+    if isinstance(value, (list, tuple, MultiValue)):
+        return "\\".join(str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def _file_meta(source: Dataset) -> FileMetaDataset:
+    file_meta = getattr(source, "file_meta", None)
+    return file_meta if file_meta is not None else FileMetaDataset()
 
 
 def _declared_character_set(source: Dataset) -> list[str]:
@@ -223,24 +237,20 @@ def _declared_character_set(source: Dataset) -> list[str]:
     return [declared] if isinstance(declared, str) else [str(value) for value in declared]
 
 
-def _fill_sop_class(
-    dataset: Dataset, file_meta: Dataset | None, note: Callable[[str], None]
-) -> None:
+def _fill_sop_class(dataset: Dataset, file_meta: Dataset, note: Note) -> None:
     if dataset.get("SOPClassUID"):
         return
-    uid = file_meta.get("MediaStorageSOPClassUID") if file_meta is not None else None
+    uid = file_meta.get("MediaStorageSOPClassUID")
     if uid:
         dataset.SOPClassUID = UID(str(uid))
         note("SOPClassUID absent or empty: taken from the file meta information")
 
 
-def _complete_lossy(
-    first: Dataset, source_images: Sequence[Dataset], note: Callable[[str], None]
-) -> None:
+def _complete_lossy(first: Dataset, source_images: Sequence[Dataset], note: Note) -> None:
     if not any(image.get("LossyImageCompression") == "01" for image in source_images):
         return
     first.LossyImageCompression = "01"
-    syntax = str(first.file_meta.get("TransferSyntaxUID", "")) if first.file_meta else ""
+    syntax = str(first.file_meta.get("TransferSyntaxUID", ""))
     if not first.get("LossyImageCompressionMethod"):
         first.LossyImageCompressionMethod = _LOSSY_METHOD.get(syntax, "UNKNOWN")
         note("LossyImageCompressionMethod absent: taken from the transfer syntax, or UNKNOWN")
@@ -278,8 +288,12 @@ def _check_spacing(copies: Sequence[Dataset]) -> None:
         return
     reference = spacings[0]
     for spacing in spacings:
-        if not reference or not spacing or not np.allclose(
-            np.asarray(spacing, float), np.asarray(reference, float), rtol=_SPACING_TOLERANCE
+        if (
+            not reference
+            or not spacing
+            or not np.allclose(
+                np.asarray(spacing, float), np.asarray(reference, float), rtol=_SPACING_TOLERANCE
+            )
         ):
             raise UnsuitableInput(
                 "PixelSpacing differs between the slices", reason="input.mixed_pixel_spacing"

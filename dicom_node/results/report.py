@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ai_models.types import Algorithm, Label, LabelMap
+from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.results.contours import largest_section
 from dicom_node.results.equipment import Equipment, algorithm_equipment, describe, long_string
 from dicom_node.results.finish import finish, local_time
@@ -24,6 +24,7 @@ from dicom_node.results.headers import normalise
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.segmentation import segment_numbers, tracking_identifier, tracking_uid
 from sr_templates import narrative
+from sr_templates.image_library import add_images
 from sr_templates.measurement_report import (
     Finding,
     Observer,
@@ -32,7 +33,12 @@ from sr_templates.measurement_report import (
     SegmentReference,
     build_content,
 )
-from sr_templates.template import MeasurementTemplate, ReportTemplate, load_template
+from sr_templates.template import (
+    MeasurementTemplate,
+    ReportTemplate,
+    TotalTemplate,
+    load_template,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -47,13 +53,20 @@ class SegmentMeasurement(Protocol):
     """
 
     @property
-    def volume_ml(self) -> float: ...
+    def volume_ml(self) -> float:
+        """Volume in millilitres."""
+
     @property
-    def mean_hu(self) -> float: ...
+    def mean_hu(self) -> float:
+        """Mean attenuation."""
+
     @property
-    def standard_deviation_hu(self) -> float: ...
+    def standard_deviation_hu(self) -> float:
+        """Standard deviation of the attenuation, of the population."""
+
     @property
-    def voxel_count(self) -> int: ...
+    def voxel_count(self) -> int:
+        """Number of voxels that were measured."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +109,21 @@ def build_volumetric_report(
     numbers = segment_numbers(label_map, request.labels)
     found = [label for label in request.labels if label.value in numbers]
     findings = [
-        _segment_finding(request, segmentation, label, (numbers[label.value],), sources[0],
-                         _numbers_of(measurements[label.value]))
+        _finding(request, label, sources[0], _numbers_of(measurements[label.value]), where)
         for label in found
+        for where in (_reference(segmentation, (numbers[label.value],), sources[0]),)
     ]
     if template.total is not None and len(found) > 1:
         pooled = _pooled([measurements[label.value] for label in found])
+        where = _reference(segmentation, tuple(numbers.values()), sources[0])
         findings.append(
-            _total_finding(request, template, segmentation, tuple(numbers.values()), sources[0],
-                           pooled, found[0])
+            _total_finding(request, template.total, found[0].category, sources[0], pooled, where)
         )
     comments = _comments(
         request, template, findings, template.volumetric, template.narrative.finding, notes
     )
     content = _content(request, template, template.volumetric, findings, comments, sources[0])
-    return _document(
-        request, content, sources, [*sources, segmentation], "volumetric", series_number
-    )
+    return _document(request, content, sources, segmentation, "volumetric", series_number)
 
 
 def build_planar_report(
@@ -136,7 +147,7 @@ def build_planar_report(
         request, template, findings, template.planar, template.narrative.section, notes
     )
     content = _content(request, template, template.planar, findings, comments, sources[0])
-    return _document(request, content, sources, sources, "planar", series_number)
+    return _document(request, content, sources, None, "planar", series_number)
 
 
 def build_negative_report(request: ReportRequest, *, series_number: int) -> Dataset:
@@ -149,16 +160,15 @@ def build_negative_report(request: ReportRequest, *, series_number: int) -> Data
         *narrative.closing(template, (), (*request.input_notes, *notes)),
     ]
     content = _content(request, template, (), [], comments, sources[0])
-    return _document(request, content, sources, sources, "negative", series_number)
+    return _document(request, content, sources, None, "negative", series_number)
 
 
-def _segment_finding(
+def _finding(
     request: ReportRequest,
-    segmentation: Dataset,
     label: Label,
-    segments: tuple[int, ...],
     source: Dataset,
     values: dict[str, float],
+    where: SegmentReference | PlanarRegion,
 ) -> Finding:
     return Finding(
         name=label.name,
@@ -169,31 +179,28 @@ def _segment_finding(
         tracking_identifier=tracking_identifier(label, request.algorithm),
         tracking_uid=tracking_uid(request.identity, str(source.SeriesInstanceUID), label),
         measurements=values,
-        where=_reference(segmentation, segments, source),
+        where=where,
     )
 
 
 def _total_finding(
     request: ReportRequest,
-    template: ReportTemplate,
-    segmentation: Dataset,
-    segments: tuple[int, ...],
+    total: TotalTemplate,
+    category: Code,
     source: Dataset,
     values: dict[str, float],
-    one_of_them: Label,
+    where: SegmentReference,
 ) -> Finding:
-    total = template.total
-    assert total is not None
     series_uid = str(source.SeriesInstanceUID)
     return Finding(
         name=total.name,
-        category=one_of_them.category,
+        category=category,
         type=total.type,
         laterality=total.laterality,
         tracking_identifier=long_string(f"{request.algorithm.model_id} {total.name}"),
-        tracking_uid=request.identity.tracking_uid(series_uid, f"total:{template.name}"),
+        tracking_uid=request.identity.tracking_uid(series_uid, f"total:{total.name}"),
         measurements=values,
-        where=_reference(segmentation, segments, source),
+        where=where,
     )
 
 
@@ -216,22 +223,14 @@ def _planar_finding(
     image = sources[section.slice_index] if several else sources[0]
     multi_frame = int(image.get("NumberOfFrames") or 1) > 1
     frame = int(request.frame_numbers[section.slice_index]) if multi_frame else None
-    return Finding(
-        name=label.name,
-        category=label.category,
-        type=label.type,
-        laterality=label.laterality,
-        anatomic_region=label.anatomic_region,
-        tracking_identifier=tracking_identifier(label, request.algorithm),
-        tracking_uid=tracking_uid(request.identity, str(image.SeriesInstanceUID), label),
-        measurements={"area_mm2": section.area_mm2, "long_axis_mm": section.long_axis_mm},
-        where=PlanarRegion(
-            points=_thinned(section.points),
-            sop_class_uid=str(image.SOPClassUID),
-            sop_instance_uid=str(image.SOPInstanceUID),
-            frame_number=frame,
-        ),
+    values = {"area_mm2": section.area_mm2, "long_axis_mm": section.long_axis_mm}
+    where = PlanarRegion(
+        points=_thinned(section.points),
+        sop_class_uid=str(image.SOPClassUID),
+        sop_instance_uid=str(image.SOPInstanceUID),
+        frame_number=frame,
     )
+    return _finding(request, label, sources[0], values, where)
 
 
 def _pixel_spacing_mm(source: Dataset) -> tuple[float, float]:
@@ -321,7 +320,7 @@ def _document(
     request: ReportRequest,
     content: ReportContent,
     sources: Sequence[Dataset],
-    evidence: Sequence[Dataset],
+    segmentation: Dataset | None,
     kind: str,
     series_number: int,
 ) -> Dataset:
@@ -329,11 +328,17 @@ def _document(
 
     moment = local_time(request.created_at, sources[0])
     equipment = request.equipment
+    regions = {
+        finding.where.sop_instance_uid
+        for finding in content.findings
+        if isinstance(finding.where, PlanarRegion)
+    }
+    shown = [image for image in sources[1:] if image.SOPInstanceUID in regions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report: Any = hd.sr.Comprehensive3DSR(
-            evidence=evidence,
-            content=build_content(content, sources),
+            evidence=[sources[0], *shown, *([] if segmentation is None else [segmentation])],
+            content=build_content(content, sources[0]),
             series_instance_uid=request.identity.uid(f"{kind}.series"),
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance"),
@@ -355,4 +360,33 @@ def _document(
             specific_character_set="ISO_IR 192",
             contributing_equipment=[algorithm_equipment(request.algorithm)],
         )
+    add_images(report, sources)
+    _set_evidence(report, sources, segmentation)
     return finish(report, sources[0], equipment, moment)
+
+
+def _set_evidence(report: Any, sources: Sequence[Dataset], segmentation: Dataset | None) -> None:
+    """List every input and the Segmentation as evidence (PS3.3 C.17.2)."""
+    from pydicom.dataset import Dataset
+
+    study = Dataset()
+    study.StudyInstanceUID = sources[0].StudyInstanceUID
+    study.ReferencedSeriesSequence = [_series_evidence(sources)]
+    if segmentation is not None:
+        study.ReferencedSeriesSequence.append(_series_evidence([segmentation]))
+    report.CurrentRequestedProcedureEvidenceSequence = [study]
+    report.pop("PertinentOtherEvidenceSequence", None)
+
+
+def _series_evidence(instances: Sequence[Dataset]) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    series = Dataset()
+    series.ReferencedSOPSequence = []
+    for instance in instances:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = instance.SOPClassUID
+        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+        series.ReferencedSOPSequence.append(reference)
+    series.SeriesInstanceUID = instances[0].SeriesInstanceUID
+    return series

@@ -39,8 +39,10 @@ def segment_numbers(label_map: LabelMap, labels: Sequence[Label]) -> dict[int, i
     GateRefused
         ``gate.labels``: the map holds a value that no label describes.
     """
-    present = np.flatnonzero(np.bincount(label_map.ravel(), minlength=256))[:256]
-    values = {int(value) for value in present if value}
+    present = np.zeros(256, bool)
+    for plane in label_map:
+        present |= np.bincount(plane[plane > 0], minlength=256) > 0
+    values = {int(value) for value in np.flatnonzero(present)}
     undescribed = values - {label.value for label in labels}
     if undescribed:
         raise GateRefused(

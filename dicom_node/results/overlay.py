@@ -1,0 +1,218 @@
+"""Pictures for people: the mask over the images in three planes, as PNG.
+
+They are not results and never leave the node by themselves; a picture says what it shows, which
+side is which, and whether the model is only a demonstration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.types import Label, LabelMap, Volume
+from dicom_node.results.equipment import DEMONSTRATION
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+Pixels = npt.NDArray[np.uint8]
+_LUNG_WINDOW_HU = (-600.0, 1500.0)
+_SOFT_TISSUE_WINDOW_HU = (40.0, 400.0)
+_LUNG_TYPES = frozenset({"39607008"})
+_OPACITY = 0.3
+_LONG_SIDE = 640
+_MARGIN = 20
+_LINE = 18
+
+
+@dataclass(frozen=True)
+class _View:
+    """A plane of the volume: the LPS axis it is cut across, and what its screen axes point to."""
+
+    name: str
+    across: int
+    right: tuple[int, int]
+    down: tuple[int, int]
+
+
+_VIEWS = (
+    _View("axial", across=2, right=(0, 1), down=(1, 1)),
+    _View("coronal", across=1, right=(0, 1), down=(2, -1)),
+    _View("sagittal", across=0, right=(1, 1), down=(2, -1)),
+)
+_LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
+
+
+def write_overlays(
+    volume: Volume,
+    label_map: LabelMap,
+    labels: Sequence[Label],
+    directory: Path,
+    stem: str,
+    *,
+    demonstration: bool = False,
+) -> list[Path]:
+    """Write ``<stem>_axial.png``, ``_coronal.png`` and ``_sagittal.png``.
+
+    The planes pass through the centre of gravity of the mask (of the volume when it is empty)
+    and follow the axes of the array that lie nearest to the patient's; letters name the
+    direction at each edge. Radiological view: the patient's right is on the left.
+
+    Parameters
+    ----------
+    volume, label_map
+        The same grid, ``(slices, rows, columns)``; a sheared grid is shown as it is stored.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    occupied = np.argwhere(label_map) if label_map.any() else None
+    shape = np.asarray(volume.array.shape)
+    centre = (shape - 1) / 2 if occupied is None else occupied.mean(axis=0)
+    axes = _array_axes(volume)
+    paths = []
+    for view in _VIEWS:
+        picture = _picture(volume, label_map, labels, axes, view, np.rint(centre).astype(int))
+        path = directory / f"{stem}_{view.name}.png"
+        _annotate(picture, view, volume, label_map, labels, demonstration).save(path)
+        paths.append(path)
+    return paths
+
+
+def _array_axes(volume: Volume) -> list[tuple[int, int]]:
+    """For each LPS axis, the array axis nearest to it and its sign; each is used once."""
+    directions = volume.affine_lps[:3, :3] / np.asarray(volume.spacing_mm)
+    free, axes = [0, 1, 2], []
+    strength = np.abs(directions)
+    for axis in range(3):
+        best = max(free, key=lambda candidate: strength[axis, candidate])
+        free.remove(best)
+        axes.append((best, 1 if directions[axis, best] >= 0 else -1))
+    return axes
+
+
+def _picture(
+    volume: Volume,
+    label_map: LabelMap,
+    labels: Sequence[Label],
+    axes: list[tuple[int, int]],
+    view: _View,
+    centre: npt.NDArray[np.int_],
+) -> Picture:
+    from PIL import Image
+
+    cut = axes[view.across][0]
+    grey = _windowed(_plane(volume.array, axes, view, int(centre[cut])), labels, volume.unit)
+    marks = _plane(label_map, axes, view, int(centre[cut]))
+    across_mm = volume.spacing_mm[axes[view.right[0]][0]] * grey.shape[1]
+    down_mm = volume.spacing_mm[axes[view.down[0]][0]] * grey.shape[0]
+    scale = _LONG_SIDE / max(across_mm, down_mm)
+    size = (max(1, round(across_mm * scale)), max(1, round(down_mm * scale)))
+    smooth = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR)
+    enlarged = np.asarray(
+        Image.fromarray(np.ascontiguousarray(marks)).resize(size, Image.Resampling.NEAREST)
+    )
+    return Image.fromarray(_coloured(np.asarray(smooth), enlarged, labels))
+
+
+def _plane(
+    array: npt.NDArray[np.generic], axes: list[tuple[int, int]], view: _View, index: int
+) -> npt.NDArray[np.generic]:
+    """(down, right) plane of ``array``, both running the way the view shows them."""
+    (right_axis, right_sign), (down_axis, down_sign) = axes[view.right[0]], axes[view.down[0]]
+    plane: npt.NDArray[np.generic] = np.take(array, index, axis=axes[view.across][0])
+    if down_axis > right_axis:
+        plane = plane.T
+    if down_sign * view.down[1] < 0:
+        plane = plane[::-1]
+    return plane[:, ::-1] if right_sign * view.right[1] < 0 else plane
+
+
+def _windowed(plane: npt.NDArray[np.generic], labels: Sequence[Label], unit: str) -> Pixels:
+    values = plane.astype(np.float32)
+    if unit == "HU":
+        lungs = any(label.type.value in _LUNG_TYPES for label in labels)
+        centre, width = _LUNG_WINDOW_HU if lungs else _SOFT_TISSUE_WINDOW_HU
+        low, high = centre - width / 2, centre + width / 2
+    else:
+        low, high = (float(v) for v in np.percentile(values, (1, 99)))
+    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255
+    return np.ascontiguousarray(scaled.astype(np.uint8))
+
+
+def _coloured(grey: Pixels, marks: Pixels, labels: Sequence[Label]) -> Pixels:
+    colours = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    for label in labels:
+        inside = marks == label.value
+        colour = np.asarray(label.color_rgb, np.float32)
+        colours[inside] = (1 - _OPACITY) * colours[inside] + _OPACITY * colour
+        colours[_edge(inside)] = colour
+    result: Pixels = colours.astype(np.uint8)
+    return result
+
+
+def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    padded = np.pad(inside, 1)
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inside & ~core
+
+
+def _annotate(
+    picture: Picture,
+    view: _View,
+    volume: Volume,
+    label_map: LabelMap,
+    labels: Sequence[Label],
+    demonstration: bool,
+) -> Picture:
+    """``picture`` on a black frame with direction letters above it and a legend below it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=14)
+    lines = _legend(volume, label_map, labels, demonstration)
+    width = max(picture.width + 2 * _MARGIN, 420)
+    height = picture.height + 2 * _MARGIN + _LINE * (len(lines) + 1)
+    sheet = Image.new("RGB", (width, height))
+    left = (width - picture.width) // 2
+    sheet.paste(picture, (left, _MARGIN))
+    draw = ImageDraw.Draw(sheet)
+    _draw_letters(draw, font, view, (left, _MARGIN, picture.width, picture.height))
+    top = picture.height + 2 * _MARGIN + _LINE // 2
+    for number, (text, colour) in enumerate(lines):
+        draw.text((_MARGIN, top + number * _LINE), text, fill=colour, font=font)
+    return sheet
+
+
+def _draw_letters(draw: Any, font: Any, view: _View, box: tuple[int, int, int, int]) -> None:
+    left, top, width, height = box
+    at_right, at_left = _ends(*view.right)
+    at_bottom, at_top = _ends(*view.down)
+    white = (255, 255, 255)
+    middle, centre = top + height // 2, left + width // 2
+    draw.text((left - 4, middle), at_left, fill=white, font=font, anchor="rm")
+    draw.text((left + width + 4, middle), at_right, fill=white, font=font, anchor="lm")
+    draw.text((centre, top - 3), at_top, fill=white, font=font, anchor="ms")
+    draw.text((centre, top + height + 3), at_bottom, fill=white, font=font, anchor="mt")
+
+
+def _ends(axis: int, sign: int) -> tuple[str, str]:
+    """Letters at the end and at the start of a screen axis that runs along an LPS axis."""
+    low, high = _LETTERS[axis]
+    return (high, low) if sign > 0 else (low, high)
+
+
+def _legend(
+    volume: Volume, label_map: LabelMap, labels: Sequence[Label], demonstration: bool
+) -> list[tuple[str, tuple[int, int, int]]]:
+    counts = np.bincount(label_map.ravel(), minlength=256)
+    lines: list[tuple[str, tuple[int, int, int]]] = []
+    for label in labels:
+        volume_ml = int(counts[label.value]) * volume.voxel_volume_ml
+        text = f"{label.name}: {volume_ml:.1f} ml" if volume_ml else f"{label.name}: not found"
+        lines.append((text, label.color_rgb))
+    if demonstration:
+        lines.append((DEMONSTRATION, (255, 80, 80)))
+    return lines
