@@ -1,0 +1,263 @@
+"""Listener processes that share one port: started, watched and ended by the node.
+
+    parent  start_listeners(config, database_url) -> Listeners
+    child   python -m dicom_node.intake.acceptor; reads one line of JSON on standard input, answers
+            ``ready <port>`` on standard output, and ends when standard input does
+
+The children share the port by SO_REUSEPORT and the count of associations by a memory file. They
+hand over through spool and ledger alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dicom_node.errors import StorageFailed
+from dicom_node.intake.settings import ListenerSettings, listener_count
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+
+_START_PATIENCE_S = 60.0
+_END_PATIENCE_S = 25.0
+_RESTART_AFTER_S = 2.0
+
+
+class Listeners:
+    """The listener processes of a node."""
+
+    def __init__(
+        self, settings: ListenerSettings, database_url: str, count: int, logging: dict[str, str]
+    ) -> None:
+        self._count = count
+        self._database_url = database_url
+        self._logging = logging
+        self._shared_fd = os.memfd_create("listeners")
+        os.ftruncate(self._shared_fd, 4 * count)
+        # Bound without listening: it keeps the port ours, and no connection ever reaches it.
+        self._reservation = _reserve(settings.host, settings.port)
+        self.port = int(self._reservation.getsockname()[1])
+        self._settings = replace(settings, port=self.port)
+        self._children: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._started_at = [0.0] * count
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that run."""
+        return [child.pid for child in self._children if child and child.poll() is None]
+
+    def alive(self) -> bool:
+        """Whether every child runs."""
+        return len(self.pids) == self._count
+
+    def start(self) -> None:
+        """Start all children and wait until each listens.
+
+        Raises
+        ------
+        StorageFailed
+            A child ended or did not listen in time; none is left running.
+        """
+        try:
+            for slot in range(self._count):
+                self._spawn(slot)
+            for slot in range(self._count):
+                self._wait_ready(slot)
+        except StorageFailed:
+            self.close()
+            raise
+
+    def ensure_running(self) -> int:
+        """Start children anew that have ended; returns how many (call it now and then)."""
+        restarted = 0
+        for slot, child in enumerate(self._children):
+            ended = child is None or child.poll() is not None
+            if ended and time.monotonic() - self._started_at[slot] > _RESTART_AFTER_S:
+                os.pwrite(self._shared_fd, bytes(4), 4 * slot)
+                self._spawn(slot)
+                restarted += 1
+        return restarted
+
+    def close(self) -> None:
+        """Drain and end all children."""
+        children = [child for child in self._children if child is not None]
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+        deadline = time.monotonic() + _END_PATIENCE_S
+        for child in children:
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        self._children = [None] * self._count
+        if self._shared_fd >= 0:
+            os.close(self._shared_fd)
+            self._shared_fd = -1
+        self._reservation.close()
+
+    def _spawn(self, slot: int) -> None:
+        former = self._children[slot]
+        if former is not None:
+            for pipe in (former.stdin, former.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dicom_node.intake.acceptor"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self._shared_fd],
+            # Ctrl-C in a terminal goes to the node, which then drains its children.
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": _python_path()},
+        )
+        orders = {
+            "settings": self._settings.to_json(),
+            "database_url": self._database_url,
+            "shared_fd": self._shared_fd,
+            "slot": slot,
+            "slots": self._count,
+            "logging": self._logging,
+        }
+        self._children[slot] = child
+        self._started_at[slot] = time.monotonic()
+        if child.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(json.dumps(orders).encode() + b"\n")
+                child.stdin.flush()
+
+    def _wait_ready(self, slot: int) -> None:
+        child = self._children[slot]
+        if child is None or child.stdout is None:
+            raise StorageFailed("a listener process was not started", reason="intake.listener")
+        left_s = self._started_at[slot] + _START_PATIENCE_S - time.monotonic()
+        ready = select.select([child.stdout], [], [], max(0.0, left_s))[0]
+        if not ready or not child.stdout.readline().startswith(b"ready"):
+            raise StorageFailed(
+                "a listener process did not start: its own message stands above",
+                reason="intake.listener",
+            )
+
+
+def start_listeners(config: Config, database_url: str) -> Listeners:
+    """Start the listener processes of `config` on one port and wait until they listen.
+
+    Raises
+    ------
+    StorageFailed
+        The port is taken, or a process did not start.
+    """
+    listeners = Listeners(
+        ListenerSettings.of(config),
+        database_url,
+        listener_count(config.intake.listener_processes),
+        {"level": config.logging.level, "form": config.logging.format},
+    )
+    listeners.start()
+    return listeners
+
+
+def _python_path() -> str:
+    # The child must find this package also when it is run from a source tree.
+    here = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reservation = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _refuse_taken(family, host, port)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((host, port))
+    except OSError as failure:
+        reservation.close()
+        raise StorageFailed(
+            f"cannot listen on {host} port {port}: {failure.strerror}", reason="intake.port"
+        ) from failure
+    return reservation
+
+
+def _refuse_taken(family: int, host: str, port: int) -> None:
+    # With SO_REUSEPORT a second node of the same user would silently share the port.
+    if port:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+
+
+def _run_child(orders: dict[str, Any], parent: int) -> None:
+    from dicom_node.events import Events, configure_logging
+    from dicom_node.intake.active import ActiveAssociations
+    from dicom_node.intake.indexer import Indexer
+    from dicom_node.intake.listener import Listener
+    from dicom_node.ledger.ledger import Ledger
+    from dicom_node.spool import Spool
+
+    configure_logging(orders["logging"]["level"], orders["logging"]["form"])
+    settings = ListenerSettings.from_json(orders["settings"])
+    events = Events()
+    spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
+    ledger = Ledger.open(orders["database_url"])
+    indexer = Indexer(ledger, spool, uuid4().hex, events)
+    active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
+    listener = Listener(settings, spool, indexer, events, active)
+    indexer.start()
+    # What was imported stays: later collections need not look at it again.
+    gc.collect()
+    gc.freeze()
+    port = listener.start()
+    sys.stdout.write(f"ready {port}\n")
+    sys.stdout.flush()
+    _wait_for_the_end(parent)
+    listener.close()
+    indexer.close()
+    ledger.close()
+
+
+def _wait_for_the_end(parent: int) -> None:
+    """Until SIGTERM, or until the parent's end of the pipe is closed, so also when it dies."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    poller = select.poll()
+    poller.register(parent, select.POLLIN | select.POLLHUP)
+    while not ended.is_set():
+        if poller.poll(500) and not os.read(parent, 4096):
+            return
+
+
+def main() -> None:
+    """Run one listener process under the orders on standard input."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 1 << 16)
+        if not piece:
+            return
+        line += piece
+    _run_child(json.loads(line), 0)
+
+
+if __name__ == "__main__":
+    main()

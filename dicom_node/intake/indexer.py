@@ -1,0 +1,213 @@
+"""Tells the ledger what was stored, in batches, behind the C-STORE answers.
+
+The spool is the record and the ledger its index: a batch that the ledger does not take is kept
+and tried again, and when too much piles up it is dropped and read again from the spool.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Protocol
+
+from dicom_node.errors import LedgerUnavailable, NotUnderstood
+from dicom_node.events import Events
+from dicom_node.intake.header import read_head
+from dicom_node.intake.store import instance_of
+from dicom_node.records import Association, Instance
+from dicom_node.spool import Spool, StoredFile
+
+BATCH = 256
+BATCH_S = 0.2
+BACKLOG_LIMIT = 20_000
+_RETRY_FIRST_S = 0.5
+_RETRY_LONGEST_S = 30.0
+
+
+class IndexTarget(Protocol):
+    """The part of the ledger that indexing needs."""
+
+    def index(
+        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+    ) -> None:
+        """Record, idempotently; raises `LedgerUnavailable`."""
+        ...
+
+    def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
+        """Which of these are indexed."""
+        ...
+
+
+class Indexer:
+    """One thread between the receiving threads of a process and the ledger.
+
+    Parameters
+    ----------
+    ledger
+        `Ledger`, or anything with its ``index`` and ``paths_known``.
+    spool
+        Read again when the backlog was dropped.
+    listener_id
+        Names the process in the associations it reports.
+    backlog_limit
+        Instances kept in memory while the ledger does not answer.
+    """
+
+    def __init__(
+        self,
+        ledger: IndexTarget,
+        spool: Spool,
+        listener_id: str,
+        events: Events | None = None,
+        backlog_limit: int = BACKLOG_LIMIT,
+    ) -> None:
+        self.listener_id = listener_id
+        self._ledger = ledger
+        self._spool = spool
+        self._events = events or Events()
+        self._backlog_limit = backlog_limit
+        self._instances: list[Instance] = []
+        self._associations: dict[str, Association] = {}
+        self._must_reindex = False
+        self._closing = False
+        self._lock = threading.Lock()
+        self._work = threading.Event()
+        self._full = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="intake-index", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stored(self, instance: Instance, association: Association) -> None:
+        """An instance is durable; never waits for the ledger."""
+        with self._lock:
+            if len(self._instances) >= self._backlog_limit:
+                self._instances.clear()
+                self._must_reindex = True
+            self._instances.append(instance)
+            self._associations.setdefault(association.association_id, association)
+            is_full = len(self._instances) >= BATCH
+        self._work.set()
+        if is_full:
+            self._full.set()
+
+    def ended(self, association: Association) -> None:
+        """An association that delivered something is over; never waits for the ledger."""
+        with self._lock:
+            self._associations[association.association_id] = association
+        self._work.set()
+        self._full.set()
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Write what is left; whether it all went in (the rest is found again at next start)."""
+        self._closing = True
+        self._work.set()
+        self._full.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._instances and not self._associations
+
+    def reindex(self, spool: Spool) -> int:
+        """Index every kept file that the ledger does not know; returns how many.
+
+        A kept file that cannot be read is told to the events and left where it is: it was
+        readable when it was acknowledged, so this is damage for a person to look at.
+
+        Raises
+        ------
+        LedgerUnavailable
+        """
+        added = 0
+        paths = spool.stored()
+        while chunk := list(islice(paths, BATCH)):
+            known = self._ledger.paths_known(chunk)
+            missing = list(self._read(spool, (path for path in chunk if path not in known)))
+            if missing:
+                self._ledger.index(missing)
+                added += len(missing)
+        return added
+
+    def _read(self, spool: Spool, relative_paths: Iterable[str]) -> Iterator[Instance]:
+        for relative in relative_paths:
+            path = spool.resolve(relative)
+            try:
+                head = read_head(path)
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            except (NotUnderstood, OSError):
+                self._events.unexpected("intake.reindex")
+                continue
+            kept = StoredFile(
+                relative, found.st_size, f"{found.st_size}-{found.st_mtime_ns}", "new"
+            )
+            received_at = datetime.fromtimestamp(found.st_mtime, UTC)
+            unknown = Association("", head.calling_ae_title, self.listener_id, received_at)
+            yield instance_of(head, kept, unknown, received_at)
+
+    def _run(self) -> None:
+        retry_s = _RETRY_FIRST_S
+        while True:
+            self._work.wait()
+            self._work.clear()
+            if not self._closing:
+                self._full.wait(BATCH_S)
+            self._full.clear()
+            try:
+                while self._write_batch():
+                    continue
+                retry_s = _RETRY_FIRST_S
+            except LedgerUnavailable:
+                if self._closing:
+                    return
+                self._wait_closing(retry_s)
+                retry_s = min(2 * retry_s, _RETRY_LONGEST_S)
+                self._work.set()
+            except Exception:  # noqa: BLE001 - a thread boundary: the spool is read again instead
+                self._events.unexpected("intake.indexer")
+                with self._lock:
+                    self._instances.clear()
+                    self._associations.clear()
+                    self._must_reindex = not self._closing
+                self._wait_closing(_RETRY_LONGEST_S)
+                self._work.set()
+            if self._closing and not self._instances and not self._associations:
+                return
+
+    def _wait_closing(self, longest_s: float) -> None:
+        deadline = time.monotonic() + longest_s
+        while not self._closing and time.monotonic() < deadline:
+            self._full.wait(max(0.0, min(1.0, deadline - time.monotonic())))
+            self._full.clear()
+
+    def _write_batch(self) -> bool:
+        """Write one batch; whether there may be more."""
+        with self._lock:
+            instances = self._instances[:BATCH]
+            is_last = len(instances) == len(self._instances)
+            # The end of an association follows its last instance, never before it.
+            associations = {
+                key: one
+                for key, one in self._associations.items()
+                if is_last or not one.ended
+            }
+            must_reindex, self._must_reindex = self._must_reindex, False
+        try:
+            if must_reindex:
+                self.reindex(self._spool)
+            if instances or associations:
+                self._ledger.index(instances, list(associations.values()))
+        except LedgerUnavailable:
+            self._must_reindex = self._must_reindex or must_reindex
+            raise
+        with self._lock:
+            written = {id(one) for one in instances}
+            self._instances = [one for one in self._instances if id(one) not in written]
+            for key, one in associations.items():
+                if self._associations.get(key) is one:
+                    del self._associations[key]
+            return bool(self._instances)
