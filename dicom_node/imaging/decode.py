@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -26,6 +26,12 @@ from dicom_node.imaging.planes import decline
 from dicom_node.imaging.reading import Header, header_of, read_header
 
 Stored = npt.NDArray[np.generic]
+
+# Retired JPEG processes that the decoder of JPEG Extended (Process 2 and 4) reads as well.
+_SAME_CODEC = {
+    "1.2.840.10008.1.2.4.53": "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.55": "1.2.840.10008.1.2.4.51",
+}
 
 
 @dataclass(frozen=True)
@@ -174,14 +180,15 @@ def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Seque
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(header.path, force=True) if header.path else header.dataset
             syntax = UID(header.transfer_syntax_uid)
+            syntax = UID(_SAME_CODEC.get(syntax, syntax))
             decoder = get_decoder(syntax)
             plugin = "pylibjpeg" if syntax.is_compressed and syntax.is_encapsulated else ""
-            if not hasattr(dataset, "file_meta") or not dataset.file_meta.get("TransferSyntaxUID"):
-                dataset.file_meta = pydicom.dataset.FileMetaDataset()
-                dataset.file_meta.TransferSyntaxUID = syntax
+            decoded = Dataset(dataset)
+            decoded.file_meta = FileMetaDataset()
+            decoded.file_meta.TransferSyntaxUID = syntax
             for place, frame_number in zip(out, frame_numbers, strict=True):
                 frame, _ = decoder.as_array(
-                    dataset, index=frame_number - 1, raw=True, decoding_plugin=plugin
+                    decoded, index=frame_number - 1, raw=True, decoding_plugin=plugin
                 )
                 if frame.shape != place.shape:
                     raise decline("undecodable", "the decoded image has another size")

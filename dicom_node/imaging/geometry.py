@@ -267,7 +267,7 @@ def _resampled(
             f"slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm",
         )
     wanted_mm = typical_mm
-    if gaps.max() > _HOLE * gaps.min():
+    if gaps.max() > 1.8 * gaps.min():
         wanted_mm = max(float(np.percentile(gaps, 10)), 0.5 * typical_mm)
     length_mm = float(heights[-1] - heights[0])
     slices = round(length_mm / wanted_mm) + 1
