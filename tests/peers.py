@@ -4,10 +4,6 @@ Their servers listen on every interface of the machine, so they are started only
 no interface but loopback: ``make test`` runs pytest in a network namespace of its own. Elsewhere
 their tests are skipped and say why. A program that is not installed is a skip that names its
 Debian package.
-
-    with Orthanc(tmp_path) as orthanc:
-        storescu(paths, port=orthanc.port, called=orthanc.ae_title)
-        assert orthanc.count() == len(paths)
 """
 
 from __future__ import annotations
@@ -40,7 +36,6 @@ _PACKAGES = {
     "dcmcjpls": "dcmtk",
     "dcmcjpeg": "dcmtk",
     "dcmcrle": "dcmtk",
-    "echoscu": "dcmtk",
     "gdcmconv": "libgdcm-tools",
     "dciodvfy": "dicom3tools",
 }
@@ -352,11 +347,6 @@ def dcmsend(
     return run_program("dcmsend", [*arguments, *map(str, paths)], check=check)
 
 
-def echoscu(port: int, called: str, calling: str = "ECHOSCU") -> None:
-    """C-ECHO with DCMTK's echoscu; raises when it fails."""
-    run_program("echoscu", ["-aet", calling, "-aec", called, "127.0.0.1", str(port)])
-
-
 _TRANSCODERS: dict[str, tuple[str, ...]] = {
     "jpeg-ls": ("dcmcjpls", "+un"),
     "jpeg-lossless": ("dcmcjpeg", "+un"),
@@ -372,7 +362,7 @@ def transcode(paths: Sequence[Path], directory: Path, encoding: str) -> list[Pat
     ``encoding``: jpeg-ls, jpeg-lossless, jpeg-baseline (lossy, 8 bits), rle, jpeg-2000.
     """
     program, *options = _TRANSCODERS[encoding]
-    # DCMTK's +un keeps the UID; gdcmconv keeps it by itself and wants its input behind -i.
+    # DCMTK's +un keeps the UID, gdcmconv keeps it by itself.
     directory.mkdir(parents=True, exist_ok=True)
     compressed = []
     for path in paths:
