@@ -357,14 +357,13 @@ _TRANSCODERS: dict[str, tuple[str, ...]] = {
 
 
 def transcode(paths: Sequence[Path], directory: Path, encoding: str) -> list[Path]:
-    """Compress Part 10 files with another maker's codec, keeping their SOP Instance UIDs.
+    """Compress Part 10 files with another maker's codec, keeping their SOP Instance UIDs (+un).
 
     ``encoding``: jpeg-ls, jpeg-lossless, jpeg-baseline (lossy, 8 bits), rle, jpeg-2000.
     """
     program, *options = _TRANSCODERS[encoding]
-    # DCMTK's +un keeps the UID, gdcmconv keeps it by itself.
     directory.mkdir(parents=True, exist_ok=True)
-    compressed = []
+    compressed: list[Path] = []
     for path in paths:
         target = directory / path.name
         output = ["-o", str(target)] if program == "gdcmconv" else [str(target)]
