@@ -114,18 +114,19 @@ class Predictor:
         return plan, scale_intensity(image, entry.intensity.clip, entry.intensity.scale_to), box
 
     def _infer(self, image: FloatArray, box: Box) -> FloatArray:
-        from ai_models.backends.sliding_window import sliding_window_logits
+        from ai_models.backends.sliding_window import sliding_window_scores
 
         runtime, softmax = self.card.runtime, self.card.output.activation == "softmax"
-        logits = sliding_window_logits(
-            image[box], self._backend.predict, roi=runtime.roi, overlap=runtime.overlap,
-            batch=runtime.batch, channels=len(self.card.output.labels) + int(softmax),
-            padding=self.card.input.intensity.scale_to[0],
-        )
+        activation = _softmax if softmax else _sigmoid
+        first = 0 if softmax else 1
         background = self._background_scores()
         scores = np.empty((len(background), *image.shape), dtype=np.float32)
         scores[:] = background[:, None, None, None]
-        scores[(slice(None), *box)] = _softmax(logits) if softmax else _sigmoid(logits)
+        scores[(slice(first, None), *box)] = sliding_window_scores(
+            image[box], lambda windows: activation(self._backend.predict(windows)),
+            roi=runtime.roi, overlap=runtime.overlap, batch=runtime.batch,
+            channels=len(background) - first, padding=self.card.input.intensity.scale_to[0],
+        )
         return scores
 
     def _background_scores(self) -> FloatArray:
@@ -205,16 +206,16 @@ def _clean_scores(scores: FloatArray, plan: Regridding, card: Card) -> FloatArra
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
-    logits = logits - logits.max(axis=0, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=0, keepdims=True)
-    return logits
+    """Along the channels of ``(batch, channels, ...)``."""
+    scores = np.asarray(logits - logits.max(axis=1, keepdims=True), dtype=np.float32)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
 
 
 def _sigmoid(logits: FloatArray) -> FloatArray:
-    scores = np.full((len(logits) + 1, *logits.shape[1:]), 0.5, dtype=np.float32)
-    scores[1:] = 1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))
-    return scores
+    scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))
+    return np.asarray(scores, dtype=np.float32)
 
 
 @contextmanager

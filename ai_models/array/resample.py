@@ -8,7 +8,9 @@ which lies along the patient's axes; otherwise both are the same.
 
 Arrays are ``(slices, rows, columns)``, affines index to mm in LPS. Coordinates of one axis are
 ``source = offset + scale * coarse`` with a negative ``scale`` where the axis is turned round.
-Downsampling uses a triangle of the width of the coarse step (no aliasing); upsampling is linear.
+Downsampling averages the linear interpolant over a box of ``sqrt(step^2 - 1)`` source samples (no
+aliasing, exact for linear fields, and plain linear interpolation where the steps are equal);
+upsampling is linear. The border is repeated.
 """
 
 from __future__ import annotations
@@ -47,18 +49,30 @@ class AxisStep:
         return self.offset + self.scale * np.arange(self.length, dtype=np.float64)
 
     def reduction(self) -> FloatArray:
-        """``(length, source_length)`` weights that take source samples to coarse ones."""
-        half_width = max(1.0, abs(self.scale))
-        centres = np.clip(self.centres(), 0, self.source_length - 1)
-        distance = np.abs(centres[:, None] - np.arange(self.source_length)[None, :])
-        weights = np.maximum(0.0, 1.0 - distance / half_width)
-        normalised: FloatArray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-        return normalised
+        """Weights ``(length, source_length)`` that take source samples to coarse ones."""
+        width = float(np.sqrt(max(self.scale**2 - 1.0, 0.0)))
+        beyond = int(np.ceil(width + abs(self.scale))) + 2
+        samples = np.arange(-beyond, self.source_length + beyond)
+        distance = self.centres()[:, None] - samples[None, :]
+        if width < 1e-3:
+            weights = np.maximum(0.0, 1.0 - np.abs(distance))
+        else:
+            weights = (_hat_sum(distance + width / 2) - _hat_sum(distance - width / 2)) / width
+        folded = weights[:, beyond:-beyond].copy()
+        folded[:, 0] += weights[:, :beyond].sum(axis=1)
+        folded[:, -1] += weights[:, -beyond:].sum(axis=1)
+        return folded.astype(np.float32)
 
     def coarse_coordinates(self) -> npt.NDArray[np.float64]:
         """Coarse coordinate of every source index, kept inside the coarse grid."""
         coordinates = (np.arange(self.source_length, dtype=np.float64) - self.offset) / self.scale
         return np.clip(coordinates, 0.0, self.length - 1.0)
+
+
+def _hat_sum(at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Integral of the hat function (1 at 0, 0 from -1 and 1 on) from minus infinity."""
+    inner = np.clip(at, -1.0, 1.0)
+    return np.where(inner < 0, (1 + inner) ** 2 / 2, 1 - (1 - inner) ** 2 / 2)
 
 
 @dataclass(frozen=True)

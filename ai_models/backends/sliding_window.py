@@ -18,7 +18,7 @@ from ai_models.types import FloatArray, ModelError
 Predict = Callable[[FloatArray], FloatArray]
 
 
-def sliding_window_logits(
+def sliding_window_scores(
     image: FloatArray,
     predict: Predict,
     *,
@@ -28,10 +28,11 @@ def sliding_window_logits(
     channels: int,
     padding: float,
 ) -> FloatArray:
-    """Logits ``(channels, slices, rows, columns)`` of an image ``(slices, rows, columns)``.
+    """Scores ``(channels, slices, rows, columns)`` of an image ``(slices, rows, columns)``.
 
-    Windows of ``roi`` overlap by the fraction ``overlap`` and are blended with Gaussian weights.
-    An image smaller than a window is padded on both sides with ``padding``.
+    ``predict`` takes windows ``(batch, 1, *roi)`` to scores ``(batch, channels, *roi)``. Windows
+    overlap by the fraction ``overlap`` and are blended with Gaussian weights. An image smaller
+    than a window is padded on both sides with ``padding``.
 
     Raises
     ------
@@ -39,12 +40,12 @@ def sliding_window_logits(
         ``model.wrong_output``: the network answered another shape; ``model.not_finite``.
     """
     once = _ConstantWindows(predict, roi, channels)
-    logits = sliding_window_inference(
+    blended = sliding_window_inference(
         torch.from_numpy(np.ascontiguousarray(image)[None, None]),
         roi, batch, once, overlap=overlap, mode="gaussian", padding_mode="constant",
         cval=padding, roi_weight_map=_gaussian(roi),
     )
-    answer: FloatArray = logits[0].numpy()
+    answer: FloatArray = blended[0].numpy()
     if not np.isfinite(answer).all():
         raise ModelError("the network answered NaN or infinity", reason="model.not_finite")
     return answer
@@ -78,11 +79,11 @@ class _ConstantWindows:
         return torch.from_numpy(answer)
 
     def _checked(self, windows: FloatArray) -> FloatArray:
-        logits = self._predict(windows)
+        scores = self._predict(windows)
         expected = (len(windows), self._channels, *self._roi)
-        if logits.shape != expected:
+        if scores.shape != expected:
             raise ModelError(
-                f"the network answered {logits.shape}, the card's labels and windows ask for "
+                f"the network answered {scores.shape}, the card's labels and windows ask for "
                 f"{expected}", reason="model.wrong_output",
             )
-        return logits
+        return scores

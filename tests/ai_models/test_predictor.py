@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 from ai_models.card import load_card
 from ai_models.predictor import Predictor
 from ai_models.types import Affine, ModelError, Volume
+from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 # Eight corners of a box, each pulled in by another amount: no turn or mirror maps it to itself.
 CORNERS_MM = np.array([
     corner * np.array([38.0, 34.0, 42.0]) - np.sign(corner) * np.array(pull)
     for corner, pull in zip(
         (np.array(c) for c in itertools.product((-1.0, 1.0), repeat=3)),
-        [(0, 0, 0), (9, 0, 0), (0, 7, 0), (0, 0, 11), (12, 5, 0), (0, 12, 5), (6, 0, 14), (8, 8, 8)],
+        [(0, 0, 0), (9, 0, 0), (0, 7, 0), (0, 0, 11), (12, 5, 0), (0, 12, 5), (6, 0, 14),
+         (8, 8, 8)],
         strict=True,
     )
 ])

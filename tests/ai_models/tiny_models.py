@@ -52,6 +52,16 @@ def card_values(**changes: object) -> dict[str, Any]:
     return values
 
 
+class _PlainDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def card_text(values: object) -> str:
+    """A card as YAML, without aliases, which cards must not have."""
+    return yaml.dump(values, Dumper=_PlainDumper, sort_keys=False)
+
+
 def write_model(folder: Path, weights: bytes, **changes: object) -> Path:
     """Write a model folder whose card has the right SHA-256 of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +70,7 @@ def write_model(folder: Path, weights: bytes, **changes: object) -> Path:
     if "weights__sha256" not in changes:
         changed["weights"]["sha256"] = values["weights"]["sha256"]
     (folder / changed["weights"]["path"]).write_bytes(weights)
-    (folder / "model.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    (folder / "model.yaml").write_text(card_text(changed))
     return folder
 
 

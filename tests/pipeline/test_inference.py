@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 from ai_models.types import Volume
 from dicom_node.errors import DeadlineExceeded, ModelFailed, UnsuitableInput, WorkerLost
 from dicom_node.events import Events
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
+from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 
 class Seen(Events):
