@@ -37,7 +37,7 @@ class _ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         text = " ".join(f"{name}={value}" for name, value in fields.items())
-        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
         line = f"{at} {record.levelname.lower():7} {record.getMessage()} {text}".rstrip()
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

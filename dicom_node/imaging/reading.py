@@ -26,6 +26,7 @@ from dicom_node.errors import NotUnderstood
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET = 0x00080005
+_IDENTITY = ((0x00080016, 0x00020002), (0x00080018, 0x00020003))
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"))
 _LONG_VRS_2 = frozenset((b"UR", b"UT", b"UV"))
 _UNDEFINED = 0xFFFFFFFF
@@ -44,7 +45,7 @@ class Header:
     path
         The file, or ``None`` for a data set that was never on disk.
     dataset
-        Every element before the pixel data, with ``file_meta``.
+        Every element before the pixel data, with ``file_meta``; empty SOP UIDs are filled from it.
     transfer_syntax_uid
         As in the file meta information; Implicit VR Little Endian where there is none.
     has_pixel_data
@@ -122,6 +123,7 @@ def _general_header(path: Path) -> Header:
         for tag in _PIXEL_TAGS:
             if tag in dataset:
                 del dataset[tag]
+        _restore_identity(dataset)
     except OSError:
         raise
     except NotUnderstood:
@@ -147,6 +149,7 @@ def _quick_header(path: Path, buffer: bytes) -> Header:
     names = _text(charset).split("\\") if charset is not None else [""]
     dataset.set_original_encoding(implicit, True, _encodings(names))
     dataset.file_meta = file_meta
+    _restore_identity(dataset)
     has_pixels = tag == _PIXEL_TAGS[2]
     if (
         has_pixels
@@ -159,6 +162,17 @@ def _quick_header(path: Path, buffer: bytes) -> Header:
     ):
         return Header(path, dataset, syntax, True, position, length)
     return Header(path, dataset, syntax, has_pixels)
+
+
+def _restore_identity(dataset: Dataset) -> None:
+    """Fill an empty SOP class or instance UID from the file meta, which says the same (PS3.10 7.1).
+
+    De-identified files are found with both emptied.
+    """
+    for tag, source in _IDENTITY:
+        element: Any = dataset.get_item(tag)
+        if (element is None or not element.value) and source in dataset.file_meta:
+            dataset.add_new(tag, "UI", dataset.file_meta[source].value)
 
 
 def _encodings(names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def scan(paths: Iterable[Path]) -> tuple[dict[str, list[Path]], list[tuple[Path,
     """Files by Series Instance UID, and the files left out, each with a reason.
 
     Folders are walked in name order, links to folders are not followed, DICOMDIR files are left
-    out. An empty SOP Class UID is no hindrance; a missing Series Instance UID is.
+    out. De-identified images without Series Instance UID form one series per folder, under a UID
+    made from the folder; other objects without it are left out.
     """
     series: dict[str, list[Path]] = {}
     skipped: list[tuple[Path, str]] = []
@@ -44,7 +46,10 @@ def _series_instance_uid(path: Path) -> str | _LeftOut:
     meta = header.dataset.file_meta
     if _DICOMDIR_CLASS in (str(meta.get("MediaStorageSOPClassUID", "")),):
         return _LeftOut("a DICOMDIR")
-    return text(header.dataset, "SeriesInstanceUID") or _LeftOut("no Series Instance UID")
+    found = text(header.dataset, "SeriesInstanceUID")
+    if not found and header.has_pixel_data and "ImagePositionPatient" in header.dataset:
+        return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, path.parent.resolve().as_uri()).int}"
+    return found or _LeftOut("no Series Instance UID")
 
 
 def _files(paths: Iterable[Path], skipped: list[tuple[Path, str]]) -> Iterator[Path]:

@@ -198,7 +198,7 @@ class Jobs:
         wanted = [str(state) for state in states.OPEN_JOBS]
         return self._jobs(sa.select(_j).where(_j.c.state.in_(wanted)).order_by(_j.c.created_at))
 
-    def list(self, state: JobState | None = None, limit: int = 200) -> list[Job]:
+    def latest(self, state: JobState | None = None, limit: int = 200) -> list[Job]:
         """The latest jobs, optionally of one state."""
         query = sa.select(_j).order_by(_j.c.created_at.desc()).limit(limit)
         return self._jobs(query if state is None else query.where(_j.c.state == str(state)))

@@ -87,15 +87,37 @@ def check_segmentation(
     _check_laterality(centroids_mm, labels)
 
 
+def read_label_map(
+    segmentation: Dataset | bytes | Path,
+    source_images: Sequence[Dataset],
+    frame_numbers: Sequence[int],
+) -> LabelMap:
+    """A stored Segmentation as segment numbers, ``(slices, rows, columns)`` of its source.
+
+    Raises
+    ------
+    GateRefused
+        As `check_segmentation`, for everything that needs no mask to compare with.
+    """
+    decoded = _read(segmentation)
+    _check_references(decoded, source_images)
+    frames = _frames(decoded, _source_grid(source_images, frame_numbers))
+    shape = (len(frame_numbers), int(decoded.Rows), int(decoded.Columns))
+    label_map = np.zeros(shape, np.uint8)
+    for index, (plane, number) in enumerate(frames):
+        label_map[plane][_frame_mask(decoded, index)] = number
+    return label_map
+
+
 def check_report(
     report: Dataset | bytes | Path,
     source_images: Sequence[Dataset],
-    segmentation: Dataset | None = None,
+    segmentations: Sequence[Dataset] = (),
 ) -> None:
     """Refuse a report that refers to something it was not made from.
 
-    Every referenced instance must be an input or ``segmentation``, stand in the evidence, and a
-    referenced segment must exist; patient and study must be the source's.
+    Every referenced instance must be an input or one of ``segmentations`` and stand in the
+    evidence, a referenced segment must exist, and patient and study must be the source's.
 
     Raises
     ------
@@ -109,11 +131,10 @@ def check_report(
     ):
         raise _refused("reference", "the report is not an unverified Comprehensive 3D SR")
     _check_identity(decoded, source_images)
-    known = {str(image.SOPInstanceUID) for image in source_images}
-    segments: set[int] = set()
-    if segmentation is not None:
-        known.add(str(segmentation.SOPInstanceUID))
-        segments = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
+    segments = {str(image.SOPInstanceUID): set[int]() for image in source_images}
+    for segmentation in segmentations:
+        numbers = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
+        segments[str(segmentation.SOPInstanceUID)] = numbers
     evidence = {
         str(instance.ReferencedSOPInstanceUID)
         for study in decoded.get("CurrentRequestedProcedureEvidenceSequence", [])
@@ -122,9 +143,9 @@ def check_report(
     }
     for reference in _references(decoded):
         uid = str(reference.ReferencedSOPInstanceUID)
-        if uid not in known or uid not in evidence:
+        if uid not in segments or uid not in evidence:
             raise _refused("reference", "the report refers to an instance it was not made from")
-        if not set(_as_list(reference.get("ReferencedSegmentNumber"))) <= segments:
+        if not set(_as_list(reference.get("ReferencedSegmentNumber"))) <= segments[uid]:
             raise _refused("reference", "the report refers to a segment that does not exist")
 
 

@@ -55,7 +55,7 @@ def write_overlays(
     directory: Path,
     stem: str,
     *,
-    demonstration: bool = False,
+    demonstration: bool = True,
 ) -> list[Path]:
     """Write ``<stem>_axial.png``, ``_coronal.png`` and ``_sagittal.png``.
 
@@ -67,6 +67,8 @@ def write_overlays(
     ----------
     volume, label_map
         The same grid, ``(slices, rows, columns)``; a sheared grid is shown as it is stored.
+    demonstration
+        Whether the pictures carry the mark of a demonstration; they do unless it is ruled out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     occupied = np.argwhere(label_map) if label_map.any() else None

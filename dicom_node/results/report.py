@@ -11,17 +11,23 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from ai_models.types import Algorithm, Code, Label, LabelMap
+from dicom_node.errors import ConfigurationError
 from dicom_node.results.contours import largest_section
 from dicom_node.results.equipment import Equipment, algorithm_equipment, describe, long_string
+from dicom_node.results.evidence import set_evidence
 from dicom_node.results.finish import finish, local_time
 from dicom_node.results.headers import normalise
 from dicom_node.results.identity import ResultIdentity
+from dicom_node.results.report_numbers import (
+    SegmentMeasurement,
+    numbers_of,
+    pixel_spacing_mm,
+    pooled,
+    thinned,
+)
 from dicom_node.results.segmentation import segment_numbers, tracking_identifier, tracking_uid
 from sr_templates import narrative
 from sr_templates.image_library import add_images
@@ -36,37 +42,13 @@ from sr_templates.measurement_report import (
 from sr_templates.template import (
     MeasurementTemplate,
     ReportTemplate,
+    TemplateError,
     TotalTemplate,
     load_template,
 )
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-_POINT_LIMIT = 8000
-
-
-class SegmentMeasurement(Protocol):
-    """What is measured of one label: as ``ai_models.array.measurements`` returns it.
-
-    ``standard_deviation_hu`` is that of the population (no Bessel correction).
-    """
-
-    @property
-    def volume_ml(self) -> float:
-        """Volume in millilitres."""
-
-    @property
-    def mean_hu(self) -> float:
-        """Mean attenuation."""
-
-    @property
-    def standard_deviation_hu(self) -> float:
-        """Standard deviation of the attenuation, of the population."""
-
-    @property
-    def voxel_count(self) -> int:
-        """Number of voxels that were measured."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +85,28 @@ def build_volumetric_report(
     ``measurements`` maps label values to what was measured; ``label_map`` must be the one that
     ``segmentation`` was built from. The group of all segments pools mean and standard deviation
     by voxel counts.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such template, or it does not know the modality of the source.
+    UnsuitableInput
+        The source headers cannot carry a result (see ``headers.normalise``).
     """
-    template = load_template(request.template)
+    template = _template(request)
     sources, notes = normalise(request.source_images)
     numbers = segment_numbers(label_map, request.labels)
     found = [label for label in request.labels if label.value in numbers]
     findings = [
-        _finding(request, label, sources[0], _numbers_of(measurements[label.value]), where)
+        _finding(request, label, sources[0], numbers_of(measurements[label.value]), where)
         for label in found
         for where in (_reference(segmentation, (numbers[label.value],), sources[0]),)
     ]
     if template.total is not None and len(found) > 1:
-        pooled = _pooled([measurements[label.value] for label in found])
+        together = pooled([measurements[label.value] for label in found])
         where = _reference(segmentation, tuple(numbers.values()), sources[0])
         findings.append(
-            _total_finding(request, template.total, found[0].category, sources[0], pooled, where)
+            _total_finding(request, template.total, found[0].category, sources[0], together, where)
         )
     comments = _comments(
         request, template, findings, template.volumetric, template.narrative.finding, notes
@@ -133,7 +122,7 @@ def build_planar_report(
 
     Returns ``None`` when no label occurs or the template has no planar measurements.
     """
-    template = load_template(request.template)
+    template = _template(request)
     numbers = segment_numbers(label_map, request.labels)
     if not numbers or not template.planar:
         return None
@@ -152,7 +141,7 @@ def build_planar_report(
 
 def build_negative_report(request: ReportRequest, *, series_number: int) -> Dataset:
     """The explicit answer that the algorithm ran and found nothing it looks for."""
-    template = load_template(request.template)
+    template = _template(request)
     sources, notes = normalise(request.source_images)
     comments = [
         *narrative.opening(template, request.algorithm),
@@ -161,6 +150,20 @@ def build_negative_report(request: ReportRequest, *, series_number: int) -> Data
     ]
     content = _content(request, template, (), [], comments, sources[0])
     return _document(request, content, sources, None, "negative", series_number)
+
+
+def _template(request: ReportRequest) -> ReportTemplate:
+    try:
+        return load_template(request.template)
+    except TemplateError as problem:
+        raise ConfigurationError(str(problem), key_path="report") from problem
+
+
+def _tree(content: ReportContent, source: Dataset) -> Dataset:
+    try:
+        return build_content(content, source)
+    except TemplateError as problem:
+        raise ConfigurationError(str(problem), key_path="procedure_reported") from problem
 
 
 def _finding(
@@ -218,56 +221,19 @@ def _reference(
 def _planar_finding(
     request: ReportRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
 ) -> Finding:
-    section = largest_section(label_map == label.value, _pixel_spacing_mm(sources[0]))
+    section = largest_section(label_map == label.value, pixel_spacing_mm(sources[0]))
     several = len(sources) > 1
     image = sources[section.slice_index] if several else sources[0]
     multi_frame = int(image.get("NumberOfFrames") or 1) > 1
     frame = int(request.frame_numbers[section.slice_index]) if multi_frame else None
     values = {"area_mm2": section.area_mm2, "long_axis_mm": section.long_axis_mm}
     where = PlanarRegion(
-        points=_thinned(section.points),
+        points=thinned(section.points),
         sop_class_uid=str(image.SOPClassUID),
         sop_instance_uid=str(image.SOPInstanceUID),
         frame_number=frame,
     )
     return _finding(request, label, sources[0], values, where)
-
-
-def _pixel_spacing_mm(source: Dataset) -> tuple[float, float]:
-    measures = source
-    if "PixelSpacing" not in source:
-        measures = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    return float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1])
-
-
-def _thinned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """``points`` within what one FL element can hold (64 KB), still closed."""
-    step = -(-len(points) // _POINT_LIMIT)
-    if step == 1:
-        return points
-    kept = points[:-1:step]
-    return np.concatenate([kept, kept[:1]])
-
-
-def _numbers_of(measurement: SegmentMeasurement) -> dict[str, float]:
-    return {
-        "volume_ml": measurement.volume_ml,
-        "mean_hu": measurement.mean_hu,
-        "standard_deviation_hu": measurement.standard_deviation_hu,
-    }
-
-
-def _pooled(measurements: Sequence[SegmentMeasurement]) -> dict[str, float]:
-    counts = np.asarray([m.voxel_count for m in measurements], float)
-    means = np.asarray([m.mean_hu for m in measurements])
-    deviations = np.asarray([m.standard_deviation_hu for m in measurements])
-    mean = float((counts * means).sum() / counts.sum())
-    variance = float((counts * (deviations**2 + (means - mean) ** 2)).sum() / counts.sum())
-    return {
-        "volume_ml": float(sum(m.volume_ml for m in measurements)),
-        "mean_hu": mean,
-        "standard_deviation_hu": variance**0.5,
-    }
 
 
 def _comments(
@@ -338,7 +304,7 @@ def _document(
         warnings.simplefilter("ignore")
         report: Any = hd.sr.Comprehensive3DSR(
             evidence=[sources[0], *shown, *([] if segmentation is None else [segmentation])],
-            content=build_content(content, sources[0]),
+            content=_tree(content, sources[0]),
             series_instance_uid=request.identity.uid(f"{kind}.series"),
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance"),
@@ -361,32 +327,5 @@ def _document(
             contributing_equipment=[algorithm_equipment(request.algorithm)],
         )
     add_images(report, sources)
-    _set_evidence(report, sources, segmentation)
+    set_evidence(report, sources, segmentation)
     return finish(report, sources[0], equipment, moment)
-
-
-def _set_evidence(report: Any, sources: Sequence[Dataset], segmentation: Dataset | None) -> None:
-    """List every input and the Segmentation as evidence (PS3.3 C.17.2)."""
-    from pydicom.dataset import Dataset
-
-    study = Dataset()
-    study.StudyInstanceUID = sources[0].StudyInstanceUID
-    study.ReferencedSeriesSequence = [_series_evidence(sources)]
-    if segmentation is not None:
-        study.ReferencedSeriesSequence.append(_series_evidence([segmentation]))
-    report.CurrentRequestedProcedureEvidenceSequence = [study]
-    report.pop("PertinentOtherEvidenceSequence", None)
-
-
-def _series_evidence(instances: Sequence[Dataset]) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    series = Dataset()
-    series.ReferencedSOPSequence = []
-    for instance in instances:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = instance.SOPClassUID
-        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
-        series.ReferencedSOPSequence.append(reference)
-    series.SeriesInstanceUID = instances[0].SeriesInstanceUID
-    return series

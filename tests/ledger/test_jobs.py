@@ -24,7 +24,7 @@ def test_routing_queues_the_jobs_of_a_series_once(routed: Ledger) -> None:
     routed.index([instance(2, at=START + timedelta(seconds=1))])
     routed.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
     routed.jobs.route("1.2.3", [job()], "rule: lungs", seen=START + timedelta(seconds=1))
-    assert [j.job_id for j in routed.jobs.list()] == ["job-1"]
+    assert [j.job_id for j in routed.jobs.latest()] == ["job-1"]
 
 
 def test_a_slice_that_slips_in_before_routing_stops_it(ledger: Ledger) -> None:
@@ -32,7 +32,7 @@ def test_a_slice_that_slips_in_before_routing_stops_it(ledger: Ledger) -> None:
     ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
     ledger.index([instance(2, at=START + timedelta(seconds=1))])
     assert not ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
-    assert ledger.jobs.list() == []
+    assert ledger.jobs.latest() == []
 
 
 def test_only_the_current_attempt_of_a_job_can_start(routed: Ledger) -> None:

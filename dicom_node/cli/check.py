@@ -1,0 +1,119 @@
+"""``dicom-node check``: can this node do its work? Settings, disk, ledger, models, peers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dicom_node.cli.opened import ledger_url, open_catalog, open_config
+from dicom_node.cli.output import print_json, print_table
+from dicom_node.errors import ConfigurationError, NodeError, StorageFailed
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("check", help="can this node do its work?")
+    parser.add_argument("--no-network", action="store_true", help="do not call the peers")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run every check; exit 1 when one fails."""
+    config = open_config(arguments)
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("settings", lambda: _settings(config)),
+        ("data_dir", lambda: _data_dir(config)),
+        ("free space", lambda: _free_space(config)),
+        ("ledger", lambda: _ledger(config)),
+        ("models", lambda: _models(config)),
+    ]
+    if not arguments.no_network:
+        checks += [(f"peer {name}", _echo(config, name)) for name in config.peers]
+    results = [_outcome(name, check) for name, check in checks]
+    if arguments.json:
+        print_json({"checks": results})
+    else:
+        print_table(
+            ("check", "", "what was found"),
+            [(one["check"], "ok" if one["ok"] else "FAILED", one["found"]) for one in results],
+        )
+    return 0 if all(one["ok"] for one in results) else 1
+
+
+def _outcome(name: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"check": name, "ok": True, "found": check()}
+    except NodeError as error:
+        return {"check": name, "ok": False, "found": f"{error.reason}: {error}"}
+
+
+def _settings(config: Config) -> str:
+    if not config.rules:
+        return "no rules: every series would be declined"
+    callers = "anyone" if config.access.accept_unknown_callers else f"{len(config.peers)} peers"
+    return f"{len(config.rules)} rules, {callers} may call {config.node.ae_title}"
+
+
+def _data_dir(config: Config) -> str:
+    folder = config.node.data_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StorageFailed(f"{existing} is not writable for this user")
+    return str(folder)
+
+
+def _free_space(config: Config) -> str:
+    folder = config.node.data_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    watermark_bytes = config.storage.refuse_below_free_bytes
+    text = f"{free_bytes / 2**30:.1f} GiB free, images are refused below "
+    text += f"{watermark_bytes / 2**30:.1f} GiB"
+    if free_bytes <= watermark_bytes:
+        raise StorageFailed(text)
+    return text
+
+
+def _ledger(config: Config) -> str:
+    from dicom_node.ledger.ledger import Ledger
+
+    if config.database.url is None and not config.node.data_dir.exists():
+        return "will be created at the first start"
+    ledger = Ledger.open(ledger_url(config))
+    counts = ledger.receipts.count_by_state()
+    ledger.close()
+    return f"{sum(counts.values())} series"
+
+
+def _models(config: Config) -> str:
+    from ai_models.backends.protocol import read_verified_weights
+    from ai_models.types import ModelError
+
+    catalog = open_catalog(config)
+    for rule in config.rules:
+        try:
+            card = catalog.get(rule.model)
+            read_verified_weights(card)
+        except ModelError as error:
+            raise ConfigurationError(f"rule {rule.name!r}: {error}", reason=error.reason) from error
+        refusal = card.why_refused(config.models.site_use)
+        if refusal:
+            raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
+    return f"{len(catalog.cards())} models, weights of {len(config.rules)} rules as their cards say"
+
+
+def _echo(config: Config, name: str) -> Callable[[], str]:
+    def echo() -> str:
+        from dicom_node.delivery.sender import Sender
+
+        seconds = Sender(config.node.ae_title).echo(config.peer(name))
+        return f"answered in {seconds:.3f} s"
+
+    return echo

@@ -1,0 +1,53 @@
+"""What came back from the node, drawn over the images that were sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ai_models.array.measurements import measure
+from ai_models.types import Label, LabelMap
+from dicom_node.imaging.volume import load_volume
+from dicom_node.results.gate import read_label_map
+from dicom_node.results.overlay import write_overlays
+
+if TYPE_CHECKING:
+    from dicom_node.node import Node
+
+
+def draw(node: Node, series_instance_uid: str, output: Path) -> None:
+    """Read ``segmentation.dcm`` in ``output`` again, print what it measures and draw it."""
+    received = output / "segmentation.dcm"
+    job = node.ledger.jobs.latest()[0]
+    card = node.catalog.get(job.model_id)
+    if not received.exists():
+        print(f"\n{card.name}: nothing was found, and the report says so")
+        return
+    instances = node.ledger.receipts.instances(series_instance_uid)
+    loaded = load_volume([node.spool.resolve(instance.path) for instance in instances])
+    segments = read_label_map(received, loaded.source_images, loaded.frame_numbers)
+    label_map = _by_label(received, segments, card.labels)
+    print(f"\nmeasured on the segmentation that came back ({card.intended_use.split('.')[0]})")
+    if loaded.source_affine_lps is not None:
+        found = measure(label_map, loaded.volume)
+        for label in card.labels:
+            if label.value in found:
+                print(f"  {label.name:24} {found[label.value].volume_ml:8.1f} ml, mean "
+                      f"{found[label.value].mean_hu:7.1f} HU")
+        write_overlays(loaded.volume, label_map, card.labels, output, "overlay",
+                       demonstration=card.demonstration)
+
+
+def _by_label(received: Path, segments: LabelMap, labels: tuple[Label, ...]) -> LabelMap:
+    """Segment numbers to label values, by segment label."""
+    import pydicom
+
+    dataset = pydicom.dcmread(received, stop_before_pixels=True)
+    values = {label.name: label.value for label in labels}
+    table = np.zeros(256, np.uint8)
+    for segment in dataset.SegmentSequence:
+        table[int(segment.SegmentNumber)] = values[str(segment.SegmentLabel)]
+    mapped: LabelMap = table[segments]
+    return mapped

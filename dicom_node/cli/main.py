@@ -1,0 +1,88 @@
+"""``dicom-node``: the arguments, the exit code, and nothing else.
+
+Exit codes: 0 done, 1 the thing asked for failed, 2 wrong use or configuration. With ``--json`` a
+reading command prints one JSON document on stdout and nothing else; logs go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import dicom_node
+from dicom_node.cli import (
+    check,
+    demo,
+    echo,
+    explain,
+    jobs,
+    models,
+    retry,
+    run,
+    schema,
+    send,
+    serve,
+    show,
+    status,
+)
+from dicom_node.errors import ConfigurationError, NodeError
+
+_COMMANDS = (
+    demo, serve, check, run, explain, status, jobs, show, retry, send, echo, models, schema,
+)
+_DEFAULT_FILES = (Path("config.yaml"), Path("/etc/dicom-node/config.yaml"))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="dicom-node",
+        description="AI node for a PACS: C-STORE in, models, DICOM SEG and SR out.",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE",
+        help="settings; without it $DICOM_NODE_CONFIG, ./config.yaml, "
+        "/etc/dicom-node/config.yaml, or the defaults",
+    )
+    parser.add_argument("--version", action="version", version=dicom_node.__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def find_config(given: Path | None) -> Path | None:
+    """The settings file to read, or ``None`` for the defaults."""
+    if given is not None:
+        return given
+    if os.environ.get("DICOM_NODE_CONFIG"):
+        return Path(os.environ["DICOM_NODE_CONFIG"])
+    return next((path for path in _DEFAULT_FILES if path.is_file()), None)
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parsed = build_parser().parse_args(arguments)
+    parsed.config = find_config(parsed.config)
+    try:
+        return int(parsed.run(parsed))
+    except ConfigurationError as error:
+        print(f"dicom-node: configuration: {error}", file=sys.stderr)
+        return 2
+    except NodeError as error:
+        print(f"dicom-node: {error.reason}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: not an error, and nothing left to say.
+        sys.stderr.close()
+        return 0
+
+
+def main() -> None:
+    """Entry point of the ``dicom-node`` script."""
+    sys.exit(run_command())

@@ -1,0 +1,188 @@
+"""``dicom-node run MODEL PATH... --output DIR``: one model on files, without a network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dicom_node
+from dicom_node.cli.opened import find_card, open_catalog, open_config
+from dicom_node.errors import ConfigurationError, NodeError
+
+if TYPE_CHECKING:
+    from ai_models.card import Card
+    from dicom_node.config import Config
+    from dicom_node.pipeline.analysis import Analysis
+    from dicom_node.pipeline.inference import InferencePool
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("run", help="one model on files, without a network")
+    parser.add_argument("model", metavar="MODEL", help="a model, as `models` prints it")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write DICOM objects, ``predictions.json`` and overlay pictures for every series found.
+
+    Exit 1 when no series was analysed.
+    """
+    config = open_config(arguments)
+    card = find_card(open_catalog(config), arguments.model)
+    refusal = card.why_refused(config.models.site_use)
+    if refusal:
+        raise ConfigurationError(refusal, key_path="models.site_use")
+    series, skipped = _scan(arguments.paths)
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    entries = _run_all(card, config, series, arguments.output)
+    document = {
+        "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights.sha256,
+                  "demonstration": card.demonstration},
+        "software_version": dicom_node.__version__,
+        "series": entries,
+        "skipped": [{"path": str(path), "reason": reason} for path, reason in skipped],
+    }
+    (arguments.output / "predictions.json").write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if any(entry["outcome"] != "declined" for entry in entries) else 1
+
+
+def _scan(paths: list[Path]) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
+    from dicom_node.imaging.scan import scan
+
+    series, skipped = scan(paths)
+    if not series:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:5])
+        raise NodeError(f"no DICOM series was found. {reasons}", reason="input.no_dicom")
+    return series, skipped
+
+
+def _run_all(
+    card: Card, config: Config, series: dict[str, list[Path]], output: Path
+) -> list[dict[str, Any]]:
+    from dicom_node.events import Events, configure_logging
+    from dicom_node.pipeline.inference import InferencePool, resolve_devices
+
+    configure_logging("warning", "console")
+    entries = []
+    with tempfile.TemporaryDirectory(prefix="dicom-node-") as scratch:
+        pool = InferencePool(
+            resolve_devices(config.models.devices), config.models.directories, Path(scratch),
+            Events(),
+        )
+        try:
+            for number, (uid, paths) in enumerate(series.items(), start=1):
+                stem = "" if len(series) == 1 else f"{number:03d}-"
+                entries.append(_run_one(card, config, pool, uid, paths, output, stem))
+        finally:
+            pool.close()
+    return entries
+
+
+def _run_one(
+    card: Card,
+    config: Config,
+    pool: InferencePool,
+    uid: str,
+    paths: list[Path],
+    output: Path,
+    stem: str,
+) -> dict[str, Any]:
+    from dicom_node.pipeline.analysis import analyse
+    from dicom_node.results.equipment import node_equipment
+
+    try:
+        analysis = analyse(
+            paths, card,
+            lambda card, volume: pool.predict(
+                card.id, volume, deadline_s=min(config.models.deadline_s, card.runtime.deadline_s)
+            ),
+            node_equipment(config.node.ae_title, dicom_node.__version__),
+            datetime.now(UTC),
+        )
+    except NodeError as error:
+        print(f"series {uid}: {error.reason}: {error}", file=sys.stderr)
+        return {"series_instance_uid": uid, "instances": len(paths), "outcome": "declined",
+                "reason": error.reason, "message": str(error)}
+    written = write_objects(analysis, output, stem)
+    pictures = write_pictures(analysis, output, stem)
+    print_analysis(uid, analysis)
+    return {
+        "series_instance_uid": uid,
+        "instances": len(paths),
+        "outcome": analysis.outcome,
+        **describe(analysis),
+        "objects": [path.name for path in written],
+        "pictures": [path.name for path in pictures],
+    }
+
+
+def write_objects(analysis: Analysis, output: Path, stem: str) -> list[Path]:
+    """Each object as a Part 10 file named after its kind."""
+    written = []
+    for kind, dataset in analysis.objects:
+        path = output / f"{stem}{kind.replace(' ', '-')}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        written.append(path)
+    return written
+
+
+def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
+    """Axial, coronal and sagittal overlay."""
+    from dicom_node.results.overlay import write_overlays
+
+    prediction = analysis.prediction
+    return write_overlays(
+        analysis.loaded.volume, prediction.label_map, prediction.labels, output, f"{stem}overlay"
+    )
+
+
+def describe(analysis: Analysis) -> dict[str, Any]:
+    """Labels with their measurements, notes and times as plain JSON values."""
+    labels = []
+    for label in analysis.prediction.labels:
+        found = analysis.measurements.get(label.value)
+        labels.append(
+            {
+                "value": label.value,
+                "name": label.name,
+                "found": found is not None,
+                "volume_ml": round(found.volume_ml, 3) if found else 0.0,
+                "mean_hu": round(found.mean_hu, 3) if found else None,
+                "standard_deviation_hu": round(found.standard_deviation_hu, 3) if found else None,
+                "centroid_lps_mm": [round(c, 3) for c in found.centroid_lps_mm] if found else None,
+            }
+        )
+    stages = {**analysis.seconds_by_stage, **{
+        f"model.{stage}": s for stage, s in analysis.prediction.seconds_by_stage.items()
+    }}
+    return {
+        "labels": labels,
+        "notes": [note.text for note in analysis.loaded.notes] + list(analysis.prediction.notes),
+        "seconds_by_stage": {stage: round(seconds, 4) for stage, seconds in stages.items()},
+    }
+
+
+def print_analysis(uid: str, analysis: Analysis) -> None:
+    """Measurements and times for a person."""
+    described = describe(analysis)
+    print(f"series {uid}: {analysis.outcome}")
+    for label in described["labels"]:
+        if label["found"]:
+            print(f"  {label['name']:24} {label['volume_ml']:9.1f} ml   mean {label['mean_hu']:7.1f}"
+                  f" HU   standard deviation {label['standard_deviation_hu']:6.1f} HU")
+        else:
+            print(f"  {label['name']:24} not found")
+    for note in described["notes"]:
+        print(f"  note: {note}")
+    stages = analysis.seconds_by_stage
+    print("  seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in stages.items()))

@@ -1,0 +1,42 @@
+"""``dicom-node send PEER PATH...``: C-STORE files or folders to a configured peer, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from dicom_node.cli.opened import open_config
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("send", help="C-STORE files to a peer")
+    parser.add_argument("peer", metavar="PEER", help="a name under `peers` of the settings")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Send; exit 1 unless the peer stored every object."""
+    from dicom_node.delivery.sender import Sender
+    from dicom_node.imaging.scan import scan
+
+    config = open_config(arguments)
+    peer = config.peer(arguments.peer)
+    series, skipped = scan(arguments.paths)
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    paths = [path for found in series.values() for path in found]
+    if not paths:
+        print("dicom-node: nothing to send", file=sys.stderr)
+        return 1
+    outcomes = Sender(config.node.ae_title).send(peer, paths)
+    stored = sum(outcome.stored for outcome in outcomes)
+    for outcome in outcomes:
+        if not outcome.stored or outcome.status:
+            status = "none" if outcome.status is None else f"0x{outcome.status:04X}"
+            print(f"{outcome.sop_instance_uid}: status {status}, {outcome.reason}")
+    print(f"{stored} of {len(paths)} stored by {peer.name}")
+    return 0 if stored == len(paths) else 1

@@ -1,0 +1,94 @@
+"""``dicom-node show UID|JOB``: everything known of one study, series or job, with every change."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dicom_node.cli.opened import open_config, open_ledger
+from dicom_node.cli.output import print_json, when
+from dicom_node.records import Job, Series, Transition
+
+if TYPE_CHECKING:
+    from dicom_node.ledger.ledger import Ledger
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("show", help="everything known of one study, series or job")
+    parser.add_argument("name", metavar="UID|JOB", help="Study or Series Instance UID, or a job")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one study, series or job; exit 1 when the node does not know it."""
+    ledger = open_ledger(open_config(arguments))
+    found = _find(ledger, arguments.name)
+    if not found:
+        print(f"dicom-node: nothing is known of {arguments.name}", file=sys.stderr)
+        return 1
+    document = [_describe(ledger, series, jobs) for series, jobs in found]
+    if arguments.json:
+        print_json({"series": document})
+        return 0
+    for one in document:
+        _print(one)
+    return 0
+
+
+def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
+    job = ledger.jobs.find(name)
+    if job is not None:
+        series = ledger.receipts.find_series(job.series_instance_uid)
+        return [(series, [job])] if series is not None else []
+    one = ledger.receipts.find_series(name)
+    several = [one] if one is not None else ledger.receipts.series_of_study(name)
+    return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
+
+
+def _describe(ledger: Ledger, series: Series, jobs: list[Job]) -> dict[str, Any]:
+    return {
+        **vars(series),
+        "history": ledger.history("series", series.series_instance_uid),
+        "jobs": [
+            {
+                **vars(job),
+                "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
+                "history": ledger.history("job", job.job_id),
+                "results": [vars(result) for result in ledger.jobs.results(job.job_id)],
+                "deliveries": [
+                    {**vars(d), "history": ledger.history("delivery", d.delivery_id)}
+                    for d in ledger.deliveries.of_job(job.job_id)
+                ],
+            }
+            for job in jobs
+        ],
+    }
+
+
+def _print(one: dict[str, Any]) -> None:
+    print(f"series {one['series_instance_uid']}  {one['modality']}, {one['instance_count']} "
+          f"images from {one['calling_ae_title']}: {one['state']} ({one['reason']})")
+    _print_history(one["history"], "  ")
+    for job in one["jobs"]:
+        print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']} by rule "
+              f"{job['rule']!r}: {job['state']} ({job['reason']})")
+        _print_history(job["history"], "    ")
+        stages = ", ".join(f"{name} {s:.2f} s" for name, s in job["seconds_by_stage"].items())
+        if stages:
+            print(f"    time: {stages}")
+        for result in job["results"]:
+            print(f"    {result['kind']}  {result['sop_instance_uid']}")
+        for delivery in job["deliveries"]:
+            status = "" if delivery["status"] is None else f", status 0x{delivery['status']:04X}"
+            print(f"    to {delivery['destination']}: {delivery['state']} "
+                  f"({delivery['reason']}{status}), attempt {delivery['attempt']}")
+            _print_history(delivery["history"], "      ")
+
+
+def _print_history(history: list[Transition], indent: str) -> None:
+    for t in history:
+        change = f"{t.from_state} -> {t.to_state}" if t.from_state else t.to_state
+        print(f"{indent}{when(t.at)}  {change}  {t.reason}  attempt {t.attempt}")

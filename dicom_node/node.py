@@ -1,0 +1,256 @@
+"""The node: the only place where the rooms meet. Start, main loop, shutdown.
+
+    listeners (own processes) -> ledger -> close -> route -> engine: infer -> engine: deliver
+
+Nothing here is needed for a restart: `Node.start` does the same on an empty disk and after a
+power cut, and the reconciler hands every open ledger row to the engine again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import dicom_node
+from ai_models.catalog import Catalog
+from dicom_node.config import Config
+from dicom_node.delivery.shipping import Shipping
+from dicom_node.errors import ConfigurationError, TransientError
+from dicom_node.events import Events
+from dicom_node.intake.acceptor import Listeners, start_listeners
+from dicom_node.intake.closing import SeriesCloser
+from dicom_node.intake.indexer import Indexer
+from dicom_node.ledger.deliveries import Shipment
+from dicom_node.ledger.engine import DbosEngine, JobEngine, QueueLimits
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.node_routing import Router
+from dicom_node.pipeline.attempts import run_attempt
+from dicom_node.pipeline.inference import InferencePool, resolve_devices
+from dicom_node.pipeline.process import Workshop
+from dicom_node.records import Job, JobState, Priority
+from dicom_node.results.equipment import node_equipment
+from dicom_node.spool import Spool
+
+ROLES = frozenset({"intake", "work", "deliver"})
+_TICK_S = 0.1
+_SUBMIT_EVERY_S = 0.2
+_RECONCILE_EVERY_S = 60.0
+_ENGINE_SILENT_AFTER_S = 60.0
+_KEEP_ENGINE_HISTORY = timedelta(days=7)
+_PRIORITIES = {Priority.STAT: 1, Priority.ROUTINE: 10, Priority.BACKGROUND: 100}
+
+
+class Node:
+    """One running node.
+
+    Parameters
+    ----------
+    config
+        Checked settings.
+    events
+        Where what happens is told.
+    roles
+        Which of ``intake``, ``work`` and ``deliver`` this process does.
+    """
+
+    def __init__(
+        self, config: Config, events: Events, roles: Collection[str] = ROLES
+    ) -> None:
+        self.config = config
+        self._events = events
+        self._roles = frozenset(roles)
+        self._lock_file = _lock_data_dir(config.node.data_dir)
+        self.spool = Spool(
+            config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
+        )
+        url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
+        self.ledger = Ledger.open(url)
+        self.catalog = Catalog(config.models.directories)
+        self._router = Router(config, self.ledger, self.spool, self.catalog, events)
+        self._closer = SeriesCloser(self.ledger, config.completeness, events)
+        self._shipping = Shipping(config, self.ledger, self.spool, events)
+        self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
+        self._pool: InferencePool | None = None
+        self._listeners: Listeners | None = None
+        self._submitted: set[tuple[str, str, int]] = set()
+        self._next_submit = self._next_reconcile = 0.0
+
+    @property
+    def port(self) -> int:
+        """The port on which the node listens; useful when the settings say 0."""
+        if self._listeners is None:
+            raise ConfigurationError("this node does not listen", key_path="node.port")
+        return self._listeners.port
+
+    def start(self) -> None:
+        """Take up what is on disk, then open the doors.
+
+        Raises
+        ------
+        ConfigurationError
+            When a rule names a model that does not exist or may not be used on this site.
+        LedgerUnavailable, StorageFailed
+            When the disk or the database does not work.
+        """
+        self._router.check()
+        removed = self.spool.clean_incoming()
+        self._start_engine()
+        if "intake" in self._roles:
+            # Whatever is still open in the ledger belonged to listeners that are gone.
+            self.ledger.receipts.lose_associations(())
+            self._listeners = start_listeners(self.config, self.ledger.url)
+            found = Indexer(self.ledger, self.spool, "restart", self._events).reindex(self.spool)
+            self._events.node_changed(
+                "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
+                half_files_removed=removed, files_indexed_again=found,
+            )
+
+    def _start_engine(self) -> None:
+        handlers = {}
+        queues = {}
+        if "work" in self._roles:
+            devices = resolve_devices(self.config.models.devices)
+            self._pool = InferencePool(
+                devices, self.config.models.directories,
+                self.config.node.data_dir / "scratch", self._events,
+            )
+            workshop = Workshop(
+                self.ledger, self.spool, self.catalog, self._pool,
+                node_equipment(self.config.node.ae_title, dicom_node.__version__),
+                self.config.models.deadline_s,
+            )
+            handlers["infer"] = lambda key, attempt: run_attempt(
+                key, attempt, workshop, self._events
+            )
+            queues["infer"] = QueueLimits(per_host=len(devices))
+        if "deliver" in self._roles:
+            handlers["deliver"] = self._shipping.run_attempt
+            queues["deliver"] = QueueLimits(per_host=16, per_lane=2)
+        self._engine.start(handlers, queues)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set. A ledger that does not answer is waited for."""
+        while not stop.wait(_TICK_S):
+            try:
+                self.tick()
+            except TransientError as error:
+                self._events.node_changed("waiting", reason=error.reason)
+                stop.wait(1.0)
+
+    def tick(self) -> None:
+        """One round of the main loop.
+
+        Raises
+        ------
+        LedgerUnavailable
+            The round is incomplete and the next one makes up for it.
+        """
+        if self._listeners is not None:
+            self._listeners.ensure_running()
+            moved = self._closer.close_complete()
+            moved += self._router.route_complete()
+        else:
+            moved = 0
+        now = time.monotonic()
+        if now >= self._next_reconcile:
+            self._next_reconcile = now + _RECONCILE_EVERY_S
+            self._reconcile()
+        if moved or now >= self._next_submit:
+            self._next_submit = now + _SUBMIT_EVERY_S
+            self._submit_open()
+
+    def _submit_open(self) -> None:
+        """Hand to the engine what this process has not handed to it yet."""
+        if "work" in self._roles:
+            for job in self.ledger.jobs.open():
+                if job.state in (JobState.QUEUED, JobState.RUNNING):
+                    self._submit_job(job)
+        if "deliver" in self._roles:
+            for shipment in self.ledger.deliveries.open_shipments():
+                self._submit_shipment(shipment)
+
+    def _submit_job(self, job: Job) -> None:
+        name = ("infer", job.job_id, job.attempt)
+        if name not in self._submitted:
+            self._engine.submit(
+                *name, priority=_PRIORITIES[job.priority], not_before=job.not_before
+            )
+            self._submitted.add(name)
+
+    def _submit_shipment(self, shipment: Shipment) -> None:
+        name = ("deliver", shipment.key, shipment.attempt)
+        if name not in self._submitted:
+            self._engine.submit(*name, lane=shipment.destination, not_before=shipment.not_before)
+            self._submitted.add(name)
+
+    def _reconcile(self) -> None:
+        """Give a new attempt to every open row whose attempt the engine has finished with.
+
+        The ledger is the truth: whatever the engine lost or gave up on is asked for again.
+        """
+        self._submitted.clear()
+        self._engine.sweep()
+        self._engine.prune(_KEEP_ENGINE_HISTORY)
+        before = datetime.now(UTC) - timedelta(seconds=_ENGINE_SILENT_AFTER_S)
+        if "work" in self._roles:
+            for job in self.ledger.jobs.open():
+                lost = self._engine.finished("infer", job.job_id, job.attempt)
+                if lost and job.changed_at < before:
+                    self.ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
+        if "deliver" in self._roles:
+            for shipment in self.ledger.deliveries.open_shipments():
+                lost = self._engine.finished("deliver", shipment.key, shipment.attempt)
+                if lost and shipment.not_before < before:
+                    self.ledger.deliveries.bump(shipment)
+
+    def close(self) -> None:
+        """Close the doors, let what runs come to its end, give everything back."""
+        if self._listeners is not None:
+            self._listeners.close()
+        if self._pool is not None:
+            self._pool.close()
+        self._engine.stop()
+        self.ledger.close()
+        self._lock_file.close()
+        self._events.node_changed("stopped")
+
+
+def _executor_id(config: Config, roles: frozenset[str]) -> str:
+    """The same after a restart, another for another process of the same node."""
+    return "-".join([config.node.ae_title.replace(" ", "_"), *sorted(roles)])
+
+
+def _lock_data_dir(data_dir: Path) -> IO[str]:
+    """Hold ``data_dir`` for one node: two on one spool would do everything twice.
+
+    Raises
+    ------
+    ConfigurationError
+        When another node holds it, or it cannot be written.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        held = (data_dir / "node.lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{data_dir} cannot be used: {error.strerror}; expected a writable directory",
+            key_path="node.data_dir",
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise ConfigurationError(
+            f"another node is using {data_dir}", key_path="node.data_dir"
+        ) from error
+    held.truncate(0)
+    held.write(str(os.getpid()))
+    held.flush()
+    return held
+

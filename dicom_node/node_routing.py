@@ -1,0 +1,124 @@
+"""Routes a complete series: its headers against the rules, the rules to jobs, all in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ai_models.card import Card
+from ai_models.catalog import Catalog
+from ai_models.types import ModelError
+from dicom_node.config import Config, Rule
+from dicom_node.errors import ConfigurationError, NodeError, UnknownName
+from dicom_node.events import Events
+from dicom_node.imaging.reading import read_header
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.records import Instance, Job, JobState, Series, SeriesState
+from dicom_node.routing import rules
+from dicom_node.spool import Spool
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+class Router:
+    """Turns complete series into jobs by the configured rules."""
+
+    def __init__(
+        self, config: Config, ledger: Ledger, spool: Spool, catalog: Catalog, events: Events
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._spool = spool
+        self._catalog = catalog
+        self._events = events
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` when a rule names a model that cannot be used here."""
+        for position, rule in enumerate(self._config.rules):
+            path = f"rules[{position}].model"
+            try:
+                card = self._catalog.get(rule.model)
+            except ModelError as error:
+                raise UnknownName(str(error), key_path=path) from error
+            refusal = card.why_refused(self._config.models.site_use)
+            if refusal:
+                raise ConfigurationError(refusal, key_path=path)
+
+    def route_complete(self) -> int:
+        """Route or decline every complete series; returns how many."""
+        complete = self._ledger.receipts.series_in(SeriesState.COMPLETE)
+        return sum(self._route(series) for series in complete)
+
+    def _route(self, series: Series) -> bool:
+        instances = self._ledger.receipts.instances(series.series_instance_uid)
+        try:
+            dataset = self._representative(instances)
+        except NodeError as error:
+            return self._decline(series, f"{error.reason}: {error}")
+        matching = rules.match(
+            self._config.rules, dataset, mode=self._config.routing.match
+        )
+        if not matching:
+            return self._decline(series, "no_rule_matched")
+        jobs = [self._job(series, rule, instances) for rule in matching]
+        reason = "rules: " + ", ".join(rule.name for rule in matching)
+        routed = self._ledger.jobs.route(
+            series.series_instance_uid, jobs, reason, seen=series.last_received_at
+        )
+        if routed:
+            self._events.series_changed(series.series_instance_uid, "routed", reason)
+        return routed
+
+    def _representative(self, instances: Sequence[Instance]) -> Dataset:
+        """The header of the middle instance: a localizer, if any, is at an end."""
+        ordered = sorted(instances, key=lambda one: (one.instance_number or 0, one.path))
+        middle = ordered[len(ordered) // 2]
+        return read_header(self._spool.resolve(middle.path)).dataset
+
+    def _decline(self, series: Series, reason: str) -> bool:
+        declined = self._ledger.receipts.change(
+            series.series_instance_uid, SeriesState.DECLINED, reason,
+            unless_received_after=series.last_received_at,
+        )
+        if declined:
+            self._events.series_changed(
+                series.series_instance_uid, "declined", reason.split(":")[0]
+            )
+        return declined
+
+    def _job(self, series: Series, rule: Rule, instances: Sequence[Instance]) -> Job:
+        card = self._catalog.get(rule.model)
+        now = datetime.now(UTC)
+        return Job(
+            job_id=job_id(rule.name, card, instances),
+            series_instance_uid=series.series_instance_uid,
+            study_instance_uid=series.study_instance_uid,
+            rule=rule.name,
+            model_id=card.id,
+            model_version=card.version,
+            destinations=tuple(rule.send_to),
+            priority=rule.priority,
+            state=JobState.QUEUED,
+            reason="routed",
+            attempt=1,
+            not_before=now,
+            created_at=now,
+            changed_at=now,
+        )
+
+
+def job_id(rule: str, card: Card, instances: Sequence[Instance]) -> str:
+    """The same rule and model on the same bytes are the same job: 16 hexadecimal digits."""
+    basis = [
+        rule,
+        card.id,
+        card.version,
+        card.weights.sha256,
+        card.fingerprint,
+        sorted((one.sop_instance_uid, one.fingerprint) for one in instances),
+    ]
+    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]

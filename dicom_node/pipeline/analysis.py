@@ -1,0 +1,190 @@
+"""One series through one model: volume, prediction, objects, gate. No network, no ledger.
+
+``dicom-node run`` does this on files and `dicom_node.pipeline.process` does it for a job, so
+what a person tries by hand is what the node does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ai_models.array.measurements import Measurement, measure
+from ai_models.card import Card
+from ai_models.types import LabelMap, SegmentationPrediction, Volume
+from dicom_node.errors import UnsuitableInput
+from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
+from dicom_node.results import gate, report
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.identity import ResultIdentity
+from dicom_node.results.segmentation import build_segmentation
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+SERIES_NUMBERS = {"segmentation": 9001, "volumetric report": 9002, "planar report": 9003}
+
+Predict = Callable[[Card, Volume], SegmentationPrediction]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one model made of one series.
+
+    ``objects`` are (kind, data set) in the order in which they must be sent: a report comes
+    after the segmentation that it cites. ``label_map`` is on the source slices.
+    """
+
+    outcome: str
+    objects: tuple[tuple[str, Dataset], ...]
+    loaded: LoadedVolume
+    prediction: SegmentationPrediction
+    label_map: LabelMap
+    measurements: dict[int, Measurement]
+    seconds_by_stage: dict[str, float]
+
+
+def analyse(
+    paths: Sequence[Path],
+    card: Card,
+    predict: Predict,
+    equipment: Equipment,
+    created_at: datetime,
+) -> Analysis:
+    """Run the model of ``card`` on the series in ``paths`` and describe what it found.
+
+    Raises
+    ------
+    UnsuitableInput
+        The model must not be run on this series; ``reason`` says why.
+    ModelFailed, WorkerLost, DeadlineExceeded
+        As ``predict`` raises them.
+    GateRefused
+        A built object, read back, does not say what the model computed.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "load"):
+        loaded = load_volume(paths, _limits(card))
+        _check_modality(loaded, card)
+    with _timed(seconds, "model"):
+        prediction = predict(card, loaded.volume)
+    with _timed(seconds, "measure"):
+        measurements = measure(prediction.label_map, loaded.volume)
+        label_map = loaded.to_source_grid(prediction.label_map)
+    with _timed(seconds, "describe"):
+        objects = _describe(card, loaded, prediction, label_map, measurements, equipment,
+                            created_at)
+    with _timed(seconds, "gate"):
+        _check(objects, loaded, prediction, label_map)
+    return Analysis(
+        outcome="result" if label_map.any() else "no_finding",
+        objects=objects,
+        loaded=loaded,
+        prediction=prediction,
+        label_map=label_map,
+        measurements=measurements,
+        seconds_by_stage=seconds,
+    )
+
+
+def _limits(card: Card) -> VolumeLimits:
+    return VolumeLimits(
+        min_slices=card.input.min_slices, max_slice_gap_mm=card.input.max_slice_gap_mm
+    )
+
+
+def _check_modality(loaded: LoadedVolume, card: Card) -> None:
+    modality = str(loaded.source_images[0].get("Modality", ""))
+    if modality not in card.modality:
+        raise UnsuitableInput(
+            f"{card.id} takes {', '.join(card.modality)}, the series is {modality or 'nothing'}",
+            reason="input.modality",
+        )
+
+
+def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
+    """What the UIDs of the results are derived from: everything that can change the results."""
+    configuration: dict[str, Any] = {
+        "input": card.input.model_dump(mode="json"),
+        "output": card.output.model_dump(mode="json"),
+        "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
+        "report": card.report,
+    }
+    return ResultIdentity(
+        input_digests=loaded.content_digests,
+        model_id=card.id,
+        model_version=card.version,
+        weights_sha256=card.weights.sha256,
+        effective_configuration=configuration,
+    )
+
+
+def _describe(
+    card: Card,
+    loaded: LoadedVolume,
+    prediction: SegmentationPrediction,
+    label_map: LabelMap,
+    measurements: dict[int, Measurement],
+    equipment: Equipment,
+    created_at: datetime,
+) -> tuple[tuple[str, Dataset], ...]:
+    """Segmentation, volumetric and planar report; or the report that nothing was found."""
+    request = report.ReportRequest(
+        source_images=loaded.source_images,
+        frame_numbers=loaded.frame_numbers,
+        labels=prediction.labels,
+        algorithm=prediction.algorithm,
+        identity=identity_of(card, loaded),
+        equipment=equipment,
+        created_at=created_at,
+        template=card.report,
+        input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,
+    )
+    segmentation = build_segmentation(
+        loaded.source_images, loaded.frame_numbers, label_map, prediction.labels,
+        prediction.algorithm, request.identity,
+        series_number=SERIES_NUMBERS["segmentation"], equipment=equipment, created_at=created_at,
+    )
+    number = SERIES_NUMBERS["volumetric report"]
+    if segmentation is None:
+        return (("negative report", report.build_negative_report(request, series_number=number)),)
+    volumetric = report.build_volumetric_report(
+        request, segmentation, label_map, measurements, series_number=number
+    )
+    planar = report.build_planar_report(
+        request, label_map, series_number=SERIES_NUMBERS["planar report"]
+    )
+    objects = [("segmentation", segmentation), ("volumetric report", volumetric)]
+    if planar is not None:
+        objects.append(("planar report", planar))
+    return tuple(objects)
+
+
+def _check(
+    objects: Sequence[tuple[str, Dataset]],
+    loaded: LoadedVolume,
+    prediction: SegmentationPrediction,
+    label_map: LabelMap,
+) -> None:
+    segmentations = [dataset for kind, dataset in objects if kind == "segmentation"]
+    for kind, dataset in objects:
+        if kind == "segmentation":
+            gate.check_segmentation(
+                dataset, loaded.source_images, loaded.frame_numbers, label_map, prediction.labels
+            )
+        else:
+            gate.check_report(dataset, loaded.source_images, segmentations)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = time.perf_counter() - started

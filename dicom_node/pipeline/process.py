@@ -1,0 +1,107 @@
+"""The story of one job, from its inputs in the spool to its results in the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ai_models.card import Card
+from ai_models.catalog import Catalog
+from ai_models.types import ModelError, SegmentationPrediction, Volume
+from dicom_node.errors import UnknownName
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.analysis import Analysis, analyse
+from dicom_node.pipeline.inference import InferencePool
+from dicom_node.records import Delivery, DeliveryState, Job, Result
+from dicom_node.results.equipment import Equipment
+from dicom_node.spool import Spool
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every job is done with."""
+
+    ledger: Ledger
+    spool: Spool
+    catalog: Catalog
+    pool: InferencePool
+    equipment: Equipment
+    deadline_s: float
+
+
+def process(job: Job, workshop: Workshop) -> Analysis:
+    """Do a job: inputs, inference, objects, gate, outbox, ledger; in this order.
+
+    The results are on disk before the ledger says that they exist, and nothing is sent before
+    the ledger does. Raises what `dicom_node.pipeline.analysis.analyse` raises.
+    """
+    card = _card(job, workshop.catalog)
+    instances = workshop.ledger.receipts.instances(job.series_instance_uid)
+    paths = [workshop.spool.resolve(instance.path) for instance in instances]
+
+    def predict(card: Card, volume: Volume) -> SegmentationPrediction:
+        deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
+        return workshop.pool.predict(card.id, volume, deadline_s=deadline_s)
+
+    analysis = analyse(paths, card, predict, workshop.equipment, datetime.now(UTC))
+    results = [_keep(job, kind, dataset, workshop) for kind, dataset in analysis.objects]
+    workshop.ledger.jobs.succeed(
+        job.job_id, results, _deliveries(job, results), analysis.outcome,
+        analysis.seconds_by_stage,
+    )
+    return analysis
+
+
+def _card(job: Job, catalog: Catalog) -> Card:
+    try:
+        card = catalog.get(job.model_id)
+    except ModelError as error:
+        raise UnknownName(str(error), reason=error.reason) from error
+    return card
+
+
+def _keep(job: Job, kind: str, dataset: Dataset, workshop: Workshop) -> Result:
+    """Write a result to the outbox, unless the same object is there from an earlier job."""
+    uid = str(dataset.SOPInstanceUID)
+    known = workshop.ledger.jobs.find_result(uid)
+    if known is not None:
+        return known
+    path = workshop.spool.put_result(
+        job.job_id, uid, lambda file: dataset.save_as(file, enforce_file_format=True)
+    )
+    return Result(
+        sop_instance_uid=uid,
+        sop_class_uid=str(dataset.SOPClassUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        job_id=job.job_id,
+        kind=kind,
+        path=path,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _deliveries(job: Job, results: Sequence[Result]) -> list[Delivery]:
+    """One delivery per object and destination, named so that they sort in sending order."""
+    now = datetime.now(UTC)
+    return [
+        Delivery(
+            delivery_id=f"{job.job_id}:{destination}:{position:02d}",
+            job_id=job.job_id,
+            sop_instance_uid=result.sop_instance_uid,
+            destination=destination,
+            state=DeliveryState.PENDING,
+            reason="produced",
+            attempt=1,
+            status=None,
+            not_before=now,
+            changed_at=now,
+        )
+        for destination in job.destinations
+        for position, result in enumerate(results)
+    ]
