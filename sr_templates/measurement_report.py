@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ai_models.types import Algorithm, Code
 from sr_templates import codes
 from sr_templates.image_library import image_library
-from sr_templates.template import MeasurementTemplate, ReportTemplate
+from sr_templates.template import MeasurementTemplate, ReportTemplate, TemplateError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -101,8 +101,10 @@ def build_content(content: ReportContent, first_image: Dataset) -> Dataset:
     ------
     KeyError
         A finding lacks a measurement that the template asks for.
+    TemplateError
+        The template names no procedure for this modality.
     ValueError
-        The template names no procedure for this modality, or the findings are of both kinds.
+        The findings are of both kinds.
     """
     import highdicom as hd
 
@@ -128,7 +130,7 @@ def build_content(content: ReportContent, first_image: Dataset) -> Dataset:
 def _procedure(content: ReportContent) -> Code:
     procedure = content.template.procedure_reported.get(content.modality)
     if procedure is None:
-        raise ValueError(
+        raise TemplateError(
             f"template {content.template.name} names no procedure for modality {content.modality}"
         )
     return procedure
