@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from dicom_node.errors import NotUnderstood, UnsuitableInput
 from dicom_node.imaging.decode import decode_frames
@@ -171,9 +173,11 @@ def test_any_damaged_byte_ends_in_a_volume_or_a_coded_error(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "image.dcm"
-    uids = {k: "1.2.3" for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    uids: dict[str, Any] = {
+        k: "1.2.3" for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+    }
     (dataset,) = ct_series((1, 8, 8), FrameOfReferenceUID="1.2.4", **uids)
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     write_instance(dataset, path)
     raw = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import UnsuitableInput
 from dicom_node.imaging.geometry import StackGeometry
 from dicom_node.imaging.volume import VolumeLimits, check_geometry
-from tests.dicom_samples import AXIAL, SAGITTAL, ct_series, enhanced_series
+from tests.dicom_samples import AXIAL, SAGITTAL, ct_series, enhanced_series, with_attributes
 
 SHAPE = (9, 6, 5)
 
@@ -197,7 +197,7 @@ def test_a_stack_numbered_against_its_normal_is_turned_round() -> None:
     "keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
 )
 def test_images_without_geometry_are_declined(keyword: str) -> None:
-    assert refused(ct_series(SHAPE, **{keyword: None})) == "input.no_geometry"
+    assert refused(with_attributes(ct_series(SHAPE), **{keyword: None})) == "input.no_geometry"
     one = ct_series(SHAPE)
     delattr(one[2], keyword)
     assert refused(one) == "input.no_geometry"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dicom_node.imaging.scan import scan
-from tests.dicom_samples import ct_series, mr_series, write_series
+from dicom_node.imaging.volume import load_volume
+from tests.dicom_samples import ct_series, mr_series, radiograph, write_series
 from tests.shared_data import needs_shared, shared
 
 
@@ -24,7 +26,7 @@ def test_other_files_are_left_out_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
     (tmp_path / "DICOMDIR").write_bytes(path.read_bytes())
     (tmp_path / "half.dcm").write_bytes(path.read_bytes()[:200])
-    nameless = write_series(ct_series((1, 4, 5), SeriesInstanceUID=None), tmp_path / "n")
+    nameless = write_series([radiograph(SeriesInstanceUID=None)], tmp_path / "n")
     series, skipped = scan([tmp_path, tmp_path / "absent"])
     assert list(series.values()) == [[path]]
     reasons = {file.name: reason for file, reason in skipped}
@@ -41,6 +43,20 @@ def test_an_empty_sop_class_uid_is_no_hindrance(tmp_path: Path) -> None:
     paths[0].write_bytes(raw[: place + 6] + b"\0\0" + raw[place + 8 + length :])
     series, _ = scan([tmp_path])
     assert list(series.values()) == [paths]
+
+
+def test_images_without_any_series_uid_are_one_series_a_folder(tmp_path: Path) -> None:
+    emptied: dict[str, Any] = {
+        "SeriesInstanceUID": "",
+        "StudyInstanceUID": "",
+        "SOPInstanceUID": "",
+    }
+    first = write_series(ct_series((3, 4, 5), **emptied), tmp_path / "a")
+    second = write_series(ct_series((2, 4, 5), **emptied), tmp_path / "b")
+    series, _ = scan([tmp_path])
+    assert list(series.values()) == [first, second]
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in series)
+    assert len(load_volume(first).content_digests) == 3
 
 
 @needs_shared("data", "dicom")

@@ -101,7 +101,7 @@ def test_no_orientation_order_subset_or_tilt_moves_the_marker(
     along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])
     step = slice_normal(orientation) + lean[0] * along_row + lean[1] * along_column
     datasets = ct_series(
-        SHAPE, spacing_mm, orientation, origin_mm, slice_step_mm=step * spacing_mm[0]
+        SHAPE, spacing_mm, orientation, origin_mm, slice_step_mm=list(step * spacing_mm[0])
     )
     slice_, row, column = marker_index(SHAPE)
     expected = np.array(origin_mm) + step * spacing_mm[0] * slice_
