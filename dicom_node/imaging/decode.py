@@ -8,7 +8,6 @@ extended; PS3.5 8.1.1), so the same image has the same values whatever it was wr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,32 +175,36 @@ def _read_native(
 
 def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Sequence[int]) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(header.path, force=True) if header.path else header.dataset
-            syntax = UID(header.transfer_syntax_uid)
-            syntax = UID(_SAME_CODEC.get(syntax, syntax))
-            decoder = get_decoder(syntax)
-            plugin = "pylibjpeg" if syntax.is_compressed and syntax.is_encapsulated else ""
-            decoded = Dataset(dataset)
-            decoded.file_meta = FileMetaDataset()
-            decoded.file_meta.TransferSyntaxUID = syntax
-            for place, frame_number in zip(out, frame_numbers, strict=True):
-                frame, _ = decoder.as_array(
-                    decoded, index=frame_number - 1, raw=True, decoding_plugin=plugin
-                )
-                if frame.shape != place.shape:
-                    raise decline("undecodable", "the decoded image has another size")
-                place[...] = frame
+        dataset = pydicom.dcmread(header.path, force=True) if header.path else header.dataset
+        syntax = UID(header.transfer_syntax_uid)
+        syntax = UID(_SAME_CODEC.get(syntax, syntax))
+        decoder = get_decoder(syntax)
+        plugin = "pylibjpeg" if syntax.is_compressed and syntax.is_encapsulated else ""
+        decoded = Dataset(dataset)
+        decoded.file_meta = FileMetaDataset()
+        decoded.file_meta.TransferSyntaxUID = syntax
+        for place, frame_number in zip(out, frame_numbers, strict=True):
+            frame, _ = decoder.as_array(
+                decoded, index=frame_number - 1, raw=True, decoding_plugin=plugin
+            )
+            if frame.shape != place.shape:
+                raise decline("undecodable", "the decoded image has another size")
+            place[...] = frame
     except UnsuitableInput:
         raise
     # Codecs and parsers raise anything on damaged bytes; one object is one answer.
     except Exception as error:
         raise decline(
             "undecodable",
-            f"cannot decode transfer syntax {header.transfer_syntax_uid} "
-            f"({type(error).__name__}: {str(error)[:200]})",
+            f"cannot decode transfer syntax {header.transfer_syntax_uid}: {_cause(error)}",
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What a decoder said; other messages may quote the data set and are not repeated."""
+    if isinstance(error, (RuntimeError, NotImplementedError)):
+        return str(error)[:200]
+    return type(error).__name__
 
 
 def _clean_cells(out: Stored, form: PixelFormat, compressed: bool) -> None:

@@ -6,24 +6,28 @@ its absence means.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
-_TAGS: dict[str, int] = {}
 _TEXT_VRS = frozenset(("DS", "IS", "CS", "UI", "LO", "SH", "DA", "TM", "DT", "AS", "PN"))
-_UNSIGNED = ("US", "UL", "SS", "SL")
 
 
-def _tag(keyword: str) -> int:
-    tag = _TAGS.get(keyword)
-    if tag is None:
-        tag = _TAGS[keyword] = tag_for_keyword(keyword) or 0
-    return tag
+@functools.cache
+def _tag(keyword: str) -> BaseTag:
+    return BaseTag(tag_for_keyword(keyword) or 0)
+
+
+@functools.cache
+def _is_text(keyword: str) -> bool:
+    """Whether the data dictionary gives the element a text VR."""
+    return dictionary_VR(_tag(keyword)) in _TEXT_VRS
 
 
 def _stored(dataset: Dataset, keyword: str) -> Any:
@@ -52,7 +56,10 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     if raw is None:
         return ()
     try:
-        if isinstance(raw, RawDataElement) and raw.VR in _TEXT_VRS:
+        as_text = isinstance(raw, RawDataElement) and (
+            raw.VR in _TEXT_VRS if raw.VR else _is_text(keyword)
+        )
+        if as_text:
             values = [float(part) for part in text(dataset, keyword).split("\\")]
         else:
             value: Any = dataset[_tag(keyword)].value

@@ -22,6 +22,7 @@ from dicom_node.imaging.planes import InputNote, decline
 CT_PADDING_HU = -1024
 _TISSUE_HU = (-1000.0, 4000.0)
 _HU_TYPES = frozenset(("", "HU", "US", "HU_MOD"))
+Mask = npt.NDArray[np.bool_]
 _INT16 = np.iinfo(np.int16)
 
 
@@ -120,47 +121,52 @@ def to_modality_values(
 
     Returns int16 where that is exact, else float32, and notes.
     """
-    mask, notes = _padding_mask(stored, forms, rescales, unit)
-    if mask is not None:
-        stored[mask] = 0
+    masks, notes = _padding_masks(stored, forms, rescales, unit)
+    for place, mask in masks.items():
+        np.copyto(stored[place], 0, where=mask, casting="unsafe")
     values = _integers(stored, forms, rescales)
     if values is None:
         values = _floats(stored, rescales)
-    if mask is not None and mask.any():
-        fill = CT_PADDING_HU if unit == "HU" else _smallest_other(values, mask)
-        values[mask] = fill
+    if masks:
+        fill = CT_PADDING_HU if unit == "HU" else _smallest_other(values, masks)
+        for place, mask in masks.items():
+            np.copyto(values[place], fill, where=mask, casting="unsafe")
     return values, notes
 
 
-def _padding_mask(
+def _padding_masks(
     stored: Stored, forms: Sequence[PixelFormat], rescales: Sequence[Rescale], unit: str
-) -> tuple[npt.NDArray[np.bool_] | None, list[InputNote]]:
-    mask: npt.NDArray[np.bool_] | None = None
+) -> tuple[dict[int, Mask], list[InputNote]]:
+    """Where the padding lies, for each slice that has any."""
+    masks: dict[int, Mask] = {}
     notes: list[InputNote] = []
     for index, (form, rescale) in enumerate(zip(forms, rescales, strict=True)):
         padding = form.padding
         if padding is None or rescale.lut is not None or (unit != "HU" and padding == (0, 0)):
             continue
         low, high = (end * rescale.slope + rescale.intercept for end in padding)
-        ambiguous = low <= _TISSUE_HU[1] and high >= _TISSUE_HU[0] and unit == "HU"
-        if ambiguous and not notes:
+        if low <= _TISSUE_HU[1] and high >= _TISSUE_HU[0] and unit == "HU":
             text_ = "Pixel Padding Value lies among tissue values and is left alone"
-            notes.append(InputNote("input.padding_in_range", text_))
-        if ambiguous:
+            notes = [InputNote("input.padding_in_range", text_)]
             continue
-        slice_ = stored[index]
-        found = slice_ == padding[0]
+        cells = stored[index].view(form.dtype)
+        found = cells == padding[0]
         if padding[1] != padding[0]:
-            found = (slice_ >= padding[0]) & (slice_ <= padding[1])
+            found = (cells >= padding[0]) & (cells <= padding[1])
         if found.any():
-            mask = np.zeros(stored.shape, bool) if mask is None else mask
-            mask[index] = found
-    return mask, notes
+            masks[index] = found
+    return masks, notes
 
 
-def _smallest_other(values: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_]) -> float:
-    others = values[~mask]
-    return float(others.min()) if others.size else 0.0
+def _smallest_other(values: npt.NDArray[np.generic], masks: dict[int, Mask]) -> float:
+    lowest = [
+        float(np.min(slice_, where=~masks[place], initial=np.inf))
+        if place in masks
+        else float(np.min(slice_))
+        for place, slice_ in enumerate(values.astype(np.float32))
+    ]
+    smallest = min(lowest)
+    return smallest if np.isfinite(smallest) else 0.0
 
 
 def _integers(

@@ -9,10 +9,12 @@ section 7).
 
 from __future__ import annotations
 
-import struct
+import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
+from struct import error as StructError
 from typing import Any
 
 import pydicom
@@ -27,8 +29,14 @@ from dicom_node.errors import NotUnderstood
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET = 0x00080005
 _IDENTITY = ((0x00080016, 0x00020002), (0x00080018, 0x00020003))
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"))
-_LONG_VRS_2 = frozenset((b"UR", b"UT", b"UV"))
+_LONG_VRS = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
+_SHORT_VRS = (
+    *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO"),
+    *("LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US"),
+)
+_VRS = {name.encode(): (name, name in _LONG_VRS) for name in (*_LONG_VRS, *_SHORT_VRS)}
+_EXPLICIT, _IMPLICIT, _LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
+_tag = functools.lru_cache(maxsize=8192)(BaseTag)
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MAX_NESTING = 16
@@ -208,32 +216,37 @@ def _walk(
         stop = _sequence_end(buffer, start, implicit, 0) if undefined else start + length
         if stop > end:
             raise _Truncated
-        if undefined and vr not in (b"SQ", b""):
-            raise _Unusual
-        value = buffer[start : stop - 8] if undefined else buffer[start:stop]
-        name = "SQ" if undefined else vr.decode("ascii") or None
-        base = BaseTag(tag)
-        elements[base] = RawDataElement(
-            base, name, len(value), value, start, implicit, True, True, False
-        )
+        if undefined:
+            if vr not in ("SQ", None):
+                raise _Unusual
+            vr, value = "SQ", buffer[start : stop - 8]
+        else:
+            value = buffer[start:stop]
+        key = _tag(tag)
+        fields = (key, vr, len(value), value, start, implicit, True, True, False)
+        elements[key] = tuple.__new__(RawDataElement, fields)
         position = stop
     return elements, position, 0, 0
 
 
-def _element_head(buffer: bytes, position: int, implicit: bool) -> tuple[int, bytes, int, int]:
-    """Tag, VR (empty when implicit), length and position of the value."""
+def _element_head(buffer: bytes, position: int, implicit: bool) -> tuple[int, str | None, int, int]:
+    """Tag, VR (``None`` when implicit), length and position of the value."""
     try:
-        group, element = struct.unpack_from("<HH", buffer, position)
-        tag = group << 16 | element
-        if implicit or group == 0xFFFE:
-            return tag, b"", struct.unpack_from("<I", buffer, position + 4)[0], position + 8
-        vr = buffer[position + 4 : position + 6]
-        if vr in _LONG_VRS or vr in _LONG_VRS_2:
-            return tag, vr, struct.unpack_from("<I", buffer, position + 8)[0], position + 12
-        if not (vr.isalpha() and vr.isupper()):
+        if implicit:
+            group, element, length = _IMPLICIT.unpack_from(buffer, position)
+            return group << 16 | element, None, length, position + 8
+        group, element, code, length = _EXPLICIT.unpack_from(buffer, position)
+        if group == 0xFFFE:
+            length = _LENGTH.unpack_from(buffer, position + 4)[0]
+            return group << 16 | element, None, length, position + 8
+        if code not in _VRS:
             raise _Unusual
-        return tag, vr, struct.unpack_from("<H", buffer, position + 6)[0], position + 8
-    except struct.error as error:
+        vr, is_long = _VRS[code]
+        if is_long:
+            length = _LENGTH.unpack_from(buffer, position + 8)[0]
+            return group << 16 | element, vr, length, position + 12
+        return group << 16 | element, vr, length, position + 8
+    except StructError as error:
         raise _Truncated from error
 
 
@@ -261,7 +274,7 @@ def _item_end(buffer: bytes, position: int, implicit: bool, depth: int) -> int:
         if tag == _ITEM_END:
             return start
         if length == _UNDEFINED:
-            if vr not in (b"SQ", b""):
+            if vr not in ("SQ", None):
                 raise _Unusual
             position = _sequence_end(buffer, start, implicit, depth + 1)
         else:

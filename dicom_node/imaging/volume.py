@@ -8,8 +8,11 @@ are in order along the normal, so ``array[k]`` goes with ``affine_lps``. Frame L
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +41,8 @@ from dicom_node.imaging.planes import (
 )
 from dicom_node.imaging.reading import Header, header_of, read_header
 from dicom_node.imaging.selection import SamePixels, select_stack
+
+_THREADS = min(4, os.cpu_count() or 1)
 
 __all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
 
@@ -125,9 +130,7 @@ def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) ->
     forms = _forms(slices)
     rescales = [rescale_of(h.dataset, p.frame_number) for h, p in zip(slices, planes, strict=True)]
     stored = np.empty((len(planes), *geometry.shape[1:]), forms[0].dtype)
-    for header, form, plane, place in zip(slices, forms, planes, stored, strict=True):
-        read_frames(header, form, place[np.newaxis], (plane.frame_number,))
-    digests = _digests(forms, planes, rescales, stored)
+    digests = _read_and_digest(slices, forms, planes, rescales, stored)
     unit, unit_notes = unit_of(
         _modality(slices[0].dataset), rescales, original="ORIGINAL" in planes[0].image_type
     )
@@ -202,25 +205,37 @@ def _forms(slices: Sequence[Header]) -> list[PixelFormat]:
     return forms
 
 
-def _digests(
+def _read_and_digest(
+    slices: Sequence[Header],
     forms: Sequence[PixelFormat],
     planes: Sequence[Plane],
     rescales: Sequence[Rescale],
     stored: Stored,
 ) -> dict[str, str]:
-    """Digest per SOP instance, over its frames in slice order."""
+    """Fill ``stored``; digest per SOP instance, over its frames in slice order.
+
+    An instance is either one slice or the whole stack, so its slices are contiguous. Reading
+    and hashing run without the interpreter lock, so threads share them.
+    """
     members: dict[str, list[int]] = {}
     for place, plane in enumerate(planes):
         members.setdefault(plane.sop_instance_uid, []).append(place)
-    return {
-        uid: image_digest(
-            forms[places[0]],
+
+    def one_instance(places: list[int]) -> str:
+        form = forms[places[0]]
+        target = stored[places[0] : places[-1] + 1]
+        frame_numbers = [planes[place].frame_number for place in places]
+        read_frames(slices[places[0]], form, target, frame_numbers)
+        return image_digest(
+            form,
             [planes[place] for place in places],
             [rescales[place] for place in places],
             [stored[place] for place in places],
         )
-        for uid, places in members.items()
-    }
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
+        warnings.simplefilter("ignore")
+        return dict(zip(members, pool.map(one_instance, members.values()), strict=True))
 
 
 def _resample_slices(
