@@ -1,0 +1,254 @@
+"""Independent validators and readers of DICOM results, and what is known of their noise.
+
+Every function returns the complaints of one tool on one or more files; ``unexplained`` keeps
+those that no entry of ``NOISE`` accounts for. A tool that is not installed raises
+``ToolMissing`` (tests skip with its message).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_HERE = Path(__file__).parent
+_PIXELMED = Path("/usr/share/java/pixelmed.jar")
+# The JDK 17 limits on XPath are below what pixelmed's style sheets need (JAXP0801003).
+_JAVA = [
+    "java",
+    "-Djdk.xml.xpathExprOpLimit=0",
+    "-Djdk.xml.xpathTotalOpLimit=0",
+    "-Djdk.xml.xpathExprGrpLimit=0",
+]
+
+NOISE: tuple[tuple[str, str, str], ...] = (
+    (
+        "dciodvfy",
+        r"ContributingEquipmentSequence.*DeviceUID.*not present in standard",
+        "Device UID stands in the SOP Common table that highdicom ships; the tool is of 2022",
+    ),
+    (
+        "dciodvfy",
+        r"Retired Person Name form",
+        "the source's own value, carried unchanged",
+    ),
+    (
+        "dciodvfy",
+        r"Missing attribute or value that would be needed to build DICOMDIR",
+        "a type 2 attribute is empty because the source has no value; no DICOMDIR is built",
+    ),
+    (
+        "dcentvfy",
+        r"Different information entities for attribute",
+        "AccessionNumber is an attribute of series and of study; the tool reports its place only",
+    ),
+    (
+        "pixelmed-iod",
+        r"GeneralSeriesModule/Laterality",
+        "Laterality is 2C on paired parts only; the rule ignores Body Part Examined",
+    ),
+    (
+        "pixelmed-iod",
+        r"Unrecognized defined term :ISO_IR 192|Illegal character\(s\).*PN VR",
+        "the validator does not know UTF-8",
+    ),
+    (
+        "pixelmed-sr",
+        r"276214006,SCT,\"Finding category\".*not in template",
+        "a row of TID 1501 that is newer than the tool",
+    ),
+    (
+        "pixelmed-sr",
+        r"\"Algorithm (Name|Version|Manufacturer|Family|Parameters)\".*not in template",
+        "TID 4019 at the level of the group is newer than the tool; viewers lose a measurement "
+        "that carries it itself",
+    ),
+    (
+        "pixelmed-sr",
+        r"\"Source Series for Segmentation\".*different code meaning",
+        "letter case of a code meaning only",
+    ),
+    (
+        "dsrdump",
+        r"VR checker does not support this Specific Character Set",
+        "the VR check of DCMTK 3.6.7 has no UTF-8",
+    ),
+    (
+        "tid1500reader",
+        r"VR checker does not support|122405,DCM,\"Algorithm Manufacturer\"",
+        "dcmqi is built on DCMTK 3.6.7, and reports codes that it has no name for",
+    ),
+    ("tid1500reader", r"^dcmqi repository URL", "banner"),
+)
+
+
+class ToolMissing(Exception):
+    """A validator is not installed here."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One line of one tool on one file."""
+
+    tool: str
+    path: Path
+    text: str
+
+    @property
+    def explanation(self) -> str | None:
+        """Why it is noise, or ``None`` where nothing explains it."""
+        for tool, pattern, reason in NOISE:
+            if tool == self.tool and re.search(pattern, self.text):
+                return reason
+        return None
+
+
+def unexplained(complaints: Iterable[Complaint]) -> list[str]:
+    """The complaints that are not known noise, as text."""
+    return [f"{c.tool}: {c.path.name}: {c.text}" for c in complaints if c.explanation is None]
+
+
+def dciodvfy(path: Path) -> list[Complaint]:
+    """IOD check of dicom3tools."""
+    output = _run([_tool("dciodvfy"), "-new", str(path)])
+    return _lines("dciodvfy", path, output, r"^(Error|Warning|Abort)")
+
+
+def dcentvfy(source: Path, path: Path) -> list[Complaint]:
+    """Whether patient and study of ``path`` are those of ``source`` (dicom3tools)."""
+    output = _run([_tool("dcentvfy"), str(source), str(path)])
+    return _lines("dcentvfy", path, output, r"^(Error|Warning)")
+
+
+def dcmdump(path: Path) -> list[Complaint]:
+    """Whether DCMTK parses the whole file."""
+    output = _run([_tool("dcmdump"), "-q", "+L", str(path)])
+    return _lines("dcmdump", path, output, r"^[EFW]:")
+
+
+def dsrdump(path: Path) -> list[Complaint]:
+    """DCMTK's strict parser of structured reports."""
+    output = _run([_tool("dsrdump"), "+U8", str(path)])
+    return _lines("dsrdump", path, output, r"^[EFW]:")
+
+
+def dicom_validator(paths: Sequence[Path], cache: Path) -> list[Complaint]:
+    """dicom-validator with tables built offline into ``cache``."""
+    from tests.conformance import dicom_validator_cache
+
+    tool = _tool("validate_iods")
+    if not (cache / "editions.json").exists():
+        dicom_validator_cache.build(cache)
+    wanted = r"Tag \(|is missing|unexpected|is empty|not allowed|invalid|Traceback"
+    complaints = []
+    for path in paths:
+        output = _run([tool, "-src", str(cache), "-e", "local", str(path)])
+        complaints += _lines("dicom-validator", path, output, wanted)
+    return complaints
+
+
+def pixelmed(kind: str, paths: Sequence[Path]) -> list[Complaint]:
+    """pixelmed's instance (``iod``) or report (``sr``) validator, all files in one JVM."""
+    if not _PIXELMED.exists():
+        raise ToolMissing(f"pixelmed is not installed: {_PIXELMED}")
+    _tool("java")
+    batch = str(_HERE / "PixelmedBatch.java")
+    output = _run([*_JAVA, "-cp", str(_PIXELMED), batch, kind, *map(str, paths)], timeout_s=280)
+    complaints: list[Complaint] = []
+    seen = output.split("@@FILE ")[1:]
+    if len(seen) != len(paths):
+        raise AssertionError(f"pixelmed stopped early: {output[-500:]}")
+    for section in seen:
+        name, _, text = section.partition("\n")
+        if "validation complete" not in text:
+            raise AssertionError(f"pixelmed gave no verdict: {text[-500:]}")
+        found = _lines(f"pixelmed-{kind}", Path(name.strip()), text, r"^(Error|Warning)|unrecogn")
+        complaints += found
+    return complaints
+
+
+def tid1500reader(path: Path, directory: Path) -> tuple[dict[str, Any], list[Complaint]]:
+    """What dcmqi reads out of a report, and what it says while it does."""
+    target = directory / f"{path.stem}.json"
+    arguments = ["--inputDICOM", str(path), "--outputMetadata", str(target)]
+    output = _run([_tool("tid1500reader"), *arguments])
+    complaints = _lines("tid1500reader", path, output, r"\S")
+    return json.loads(target.read_text()) if target.exists() else {}, complaints
+
+
+def masks_by_dcmqi(
+    path: Path, directory: Path
+) -> dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
+    """Every segment as dcmqi decodes it.
+
+    Returns segment number to (mask ``(slices, rows, columns)``, affine from that index to LPS mm);
+    the extent of a mask is dcmqi's own, so compare in the patient.
+    """
+    import SimpleITK
+
+    output = _run(
+        [
+            _tool("segimage2itkimage"),
+            "--inputDICOM",
+            str(path),
+            "--outputDirectory",
+            str(directory),
+            "--prefix",
+            path.stem,
+            "--outputType",
+            "nrrd",
+        ]
+    )
+    meta = directory / f"{path.stem}-meta.json"
+    if not meta.exists():
+        raise AssertionError(f"dcmqi read nothing: {output[-500:]}")
+    masks = {}
+    groups = json.loads(meta.read_text())["segmentAttributes"]
+    for number, group in enumerate(groups, start=1):
+        image = SimpleITK.ReadImage(str(directory / f"{path.stem}-{number}.nrrd"))
+        array = SimpleITK.GetArrayFromImage(image)
+        for segment in group:
+            masks[int(segment["labelID"])] = (array == segment["labelID"], _affine(image))
+    return masks
+
+
+def _affine(image: Any) -> npt.NDArray[np.float64]:
+    direction = np.asarray(image.GetDirection()).reshape(3, 3)
+    scaled = direction * np.asarray(image.GetSpacing())
+    affine = np.eye(4)
+    affine[:3, :3] = scaled[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return affine
+
+
+def _tool(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ToolMissing(f"{name} is not installed")
+    return found
+
+
+def _run(command: Sequence[str], timeout_s: float = 120) -> str:
+    completed = subprocess.run(
+        list(command), capture_output=True, timeout=timeout_s, env={**os.environ, "LC_ALL": "C"}
+    )
+    return (completed.stdout + completed.stderr).decode("utf-8", "replace")
+
+
+def _lines(tool: str, path: Path, output: str, pattern: str) -> list[Complaint]:
+    return [
+        Complaint(tool, path, line.strip())
+        for line in output.splitlines()
+        if re.search(pattern, line)
+    ]
