@@ -144,6 +144,7 @@ def _settings(work: Path, archive_port: int) -> Config:
                       "scanner": {"ae_title": "DEMOSCANNER", "host": _LOOPBACK, "port": 11113}},
             "completeness": {"after_release_s": 0.5, "quiet_period_s": 5, "give_up_after_s": 10},
             "storage": {"refuse_below_free_bytes": 0},
+            "logging": {"level": "warning"},
             "intake": {"listener_processes": 1},
             "rules": [{"name": "lungs on CT", "when": {"Modality": "CT"}, "model": "lungs-ct",
                        "send_to": ["pacs"]}],
