@@ -217,6 +217,16 @@ class DeliverySettings(_Settings):
     retry_for_h: Annotated[float, Strict(), Field(gt=0, le=8_760)] = 96
     storage_commitment: Literal["auto", "required", "off"] = "auto"
 
+    @field_validator("storage_commitment")
+    @classmethod
+    def _promise_only_what_is_done(cls, value: str) -> str:
+        if value == "required":
+            raise _at(
+                (), "found 'required', expected auto or off: this version cannot ask for storage "
+                "commitment yet, and must not count a result as committed without it",
+            )
+        return value
+
 
 class WebSettings(_Settings):
     """Where the status page and its API listen."""
