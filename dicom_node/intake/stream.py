@@ -92,7 +92,7 @@ class PduStream:
     @property
     def is_between_pdus(self) -> bool:
         """Whether the next byte begins a PDU."""
-        return not self._pdu_left
+        return not self._pdu_left and not self._value_left
 
     def feed(self, view: memoryview) -> int:
         """Take what can be taken of `view`; returns how many bytes, the rest comes again.

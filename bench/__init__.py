@@ -1,0 +1,1 @@
+"""Measurements of the node beside its peers and the physical limit."""
