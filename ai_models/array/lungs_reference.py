@@ -19,7 +19,7 @@ Method (thresholds in HU, after Hu, Hoffman and Reinhardt, IEEE TMI 20(6), 2001,
    axial slice; then the boundary is set on the original grid at -400 HU.
 
 What it cannot do: dense disease at the pleura (effusion, consolidation) is left out; the hilum is
-cut where the closing ends.
+cut where the closing ends; a large loop of gas mixed with stool may pass for lung.
 """
 
 from __future__ import annotations
