@@ -123,7 +123,7 @@ def _general_header(path: Path) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, force=True, defer_size=4096)
+            dataset = pydicom.dcmread(path, force=True)
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "") or ImplicitVRLittleEndian)
         has_pixels = "PixelData" in dataset
         if not has_pixels and "SOPInstanceUID" not in dataset and "Rows" not in dataset:

@@ -34,7 +34,7 @@ def select_stack(
     UnsuitableInput
         ``input.localizer_only``, ``input.no_geometry``, ``input.mixed_orientation``,
         ``input.mixed_size``, ``input.mixed_frame_of_reference``,
-        ``input.duplicate_positions``.
+        ``input.mixed_positions``, ``input.duplicate_positions``.
     """
     notes: list[InputNote] = []
     kept = _without_localizers(_distinct(planes, notes), notes)
@@ -45,7 +45,7 @@ def select_stack(
         raise decline("mixed_frame_of_reference", "the images name several frames of reference")
     if not kept[0].frame_of_reference_uid:
         notes.append(InputNote("input.no_frame_of_reference", "no Frame of Reference UID"))
-    return _one_per_position(kept, notes, same_pixels), notes
+    return _one_per_position(kept, limits, notes, same_pixels), notes
 
 
 def _distinct(planes: Sequence[Plane], notes: list[InputNote]) -> list[Plane]:
@@ -140,11 +140,18 @@ def _one_size(planes: list[Plane], notes: list[InputNote]) -> list[Plane]:
 
 
 def _one_per_position(
-    planes: list[Plane], notes: list[InputNote], same_pixels: SamePixels | None
+    planes: list[Plane],
+    limits: VolumeLimits,
+    notes: list[InputNote],
+    same_pixels: SamePixels | None,
 ) -> list[Plane]:
     groups = _by_position(planes)
     if len(groups) == len(planes):
         return planes
+    for group in groups:
+        places = np.array([plane.position_mm for plane in group])
+        if float(np.ptp(places, axis=0).max()) > limits.position_tolerance_mm:
+            raise decline("mixed_positions", "images of one height lie beside each other")
     phase = _first_phase(groups, notes)
     if phase is not None:
         return phase

@@ -120,6 +120,7 @@ def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) ->
         ``reason`` is one of the codes of :mod:`geometry`, :mod:`selection`, :mod:`planes`,
         :mod:`decode`, :mod:`modality`, or ``input.empty``, ``input.not_an_image``,
         ``input.mixed_series``, ``input.mixed_modality``, ``input.several_multi_frame``,
+        ``input.no_identity``,
         ``input.mixed_pixel_format``.
     """
     started = time.perf_counter()
@@ -163,6 +164,8 @@ def _geometry(
         if text(header.dataset, "SOPClassUID") in NOT_SOURCE_IMAGES:
             raise decline("not_an_image", "segmentations, maps and doses are no source images")
         planes.extend(planes_of(header.dataset, index))
+    if not all(plane.sop_instance_uid for plane in planes):
+        raise decline("no_identity", "an image has no SOP Instance UID to refer to")
     kept, notes = select_stack(planes, limits, same_pixels)
     several = len({plane.index for plane in kept}) > 1
     if several and any(plane.frame_number > 1 for plane in kept):
@@ -217,25 +220,26 @@ def _read_and_digest(
     An instance is either one slice or the whole stack, so its slices are contiguous. Reading
     and hashing run without the interpreter lock, so threads share them.
     """
-    members: dict[str, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for place, plane in enumerate(planes):
-        members.setdefault(plane.sop_instance_uid, []).append(place)
+        members.setdefault(plane.index, []).append(place)
 
-    def one_instance(places: list[int]) -> str:
+    def one_instance(places: list[int]) -> tuple[str, str]:
         form = forms[places[0]]
         target = stored[places[0] : places[-1] + 1]
         frame_numbers = [planes[place].frame_number for place in places]
         read_frames(slices[places[0]], form, target, frame_numbers)
-        return image_digest(
+        digest = image_digest(
             form,
             [planes[place] for place in places],
             [rescales[place] for place in places],
             [stored[place] for place in places],
         )
+        return planes[places[0]].sop_instance_uid, digest
 
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
         warnings.simplefilter("ignore")
-        return dict(zip(members, pool.map(one_instance, members.values()), strict=True))
+        return dict(pool.map(one_instance, members.values()))
 
 
 def _resample_slices(

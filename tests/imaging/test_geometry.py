@@ -41,7 +41,7 @@ def test_a_regular_series_is_its_own_grid() -> None:
     assert geometry.source_affine_lps is not None
     np.testing.assert_allclose(
         geometry.affine_lps,
-        [[0, 0, 0.5, -10], [0, 0.75, 0, -20], [2.5, 0, 0, 30], [0, 0, 0, 1]],
+        np.array([[0, 0, 0.5, -10], [0, 0.75, 0, -20], [2.5, 0, 0, 30], [0, 0, 0, 1]]),
         atol=1e-9,
     )
     assert codes(geometry) == []
@@ -224,6 +224,12 @@ def test_two_modalities_are_declined() -> None:
     datasets = ct_series(SHAPE)
     datasets[8].Modality = "PT"
     assert refused(datasets) == "input.mixed_modality"
+
+
+def test_an_image_that_cannot_be_referred_to_is_declined() -> None:
+    datasets = ct_series(SHAPE)
+    datasets[2].SOPInstanceUID = ""
+    assert refused(datasets) == "input.no_identity"
 
 
 def test_a_segmentation_is_no_source_image() -> None:

@@ -76,7 +76,8 @@ def voi_lut(first: int = 1000) -> Dataset:
 def test_a_voi_lut_is_used_where_there_is_no_window(tmp_path: Path) -> None:
     no_window = {"WindowCenter": None, "WindowWidth": None}
     found = loaded(tmp_path, VOILUTSequence=[voi_lut(999)], **no_window)
-    np.testing.assert_allclose(found.image.array, [[0, 0.2, 1], [1, 1, 1]], atol=1e-6)
+    expected = np.array([[0, 0.2, 1], [1, 1, 1]])
+    np.testing.assert_allclose(found.image.array, expected, atol=1e-6)
     assert codes(found) == []
 
 

@@ -141,6 +141,14 @@ def test_phases_that_are_not_complete_are_declined(tmp_path: Path) -> None:
     assert loading_refused(first + second, tmp_path) == "input.duplicate_positions"
 
 
+def test_two_places_beside_each_other_are_declined(tmp_path: Path) -> None:
+    left = ct_series(SHAPE)
+    right = [again(dataset) for dataset in left]
+    for dataset in right:
+        dataset.ImagePositionPatient = [100, *dataset.ImagePositionPatient[1:]]
+    assert loading_refused(left + right, tmp_path) == "input.mixed_positions"
+
+
 def test_frames_of_several_temporal_positions_give_the_first(tmp_path: Path) -> None:
     dataset = enhanced_series((4, 12, 10), frame_order=[0, 1, 2, 3, 0, 1, 2, 3])
     groups = dataset.PerFrameFunctionalGroupsSequence
