@@ -202,13 +202,14 @@ def _reduce(
 ) -> FloatArray:
     by_source_axis = sorted(plan.steps, key=lambda step: step.source_axis)
     first, second, third = by_source_axis
-    rows, columns = second.reduction(), third.reduction().T
+    rows, columns = second.reduction(), np.ascontiguousarray(third.reduction().T)
     in_plane = np.empty((array.shape[0], second.length, third.length), dtype=np.float32)
-    for slab in _slabs(array.shape[0], array.shape[1] * array.shape[2] * 4):
+    for slab in _slabs(array.shape[0], array.shape[1] * array.shape[2] * 8):
         block = array[slab].astype(np.float32)
         if lowest is not None:
             np.maximum(block, np.float32(lowest), out=block)
-        in_plane[slab] = (rows @ block) @ columns
+        narrow = _along_last(block, columns).transpose(1, 0, 2)
+        in_plane[slab] = _along_first(rows, narrow).transpose(1, 0, 2)
     flat = first.reduction() @ in_plane.reshape(array.shape[0], -1)
     coarse = flat.reshape(first.length, second.length, third.length)
     return np.ascontiguousarray(coarse.transpose(plan.order))
@@ -270,17 +271,33 @@ def to_source_labels(scores: FloatArray, plan: Regridding) -> LabelMap:
         upper.append(np.minimum(near + 1, step.length - 1))
         fraction.append((coordinates[boxes[-1]] - near).astype(np.float32))
     rows = _expansion(lower[1], upper[1], fraction[1], turned.shape[2])
-    columns = _expansion(lower[2], upper[2], fraction[2], turned.shape[3]).T
-    slice_bytes = rows.shape[0] * columns.shape[1] * 4 * 3
-    for slab in _slabs(len(lower[0]), slice_bytes):
+    columns = np.ascontiguousarray(
+        _expansion(lower[2], upper[2], fraction[2], turned.shape[3]).T
+    )
+    for slab in _slabs(len(lower[0]), rows.shape[0] * columns.shape[1] * 4 * 3):
         part = fraction[0][slab][:, None, None]
         planes = ((channel[lower[0][slab]], channel[upper[0][slab]]) for channel in turned)
         best = _best_channel(
-            rows @ (near * (1 - part) + far * part) @ columns for near, far in planes
+            _along_last(
+                _along_first(rows, (near * (1 - part) + far * part).transpose(1, 0, 2)), columns
+            )
+            for near, far in planes
         )
         start = boxes[0].start
-        labels[start + slab.start : start + slab.stop, boxes[1], boxes[2]] = best
+        labels[start + slab.start : start + slab.stop, boxes[1], boxes[2]] = best.transpose(1, 0, 2)
     return labels
+
+
+def _along_first(matrix: FloatArray, array: FloatArray) -> FloatArray:
+    """``matrix`` applied along the first of three axes, as one large product."""
+    flat = np.ascontiguousarray(array).reshape(array.shape[0], -1)
+    return np.asarray(matrix @ flat).reshape(len(matrix), *array.shape[1:])
+
+
+def _along_last(array: FloatArray, matrix: FloatArray) -> FloatArray:
+    """``matrix`` applied along the last of three axes, as one large product."""
+    flat = array.reshape(-1, array.shape[-1])
+    return np.asarray(flat @ matrix).reshape(*array.shape[:-1], matrix.shape[1])
 
 
 def _expansion(

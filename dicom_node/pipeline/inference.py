@@ -14,7 +14,6 @@ import json
 import os
 import queue
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from dicom_node.errors import (
     DeadlineExceeded,
     ModelFailed,
     NodeError,
+    StorageFailed,
     UnsuitableInput,
     WorkerLost,
 )
@@ -115,17 +115,22 @@ class InferencePool:
             The card does not allow this volume (``input.*``).
         WorkerLost
             The worker died, or the job was cancelled (``worker.cancelled``) or the pool closed.
+        StorageFailed
+            The scratch folder did not take the arrays.
         DeadlineExceeded
             It took longer; the worker was killed.
         """
         asked = cancelled if cancelled is not None else _never
         worker = self._wait_for_worker(asked)
-        folder = Path(tempfile.mkdtemp(prefix="inference-", dir=self._scratch))
         try:
-            return self._run(worker, folder, model_id, volume, deadline_s, asked)
+            with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as folder:
+                return self._run(worker, Path(folder), model_id, volume, deadline_s, asked)
+        except OSError as error:
+            raise StorageFailed(
+                f"arrays could not pass through {self._scratch}: {error.strerror}"
+            ) from error
         finally:
             self._idle.put(worker)
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _wait_for_worker(self, cancelled: Cancelled) -> _WorkerProcess:
         while True:
@@ -197,10 +202,10 @@ class _WorkerProcess:
             live.requests.flush()
         except OSError as error:
             raise self._lost(live) from error
-        answer: dict[str, Any] = json.loads(self._read_line(live, deadline, cancelled))
+        answer = _parsed(self._read_line(live, deadline, cancelled))
         if answer.get("request") != request["request"]:
-            self._kill(live, "answered another request")
-            raise WorkerLost(f"the worker on {self._device} answered another request")
+            self._kill(live, "answered off the protocol")
+            raise WorkerLost(f"the worker on {self._device} answered off the protocol")
         for model_id in answer.get("loaded", ()):
             self._events.worker_changed(self._device, "model loaded", str(model_id))
         if "error" in answer:
@@ -283,9 +288,23 @@ class _WorkerProcess:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Ours, with our import path; model hubs are told that there is no network."""
+    """Ours, with our import path; model hubs are told that there is no network.
+
+    One BLAS thread unless said otherwise: the array work is a few large products, and threads
+    that wait for each other by spinning take the cores from the listeners.
+    """
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    return {
+        "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _typed_error(error: dict[str, Any]) -> NodeError:

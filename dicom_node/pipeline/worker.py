@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ai_models.backends.devices import find_cuda_devices
 from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
 from ai_models.types import ModelError, SegmentationPrediction, Volume
@@ -103,7 +104,11 @@ def _reason_of(error: Exception) -> str:
     exhausted = isinstance(error, MemoryError) or any(
         words in text for words in ("out of memory", "outofmemory", "failed to allocate memory")
     )
-    return "worker.out_of_memory" if exhausted else "model.failed"
+    if exhausted:
+        return "worker.out_of_memory"
+    if isinstance(error, OSError) and not isinstance(error, PermissionError):
+        return "worker.storage_failed"
+    return "model.failed"
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -129,15 +134,6 @@ def _read_requests(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> Non
 def _refuse_network(event: str, _arguments: object) -> None:
     if event in _REFUSED_AUDIT_EVENTS:
         raise PermissionError(f"{event} is refused in an inference worker")
-
-
-def find_cuda_devices() -> list[str]:
-    """Names of the CUDA devices that torch or ONNX Runtime could use, empty without any."""
-    try:
-        import torch
-    except ImportError:
-        return []
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,127 @@
+"""The worker's own rules: what it keeps warm, what it refuses, what it calls which failure."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ai_models.predictor import Predictor
+from ai_models.types import Volume
+from dicom_node.events import Events
+from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.worker import Worker
+from tests.ai_models.tiny_models import threshold_onnx, write_model
+
+
+def request_for(model_id: str, folder: Path) -> dict[str, Any]:
+    np.save(folder / "volume.npy", np.full((9, 9, 9), 700, dtype=np.int16))
+    return {
+        "request": "1", "model": model_id, "unit": "HU", "affine_lps": np.eye(4).tolist(),
+        "input": str(folder / "volume.npy"), "output": str(folder / "labels.npy"),
+    }
+
+
+def test_only_the_last_two_models_stay_warm(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_model(tmp_path / name, threshold_onnx(0.5), id=name)
+    worker = Worker("cpu", [tmp_path])
+    order = ["a", "b", "a", "c", "a", "b"]
+    loaded = [worker.answer(request_for(name, tmp_path))["loaded"] for name in order]
+    assert loaded == [["a"], ["b"], [], ["c"], [], ["b"]]
+
+
+def test_changed_card_is_loaded_anew(tmp_path: Path) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    worker = Worker("cpu", [tmp_path])
+    first = worker.answer(request_for("a", tmp_path))
+    assert np.load(tmp_path / "labels.npy").all()
+    write_model(tmp_path / "a", threshold_onnx(0.9), id="a", version="2.0")
+    second = worker.answer(request_for("a", tmp_path))
+    assert (first["loaded"], second["loaded"]) == (["a"], ["a"])
+    assert second["prediction"]["algorithm"]["version"] == "2.0"
+    assert not np.load(tmp_path / "labels.npy").any()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "ends"),
+    [
+        (MemoryError(), "worker.out_of_memory", True),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "worker.out_of_memory", False),
+        (OSError(28, "No space left on device"), "worker.storage_failed", False),
+        (PermissionError("socket.connect is refused"), "model.failed", False),
+        (RuntimeError("CUDNN_STATUS_EXECUTION_FAILED"), "model.failed", False),
+    ],
+)
+def test_failure_that_no_type_foresaw_gets_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, ends: bool
+) -> None:
+    def fail(_predictor: Predictor, _volume: Volume) -> None:
+        raise error
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    request = request_for("a", tmp_path)
+    answer = Worker("cpu", [tmp_path]).answer(request)
+    assert answer["error"]["reason"] == reason
+    assert answer["ends"] is ends
+
+
+class Noisy(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        print("noise from a model")
+        return torch.cat([0.5 - image, image - 0.5], dim=1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_model_prints_does_not_reach_the_protocol(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(Noisy()), buffer)
+    write_model(
+        tmp_path / "models" / "noisy", buffer.getvalue(), id="noisy", weights__path="w.ts",
+        runtime__backend="torchscript",
+    )
+    pool = InferencePool(["cpu"], [tmp_path / "models"], tmp_path / "scratch", Events())
+    try:
+        volume = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
+        assert pool.predict("noisy", volume, deadline_s=120).label_map.all()
+    finally:
+        pool.close()
+
+
+def test_network_is_refused_in_a_worker() -> None:
+    program = (
+        "import socket, sys\n"
+        "from dicom_node.pipeline import worker\n"
+        "sys.addaudithook(worker._refuse_network)\n"
+        "try:\n"
+        "    socket.create_connection(('127.0.0.1', 9))\n"
+        "except PermissionError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "refused in an inference worker" in done.stdout
+
+
+def test_listing_devices_prints_one_json_list() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node.pipeline.worker", "--list-devices"],
+        capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[")
+
+
+def test_the_node_itself_imports_nothing_heavy_for_the_pool() -> None:
+    program = (
+        "import sys, dicom_node.pipeline.inference\n"
+        "print([m for m in ('torch', 'monai', 'onnxruntime', 'scipy') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
