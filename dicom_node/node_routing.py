@@ -86,7 +86,7 @@ class Router:
         )
         if declined:
             self._events.series_changed(
-                series.series_instance_uid, "declined", reason.split(":")[0]
+                series.series_instance_uid, "declined", reason.partition(":")[0]
             )
         return declined
 

@@ -196,7 +196,8 @@ def _wait_for_end(node: Node) -> None:
         for job in jobs:
             if job.state is JobState.DEAD:
                 raise NodeError(f"the job failed: {job.reason}", reason="job.dead")
-        if jobs and jobs[0].state is JobState.SUCCEEDED and not node.ledger.deliveries.open_shipments():
+        is_sent = not node.ledger.deliveries.open_shipments()
+        if jobs and jobs[0].state is JobState.SUCCEEDED and is_sent:
             return
         time.sleep(0.1)
     raise NodeError("nothing came back within 15 minutes", reason="demo.timeout")
@@ -219,7 +220,8 @@ def _show(node: Node, archive: _Archive, seconds: dict[str, float], output: Path
         target = output / f"{kind.replace(' ', '-')}.dcm"
         shutil.copyfile(archive.spool.resolve(instance.path), target)
         description = pydicom.dcmread(target, stop_before_pixels=True).get("SeriesDescription", "")
-        print(f"  {instance.modality:4} {instance.size_bytes / 1000:8.0f} kB  {kind:18} {description}")
+        size_kb = instance.size_bytes / 1000
+        print(f"  {instance.modality:4} {size_kb:8.0f} kB  {kind:18} {description}")
     draw(node, job.series_instance_uid, output)
     print("\nseconds by stage")
     for stage, value in {**seconds, **node.ledger.jobs.seconds_by_stage(job.job_id)}.items():

@@ -10,9 +10,6 @@ from dicom_node.results.identity import derived_uid
 if TYPE_CHECKING:
     from ai_models.array.phantom import ChestPhantom
 
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-
 
 def write_phantom_series(folder: Path, seed: int) -> list[Path]:
     """Draw a chest and write it as CT Image Storage; the same seed gives the same UIDs."""
@@ -28,16 +25,17 @@ def write_phantom_series(folder: Path, seed: int) -> list[Path]:
 def _write_slice(phantom: ChestPhantom, index: int, seed: int, folder: Path) -> Path:
     import numpy as np
     from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
     affine = phantom.affine_lps
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     sop_instance_uid = derived_uid("demo", "instance", seed, index)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = CT_IMAGE_STORAGE
-    dataset.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
-    dataset.file_meta.TransferSyntaxUID = EXPLICIT_VR_LITTLE_ENDIAN
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CT_IMAGE_STORAGE, sop_instance_uid
+    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, sop_instance_uid
     dataset.StudyInstanceUID = derived_uid("demo", "study", seed)
     dataset.SeriesInstanceUID = derived_uid("demo", "series", seed)
     dataset.FrameOfReferenceUID = derived_uid("demo", "frame of reference", seed)

@@ -61,7 +61,7 @@ def _list(catalog: Catalog, as_json: bool) -> int:
     print_table(
         ("model", "version", "task", "modality", "licence", "intended use"),
         [
-            (c.id, c.version, c.task, ",".join(c.modality), c.licence, c.intended_use.split("\n")[0])
+            (c.id, c.version, c.task, ",".join(c.modality), c.licence, c.intended_use.split(".")[0])
             for c in cards
         ],
     )

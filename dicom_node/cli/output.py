@@ -26,7 +26,8 @@ def print_table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
     cells = [[str(value) for value in line] for line in (header, *lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 def when(at: datetime) -> str:

@@ -178,8 +178,9 @@ def print_analysis(uid: str, analysis: Analysis) -> None:
     print(f"series {uid}: {analysis.outcome}")
     for label in described["labels"]:
         if label["found"]:
-            print(f"  {label['name']:24} {label['volume_ml']:9.1f} ml   mean {label['mean_hu']:7.1f}"
-                  f" HU   standard deviation {label['standard_deviation_hu']:6.1f} HU")
+            spread_hu = label["standard_deviation_hu"]
+            print(f"  {label['name']:24} {label['volume_ml']:9.1f} ml   mean "
+                  f"{label['mean_hu']:7.1f} HU   standard deviation {spread_hu:6.1f} HU")
         else:
             print(f"  {label['name']:24} not found")
     for note in described["notes"]:

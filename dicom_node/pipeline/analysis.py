@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,9 +93,9 @@ def analyse(
 
 
 def _limits(card: Card) -> VolumeLimits:
-    return VolumeLimits(
-        min_slices=card.input.min_slices, max_slice_gap_mm=card.input.max_slice_gap_mm
-    )
+    limits = VolumeLimits(min_slices=card.input.min_slices)
+    gap_mm = card.input.max_slice_gap_mm
+    return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
 
 
 def _check_modality(loaded: LoadedVolume, card: Card) -> None:
