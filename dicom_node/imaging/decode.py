@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from dicom_node.errors import UnsuitableInput
+from dicom_node.errors import StorageFailed, UnsuitableInput
 from dicom_node.imaging.elements import number, text, unsigned
 from dicom_node.imaging.planes import decline
 from dicom_node.imaging.reading import Header, header_of, read_header
@@ -127,9 +127,14 @@ def read_frames(
     ------
     UnsuitableInput
         ``input.undecodable``: short, damaged, or in a syntax without a decoder.
+    StorageFailed
+        The disk would not give the bytes.
     """
     if header.native_offset is not None and header.path is not None:
-        _read_native(header, form, out, frame_numbers)
+        try:
+            _read_native(header, header.path, header.native_offset, form, out, frame_numbers)
+        except OSError as error:
+            raise StorageFailed(f"cannot read the pixel data: {error.strerror}") from error
         compressed = False
     else:
         _decode(header, form, out, frame_numbers)
@@ -155,15 +160,19 @@ def decode_frames(source: Path | Dataset) -> Stored:
 
 
 def _read_native(
-    header: Header, form: PixelFormat, out: Stored, frame_numbers: Sequence[int]
+    header: Header,
+    path: Path,
+    offset: int,
+    form: PixelFormat,
+    out: Stored,
+    frame_numbers: Sequence[int],
 ) -> None:
     frame_bytes = form.rows * form.columns * form.dtype.itemsize
     if (header.native_length or 0) < frame_bytes * form.frames:
         raise decline("undecodable", "the pixel data are shorter than the image")
-    assert header.path is not None and header.native_offset is not None
-    with open(header.path, "rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file:
         for place, frame_number in zip(out, frame_numbers, strict=True):
-            file.seek(header.native_offset + (frame_number - 1) * frame_bytes)
+            file.seek(offset + (frame_number - 1) * frame_bytes)
             view = memoryview(place).cast("B")
             filled = 0
             while filled < frame_bytes:

@@ -186,10 +186,7 @@ def _integers(
         lowest, highest = int(np.min(stored)), int(np.max(stored))
         if not _fits(lowest, highest, intercepts):
             return None
-    if stored.dtype.itemsize == 2:
-        values = stored.view("<i2")
-    else:
-        values = stored.astype("<i2")
+    values = stored.view("<i2") if stored.dtype.itemsize == 2 else stored.astype("<i2")
     for slice_, intercept in zip(values, intercepts, strict=True):
         if intercept:
             slice_ += np.int16(intercept)

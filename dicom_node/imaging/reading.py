@@ -10,11 +10,10 @@ section 7).
 from __future__ import annotations
 
 import functools
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
-from struct import error as StructError
 from typing import Any
 
 import pydicom
@@ -35,7 +34,7 @@ _SHORT_VRS = (
     *("LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US"),
 )
 _VRS = {name.encode(): (name, name in _LONG_VRS) for name in (*_LONG_VRS, *_SHORT_VRS)}
-_EXPLICIT, _IMPLICIT, _LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
+_EXPLICIT, _IMPLICIT, _LENGTH = map(struct.Struct, ("<HH2sH", "<HHI", "<I"))
 _tag = functools.lru_cache(maxsize=8192)(BaseTag)
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -88,7 +87,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         for size in _BUFFER_SIZES:
-            with open(path, "rb", buffering=0) as file:
+            with path.open("rb", buffering=0) as file:
                 buffer = file.read(size)
             try:
                 return _quick_header(path, buffer)
@@ -111,7 +110,7 @@ def header_of(dataset: Dataset, path: Path | None = None) -> Header:
 
 def _looks_like_dicom(path: Path) -> bool:
     """Whether a file has the prefix, or begins with group 2 or 8 in either byte order."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         start = file.read(132)
     return start[128:] == b"DICM" or start[:2] in (b"\2\0", b"\0\2", b"\10\0", b"\0\10")
 
@@ -246,7 +245,7 @@ def _element_head(buffer: bytes, position: int, implicit: bool) -> tuple[int, st
             length = _LENGTH.unpack_from(buffer, position + 8)[0]
             return group << 16 | element, vr, length, position + 12
         return group << 16 | element, vr, length, position + 8
-    except StructError as error:
+    except struct.error as error:
         raise _Truncated from error
 
 

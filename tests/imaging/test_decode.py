@@ -173,9 +173,9 @@ def test_any_damaged_byte_ends_in_a_volume_or_a_coded_error(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("damaged") / "image.dcm"
-    uids: dict[str, Any] = {
-        k: "1.2.3" for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-    }
+    uids: dict[str, Any] = dict.fromkeys(
+        ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"), "1.2.3"
+    )
     (dataset,) = ct_series((1, 8, 8), FrameOfReferenceUID="1.2.4", **uids)
     dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     write_instance(dataset, path)
