@@ -53,13 +53,17 @@ def _dropped_parts(
     mask: BoolArray, voxel_volume_ml: float, largest_component: bool, min_volume_ml: float
 ) -> BoolArray:
     parts, count = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    dropped = np.zeros(mask.shape, dtype=np.bool_)
+    # Slice by slice: counting and look-up would else widen the whole array to 64 bits.
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    for plane in parts:
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)
     sizes[0] = 0
     keep = sizes * voxel_volume_ml >= min_volume_ml
     if largest_component:
         keep &= np.arange(count + 1) == int(sizes.argmax())
     keep[0] = True
-    if keep.all():
-        return np.zeros(mask.shape, dtype=np.bool_)
-    dropped: BoolArray = ~keep[parts]
+    if not keep.all():
+        for plane, dropped_plane in zip(parts, dropped, strict=True):
+            dropped_plane[...] = ~keep[plane]
     return dropped

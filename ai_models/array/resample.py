@@ -26,7 +26,7 @@ from scipy import ndimage
 from ai_models.types import Affine, FloatArray, LabelMap
 
 ALIGNED_WITHIN_DEGREES = 5.0
-SLAB_BYTES = 96 * 1024 * 1024
+SLAB_BYTES = 48 * 1024 * 1024
 _UNIT = {
     "L": (1.0, 0.0, 0.0), "R": (-1.0, 0.0, 0.0), "P": (0.0, 1.0, 0.0), "A": (0.0, -1.0, 0.0),
     "S": (0.0, 0.0, 1.0), "I": (0.0, 0.0, -1.0),

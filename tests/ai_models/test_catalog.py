@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ai_models.backends.protocol import read_verified_weights
+from ai_models.card import load_card
 from ai_models.catalog import ZOO, Catalog
 from ai_models.types import CardError, ModelError
 from tests.ai_models.tiny_models import write_model
@@ -21,6 +23,11 @@ def test_built_in_lungs_say_that_they_are_a_demonstration() -> None:
     assert card.intended_use.startswith("DEMONSTRATION, NOT FOR CLINICAL USE.")
     assert [label.laterality.value for label in card.labels if label.laterality] == [
         "24028007", "7771000"]
+
+
+def test_built_in_weights_are_the_ones_their_cards_vouch_for() -> None:
+    for path in sorted(ZOO.glob("*/model.yaml")):
+        assert read_verified_weights(load_card(path.parent))
 
 
 def test_models_of_a_directory_are_found(tmp_path: Path) -> None:
