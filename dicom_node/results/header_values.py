@@ -8,13 +8,13 @@ from datetime import date
 _TIME = re.compile(r"^(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?$")
 _LOOSE_TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?$")
 _LOOSE_DATE = re.compile(r"^(\d{4})[.\-/](\d{1,2})[.\-/](\d{1,2})$")
-_UID = re.compile(r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*$")
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _SEXES = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "OTHER": "O"}
 
 
 def is_valid_uid(value: str) -> bool:
     """PS3.5 9.1: at most 64 digits and dots, no component with a leading zero."""
-    return len(value) <= 64 and _UID.match(value) is not None
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 def repaired_date(value: str) -> str:

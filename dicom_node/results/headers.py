@@ -154,7 +154,7 @@ def _normalised_slice(image: Dataset, first: Dataset, notes: dict[str, None]) ->
             normalised[tag] = element
     for tag in _PER_SLICE:
         if tag in image:
-            normalised[tag] = image[tag]
+            normalised[tag] = copy.copy(image[tag])
     normalised.file_meta = copy.copy(_file_meta(image))
     _fill_sop_class(normalised, normalised.file_meta, notes.setdefault)
     return normalised
@@ -191,7 +191,8 @@ def _cleaned_element(
         return _text_element(element, vr, terms, note)
     if vr in (VR.DA, VR.TM):
         return _date_or_time(element, vr, note)
-    return element
+    # Assigning to an attribute changes its element in place, so none is shared with the source.
+    return copy.copy(element)
 
 
 def _text_element(

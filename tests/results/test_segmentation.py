@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.misc import is_dicom
+
+from ai_models.types import Code, Label
+from dicom_node.errors import GateRefused
+from dicom_node.results.gate import check_segmentation
+from dicom_node.results.segmentation import build_segmentation, segment_numbers
+from tests.results import samples
+from tests.shared_data import needs_shared, shared
+
+
+def encoded(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def segment(segmentation: Dataset, number: int) -> Dataset:
+    return segmentation.SegmentSequence[number - 1]
+
+
+def test_one_frame_per_segment_and_slice_in_which_it_occurs() -> None:
+    segmentation = samples.segmentation_of(samples.ct(), samples.lungs())
+    assert segmentation.SegmentationType == "BINARY"
+    assert segmentation.NumberOfFrames == 6 + 7
+    assert segmentation.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+
+
+def test_headers_without_pixel_data_are_enough() -> None:
+    datasets = samples.headers(samples.ct())
+    assert samples.segmentation_of(datasets, samples.lungs()).NumberOfFrames == 13
+
+
+def test_segments_carry_codes_laterality_colour_algorithm_and_tracking() -> None:
+    segmentation = samples.segmentation_of(samples.ct(), samples.lungs())
+    right = segment(segmentation, 1)
+    kind = right.SegmentedPropertyTypeCodeSequence[0]
+    assert right.SegmentLabel == "Right lung"
+    assert right.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
+    assert kind.CodeValue == "39607008"
+    assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == "24028007"
+    assert right.SegmentAlgorithmType == "AUTOMATIC"
+    algorithm = right.SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmVersion == "1.0.0"
+    assert "ab" * 32 in algorithm.AlgorithmParameters
+    assert right.TrackingID == "lungs-ct Right lung"
+    assert right.TrackingUID != segment(segmentation, 2).TrackingUID
+    assert len(right.RecommendedDisplayCIELabValue) == 3
+
+
+def test_the_result_belongs_to_the_study_and_names_its_makers() -> None:
+    datasets = samples.ct()
+    segmentation = samples.segmentation_of(datasets, samples.lungs())
+    source = datasets[0]
+    for keyword in (
+        "PatientID",
+        "PatientName",
+        "StudyInstanceUID",
+        "StudyDescription",
+        "FrameOfReferenceUID",
+        "BodyPartExamined",
+        "TimezoneOffsetFromUTC",
+    ):
+        assert segmentation[keyword].value == source[keyword].value, keyword
+    assert segmentation.SeriesInstanceUID != source.SeriesInstanceUID
+    assert segmentation.SeriesNumber == 9001
+    assert segmentation.ManufacturerModelName == "DICOM Node"
+    assert segmentation.DeviceSerialNumber == "TESTNODE"
+    models = [
+        item.get("ManufacturerModelName") for item in segmentation.ContributingEquipmentSequence
+    ]
+    assert models == ["Synth 1", "Lungs in CT (demonstration)", "highdicom"]
+    assert segmentation.ContentCreatorName
+
+
+def test_a_demonstration_says_so_wherever_a_reader_may_look() -> None:
+    segmentation = samples.segmentation_of(samples.ct(), samples.lungs())
+    mark = "DEMONSTRATION, NOT FOR CLINICAL USE"
+    assert segmentation.SeriesDescription.startswith(mark)
+    assert segmentation.ContentDescription.startswith(mark)
+    assert segment(segmentation, 1).SegmentDescription.startswith(mark)
+    equipment = segmentation.ContributingEquipmentSequence[1]
+    assert equipment.ContributionDescription.startswith(mark)
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    first = encoded(samples.segmentation_of(datasets, mask))
+    assert encoded(samples.segmentation_of(datasets, mask)) == first
+
+
+def test_only_times_differ_when_the_same_input_comes_again_later() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    later = samples.CREATED_AT + timedelta(days=1)
+    first = samples.segmentation_of(datasets, mask)
+    second = samples.segmentation_of(datasets, mask, created_at=later)
+    differing = {element.keyword for element in first if element != second[element.tag]}
+    assert differing == {
+        "InstanceCreationDate",
+        "SeriesDate",
+        "ContentDate",
+        "ContributingEquipmentSequence",
+    }
+
+
+def test_another_model_version_makes_another_object_of_the_same_finding() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    first = samples.segmentation_of(datasets, mask)
+    second = samples.segmentation_of(
+        datasets, mask, identity=samples.identity_of(datasets, model_version="1.1.0")
+    )
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert first.SeriesInstanceUID != second.SeriesInstanceUID
+    assert segment(first, 1).TrackingUID == segment(second, 1).TrackingUID
+
+
+def test_an_aware_time_is_written_in_the_time_zone_of_the_source() -> None:
+    moment = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)
+    segmentation = samples.segmentation_of(samples.ct(), samples.lungs(), created_at=moment)
+    assert str(segmentation.ContentDate) == "20261123"
+    assert str(segmentation.ContentTime).startswith("003000")
+
+
+def test_nothing_found_makes_no_segmentation() -> None:
+    datasets = samples.ct()
+    empty = np.zeros(samples.SHAPE, np.uint8)
+    assert (
+        build_segmentation(
+            datasets,
+            [1] * 10,
+            empty,
+            samples.LABELS,
+            samples.ALGORITHM,
+            samples.identity_of(datasets),
+            series_number=9001,
+            equipment=samples.EQUIPMENT,
+            created_at=samples.CREATED_AT,
+        )
+        is None
+    )
+
+
+def test_a_label_that_does_not_occur_becomes_no_segment() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    mask[mask == 1] = 0
+    segmentation = samples.segmentation_of(datasets, mask)
+    assert [item.SegmentLabel for item in segmentation.SegmentSequence] == ["Left lung"]
+    assert segmentation.SegmentSequence[0].SegmentNumber == 1
+    check_segmentation(segmentation, datasets, [1] * 10, mask, samples.LABELS)
+
+
+def test_label_values_with_gaps_become_consecutive_segments() -> None:
+    mask = samples.lungs()
+    mask[mask == 2] = 200
+    labels = (samples.RIGHT, Label(200, "Left lung", samples.STRUCTURE, samples.LUNG, (1, 2, 3)))
+    assert segment_numbers(mask, labels) == {1: 1, 200: 2}
+    datasets = samples.ct()
+    segmentation = samples.segmentation_of(datasets, mask, labels=labels)
+    check_segmentation(segmentation, datasets, [1] * 10, mask, labels)
+
+
+def test_a_value_without_a_label_is_refused() -> None:
+    mask = samples.lungs()
+    mask[0, 0, 0] = 7
+    with pytest.raises(GateRefused) as refused:
+        samples.segmentation_of(samples.ct(), mask)
+    assert refused.value.reason == "gate.labels"
+
+
+def test_a_mask_on_another_grid_is_refused() -> None:
+    with pytest.raises(GateRefused) as refused:
+        samples.segmentation_of(samples.ct(), samples.lungs()[:, :-1])
+    assert refused.value.reason == "gate.shape"
+
+
+@pytest.mark.parametrize(
+    "datasets",
+    [
+        samples.ct(orientation=samples.OBLIQUE),
+        samples.ct(orientation=(-1, 0, 0, 0, 1, 0)),
+        samples.tilted(),
+        samples.irregular(),
+        samples.ct()[::-1],
+    ],
+    ids=["oblique", "feet first", "tilted", "irregular", "head to feet"],
+)
+def test_every_pose_passes_its_gate(datasets: Sequence[Dataset]) -> None:
+    mask = samples.lungs(datasets)
+    segmentation = samples.segmentation_of(datasets, mask)
+    check_segmentation(encoded(segmentation), datasets, [1] * 10, mask, samples.LABELS)
+
+
+@pytest.mark.parametrize("order", [range(10), [3, 1, 0, 2, 9, 8, 7, 6, 5, 4]])
+def test_an_enhanced_source_passes_its_gate_whatever_the_order_of_its_frames(
+    order: Sequence[int],
+) -> None:
+    source = samples.enhanced(list(order))
+    frame_numbers = [list(order).index(plane) + 1 for plane in range(10)]
+    mask = samples.lungs()
+    segmentation = samples.segmentation_of([source], mask, frame_numbers=frame_numbers)
+    check_segmentation(encoded(segmentation), [source], frame_numbers, mask, samples.LABELS)
+
+
+@needs_shared("data", "series", "ct_chest_rider_pilot")
+@pytest.mark.parametrize("series", ["ct_chest_rider_pilot", "ct_totalsegmentator"])
+def test_a_real_series_passes_its_gate(series: str) -> None:
+    from dicom_node.imaging.volume import load_volume
+
+    found = Path(shared("data", "series", series)).rglob("*")
+    paths = sorted(path for path in found if path.is_file() and is_dicom(path))
+    loaded = load_volume(paths)
+    air = (loaded.volume.array > -950) & (loaded.volume.array < -700)
+    x_mm = loaded.volume.affine_lps[0, 2] * np.arange(air.shape[2])
+    sides = np.where(x_mm < np.median(x_mm), 1, 2).astype(np.uint8)
+    mask = loaded.to_source_grid(air.astype(np.uint8) * sides)
+    segmentation = samples.segmentation_of(
+        loaded.source_images, mask, frame_numbers=loaded.frame_numbers
+    )
+    check_segmentation(
+        encoded(segmentation), loaded.source_images, loaded.frame_numbers, mask, samples.LABELS
+    )
+
+
+def test_an_anatomic_region_of_a_label_is_carried() -> None:
+    region = Code("816094009", "SCT", "Chest")
+    label = Label(1, "Lungs", samples.STRUCTURE, samples.LUNG, (1, 2, 3), None, region)
+    mask = (samples.lungs() > 0).astype(np.uint8)
+    segmentation = samples.segmentation_of(samples.ct(), mask, labels=(label,))
+    assert segment(segmentation, 1).AnatomicRegionSequence[0].CodeValue == "816094009"

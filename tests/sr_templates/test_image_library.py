@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from sr_templates.image_library import add_images, image_library
+from tests.results import samples
+from tests.results.samples import named
+
+
+def library_of(images: list[Dataset]) -> Dataset:
+    report = Dataset()
+    report.ContentSequence = [image_library(images[0])]
+    add_images(report, images)
+    return report
+
+
+def values(report: Dataset, code: str) -> list[float]:
+    return [float(i.MeasuredValueSequence[0].NumericValue) for i in named(report, code)]
+
+
+def test_what_images_share_stands_once_and_each_adds_its_position() -> None:
+    report = library_of(samples.ct())
+    assert values(report, "110910") == [40]
+    assert values(report, "110911") == [48]
+    assert values(report, "111026") == [1.25]
+    assert values(report, "111066") == [1.0]
+    assert values(report, "110904") == [1.0]
+    assert values(report, "110903") == [30 + 2.5 * number for number in range(10)]
+
+
+def test_an_enhanced_image_is_described_from_its_shared_groups() -> None:
+    report = library_of([samples.enhanced()])
+    assert values(report, "111026") == [1.25]
+    assert values(report, "112225") == [2.5]
+    assert values(report, "110903") == []
+    assert len(named(report, "260753009")) == 1
