@@ -149,6 +149,8 @@ class StreamedUpperLayer(DULServiceProvider):
             self._messages.abandon()
             self._wake_reader.close()
             self._wake_writer.close()
+            # The association thread may wait for a request that will not come any more.
+            self.to_user_queue.put(None)
             self._association.activity.set()
 
     def _close_hard(self) -> None:
