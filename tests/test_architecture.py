@@ -29,6 +29,7 @@ PARTS = {
     "dicom_node.durable": "dicom_node.spool",
     "dicom_node.part": "dicom_node.spool",
     "dicom_node.__main__": "dicom_node.cli",
+    "dicom_node.node_routing": "dicom_node.node",
 }
 EVERYWHERE = {"dicom_node", "dicom_node.errors", "dicom_node.records"}
 ROOMS = {

@@ -7,6 +7,7 @@ never a thread. TCP_NODELAY is set: without it every instance waits 40 ms for a 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -92,11 +93,10 @@ class Association:
         self._message_id = 0
         self._accepted: dict[Context, int] = {}
         self._socket = self._connect()
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._socket.close)
             self._negotiate(calling_ae_title, contexts)
-        except BaseException:
-            self._socket.close()
-            raise
+            on_failure.pop_all()
 
     def __enter__(self) -> Self:
         return self
