@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ai_models.types import LabelMap, Volume
 
-SLAB_VOXELS = 8 * 1024 * 1024
+SLAB_VOXELS = 256 * 1024
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 3
+        # Threads that wait by spinning take the cores from the listeners and gain nothing here.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=self._providers(onnxruntime.get_available_providers())
