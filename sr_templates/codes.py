@@ -22,11 +22,6 @@ COLUMNS = Code("110911", "DCM", "Pixel Data Columns")
 HORIZONTAL_SPACING = Code("111026", "DCM", "Horizontal Pixel Spacing")
 VERTICAL_SPACING = Code("111066", "DCM", "Vertical Pixel Spacing")
 SLICE_THICKNESS = Code("112225", "DCM", "Slice Thickness")
-POSITION = (
-    Code("110901", "DCM", "Image Position (Patient) X"),
-    Code("110902", "DCM", "Image Position (Patient) Y"),
-    Code("110903", "DCM", "Image Position (Patient) Z"),
-)
 ORIENTATION = (
     Code("110904", "DCM", "Image Orientation (Patient) Row X"),
     Code("110905", "DCM", "Image Orientation (Patient) Row Y"),

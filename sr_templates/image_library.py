@@ -1,7 +1,8 @@
 """The Image Library of a report (PS3.16 TID 1600 to 1604), small enough for long series.
 
-What all images share (modality, matrix, spacing, orientation) stands once in the group; an
-image's own item adds its position only (TID 1602: descriptors of a group hold for its images).
+What all images share (modality, matrix, spacing, orientation) stands once in the group and holds
+for its images (TID 1601 and 1602). An image's position is left to the image itself: repeating it
+made nine tenths of a report on a long series.
 """
 
 from __future__ import annotations
@@ -52,38 +53,20 @@ def add_images(report: Dataset, images: Sequence[Dataset]) -> None:
         if item.ConceptNameCodeSequence[0].CodeValue == codes.IMAGE_LIBRARY.value
     )
     group = library.ContentSequence[0]
-    names = [_code_sequence(code) for code in (codes.SOURCE, *codes.POSITION, codes.MILLIMETER)]
-    entries = [_entry(image, names) for image in images]
+    name = _code_sequence(codes.SOURCE)
+    entries = [_entry(image, name) for image in images]
     group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence([*group.ContentSequence, *entries]))
 
 
-def _entry(image: Dataset, names: Sequence[Any]) -> Dataset:
+def _entry(image: Dataset, name: Any) -> Dataset:
     reference = _dataset(
         (0x00081150, "UI", image.SOPClassUID), (0x00081155, "UI", image.SOPInstanceUID)
     )
-    entry = _dataset(
+    return _dataset(
         (0x00081199, "SQ", DicomSequence([reference])),
         (0x0040A010, "CS", "CONTAINS"),
         (0x0040A040, "CS", "IMAGE"),
-        (0x0040A043, "SQ", names[0]),
-    )
-    position = image.get("ImagePositionPatient")
-    if position:
-        numbers = [
-            _position(value, name, names[4])
-            for value, name in zip(position, names[1:4], strict=True)
-        ]
-        entry[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(numbers))
-    return entry
-
-
-def _position(value: Any, name: Any, unit: Any) -> Dataset:
-    measured = _dataset((0x0040A30A, "DS", str(value)), (0x004008EA, "SQ", unit))
-    return _dataset(
-        (0x0040A010, "CS", "HAS ACQ CONTEXT"),
-        (0x0040A040, "CS", "NUM"),
         (0x0040A043, "SQ", name),
-        (0x0040A300, "SQ", DicomSequence([measured])),
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.types import LabelMap
+
 Mask = npt.NDArray[np.bool_]
 _TURNS = {(0, 1): (1, 0), (1, 0): (0, -1), (0, -1): (-1, 0), (-1, 0): (0, 1)}
 
@@ -26,14 +28,16 @@ class Section:
     long_axis_mm: float
 
 
-def largest_section(mask: Mask, pixel_spacing_mm: tuple[float, float]) -> Section:
-    """Largest section of ``mask``, which is ``(slices, rows, columns)`` and not empty.
+def largest_section(
+    label_map: LabelMap, value: int, pixel_spacing_mm: tuple[float, float]
+) -> Section:
+    """Largest section of the voxels of ``label_map`` with ``value``, of which there are some.
 
-    The first slice is taken when several are equal. ``pixel_spacing_mm`` is (row, column).
+    ``label_map`` is ``(slices, rows, columns)``; the first slice is taken when several are equal.
+    ``pixel_spacing_mm`` is (row, column).
     """
-    counts = mask.reshape(len(mask), -1).sum(axis=1)
-    index = int(np.argmax(counts))
-    points = outline(_largest_part(mask[index]))
+    index = int(np.argmax([np.count_nonzero(plane == value) for plane in label_map]))
+    points = outline(_largest_part(label_map[index] == value))
     row_mm, column_mm = pixel_spacing_mm
     columns, rows = points[:-1, 0] * column_mm, points[:-1, 1] * row_mm
     area = abs(float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))) / 2

@@ -221,7 +221,7 @@ def _reference(
 def _planar_finding(
     request: ReportRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
 ) -> Finding:
-    section = largest_section(label_map == label.value, pixel_spacing_mm(sources[0]))
+    section = largest_section(label_map, label.value, pixel_spacing_mm(sources[0]))
     several = len(sources) > 1
     image = sources[section.slice_index] if several else sources[0]
     multi_frame = int(image.get("NumberOfFrames") or 1) > 1

@@ -45,7 +45,7 @@ def test_the_largest_section_is_measured_in_millimetres() -> None:
     mask = np.zeros((3, 10, 12), bool)
     mask[1, 2:8, 1:5] = True
     mask[2, 2:4, 1:5] = True
-    section = largest_section(mask, (2.0, 0.5))
+    section = largest_section(mask.astype(np.uint8), 1, (2.0, 0.5))
     assert section.slice_index == 1
     assert section.area_mm2 == pytest.approx(6 * 2.0 * 4 * 0.5)
     assert section.long_axis_mm == pytest.approx(np.hypot(12, 2), abs=0.01)
@@ -55,7 +55,7 @@ def test_of_several_parts_the_largest_is_outlined() -> None:
     mask = np.zeros((1, 10, 12), bool)
     mask[0, 0:2, 0:2] = True
     mask[0, 5:9, 5:9] = True
-    section = largest_section(mask, (1.0, 1.0))
+    section = largest_section(mask.astype(np.uint8), 1, (1.0, 1.0))
     assert section.area_mm2 == 16
     assert section.points.min() == 5
 
@@ -67,7 +67,7 @@ def test_the_long_axis_is_the_largest_distance_of_two_corners(
 ) -> None:
     if not plane.any():
         return
-    section = largest_section(plane[None], spacing_mm)
+    section = largest_section(plane[None].astype(np.uint8), 1, spacing_mm)
     corners = section.points * np.asarray(spacing_mm[::-1])
     distances = np.linalg.norm(corners[:, None] - corners[None], axis=-1)
     assert section.long_axis_mm == pytest.approx(distances.max(), rel=1e-3)

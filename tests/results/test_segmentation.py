@@ -10,8 +10,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
-from ai_models.types import Code, Label
-from dicom_node.errors import GateRefused
+from ai_models.types import Code, Label, LabelMap
+from dicom_node.errors import GateRefused, UnsuitableInput
+from dicom_node.imaging.volume import LoadedVolume, load_volume
 from dicom_node.results.gate import check_segmentation
 from dicom_node.results.segmentation import build_segmentation, segment_numbers
 from tests.results import samples
@@ -210,24 +211,33 @@ def test_an_enhanced_source_passes_its_gate_whatever_the_order_of_its_frames(
     check_segmentation(encoded(segmentation), [source], frame_numbers, mask, samples.LABELS)
 
 
-@needs_shared("data", "series", "ct_chest_rider_pilot")
-@pytest.mark.parametrize("series", ["ct_chest_rider_pilot", "ct_totalsegmentator"])
-def test_a_real_series_passes_its_gate(series: str) -> None:
-    from dicom_node.imaging.volume import load_volume
-
+def _real(series: str) -> tuple[LoadedVolume, LabelMap]:
+    """A shared series and a mask of what is dark in it, split by side."""
     found = Path(shared("data", "series", series)).rglob("*")
-    paths = sorted(path for path in found if path.is_file() and is_dicom(path))
-    loaded = load_volume(paths)
+    loaded = load_volume(sorted(path for path in found if path.is_file() and is_dicom(path)))
     air = (loaded.volume.array > -950) & (loaded.volume.array < -700)
     x_mm = loaded.volume.affine_lps[0, 2] * np.arange(air.shape[2])
     sides = np.where(x_mm < np.median(x_mm), 1, 2).astype(np.uint8)
-    mask = loaded.to_source_grid(air.astype(np.uint8) * sides)
+    return loaded, loaded.to_source_grid(air.astype(np.uint8) * sides)
+
+
+@needs_shared("data", "series", "ct_chest_rider_pilot")
+def test_a_real_series_passes_its_gate() -> None:
+    loaded, mask = _real("ct_chest_rider_pilot")
     segmentation = samples.segmentation_of(
         loaded.source_images, mask, frame_numbers=loaded.frame_numbers
     )
     check_segmentation(
         encoded(segmentation), loaded.source_images, loaded.frame_numbers, mask, samples.LABELS
     )
+
+
+@needs_shared("data", "series", "ct_totalsegmentator")
+def test_a_real_series_that_belongs_to_no_study_is_refused() -> None:
+    loaded, mask = _real("ct_totalsegmentator")
+    with pytest.raises(UnsuitableInput) as refused:
+        samples.segmentation_of(loaded.source_images, mask, frame_numbers=loaded.frame_numbers)
+    assert refused.value.reason == "input.invalid_uid"
 
 
 def test_an_anatomic_region_of_a_label_is_carried() -> None:
