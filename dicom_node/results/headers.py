@@ -9,6 +9,7 @@ never its value.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,6 +92,8 @@ _LOSSY_METHOD = {
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }
+_AGE = re.compile(r"\d{3}[DWMY]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DIRECTION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-3
 
@@ -180,7 +183,7 @@ def _cleaned_element(
     element: DataElement | RawDataElement,
     terms: Sequence[str],
     note: Note,
-) -> DataElement | RawDataElement:
+) -> DataElement | RawDataElement | None:
     vr = str(element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"))
     if vr == VR.SQ and tag not in _FUNCTIONAL_GROUPS:
         items = [_cleaned(item, terms, note) for item in source[tag].value]
@@ -191,8 +194,21 @@ def _cleaned_element(
         return _text_element(element, vr, terms, note)
     if vr in (VR.DA, VR.TM):
         return _date_or_time(element, vr, note)
+    if vr in (VR.DS, VR.IS, VR.AS) and not _is_readable(source, tag, vr):
+        note(f"{keyword_for_tag(tag)} is malformed: left out")
+        return None
     # Assigning to an attribute changes its element in place, so none is shared with the source.
     return copy.copy(element)
+
+
+def _is_readable(source: Dataset, tag: BaseTag, vr: str) -> bool:
+    """Whether a number or an age is one (PS3.5 6.2), so that it can be written again."""
+    try:
+        parts = [part.strip(" \0") for part in _joined(source[tag].value).split("\\")]
+    except (ValueError, TypeError, OverflowError):
+        return False
+    form = _AGE if vr == VR.AS else _NUMBER
+    return all(not part or form.fullmatch(part) for part in parts)
 
 
 def _text_element(

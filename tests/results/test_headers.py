@@ -96,6 +96,30 @@ def test_a_malformed_value_is_repaired_with_a_note_that_does_not_show_it(
 
 
 @pytest.mark.parametrize(
+    ("keyword", "good", "bad"),
+    [
+        ("PatientWeight", b"70.5", b"70,5"),
+        ("PatientAge", b"064Y", b"64  "),
+        ("PatientSize", b"1.75", b"1m75"),
+    ],
+)
+def test_a_number_that_is_none_is_left_out_with_a_note(
+    keyword: str, good: bytes, bad: bytes
+) -> None:
+    datasets = samples.ct(**{keyword: good.decode()})
+    sources = []
+    for dataset in datasets:
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        assert good in buffer.getvalue()
+        sources.append(pydicom.dcmread(io.BytesIO(buffer.getvalue().replace(good, bad))))
+    copies, notes = normalise(sources)
+    assert keyword not in copies[0]
+    assert any(keyword in note for note in notes)
+    assert keyword not in samples.segmentation_of(sources, samples.lungs())
+
+
+@pytest.mark.parametrize(
     ("character_set", "name"),
     [
         ("ISO_IR 100", PATIENT_NAME),
