@@ -19,7 +19,7 @@ class Part:
     ``data_offset`` is where the data set begins, after the file meta (bytes).
     """
 
-    __slots__ = ("data_offset", "fd", "path", "size_bytes", "transfer_syntax_uid")
+    __slots__ = ("_meta", "data_offset", "fd", "path", "size_bytes", "transfer_syntax_uid")
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
@@ -27,11 +27,12 @@ class Part:
         self.size_bytes = 0
         self.data_offset = 0
         self.transfer_syntax_uid = ""
+        self._meta = b""
 
     def write_meta(self, file_meta: bytes, transfer_syntax_uid: str) -> None:
-        """Begin the file: preamble, prefix and group 0002 (raises as `write`)."""
-        self.write([file_meta])
-        self.data_offset = self.size_bytes
+        """Begin the file: preamble, prefix and group 0002, written with what comes next."""
+        self._meta = file_meta
+        self.data_offset = self.size_bytes = len(file_meta)
         self.transfer_syntax_uid = transfer_syntax_uid
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
@@ -42,6 +43,10 @@ class Part:
         OutOfSpace, StorageFailed
             What was written so far is worthless; discard the part.
         """
+        self.size_bytes += sum(map(len, pieces))
+        if self._meta:
+            pieces = [self._meta, *pieces]
+            self._meta = b""
         wanted = sum(map(len, pieces))
         try:
             written = os.writev(self.fd, pieces) if len(pieces) <= 1000 else 0
@@ -51,7 +56,12 @@ class Part:
                     rest = rest[os.write(self.fd, rest) :]
         except OSError as failure:
             raise storage_error(failure) from failure
-        self.size_bytes += wanted
+
+    def finish(self) -> None:
+        """Everything is on disk when this returns (raises as `write`, and OSError)."""
+        if self._meta:
+            self.write([])
+        os.fdatasync(self.fd)
 
     def discard(self) -> None:
         """Close and remove; harmless when already done."""

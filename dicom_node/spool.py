@@ -122,7 +122,8 @@ class Spool:
 
         The open file is locked: `clean_incoming` of another process leaves it alone.
         """
-        name = f"{os.getpid()}-{uid_to_name(association_id)[:24]}-{next(self._numbers)}.part"
+        marked = association_id[:32] if association_id.isalnum() else uid_to_name(association_id)
+        name = f"{os.getpid()}-{marked}-{next(self._numbers)}.part"
         path = f"{self._root}/incoming/{name}"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
@@ -152,11 +153,11 @@ class Spool:
         series = f"{study}/{uid_to_name(series_instance_uid)}"
         target = f"{series}/{uid_to_name(sop_instance_uid)}.dcm"
         try:
-            os.fdatasync(part.fd)
+            part.finish()
             self._ensure_directory(study, series)
             outcome = self._place(part, target, study, series)
             self._sync.sync(series)
-            found = os.stat(target)
+            found = os.stat(target) if outcome == "identical" else os.fstat(part.fd)
         except OSError as failure:
             raise storage_error(failure) from failure
         finally:

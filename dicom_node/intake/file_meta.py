@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import lru_cache
 
 # Fixed for this product, derived like our other UIDs (2.25 and a UUID).
 IMPLEMENTATION_CLASS_UID = "2.25.302415288372834911905731540216447301123"
@@ -28,12 +29,23 @@ def build_file_meta(
     long for any UID is kept as its SHA-256. The sender stands as Source (0002,0016) and Sending
     (0002,0017), we as Receiving (0002,0018) Application Entity Title.
     """
-    calling = _ae_title(calling_ae_title)
     body = b"".join(
         (
             _VERSION,
             _element(0x0002, b"UI", sop_class_uid, b"\0"),
             _element(0x0003, b"UI", sop_instance_uid, b"\0"),
+            _rest(transfer_syntax_uid, calling_ae_title, receiving_ae_title),
+        )
+    )
+    return _PREAMBLE + _SHORT_FORM.pack(2, 0, b"UL", 4) + struct.pack("<L", len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _rest(transfer_syntax_uid: str, calling_ae_title: str, receiving_ae_title: str) -> bytes:
+    """What is the same for all instances of one presentation context."""
+    calling = _ae_title(calling_ae_title)
+    return b"".join(
+        (
             _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii"), b"\0"),
             _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"), b"\0"),
             _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
@@ -42,8 +54,6 @@ def build_file_meta(
             _element(0x0018, b"AE", _ae_title(receiving_ae_title), b" "),
         )
     )
-    group_length = _SHORT_FORM.pack(2, 0, b"UL", 4) + struct.pack("<L", len(body))
-    return _PREAMBLE + group_length + body
 
 
 def _ae_title(title: str) -> bytes:

@@ -32,9 +32,8 @@ _UNDEFINED = 0xFFFFFFFF
 _ELEMENT_LIMIT = 1_000_000
 _DEPTH_LIMIT = 64
 _VALUE_LIMIT_BYTES = 4096
-_LONG_VRS = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _VR = re.compile(rb"[A-Z]{2}")
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LAST_WANTED = 0x00280011
@@ -220,6 +219,7 @@ class _Walker:
         Goes on to the pixel data, only to find elements that reach beyond the end.
         """
         values: dict[int, bytes] = {}
+        self._skip_short(values, wanted)
         while not self._is_at_end():
             tag, length, begin = self._header(self.offset, self._implicit)
             if tag < 0x00040000:
@@ -235,6 +235,31 @@ class _Walker:
         if not self.offset:
             raise NotUnderstood("the data set is empty")
         return values
+
+    def _skip_short(self, values: dict[int, bytes], wanted: frozenset[int]) -> None:
+        """Take the plain elements of the first window without a call for each of them.
+
+        Stops at anything else, which `walk` then looks at: this is most of the work of most
+        data sets, and nothing it takes is judged differently there.
+        """
+        window = self._window = self._source.window(0, 1)
+        order = self._explicit_header if not self._implicit else self._implicit_header
+        unpack, explicit, offset = order.unpack_from, not self._implicit, 0
+        limit = min(len(window), self._end if self._end is not None else len(window)) - 8
+        while offset <= limit:
+            if explicit:
+                group, element, vr, length = unpack(window, offset)
+                if vr not in _SHORT_VRS:
+                    break
+            else:
+                group, element, length = unpack(window, offset)
+            tag, after = group << 16 | element, offset + 8 + length
+            if not 0x00040000 <= tag <= _LAST_WANTED or after > limit:
+                break
+            if tag in wanted and length <= _VALUE_LIMIT_BYTES and tag not in values:
+                values[tag] = window[offset + 8 : after]
+            offset = after
+        self.offset = offset
 
     def walk_file_meta(self, wanted: frozenset[int]) -> dict[int, bytes]:
         """Raw values of the `wanted` elements of group 0002; ends after the group.

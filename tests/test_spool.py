@@ -1,0 +1,261 @@
+"""The spool: names, durability in order, replacement, quarantine, half files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node import durable
+from dicom_node.durable import DirectorySync
+from dicom_node.errors import OutOfSpace, PermanentError, StorageFailed
+from dicom_node.intake.file_meta import build_file_meta
+from dicom_node.part import Part
+from dicom_node.spool import Spool, uid_to_name
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+def part_of(spool: Spool, data: bytes, sop: str = "1.2.3", sender: str = "A") -> Part:
+    part = spool.begin("a1")
+    part.write_meta(build_file_meta(b"1.2", sop.encode(), EXPLICIT, sender, "NODE"), EXPLICIT)
+    part.write([memoryview(data)])
+    return part
+
+
+def test_a_uid_is_its_own_name() -> None:
+    assert uid_to_name("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
+
+
+@given(st.text(max_size=100))
+def test_no_text_becomes_a_name_that_leaves_its_directory(text: str) -> None:
+    name = uid_to_name(text)
+    assert name == Path(name).name
+    assert name not in ("", ".", "..")
+    assert len(name) <= 66
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "1..2", "1.2/../3", "1.2\n", "1" * 65, "１.２"])
+def test_what_is_no_uid_is_hashed(text: str) -> None:
+    assert uid_to_name(text).startswith("x-")
+
+
+def test_commit_keeps_the_file_under_study_series_and_instance(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    assert (kept.path, kept.outcome) == ("instances/1.1/1.2/1.3.dcm", "new")
+    assert spool.resolve(kept.path).read_bytes().endswith(b"data")
+    assert kept.size_bytes == spool.resolve(kept.path).stat().st_size
+    assert list(spool.stored()) == [kept.path]
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_the_file_is_synced_before_it_has_its_name_and_the_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    target = tmp_path / "instances/1.1/1.2/1.3.dcm"
+    seen: list[tuple[str, bool]] = []
+    real_data, real_directory = os.fdatasync, durable.sync_directory
+
+    def sync_data(fd: int) -> None:
+        seen.append(("file", target.exists()))
+        real_data(fd)
+
+    def sync_directory(path: str) -> None:
+        seen.append((Path(path).name, target.exists()))
+        real_directory(path)
+
+    monkeypatch.setattr(os, "fdatasync", sync_data)
+    monkeypatch.setattr(durable, "sync_directory", sync_directory)
+    spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    assert seen == [("file", False), ("instances", False), ("1.1", False), ("1.2", True)]
+
+
+def test_identical_data_from_another_sender_is_the_same_file(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first = spool.commit(part_of(spool, b"data", sender="A"), "1.1", "1.2", "1.3")
+    second = spool.commit(part_of(spool, b"data", sender="LONGER"), "1.1", "1.2", "1.3")
+    assert (second.outcome, second.fingerprint) == ("identical", first.fingerprint)
+
+
+def test_different_data_replaces_and_the_former_is_in_quarantine(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    former = spool.resolve(first.path).read_bytes()
+    second = spool.commit(part_of(spool, b"DATA"), "1.1", "1.2", "1.3")
+    assert (second.outcome, second.path) == ("replaced", first.path)
+    assert second.fingerprint != first.fingerprint
+    kept = [path for path in (tmp_path / "quarantine").iterdir() if path.suffix == ".bin"]
+    assert [path.read_bytes() for path in kept] == [former]
+
+
+def test_two_threads_with_one_instance_lose_neither(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    outcomes: list[str] = []
+
+    def commit(number: int) -> None:
+        part = part_of(spool, bytes([number]) * 100)
+        outcomes.append(spool.commit(part, "1.1", "1.2", "1.3").outcome)
+
+    threads = [threading.Thread(target=commit, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["new"] + ["replaced"] * 7
+    assert len(list((tmp_path / "quarantine").glob("*.bin"))) == 7
+
+
+def test_a_directory_that_was_removed_meanwhile_is_made_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    spool.remove(kept.path)
+    assert not (tmp_path / "instances/1.1").exists()
+    assert spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3").outcome == "new"
+    spool.remove("instances/1.1/1.2/9.dcm")
+
+
+@pytest.mark.parametrize("relative", ["../x", "/etc/passwd", "instances/../../x"])
+def test_nothing_outside_the_spool_is_resolved(tmp_path: Path, relative: str) -> None:
+    with pytest.raises(PermanentError):
+        Spool(tmp_path / "spool").resolve(relative)
+
+
+def test_quarantine_keeps_bytes_reason_and_no_second_copy(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    names = {spool.quarantine(part_of(spool, b"bad"), "why.code", "a sentence") for _ in range(2)}
+    assert len(names) == 1
+    path = spool.resolve(names.pop())
+    assert path.read_bytes().endswith(b"bad")
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert (sidecar["reason"], sidecar["detail"]) == ("why.code", "a sentence")
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_full_quarantine_refuses_and_deletes_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, quarantine_limit_bytes=900)
+    kept = spool.quarantine(part_of(spool, b"bad"), "why", "because")
+    with pytest.raises(OutOfSpace):
+        spool.quarantine(part_of(spool, b"x" * 900), "why", "because")
+    assert spool.resolve(kept).exists()
+
+
+def test_a_full_quarantine_refuses_a_replacement_and_keeps_the_former(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, quarantine_limit_bytes=10)
+    kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    with pytest.raises(OutOfSpace):
+        spool.commit(part_of(spool, b"DATA"), "1.1", "1.2", "1.3")
+    assert spool.resolve(kept.path).read_bytes().endswith(b"data")
+
+
+def test_the_watermark_refuses(tmp_path: Path) -> None:
+    with pytest.raises(OutOfSpace):
+        Spool(tmp_path, refuse_below_free_bytes=1 << 60).check_space()
+    Spool(tmp_path).check_space()
+    with pytest.raises(OutOfSpace):
+        Spool(tmp_path).check_space(1 << 60)
+
+
+def test_half_files_of_dead_processes_are_removed_and_those_of_live_ones_kept(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path)
+    mine = part_of(spool, b"half")
+    program = (
+        "import os, pathlib, sys; from dicom_node.spool import Spool;"
+        "p = Spool(pathlib.Path(sys.argv[1])).begin('dead'); p.write([b'half']); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).parents[1])
+    assert len(list((tmp_path / "incoming").iterdir())) == 2
+    assert spool.clean_incoming() == 1
+    assert [path.name for path in (tmp_path / "incoming").iterdir()] == [Path(mine.path).name]
+    mine.discard()
+    mine.discard()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_out_of_space_and_what_was_kept_stays(tmp_path: Path) -> None:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this place does not let us mount")
+    try:
+        spool = Spool(tmp_path)
+        kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+        part = part_of(spool, b"")
+        with pytest.raises(OutOfSpace):
+            part.write([bytes(2 << 20)])
+        part.discard()
+        assert list(spool.stored()) == [kept.path]
+        assert spool.commit(part_of(spool, b"more"), "1.1", "1.2", "1.4").outcome == "new"
+    finally:
+        subprocess.run(["umount", str(tmp_path)])
+
+
+def test_a_result_is_written_once_and_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for _ in range(2):
+        path = spool.put_result("job-1", "1.2.3", lambda file: file.write(b"result"))
+    assert path == "outbox/job-1/1.2.3.dcm"
+    assert spool.resolve(path).read_bytes() == b"result"
+    assert list(spool.stored()) == []
+
+
+def test_a_result_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    def fail(file: object) -> None:
+        raise OSError(5, "made to fail")
+
+    with pytest.raises(StorageFailed):
+        spool.put_result("job", "1.2.3", fail)
+    assert list((tmp_path / "outbox/job").iterdir()) == []
+
+
+def test_one_directory_sync_answers_all_who_came_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, may_end = threading.Event(), threading.Event()
+    count = 0
+
+    def slow(path: str) -> None:
+        nonlocal count
+        count += 1
+        running.set()
+        may_end.wait(10)
+
+    monkeypatch.setattr(durable, "sync_directory", slow)
+    group = DirectorySync()
+    first = threading.Thread(target=group.sync, args=(str(tmp_path),))
+    first.start()
+    running.wait(10)
+    others = [threading.Thread(target=group.sync, args=(str(tmp_path),)) for _ in range(5)]
+    for other in others:
+        other.start()
+    while str(tmp_path) not in group._waiting:
+        pass
+    may_end.set()
+    for thread in [first, *others]:
+        thread.join()
+    assert 2 <= count <= 6
+
+
+def test_a_failed_directory_sync_fails_everyone_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise OSError(5, "made to fail")
+
+    spool = Spool(tmp_path)
+    monkeypatch.setattr(durable, "sync_directory", fail)
+    with pytest.raises(StorageFailed):
+        spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
