@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
-from pynetdicom import AE
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.delivery.sender import Sender
 from tests import peers
+from tests.acceptance.queries import c_find
 from tests.dicom_samples import ct_series, write_series
 
 
@@ -28,7 +26,8 @@ def test_series_sent_to_orthanc_is_found_by_c_find_and_qido(
     assert [outcome.sop_instance_uid for outcome in outcomes] == uids
     assert all(outcome.stored and outcome.status == 0 for outcome in outcomes)
     assert sorted(orthanc.find_instances(datasets[0].StudyInstanceUID)) == sorted(uids)
-    assert _c_find_series(orthanc, datasets[0].StudyInstanceUID) == {datasets[0].SeriesInstanceUID}
+    found = c_find(orthanc, "SERIES", datasets[0].StudyInstanceUID, "SeriesInstanceUID")
+    assert found == [(datasets[0].SeriesInstanceUID,)]
     series = orthanc.qido_series(datasets[0].StudyInstanceUID)
     assert [entry["0020000E"]["Value"] for entry in series] == [[datasets[0].SeriesInstanceUID]]
 
@@ -108,17 +107,3 @@ def _data_set_bytes(path: Path) -> bytes:
         pydicom.filereader.read_preamble(file, force=False)
         pydicom.filereader._read_file_meta_info(file)
         return file.read()
-
-
-def _c_find_series(orthanc: peers.Orthanc, study_instance_uid: str) -> set[str]:
-    ae = AE("TESTS")
-    ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-    association = ae.associate("127.0.0.1", orthanc.port, ae_title=orthanc.ae_title)
-    query = Dataset()
-    query.QueryRetrieveLevel = "SERIES"
-    query.StudyInstanceUID = study_instance_uid
-    query.SeriesInstanceUID = ""
-    answers = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
-    found = {identifier.SeriesInstanceUID for _, identifier in answers if identifier is not None}
-    association.release()
-    return found
