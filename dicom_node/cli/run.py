@@ -142,7 +142,8 @@ def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
 
     prediction = analysis.prediction
     return write_overlays(
-        analysis.loaded.volume, prediction.label_map, prediction.labels, output, f"{stem}overlay"
+        analysis.loaded.volume, prediction.label_map, prediction.labels, output, f"{stem}overlay",
+        demonstration=prediction.algorithm.demonstration,
     )
 
 
