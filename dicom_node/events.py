@@ -2,6 +2,9 @@
 
 Nothing here takes a patient's name, ID or date. UIDs name a patient's examination, so they are
 logged as a short hash (`hash_uid`), the same for the same UID, that ``dicom-node show`` accepts.
+
+Libraries that read DICOM quote element values in their warnings and exceptions, so neither the
+text of an exception nor what those libraries say is written: only where it happened, and its type.
 """
 
 from __future__ import annotations
@@ -10,9 +13,17 @@ import hashlib
 import json
 import logging
 import sys
+import traceback
+import warnings
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
 
 _log = logging.getLogger("dicom_node")
+_QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})
+_ExceptionInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
 
 
 def hash_uid(uid: str) -> str:
@@ -20,12 +31,34 @@ def hash_uid(uid: str) -> str:
     return hashlib.sha256(uid.encode("ascii", "replace")).hexdigest()[:12]
 
 
-class _JsonFormatter(logging.Formatter):
+class _DiscreetFormatter(logging.Formatter):
+    """Says where and what kind of thing happened, and never what a file or a peer said."""
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - the library's name
+        """The traceback of an exception and its causes, without their texts."""
+        lines: list[str] = []
+        error = ei[1]
+        while error is not None:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            lines.append(f"{frames}{type(error).__module__}.{type(error).__qualname__}")
+            hidden = error.__suppress_context__
+            error = error.__cause__ or (None if hidden else error.__context__)
+        return "\ncaused by\n".join(lines)
+
+    def event(self, record: logging.LogRecord) -> str:
+        """The text of a record, or for a library that quotes values, where it spoke."""
+        library = record.name.partition(".")[0]
+        if library in _QUOTING:
+            return f"{library} reported something at {record.module}:{record.lineno}"
+        return record.getMessage()
+
+
+class _JsonFormatter(_DiscreetFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": self.event(record),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -33,12 +66,12 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=str)
 
 
-class _ConsoleFormatter(logging.Formatter):
+class _ConsoleFormatter(_DiscreetFormatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         text = " ".join(f"{name}={value}" for name, value in fields.items())
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        line = f"{at} {record.levelname.lower():7} {record.getMessage()} {text}".rstrip()
+        line = f"{at} {record.levelname.lower():7} {self.event(record)} {text}".rstrip()
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -47,17 +80,46 @@ class _ConsoleFormatter(logging.Formatter):
 def configure_logging(level: str, form: str) -> None:
     """Send the node's events to stderr as ``console`` lines or ``json`` documents.
 
-    Libraries speak only from WARNING up, and pynetdicom and pydicom, whose warnings quote
-    element values, only from ERROR up.
+    Libraries speak only from WARNING up; those that read DICOM only from ERROR up, and without
+    their text. Python's warnings are told at ``debug`` level, without their text.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_JsonFormatter() if form == "json" else _ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for quoting in ("pynetdicom", "pydicom", "highdicom"):
-        logging.getLogger(quoting).setLevel(logging.ERROR)
+        log = logging.getLogger(quoting)
+        log.setLevel(logging.ERROR)
+        log.handlers.clear()
+        log.propagate = True
+    warnings.showwarning = _tell_warning
     _log.setLevel(level.upper())
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Whatever ``sys.stderr`` is when something is said."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _stream: Any) -> None:
+        """The base class assigns the stream of its beginning; it is not kept."""
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of `warnings.showwarning`, which prints a text that may quote element values."""
+    where = f"{filename}:{lineno}"
+    _log.debug("warning", extra={"fields": {"category": category.__name__, "where": where}})
 
 
 class Events:

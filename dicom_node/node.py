@@ -27,7 +27,7 @@ from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.indexer import Indexer
 from dicom_node.ledger.deliveries import Shipment
-from dicom_node.ledger.engine import DbosEngine, JobEngine, QueueLimits
+from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_routing import Router
 from dicom_node.pipeline.attempts import run_attempt
@@ -65,7 +65,7 @@ class Node:
         self.config = config
         self._events = events
         self._roles = frozenset(roles)
-        self._lock_file = _lock_data_dir(config.node.data_dir)
+        self._locks = _lock_data_dir(config.node.data_dir, self._roles)
         self.spool = Spool(
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
         )
@@ -112,8 +112,8 @@ class Node:
             )
 
     def _start_engine(self) -> None:
-        handlers = {}
-        queues = {}
+        handlers: dict[str, Handler] = {}
+        queues: dict[str, QueueLimits] = {}
         if "work" in self._roles:
             devices = resolve_devices(self.config.models.devices)
             self._pool = InferencePool(
@@ -132,7 +132,9 @@ class Node:
         if "deliver" in self._roles:
             handlers["deliver"] = self._shipping.run_attempt
             queues["deliver"] = QueueLimits(per_host=16, per_lane=2)
-        self._engine.start(handlers, queues)
+        # A process that only receives has nothing to run, and leaves the queues to the others.
+        if handlers:
+            self._engine.start(handlers, queues)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A ledger that does not answer is waited for."""
@@ -142,6 +144,10 @@ class Node:
             except TransientError as error:
                 self._events.node_changed("waiting", reason=error.reason)
                 stop.wait(1.0)
+            # A boundary: what one round meets must not end the receiving of images.
+            except Exception:  # noqa: BLE001
+                self._events.unexpected("main loop")
+                stop.wait(5.0)
 
     def tick(self) -> None:
         """One round of the main loop.
@@ -159,8 +165,8 @@ class Node:
             moved = 0
         now = time.monotonic()
         if now >= self._next_reconcile:
-            self._next_reconcile = now + _RECONCILE_EVERY_S
             self._reconcile()
+            self._next_reconcile = now + _RECONCILE_EVERY_S
         if moved or now >= self._next_submit:
             self._next_submit = now + _SUBMIT_EVERY_S
             self._submit_open()
@@ -192,32 +198,46 @@ class Node:
     def _reconcile(self) -> None:
         """Give a new attempt to every open row whose attempt the engine has finished with.
 
-        The ledger is the truth: whatever the engine lost or gave up on is asked for again.
+        The ledger is the truth: whatever the engine lost or gave up on is asked for again, and
+        only that: what the engine still has costs one look.
         """
-        self._submitted.clear()
+        if not self._roles & {"work", "deliver"}:
+            return
         self._engine.sweep()
         self._engine.prune(_KEEP_ENGINE_HISTORY)
         before = datetime.now(UTC) - timedelta(seconds=_ENGINE_SILENT_AFTER_S)
+        held: set[tuple[str, str, int]] = set()
         if "work" in self._roles:
             for job in self.ledger.jobs.open():
-                lost = self._engine.finished("infer", job.job_id, job.attempt)
-                if lost and job.changed_at < before:
+                name = ("infer", job.job_id, job.attempt)
+                if self._is_lost(name, held) and job.changed_at < before:
                     self.ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
         if "deliver" in self._roles:
             for shipment in self.ledger.deliveries.open_shipments():
-                lost = self._engine.finished("deliver", shipment.key, shipment.attempt)
-                if lost and shipment.not_before < before:
+                name = ("deliver", shipment.key, shipment.attempt)
+                if self._is_lost(name, held) and shipment.not_before < before:
                     self.ledger.deliveries.bump(shipment)
+        self._submitted = held
+
+    def _is_lost(self, name: tuple[str, str, int], held: set[tuple[str, str, int]]) -> bool:
+        """Whether the engine has finished with an open row; what it knows goes into ``held``."""
+        standing = self._engine.standing(*name)
+        if standing is not Standing.UNKNOWN:
+            held.add(name)
+        return standing is Standing.FINISHED
 
     def close(self) -> None:
         """Close the doors, let what runs come to its end, give everything back."""
         if self._listeners is not None:
             self._listeners.close()
+        # The engine first: it takes nothing new and waits a while for what runs. What runs longer
+        # is ended with its worker and is queued again for the next start.
+        self._engine.stop()
         if self._pool is not None:
             self._pool.close()
-        self._engine.stop()
         self.ledger.close()
-        self._lock_file.close()
+        for lock in self._locks:
+            lock.close()
         self._events.node_changed("stopped")
 
 
@@ -226,17 +246,28 @@ def _executor_id(config: Config, roles: frozenset[str]) -> str:
     return "-".join([config.node.ae_title.replace(" ", "_"), *sorted(roles)])
 
 
-def _lock_data_dir(data_dir: Path) -> IO[str]:
-    """Hold ``data_dir`` for one node: two on one spool would do everything twice.
+def _lock_data_dir(data_dir: Path, roles: frozenset[str]) -> list[IO[str]]:
+    """Hold the roles of one node on ``data_dir``: two that do the same would do it twice.
 
     Raises
     ------
     ConfigurationError
-        When another node holds it, or it cannot be written.
+        When another node holds one of them, or the directory cannot be written.
     """
+    locks: list[IO[str]] = []
+    try:
+        locks.extend(_lock(data_dir, role) for role in sorted(roles))
+    except ConfigurationError:
+        for lock in locks:
+            lock.close()
+        raise
+    return locks
+
+
+def _lock(data_dir: Path, role: str) -> IO[str]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        held = (data_dir / "node.lock").open("a+", encoding="ascii")
+        held = (data_dir / f"{role}.lock").open("a+", encoding="ascii")
     except OSError as error:
         raise ConfigurationError(
             f"{data_dir} cannot be used: {error.strerror}; expected a writable directory",
@@ -247,7 +278,7 @@ def _lock_data_dir(data_dir: Path) -> IO[str]:
     except OSError as error:
         held.close()
         raise ConfigurationError(
-            f"another node is using {data_dir}", key_path="node.data_dir"
+            f"another node is using {data_dir} ({role})", key_path="node.data_dir"
         ) from error
     held.truncate(0)
     held.write(str(os.getpid()))

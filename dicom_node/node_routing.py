@@ -12,7 +12,7 @@ from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
-from dicom_node.errors import ConfigurationError, NodeError, UnknownName
+from dicom_node.errors import ConfigurationError, NodeError, NotUnderstood, UnknownName
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
@@ -56,12 +56,13 @@ class Router:
     def _route(self, series: Series) -> bool:
         instances = self._ledger.receipts.instances(series.series_instance_uid)
         try:
-            dataset = self._representative(instances)
+            matching = self._matching(instances)
         except NodeError as error:
             return self._decline(series, f"{error.reason}: {error}")
-        matching = rules.match(
-            self._config.rules, dataset, mode=self._config.routing.match
-        )
+        # A boundary: headers that break a rule must end this series, not the node.
+        except Exception as error:  # noqa: BLE001
+            self._events.unexpected("routing")
+            return self._decline(series, f"unexpected.{type(error).__name__}")
         if not matching:
             return self._decline(series, "no_rule_matched")
         jobs = [self._job(series, rule, instances) for rule in matching]
@@ -73,16 +74,14 @@ class Router:
             self._events.series_changed(series.series_instance_uid, "routed", reason)
         return routed
 
-    def _representative(self, instances: Sequence[Instance]) -> Dataset:
-        """The header of the middle instance: a localizer, if any, is at an end."""
-        ordered = sorted(instances, key=lambda one: (one.instance_number or 0, one.path))
-        middle = ordered[len(ordered) // 2]
-        return read_header(self._spool.resolve(middle.path)).dataset
+    def _matching(self, instances: Sequence[Instance]) -> list[Rule]:
+        dataset = representative(self._spool, instances)
+        return rules.match(self._config.rules, dataset, mode=self._config.routing.match)
 
     def _decline(self, series: Series, reason: str) -> bool:
         declined = self._ledger.receipts.change(
             series.series_instance_uid, SeriesState.DECLINED, reason,
-            unless_received_after=series.last_received_at,
+            unless_received_after=series.last_received_at, only_from=SeriesState.COMPLETE,
         )
         if declined:
             self._events.series_changed(
@@ -109,6 +108,28 @@ class Router:
             created_at=now,
             changed_at=now,
         )
+
+
+def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:
+    """The header that the rules see: the middle instance's, for a localizer is at an end.
+
+    A file that cannot be read is passed over for the next one towards the ends.
+
+    Raises
+    ------
+    NotUnderstood
+        No file of the series can be read.
+    """
+    ordered = sorted(instances, key=lambda one: (one.instance_number or 0, one.path))
+    middle = len(ordered) // 2
+    nearest = sorted(range(len(ordered)), key=lambda index: abs(index - middle))
+    failure = NotUnderstood("the series has no instances", reason="input.no_instances")
+    for index in nearest:
+        try:
+            return read_header(spool.resolve(ordered[index].path)).dataset
+        except NotUnderstood as error:
+            failure = error
+    raise failure
 
 
 def job_id(rule: str, card: Card, instances: Sequence[Instance]) -> str:

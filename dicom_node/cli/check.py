@@ -84,7 +84,8 @@ def _free_space(config: Config) -> str:
 def _ledger(config: Config) -> str:
     from dicom_node.ledger.ledger import Ledger
 
-    if config.database.url is None and not config.node.data_dir.exists():
+    # A ledger that this user made might not be writable for the user that the node runs as.
+    if config.database.url is None and not (config.node.data_dir / "ledger.db").exists():
         return "will be created at the first start"
     ledger = Ledger.open(ledger_url(config))
     counts = ledger.receipts.count_by_state()

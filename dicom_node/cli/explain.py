@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json
+from dicom_node.errors import NotUnderstood
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from dicom_node.config import Config
     from dicom_node.routing.rules import RuleMatch
 
@@ -36,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("dicom-node: nothing to explain: no DICOM file or known study was named",
               file=sys.stderr)
         return 1
-    explained = {uid: _explain(config, path) for uid, path in series.items()}
+    explained = {
+        uid: [rules.explain(rule, dataset) for rule in config.rules]
+        for uid, dataset in series.items()
+    }
     if arguments.json:
         print_json({uid: [_as_dict(match) for match in found] for uid, found in explained.items()})
         return 0
@@ -49,34 +55,44 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find_series(config: Config, names: list[str]) -> dict[str, Path]:
-    """One representative file of every series that was named."""
+def _find_series(config: Config, names: list[str]) -> dict[str, Dataset]:
+    """The header of one representative file of every series that was named."""
     paths = [Path(name) for name in names if Path(name).exists()]
     uids = [name for name in names if not Path(name).exists()]
-    found: dict[str, Path] = {}
-    if paths:
-        from dicom_node.imaging.scan import scan
-
-        scanned, skipped = scan(paths)
-        found = {uid: files[0] for uid, files in scanned.items()}
-        for path, reason in skipped:
-            print(f"skipped {path}: {reason}", file=sys.stderr)
+    found = _in_files(paths) if paths else {}
     if uids:
-        ledger = open_ledger(config)
-        for uid in uids:
-            for series in ledger.receipts.series_of_study(uid):
-                first = ledger.receipts.instances(series.series_instance_uid)[0]
-                found[series.series_instance_uid] = config.node.data_dir / "spool" / first.path
+        found.update(_in_node(config, uids))
     return found
 
 
-def _explain(config: Config, path: Path) -> list[RuleMatch]:
-    import pydicom
+def _in_files(paths: list[Path]) -> dict[str, Dataset]:
+    from dicom_node.imaging.reading import read_header
+    from dicom_node.imaging.scan import scan
 
-    from dicom_node.routing import rules
+    series, skipped = scan(paths)
+    for path, reason in skipped:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    return {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
 
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    return [rules.explain(rule, dataset) for rule in config.rules]
+
+def _in_node(config: Config, study_instance_uids: list[str]) -> dict[str, Dataset]:
+    """The headers by which the node routes the series of its studies."""
+    ledger = open_ledger(config)
+    received = [s for uid in study_instance_uids for s in ledger.receipts.series_of_study(uid)]
+    if not received:
+        return {}
+    from dicom_node.node_routing import representative
+    from dicom_node.spool import Spool
+
+    spool = Spool(config.node.data_dir / "spool")
+    found = {}
+    for series in received:
+        uid = series.series_instance_uid
+        try:
+            found[uid] = representative(spool, ledger.receipts.instances(uid))
+        except NotUnderstood as error:
+            print(f"skipped series {uid}: {error}", file=sys.stderr)
+    return found
 
 
 def _as_dict(match: RuleMatch) -> dict[str, Any]:

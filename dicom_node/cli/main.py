@@ -29,6 +29,7 @@ from dicom_node.cli import (
     status,
 )
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, send, echo, models, schema,
@@ -67,6 +68,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parsed = build_parser().parse_args(arguments)
     parsed.config = find_config(parsed.config)
+    # Before anything is read: what libraries say of a file may name its patient.
+    configure_logging("warning", "console")
     try:
         return int(parsed.run(parsed))
     except ConfigurationError as error:

@@ -14,18 +14,21 @@ def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("retry", help="run dead jobs or send dead deliveries again")
     parser.add_argument("job", nargs="?", metavar="JOB", help="a job, as `jobs` prints it")
-    parser.add_argument("--state", choices=["dead"], help="every dead job")
+    parser.add_argument("--state", choices=["dead"], help="every dead job and delivery")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Queue the jobs again; a running node takes them up within seconds."""
-    ledger = open_ledger(open_config(arguments))
     if bool(arguments.job) == bool(arguments.state):
         print("dicom-node: retry takes a JOB or --state dead", file=sys.stderr)
         return 2
+    ledger = open_ledger(open_config(arguments))
     if arguments.state:
-        wanted = ledger.jobs.latest(JobState.DEAD, limit=100_000)
+        dead = {job.job_id: job for job in ledger.jobs.latest(JobState.DEAD, limit=100_000)}
+        sent = (ledger.jobs.find(job_id) for job_id in ledger.deliveries.jobs_with_dead())
+        dead.update((job.job_id, job) for job in sent if job is not None)
+        wanted = list(dead.values())
     else:
         job = ledger.jobs.find(arguments.job)
         if job is None:
@@ -38,5 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         if job.state in (JobState.DEAD, JobState.CANCELLED):
             ledger.jobs.retry(job.job_id)
             again += 1
+    if not again and arguments.job:
+        print(f"dicom-node: job {arguments.job} is {wanted[0].state} and nothing of it is dead",
+              file=sys.stderr)
+        return 1
     print(f"{again} queued again")
-    return 0 if again or arguments.state else 1
+    return 0

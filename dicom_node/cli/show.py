@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
+from dicom_node.events import hash_uid
 from dicom_node.records import Job, Series, Transition
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
 
+_MOST_SERIES = 1_000_000
+
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("show", help="everything known of one study, series or job")
-    parser.add_argument("name", metavar="UID|JOB", help="Study or Series Instance UID, or a job")
+    parser.add_argument("name", metavar="UID|JOB",
+                        help="Study or Series Instance UID, its hash in the log, or a job")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
 
@@ -45,6 +50,9 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
         return [(series, [job])] if series is not None else []
     one = ledger.receipts.find_series(name)
     several = [one] if one is not None else ledger.receipts.series_of_study(name)
+    if not several and re.fullmatch("[0-9a-f]{12}", name):
+        every = ledger.receipts.recent_series(_MOST_SERIES)
+        several = [s for s in every if hash_uid(s.series_instance_uid) == name]
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from dicom_node.config import CompletenessSettings
 from dicom_node.events import Events
@@ -11,13 +14,40 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Series, SeriesState
 
 
-class SeriesCloser:
-    """Looks at every series that is being received, each as seldom as its evidence allows."""
+@dataclass
+class _Seen:
+    """A series as this process saw it last, since when, and what it then lacked (if looked at)."""
 
-    def __init__(self, ledger: Ledger, settings: CompletenessSettings, events: Events) -> None:
+    state: tuple[datetime, int, datetime]
+    since_s: float
+    missing: str | None = None
+
+
+class SeriesCloser:
+    """Looks at every series that is being received.
+
+    The instances of a series are read again only when something has arrived, and a clock that was
+    set back does not keep a series open: the time that passed since this process saw its last
+    instance counts as well.
+
+    Parameters
+    ----------
+    monotonic
+        Seconds that no clock setting changes.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: CompletenessSettings,
+        events: Events,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._events = events
+        self._monotonic = monotonic
+        self._seen: dict[str, _Seen] = {}
 
     def close_complete(self) -> int:
         """Close what is complete now; returns how many series that were.
@@ -28,36 +58,46 @@ class SeriesCloser:
             Nothing is lost: the next call looks again.
         """
         receiving = self._ledger.receipts.series_in(SeriesState.RECEIVING)
+        self._seen = {one.series_instance_uid: self._seen_of(one) for one in receiving}
         return sum(self._close(series) for series in receiving)
 
+    def _seen_of(self, series: Series) -> _Seen:
+        seen = self._seen.get(series.series_instance_uid)
+        state = (series.last_received_at, series.instance_count, series.changed_at)
+        if seen is None or seen.state != state:
+            return _Seen(state, self._monotonic())
+        return seen
+
     def _close(self, series: Series) -> bool:
-        now = datetime.now(UTC)
-        evidence = self._evidence(series, missing="")
+        seen = self._seen[series.series_instance_uid]
+        passed = timedelta(seconds=self._monotonic() - seen.since_s)
+        now = max(datetime.now(UTC), series.last_received_at + passed)
+        evidence = self._evidence(series)
         # Instances are read only when all cheaper evidence says that the series is complete.
         decision = decide(evidence, self._settings, now)
         if not decision.complete:
             return False
-        instances = self._ledger.receipts.instances(series.series_instance_uid)
-        missing = find_missing(instances)
-        if missing:
-            decision = decide(self._evidence(series, missing), self._settings, now)
+        if seen.missing is None:
+            instances = self._ledger.receipts.instances(series.series_instance_uid)
+            seen.missing = find_missing(instances)
+        if seen.missing:
+            decision = decide(replace(evidence, missing=seen.missing), self._settings, now)
         if not decision.complete:
             return False
-        reason = f"{decision.reason}, {len(instances)} instances"
+        reason = f"{decision.reason}, {series.instance_count} instances"
         closed = self._ledger.receipts.change(
             series.series_instance_uid, SeriesState.COMPLETE, reason,
-            unless_received_after=series.last_received_at,
+            unless_received_after=series.last_received_at, only_from=SeriesState.RECEIVING,
         )
         if closed:
             self._events.series_changed(series.series_instance_uid, "complete", reason)
         return closed
 
-    def _evidence(self, series: Series, missing: str) -> Evidence:
+    def _evidence(self, series: Series) -> Evidence:
         associations = self._ledger.receipts.associations_of(series.series_instance_uid)
         return Evidence(
             last_received_at=series.last_received_at,
             open_associations=associations.open,
             aborted_associations=associations.aborted,
             last_closed_at=associations.last_closed_at,
-            missing=missing,
         )

@@ -73,7 +73,8 @@ def decide(evidence: Evidence, settings: CompletenessSettings, now: datetime) ->
             how = "after_release"
         return Decision(True, f"quiet_period {how}")
     if _released(evidence) and evidence.last_closed_at is not None:
-        since_s = max(0.0, (now - evidence.last_closed_at).total_seconds())
+        # A release says nothing about an instance that arrived after it.
+        since_s = min(quiet_s, max(0.0, (now - evidence.last_closed_at).total_seconds()))
         if since_s >= settings.after_release_s:
             return Decision(True, "association_released")
         return Decision(False, "released", min(left_s, settings.after_release_s - since_s))
@@ -102,12 +103,19 @@ def _stacks(instances: Sequence[Instance]) -> list[np.ndarray]:
     """Slice positions along their normal in mm, one sorted array per orientation."""
     stacks: dict[tuple[float, ...], list[float]] = defaultdict(list)
     for instance in instances:
-        if instance.position_mm is None or not instance.orientation:
+        position, orientation = instance.position_mm or (), instance.orientation or ()
+        if not _is_placed(position, orientation):
             continue
-        row, column = np.array(instance.orientation[:3]), np.array(instance.orientation[3:])
-        key = tuple(round(value, _ORIENTATION_DECIMALS) for value in instance.orientation)
-        stacks[key].append(float(np.cross(row, column) @ np.array(instance.position_mm)))
+        row, column = np.array(orientation[:3]), np.array(orientation[3:])
+        key = tuple(round(value, _ORIENTATION_DECIMALS) for value in orientation)
+        stacks[key].append(float(np.cross(row, column) @ np.array(position)))
     return [np.unique(np.round(positions, 3)) for positions in stacks.values()]
+
+
+def _is_placed(position: tuple[float, ...], orientation: tuple[float, ...]) -> bool:
+    """Whether both are there and are numbers: they come from outside."""
+    is_whole = len(position) == 3 and len(orientation) == 6
+    return is_whole and bool(np.isfinite((*position, *orientation)).all())
 
 
 def _holes(positions_mm: np.ndarray) -> int:

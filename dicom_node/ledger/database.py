@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_node.errors import ConfigurationError, LedgerUnavailable
 from dicom_node.ledger import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT_S = 30
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
@@ -26,9 +28,10 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p",
 def _set_up_connection(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
+    # First, so that the change to write-ahead log waits for another process that makes it.
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
@@ -62,9 +65,10 @@ def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
     if not parsed.drivername.startswith("sqlite"):
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        return sa.create_engine(parsed, pool_pre_ping=True)
+        return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
     refuse_network_file_system(Path(parsed.database or ".").parent)
-    engine = sa.create_engine(parsed, pool_timeout=BUSY_TIMEOUT_S)
+    # An error's text would quote the parameters of its statement, UIDs among them.
+    engine = sa.create_engine(parsed, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True)
     sa.event.listen(engine, "connect", _set_up_connection)
     if immediate:
         sa.event.listen(engine, "begin", _begin_immediate)
@@ -95,6 +99,24 @@ def refuse_network_file_system(folder: Path) -> None:
         )
 
 
+@contextmanager
+def unavailable(what: str) -> Iterator[None]:
+    """Turn what a database does when it is not well into `LedgerUnavailable`.
+
+    Locked, full, read-only, unreachable, or no database at all (damaged); a statement that is
+    wrong in itself stays what it is: a defect of the node.
+    """
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        damaged = type(error) is sa.exc.DatabaseError
+        passing = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+        if not damaged and not isinstance(error, passing):
+            raise
+        found = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise LedgerUnavailable(f"{what}: {found}") from error
+
+
 class Database:
     """Two engines on one database: transactions that write, and reads that never wait."""
 
@@ -116,24 +138,25 @@ class Database:
         LedgerUnavailable
             When the database is locked, full, read-only or unreachable.
         """
-        try:
-            with self._writing.begin() as connection:
-                yield connection
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-            raise LedgerUnavailable(f"the ledger cannot be written: {error}") from error
+        with unavailable("the ledger cannot be written"), self._writing.begin() as connection:
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading; each statement sees the last committed state."""
-        try:
-            with self._reading.connect() as connection:
-                yield connection
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-            raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
+        with unavailable("the ledger cannot be read"), self._reading.connect() as connection:
+            yield connection
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT of this database's dialect, which knows ``on_conflict_do_...``."""
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        # A dialect costs a command line its start, and only one of them is ever used.
+        if self.is_sqlite:
+            from sqlalchemy.dialects import sqlite
+
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     def close(self) -> None:
         """Give all connections back."""

@@ -73,11 +73,15 @@ class Deliveries:
         """Record what a destination answered and return the state that follows.
 
         Stored becomes ``sent``; a transient failure becomes ``pending`` again for ``retry_at``;
-        a permanent one, or a transient one without ``retry_at``, becomes ``dead``.
+        a permanent one, or a transient one without ``retry_at``, becomes ``dead``. A delivery
+        that another attempt has brought to an end meanwhile stays as that one left it.
         """
         now = datetime.now(UTC).timestamp()
         change: dict[str, Any] = {"status": outcome.status}
         with self._database.write() as connection:
+            state = self._state(connection, delivery_id)
+            if state not in states.OPEN_DELIVERIES:
+                return state
             if outcome.stored:
                 rows.change_state(
                     connection, "delivery", delivery_id, DeliveryState.SENT, outcome.reason, now,
@@ -96,8 +100,21 @@ class Deliveries:
             self._queue_again(connection, delivery_id, outcome.reason, retry_at, now)
             return DeliveryState.PENDING
 
+    def _state(self, connection: sa.Connection, delivery_id: str) -> DeliveryState:
+        query = sa.select(_d.c.state).where(_d.c.delivery_id == delivery_id)
+        return DeliveryState(connection.execute(query).scalar_one())
+
+    def jobs_with_dead(self) -> list[str]:
+        """Every job with a dead delivery."""
+        query = sa.select(_d.c.job_id).where(_d.c.state == str(DeliveryState.DEAD)).distinct()
+        with self._database.read() as connection:
+            return [row[0] for row in connection.execute(query.order_by(_d.c.job_id))]
+
     def retry_dead(self, job_id: str) -> int:
-        """Queue the dead deliveries of a job again; returns how many."""
+        """Queue the dead deliveries of a job again; returns how many.
+
+        They are asked for anew: how long they are tried counts from here.
+        """
         now = datetime.now(UTC)
         query = sa.select(_d.c.delivery_id).where(
             _d.c.job_id == job_id, _d.c.state == str(DeliveryState.DEAD)
@@ -106,7 +123,8 @@ class Deliveries:
             dead = [row[0] for row in connection.execute(query)]
             for delivery_id in dead:
                 self._queue_again(
-                    connection, delivery_id, "retried_by_operator", now, now.timestamp()
+                    connection, delivery_id, "retried_by_operator", now, now.timestamp(),
+                    created_at=now.timestamp(),
                 )
         return len(dead)
 
@@ -117,13 +135,14 @@ class Deliveries:
         reason: str,
         retry_at: datetime,
         now: float,
+        **columns: Any,
     ) -> None:
         row = connection.execute(
             sa.select(_d.c.attempt).where(_d.c.delivery_id == delivery_id)
         ).one()
         rows.change_state(
             connection, "delivery", delivery_id, DeliveryState.PENDING, reason, now,
-            attempt=row.attempt + 1, not_before=rows.to_seconds(retry_at),
+            attempt=row.attempt + 1, not_before=rows.to_seconds(retry_at), **columns,
         )
 
     def bump(self, shipment: Shipment) -> None:
@@ -136,6 +155,7 @@ class Deliveries:
                     _d.c.job_id == shipment.job_id,
                     _d.c.destination == shipment.destination,
                     _d.c.state.in_(wanted),
+                    _d.c.attempt <= shipment.attempt,
                 )
                 .values(attempt=shipment.attempt + 1)
             )
@@ -146,7 +166,7 @@ class Deliveries:
         return self._deliveries(query.order_by(_d.c.destination, _d.c.created_at, _d.c.delivery_id))
 
     def started_at(self, deliveries: Sequence[Delivery]) -> datetime:
-        """When the oldest of these deliveries was first asked for."""
+        """When the oldest of these deliveries was asked for, by a job or by an operator."""
         wanted = [delivery.delivery_id for delivery in deliveries]
         query = sa.select(sa.func.min(_d.c.created_at)).where(_d.c.delivery_id.in_(wanted))
         with self._database.read() as connection:

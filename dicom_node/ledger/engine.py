@@ -26,17 +26,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any, Protocol
 
 from dbos import DBOS, Serializer
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.errors import LedgerUnavailable
-from dicom_node.ledger.database import create_engine
+from dicom_node.ledger.database import create_engine, unavailable
 
 APPLICATION_VERSION = "1"
 _POLL_S = 0.1
 _SWEEP_AFTER_S = 60.0
+_PRUNE_AT_ONCE = 1000
 _FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
 Handler = Callable[[str, int], None]
@@ -48,6 +49,14 @@ class QueueLimits:
 
     per_host: int
     per_lane: int | None = None
+
+
+class Standing(Enum):
+    """What an engine knows of one attempt; it never runs a finished one again."""
+
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    FINISHED = "finished"
 
 
 class JobEngine(Protocol):
@@ -68,8 +77,8 @@ class JobEngine(Protocol):
     ) -> None:
         """Ask once for one attempt of one job; the same again changes nothing."""
 
-    def finished(self, kind: str, key: str, attempt: int) -> bool:
-        """Whether the engine will not run this attempt (again)."""
+    def standing(self, kind: str, key: str, attempt: int) -> Standing:
+        """Whether the engine knows this attempt, and is finished with it."""
 
     def sweep(self) -> int:
         """Mend what the engine itself left behind; returns how many jobs that were."""
@@ -82,10 +91,13 @@ class JobEngine(Protocol):
 
 
 class _JsonSerializer(Serializer):
-    """Keys and attempts as JSON; an exception becomes its type and text."""
+    """Keys and attempts as JSON; anything else becomes the name of its type.
+
+    The text of an exception may quote what a patient's file says: it is not kept.
+    """
 
     def serialize(self, data: Any) -> str:
-        return json.dumps(data, default=repr)
+        return json.dumps(data, default=lambda other: type(other).__name__)
 
     def deserialize(self, serialized_data: str) -> Any:
         return json.loads(serialized_data)
@@ -97,6 +109,10 @@ class _JsonSerializer(Serializer):
 def engine_id(kind: str, key: str, attempt: int) -> str:
     """The engine's id of one attempt."""
     return f"{kind}:{key}:{attempt}"
+
+
+class HandlerFailed(Exception):
+    """A handler raised; only the type of what it raised is told, for the engine writes it down."""
 
 
 class DbosEngine:
@@ -118,8 +134,7 @@ class DbosEngine:
         LedgerUnavailable
             When the database cannot be reached or migrated.
         """
-        logging.getLogger("dbos").setLevel(logging.ERROR)
-        try:
+        with unavailable("the engine's database did not answer"):
             DBOS.migrate(self._url)
             DBOS(
                 config={
@@ -134,13 +149,14 @@ class DbosEngine:
                     "max_executor_threads": self._max_threads,
                 }
             )
+            _log_as_everything_else_does()
             for kind, handler in handlers.items():
                 self._register(kind, handler)
+            # Another process of this node may do the other kinds of work.
+            DBOS.listen_queues(list(queues))
             DBOS.launch()
             for name, limits in queues.items():
                 self._register_queue(name, limits)
-        except SQLAlchemyError as error:
-            raise LedgerUnavailable(f"the engine's database did not answer: {error}") from error
 
     def _register(self, kind: str, handler: Handler) -> None:
         def run(key: str, attempt: int) -> None:
@@ -149,6 +165,9 @@ class DbosEngine:
                 self._running.add(name)
             try:
                 handler(key, attempt)
+            # A boundary: the engine logs and keeps what it gets, so it gets no foreign text.
+            except Exception as error:  # noqa: BLE001
+                raise HandlerFailed(type(error).__name__) from None
             finally:
                 with self._lock:
                     self._running.discard(name)
@@ -189,21 +208,24 @@ class DbosEngine:
         delay_s = (not_before - datetime.now(UTC)).total_seconds() if not_before else 0.0
         if delay_s > _POLL_S:
             options["delay_seconds"] = delay_s
-        try:
+        with unavailable("the engine took no job"):
             DBOS.enqueue_workflow_with_options(options, key, attempt)  # type: ignore[arg-type]
-        except SQLAlchemyError as error:
-            raise LedgerUnavailable(f"the engine took no job: {error}") from error
 
-    def finished(self, kind: str, key: str, attempt: int) -> bool:
-        """See `JobEngine.finished`."""
-        status = DBOS.get_workflow_status(engine_id(kind, key, attempt))
-        return status is not None and status.status in _FINISHED
+    def standing(self, kind: str, key: str, attempt: int) -> Standing:
+        """See `JobEngine.standing`."""
+        with unavailable("the engine could not be asked"):
+            status = DBOS.get_workflow_status(engine_id(kind, key, attempt))
+        if status is None:
+            return Standing.UNKNOWN
+        return Standing.FINISHED if status.status in _FINISHED else Standing.OPEN
 
     def sweep(self) -> int:
         """See `JobEngine.sweep`: resume pending work of ours that no thread here is doing."""
-        pending = DBOS.list_workflows(
-            status="PENDING", executor_id=self._executor_id, load_input=False, load_output=False
-        )
+        with unavailable("the engine could not be asked"):
+            pending = DBOS.list_workflows(
+                status="PENDING", executor_id=self._executor_id,
+                load_input=False, load_output=False,
+            )
         with self._lock:
             running = set(self._running)
         limit_ms = (time.time() - _SWEEP_AFTER_S) * 1000
@@ -212,16 +234,20 @@ class DbosEngine:
             for w in pending
             if w.workflow_id not in running and (w.updated_at or 0) < limit_ms
         ]
-        for workflow_id, queue_name in stale:
-            DBOS.resume_workflows([workflow_id], queue_name=queue_name)
+        with unavailable("the engine resumed nothing"):
+            for workflow_id, queue_name in stale:
+                DBOS.resume_workflows([workflow_id], queue_name=queue_name)
         return len(stale)
 
     def prune(self, older_than: timedelta) -> int:
         """See `JobEngine.prune`."""
         before = (datetime.now(UTC) - older_than).isoformat()
-        old = DBOS.list_workflows(completed_before=before, load_input=False, load_output=False)
-        if old:
-            DBOS.delete_workflows([w.workflow_id for w in old])
+        with unavailable("the engine forgot nothing"):
+            old = DBOS.list_workflows(
+                completed_before=before, limit=_PRUNE_AT_ONCE, load_input=False, load_output=False
+            )
+            if old:
+                DBOS.delete_workflows([w.workflow_id for w in old])
         return len(old)
 
     def stop(self) -> None:
@@ -230,12 +256,21 @@ class DbosEngine:
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=10)
 
 
+def _log_as_everything_else_does() -> None:
+    """The library writes to stderr by a handler of its own, past the node's format and rules."""
+    log = logging.getLogger("dbos")
+    log.setLevel(logging.ERROR)
+    log.handlers.clear()
+    log.propagate = True
+
+
 class InlineEngine:
     """A `JobEngine` for tests and one-shot commands: threads, a clock and no disk."""
 
     def __init__(self) -> None:
         self._handlers: Mapping[str, Handler] = {}
         self._submitted: dict[str, tuple[float, int, str, str, int]] = {}
+        self._taken: set[str] = set()
         self._done: set[str] = set()
         self._wake = threading.Condition()
         self._stopping = False
@@ -260,29 +295,38 @@ class InlineEngine:
         name = engine_id(kind, key, attempt)
         due = not_before.timestamp() if not_before else 0.0
         with self._wake:
-            if name not in self._done:
+            if name not in self._taken:
                 self._submitted.setdefault(name, (due, priority, kind, key, attempt))
             self._wake.notify()
 
-    def finished(self, kind: str, key: str, attempt: int) -> bool:
-        """See `JobEngine.finished`."""
+    def standing(self, kind: str, key: str, attempt: int) -> Standing:
+        """See `JobEngine.standing`."""
+        name = engine_id(kind, key, attempt)
         with self._wake:
-            return engine_id(kind, key, attempt) in self._done
+            if name in self._done:
+                return Standing.FINISHED
+            known = name in self._taken or name in self._submitted
+            return Standing.OPEN if known else Standing.UNKNOWN
 
     def sweep(self) -> int:
         """See `JobEngine.sweep`; nothing can be left behind."""
         return 0
 
     def prune(self, older_than: timedelta) -> int:
-        """See `JobEngine.prune`; nothing is kept."""
-        return 0
+        """See `JobEngine.prune`; when it ended is not kept, so all of it is forgotten."""
+        with self._wake:
+            forgotten = len(self._done)
+            self._taken -= self._done
+            self._done.clear()
+            return forgotten
 
     def stop(self) -> None:
         """See `JobEngine.stop`."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(timeout=30)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
 
     def _due(self) -> Sequence[tuple[int, float, str]]:
         now = time.time()
@@ -297,6 +341,9 @@ class InlineEngine:
                     return
                 name = self._due()[0][2]
                 _, _, kind, key, attempt = self._submitted.pop(name)
-            self._handlers[kind](key, attempt)
+                self._taken.add(name)
+            # A boundary: as with the durable engine, a handler that raises ends its own job only.
+            with contextlib.suppress(Exception):
+                self._handlers[kind](key, attempt)
             with self._wake:
                 self._done.add(name)

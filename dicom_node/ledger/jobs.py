@@ -14,6 +14,14 @@ from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, Job, JobState, Result, SeriesState
 
 _j, _r, _d = tables.jobs, tables.results, tables.deliveries
+_RESUMED = "resumed_after_restart"
+SUPERSEDED = "superseded_by_late_instances"
+# A job that was running at so many ends of the node is what ends it.
+MAX_STARTS = 5
+
+
+class Overtaken(Exception):
+    """An attempt that is no longer the ledger's: somebody decided on its job in the meantime."""
 
 
 class Jobs:
@@ -27,8 +35,10 @@ class Jobs:
     ) -> bool:
         """Move a complete series to ``routed`` and queue its jobs, in one transaction.
 
-        A job that exists already stays as it is: the same inputs are the same job. Returns
-        false, and changes nothing, when an instance arrived after ``seen``.
+        A job that exists already stays as it is: the same inputs are the same job; only one
+        that was superseded is queued again. Returns
+        false, and changes nothing, when an instance arrived after ``seen`` or the series is not
+        ``complete`` any more.
         """
         now = _now()
         with self._database.write() as connection:
@@ -37,7 +47,8 @@ class Jobs:
                     tables.series.c.series_instance_uid == series_instance_uid
                 )
             ).one()
-            if row.last_received_at > rows.to_seconds(seen) + 1e-6:
+            slipped_in = row.last_received_at > rows.to_seconds(seen) + 1e-6
+            if slipped_in or row.state != SeriesState.COMPLETE:
                 return False
             rows.change_state(
                 connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
@@ -70,12 +81,20 @@ class Jobs:
             rows.record_transition(
                 connection, "job", job.job_id, "", JobState.QUEUED, job.reason, job.attempt, now
             )
+            return
+        there = connection.execute(sa.select(_j).where(_j.c.job_id == job.job_id)).one()
+        if there.state == JobState.CANCELLED and there.reason == SUPERSEDED:
+            rows.change_state(
+                connection, "job", job.job_id, JobState.QUEUED, job.reason, now,
+                attempt=there.attempt + 1, not_before=rows.to_seconds(job.not_before),
+            )
 
     def start(self, job_id: str, attempt: int) -> Job | None:
         """Take a queued job, or one that a restart left running; ``None`` if it is not to run.
 
         The attempt must be the ledger's own: an engine that runs an old attempt again finds
-        that there is nothing to do.
+        that there is nothing to do. An attempt that was running at `MAX_STARTS` ends of the node
+        is dead (``node.ended_while_running``): it is likely to be what ends the node.
         """
         now = _now()
         with self._database.write() as connection:
@@ -84,10 +103,27 @@ class Jobs:
                 return None
             if row.state not in (JobState.QUEUED, JobState.RUNNING):
                 return None
-            reason = "started" if row.state == JobState.QUEUED else "resumed_after_restart"
+            if row.state == JobState.RUNNING and self._starts(connection, row) >= MAX_STARTS:
+                for state in (JobState.FAILED, JobState.DEAD):
+                    rows.change_state(
+                        connection, "job", job_id, state, "node.ended_while_running", now
+                    )
+                return None
+            reason = "started" if row.state == JobState.QUEUED else _RESUMED
             rows.change_state(connection, "job", job_id, JobState.RUNNING, reason, now)
             taken = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
         return rows.to_job(taken)
+
+    def _starts(self, connection: sa.Connection, row: sa.Row[Any]) -> int:
+        t = tables.transitions
+        return int(
+            connection.execute(
+                sa.select(sa.func.count()).where(
+                    t.c.kind == "job", t.c.key == row.job_id, t.c.attempt == row.attempt,
+                    t.c.to_state == str(JobState.RUNNING),
+                )
+            ).scalar_one()
+        )
 
     def succeed(
         self,
@@ -96,14 +132,24 @@ class Jobs:
         deliveries: Sequence[Delivery],
         reason: str,
         seconds_by_stage: Mapping[str, float],
+        *,
+        attempt: int | None = None,
+        model_version: str | None = None,
     ) -> None:
         """Record a job's results and what is to be delivered, in one transaction.
 
         A result or delivery that is there already (same UID, same destination) stays as it is:
-        the same input gives the same object, and nothing is sent twice.
+        the same input gives the same object, and nothing is sent twice. ``model_version`` is
+        the version that ran, where it is not the one that was asked for.
+
+        Raises
+        ------
+        Overtaken
+            When ``attempt`` is given and is not the one that runs; nothing is recorded.
         """
         now = _now()
         with self._database.write() as connection:
+            self._refuse_overtaken(connection, job_id, attempt)
             for result in results:
                 self._insert_result(connection, result)
             for delivery in deliveries:
@@ -111,7 +157,19 @@ class Jobs:
             rows.change_state(
                 connection, "job", job_id, JobState.SUCCEEDED, reason, now,
                 seconds_by_stage=json.dumps(dict(seconds_by_stage)),
+                **({"model_version": model_version} if model_version else {}),
             )
+
+    def _refuse_overtaken(
+        self, connection: sa.Connection, job_id: str, attempt: int | None
+    ) -> None:
+        if attempt is None:
+            return
+        row = connection.execute(
+            sa.select(_j.c.attempt, _j.c.state).where(_j.c.job_id == job_id)
+        ).one_or_none()
+        if row is None or row.attempt != attempt or row.state != JobState.RUNNING:
+            raise Overtaken(f"attempt {attempt} of job {job_id}")
 
     def _insert_result(self, connection: sa.Connection, result: Result) -> None:
         values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
@@ -136,10 +194,19 @@ class Jobs:
                 delivery.reason, delivery.attempt, now,
             )
 
-    def fail(self, job_id: str, reason: str, *, retry_at: datetime | None) -> None:
-        """Record a failed attempt: queued again for ``retry_at``, or dead without one."""
+    def fail(
+        self, job_id: str, reason: str, *, retry_at: datetime | None, attempt: int | None = None
+    ) -> None:
+        """Record a failed attempt: queued again for ``retry_at``, or dead without one.
+
+        Raises
+        ------
+        Overtaken
+            When ``attempt`` is given and is not the one that runs; nothing is recorded.
+        """
         now = _now()
         with self._database.write() as connection:
+            self._refuse_overtaken(connection, job_id, attempt)
             rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
             if retry_at is None:
                 rows.change_state(connection, "job", job_id, JobState.DEAD, reason, now)
@@ -166,6 +233,17 @@ class Jobs:
                 attempt=attempt, not_before=now,
             )
             return rows.to_job(connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one())
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """End a job that is not to be run any more.
+
+        Raises
+        ------
+        IllegalTransition
+            When the job is at an end already.
+        """
+        with self._database.write() as connection:
+            rows.change_state(connection, "job", job_id, JobState.CANCELLED, reason, _now())
 
     def bump(self, job_id: str, attempt: int, reason: str) -> None:
         """Give an open job a new attempt, because the engine lost the one it had."""

@@ -234,18 +234,22 @@ class Receipts:
         reason: str,
         *,
         unless_received_after: datetime | None = None,
+        only_from: SeriesState | None = None,
     ) -> bool:
-        """Move a series to ``state``; false when an instance came in the meantime.
+        """Move a series to ``state``; false when something came in between.
 
         ``unless_received_after`` is the last receipt that the decision knew of: comparing it
         inside the transaction makes a slice that slips in between reopen nothing and lose nothing.
+        ``only_from`` is the state that the decision was taken in.
         """
         with self._database.write() as connection:
             row = connection.execute(
-                sa.select(_s.c.last_received_at).where(
+                sa.select(_s.c.last_received_at, _s.c.state).where(
                     _s.c.series_instance_uid == series_instance_uid
                 )
             ).one()
+            if only_from is not None and row.state != only_from:
+                return False
             if unless_received_after is not None:
                 seen = rows.to_seconds(unless_received_after)
                 if row.last_received_at > seen + 1e-6:

@@ -12,6 +12,9 @@ A state that maps to itself is a new attempt after a restart, recorded like any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dicom_node.records import DeliveryState, JobState, SeriesState
 
 _S, _J, _D = SeriesState, JobState, DeliveryState
@@ -41,6 +44,8 @@ DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.COMMITTED: frozenset(),
 }
 
+_TABLES: dict[type, Mapping[Any, frozenset[Any]]] = {_S: SERIES, _J: JOB, _D: DELIVERY}
+
 OPEN_JOBS = (_J.QUEUED, _J.RUNNING, _J.FAILED)
 OPEN_DELIVERIES = (_D.PENDING, _D.FAILED)
 
@@ -54,9 +59,8 @@ def check(from_state: str, to_state: str) -> None:
 
     Both must be members of the same state enum.
     """
-    for table in (SERIES, JOB, DELIVERY):
-        if from_state in table and type(from_state) is type(next(iter(table))):
-            if to_state in table[from_state]:  # type: ignore[index]
-                return
-            break
+    table = _TABLES.get(type(from_state), {})
+    # Words of different enums compare equal ("failed" is one of jobs and one of deliveries).
+    if type(to_state) is type(from_state) and to_state in table.get(from_state, ()):
+        return
     raise IllegalTransition(f"{type(from_state).__name__}: {from_state} -> {to_state}")

@@ -38,7 +38,9 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     """Do a job: inputs, inference, objects, gate, outbox, ledger; in this order.
 
     The results are on disk before the ledger says that they exist, and nothing is sent before
-    the ledger does. Raises what `dicom_node.pipeline.analysis.analyse` raises.
+    the ledger does. A card that was updated since the job was asked for is used as it is now,
+    and the ledger says so. Raises what `dicom_node.pipeline.analysis.analyse` raises, and
+    `Overtaken` when the job is no longer this attempt's.
     """
     card = _card(job, workshop.catalog)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
@@ -52,7 +54,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     results = [_keep(job, kind, dataset, workshop) for kind, dataset in analysis.objects]
     workshop.ledger.jobs.succeed(
         job.job_id, results, _deliveries(job, results), analysis.outcome,
-        analysis.seconds_by_stage,
+        analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
     )
     return analysis
 
