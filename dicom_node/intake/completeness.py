@@ -31,6 +31,7 @@ _HOLE = 1.5
 # With more holes than this share of the slices the spacing is irregular, not incomplete.
 _IRREGULAR_SHARE = 0.1
 _ORIENTATION_DECIMALS = 3
+_FARTHEST_MM = 1e6
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ def _stacks(instances: Sequence[Instance]) -> list[np.ndarray]:
 
 
 def _is_placed(position: tuple[float, ...], orientation: tuple[float, ...]) -> bool:
-    """Whether both are there and are numbers: they come from outside."""
+    """Whether both are there and are numbers of this world: they come from outside."""
     is_whole = len(position) == 3 and len(orientation) == 6
-    return is_whole and bool(np.isfinite((*position, *orientation)).all())
+    return is_whole and all(abs(value) < _FARTHEST_MM for value in (*position, *orientation))
 
 
 def _holes(positions_mm: np.ndarray) -> int:

@@ -116,9 +116,24 @@ class HandlerFailed(Exception):
 
 
 class DbosEngine:
-    """DBOS Transact as a `JobEngine`; one per process."""
+    """DBOS Transact as a `JobEngine`; one per process.
 
-    def __init__(self, url: str, *, executor_id: str, max_threads: int = 32) -> None:
+    Parameters
+    ----------
+    url
+        The ledger's database.
+    executor_id
+        The same after a restart, another for every other process.
+    max_threads
+        How many handlers run at once at most.
+    patience_s
+        How long `stop` waits for what runs.
+    """
+
+    def __init__(
+        self, url: str, *, executor_id: str, max_threads: int = 32, patience_s: int = 10
+    ) -> None:
+        self._patience_s = patience_s
         self._url = url
         self._executor_id = executor_id
         self._max_threads = max_threads
@@ -253,7 +268,7 @@ class DbosEngine:
     def stop(self) -> None:
         """See `JobEngine.stop`."""
         with contextlib.suppress(SQLAlchemyError):
-            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=10)
+            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=self._patience_s)
 
 
 def _log_as_everything_else_does() -> None:

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from dicom_node.ledger.jobs import MAX_STARTS, SUPERSEDED, Overtaken
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.states import IllegalTransition
-from dicom_node.records import DeliveryState, JobState, SendOutcome, SeriesState
+from dicom_node.records import JobState, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
 
@@ -83,23 +84,49 @@ def test_the_same_object_is_delivered_to_a_destination_once(routed: Ledger) -> N
     assert routed.jobs.seconds_by_stage("job-1") == {"infer": 1.5}
 
 
-def test_a_delivery_ends_as_the_peer_answered(routed: Ledger) -> None:
+def test_an_attempt_that_was_overtaken_records_nothing(routed: Ledger) -> None:
     routed.jobs.start("job-1", 1)
-    routed.jobs.succeed(
-        "job-1", [result(n) for n in (1, 2, 3)], [delivery(n) for n in (1, 2, 3)], "result", {}
-    )
-    later = START + timedelta(minutes=2)
-    first, second, third = routed.deliveries.pending("job-1", "pacs")
-    stored = SendOutcome(first.sop_instance_uid, 0x0000, True, False, "stored")
-    busy = SendOutcome(second.sop_instance_uid, 0xA700, False, True, "peer.busy")
-    refused = SendOutcome(third.sop_instance_uid, 0xC000, False, False, "peer.refused")
-    record = routed.deliveries.record
-    assert record(first.delivery_id, stored, retry_at=later) is DeliveryState.SENT
-    assert record(second.delivery_id, busy, retry_at=later) is DeliveryState.PENDING
-    assert record(third.delivery_id, refused, retry_at=later) is DeliveryState.DEAD
-    (shipment,) = routed.deliveries.open_shipments()
-    assert (shipment.attempt, shipment.not_before) == (2, later)
-    assert [d.delivery_id for d in routed.deliveries.pending("job-1", "pacs")] == [
-        second.delivery_id
-    ]
-    assert routed.deliveries.retry_dead("job-1") == 1
+    routed.jobs.bump("job-1", 1, "engine_lost_it")
+    assert routed.jobs.start("job-1", 1) is None
+    assert routed.jobs.start("job-1", 2) is not None
+    with pytest.raises(Overtaken):
+        routed.jobs.succeed("job-1", [result(1)], [delivery(1)], "result", {}, attempt=1)
+    with pytest.raises(Overtaken):
+        routed.jobs.fail("job-1", "worker.lost", retry_at=None, attempt=1)
+    found = routed.jobs.find("job-1")
+    assert found is not None and (found.state, found.attempt) == (JobState.RUNNING, 2)
+    assert routed.jobs.results("job-1") == []
+    routed.jobs.succeed("job-1", [result(1)], [delivery(1)], "result", {}, attempt=2,
+                        model_version="2")
+    found = routed.jobs.find("job-1")
+    assert found is not None and found.model_version == "2"
+
+
+def test_bumping_an_old_attempt_or_an_ended_job_changes_nothing(routed: Ledger) -> None:
+    routed.jobs.bump("job-1", 7, "engine_lost_it")
+    routed.jobs.start("job-1", 1)
+    routed.jobs.succeed("job-1", [], [], "no_finding", {}, attempt=1)
+    before = routed.jobs.find("job-1")
+    routed.jobs.bump("job-1", 1, "engine_lost_it")
+    assert routed.jobs.find("job-1") == before
+
+
+def test_a_job_that_was_running_at_every_end_of_the_node_is_a_dead_letter(routed: Ledger) -> None:
+    for _ in range(MAX_STARTS):
+        assert routed.jobs.start("job-1", 1) is not None
+    assert routed.jobs.start("job-1", 1) is None
+    found = routed.jobs.find("job-1")
+    assert found is not None
+    assert (found.state, found.reason) == (JobState.DEAD, "node.ended_while_running")
+    assert routed.jobs.retry("job-1").attempt == 2
+    assert routed.jobs.start("job-1", 2) is not None
+
+
+def test_a_superseded_job_is_queued_again_when_the_same_images_are_routed(routed: Ledger) -> None:
+    routed.jobs.cancel("job-1", SUPERSEDED)
+    routed.receipts.change("1.2.3", SeriesState.RECEIVING, "late")
+    routed.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    assert routed.jobs.route("1.2.3", [job()], "rule", seen=START)
+    found = routed.jobs.find("job-1")
+    assert found is not None and (found.state, found.attempt) == (JobState.QUEUED, 2)
+    assert routed.jobs.start("job-1", 2) is not None
