@@ -107,7 +107,10 @@ class Spool:
         read_at, free_bytes = self._free_bytes
         now = time.monotonic()
         if now - read_at > _SPACE_CACHE_S or not read_at:
-            found = os.statvfs(self._root)
+            try:
+                found = os.statvfs(self._root)
+            except OSError as failure:
+                raise storage_error(failure) from failure
             free_bytes = found.f_bavail * found.f_frsize
             self._free_bytes = (now, free_bytes)
         if free_bytes - expected_bytes < self._refuse_below_free_bytes:
@@ -147,7 +150,8 @@ class Spool:
         Raises
         ------
         OutOfSpace, StorageFailed
-            Nothing was kept, and what was kept before is as it was.
+            Not kept for good. When only the last directory sync failed, the file stands under
+            its name, whole; a sender that tries again finds it identical.
         """
         study = f"{self._root}/instances/{uid_to_name(study_instance_uid)}"
         series = f"{study}/{uid_to_name(series_instance_uid)}"
@@ -226,6 +230,8 @@ class Spool:
         part = part_or_path if isinstance(part_or_path, Part) else None
         path = part.path if part else str(part_or_path)
         try:
+            if part:
+                part.finish()
             name = self._quarantine_copy(path, reason, detail)
             if part is None:
                 os.unlink(path)

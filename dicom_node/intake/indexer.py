@@ -71,6 +71,7 @@ class Indexer:
         self._backlog_limit = backlog_limit
         self._instances: list[Instance] = []
         self._associations: dict[str, Association] = {}
+        self._announced: set[str] = set()
         self._must_reindex = False
         self._closing = False
         self._lock = threading.Lock()
@@ -89,7 +90,9 @@ class Indexer:
                 self._instances.clear()
                 self._must_reindex = True
             self._instances.append(instance)
-            self._associations.setdefault(association.association_id, association)
+            if association.association_id not in self._announced:
+                self._announced.add(association.association_id)
+                self._associations[association.association_id] = association
             is_full = len(self._instances) >= BATCH
         self._work.set()
         if is_full:
@@ -98,6 +101,7 @@ class Indexer:
     def ended(self, association: Association) -> None:
         """An association that delivered something is over; never waits for the ledger."""
         with self._lock:
+            self._announced.discard(association.association_id)
             self._associations[association.association_id] = association
         self._work.set()
         self._full.set()
@@ -172,6 +176,7 @@ class Indexer:
                 with self._lock:
                     self._instances.clear()
                     self._associations.clear()
+                    self._announced.clear()
                     self._must_reindex = not self._closing
                 self._wait_closing(_RETRY_LONGEST_S)
                 self._work.set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from dicom_node.durable import storage_error
 from dicom_node.errors import SUCCESS, DataSetMismatch, NodeError, NotUnderstood, OutOfSpace
 from dicom_node.events import Events
 from dicom_node.intake.command import StoreRequest
@@ -153,7 +154,11 @@ class Receipt:
         except (NotUnderstood, DataSetMismatch) as failure:
             return self._quarantine(part, failure)
         except NodeError as failure:
+            part.discard()
             return self._refuse(failure, quarantined=False)
+        except OSError as failure:
+            part.discard()
+            return self._refuse(storage_error(failure), quarantined=False)
         finally:
             part.close()
         self._tell(head, kept)
