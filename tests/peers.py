@@ -198,19 +198,19 @@ class Orthanc(_Server):
         """The JSON answer to a JSON document posted below the archive's root."""
         return self._post(path, json.dumps(document))
 
-    def find_instances(self, study_instance_uid: str = "*") -> list[str]:
+    def find_instances(self, study_instance_uid: str = "") -> list[str]:
         """SOP Instance UIDs that the archive holds, of one study or of all."""
         found = self.post(
             "/tools/find",
             {
                 "Level": "Instance",
                 "Expand": True,
-                "Query": {"StudyInstanceUID": study_instance_uid},
+                "Query": {"StudyInstanceUID": study_instance_uid} if study_instance_uid else {},
             },
         )
         return [instance["MainDicomTags"]["SOPInstanceUID"] for instance in found]
 
-    def count(self, study_instance_uid: str = "*") -> int:
+    def count(self, study_instance_uid: str = "") -> int:
         """How many instances the archive holds, of one study or of all."""
         return len(self.find_instances(study_instance_uid))
 

@@ -1,13 +1,35 @@
-"""Real peers as fixtures; each is fresh, and its log is shown when a test fails."""
+"""Real peers and a real node as fixtures; their logs are shown when a test fails."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import peers
+from tests.acceptance.running_node import RunningNode
+
+
+@dataclass(frozen=True)
+class Site:
+    """One archive and one node that sends to it, used by many tests: look at your own study."""
+
+    archive: peers.Orthanc
+    node: RunningNode
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running node beside a running Orthanc."""
+    peers.need_private_network()
+    folder = tmp_path_factory.mktemp("site")
+    with (
+        peers.Orthanc(folder) as archive,
+        RunningNode(folder / "node", archive.peer) as node,
+    ):
+        yield Site(archive, node)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from dicom_node.imaging.volume import LoadedVolume
 from tests import peers
 from tests.acceptance import masks, series
+from tests.acceptance.conftest import Site
 from tests.acceptance.queries import c_find
 from tests.acceptance.running_node import RunningNode
 from tests.conformance import validators
@@ -45,33 +45,28 @@ class Journey:
 
 @pytest.fixture(scope="module", params=["generated chest", "shared chest CT"])
 def journey(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Journey]:
+    request: pytest.FixtureRequest, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Journey:
     """A series sent by storescu, and the node and archive that it went through."""
     if request.param == "shared chest CT" and not shared(*series.RIDER).exists():
         pytest.skip(f"shared data not found: {shared(*series.RIDER)}")
-    peers.need_private_network()
     folder = tmp_path_factory.mktemp("journey")
     real = request.param == "shared chest CT"
     sent = series.rider() if real else series.thin_phantom(folder / "ct", seed=31)
-    with (
-        peers.Orthanc(folder) as archive,
-        RunningNode(folder / "node", archive.peer) as node,
-    ):
-        node.send(sent.paths)
-        (job,) = node.wait_for_series(sent.series_instance_uid)
-        assert (job.state, job.reason) == ("succeeded", "result")
-        loaded = masks.load(sent.paths)
-        results = node.ledger.jobs.results(job.job_id)
-        yield Journey(
-            sent,
-            node,
-            archive,
-            folder,
-            loaded,
-            masks.by_model(loaded),
-            {result.kind: result.sop_instance_uid for result in results},
-        )
+    site.node.send(sent.paths)
+    (job,) = site.node.wait_for_series(sent.series_instance_uid)
+    assert (job.state, job.reason) == ("succeeded", "result")
+    loaded = masks.load(sent.paths)
+    results = site.node.ledger.jobs.results(job.job_id)
+    return Journey(
+        sent,
+        site.node,
+        site.archive,
+        folder,
+        loaded,
+        masks.by_model(loaded),
+        {result.kind: result.sop_instance_uid for result in results},
+    )
 
 
 def test_archive_holds_the_segmentation_and_both_reports_and_nothing_else(
@@ -126,8 +121,12 @@ def test_segmentation_is_the_models_mask_voxel_for_voxel_by_dcmqi(journey: Journ
 
 def test_run_on_the_same_files_makes_the_same_objects(journey: Journey) -> None:
     output = journey.folder / "run"
-    done = journey.node.command("run", "lungs-ct", *journey.sent.paths, "--output", output)
+    letter = journey.folder / "letter.txt"
+    letter.write_text("Dear colleague")
+    inputs = (*journey.sent.paths, letter)
+    done = journey.node.command("run", "lungs-ct", *inputs, "--output", output)
     assert done.returncode == 0, done.stderr
+    assert f"skipped {letter}" in done.stderr
     written = {
         kind: pydicom.dcmread(output / f"{kind.replace(' ', '-')}.dcm") for kind in KINDS
     }
@@ -137,7 +136,9 @@ def test_run_on_the_same_files_makes_the_same_objects(journey: Journey) -> None:
     assert delivered.PixelData == written["segmentation"].PixelData
     assert delivered.SeriesInstanceUID == written["segmentation"].SeriesInstanceUID
     assert len(list(output.glob("overlay_*.png"))) == 3
-    (entry,) = json.loads((output / "predictions.json").read_text())["series"]
+    predictions = json.loads((output / "predictions.json").read_text())
+    assert [skipped["path"] for skipped in predictions["skipped"]] == [str(letter)]
+    (entry,) = predictions["series"]
     volume_ml = abs(np.linalg.det(masks.source_affine(journey.loaded.source_images)[:3, :3])) / 1e3
     for label in entry["labels"]:
         expected_ml = int((journey.model == label["value"]).sum()) * volume_ml
