@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _START_PATIENCE_S = 60.0
 _END_PATIENCE_S = 25.0
 _RESTART_AFTER_S = 2.0
-_SWITCH_INTERVAL_S = 0.0003
 
 
 class Listeners:
@@ -225,9 +224,6 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
     listener = Listener(settings, spool, indexer, events, active)
     indexer.start()
-    # The indexing thread computes for long; with the usual 5 ms a receiving thread would wait
-    # that long for the interpreter after each of its system calls.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # What was imported stays: later collections need not look at it again.
     gc.collect()
     gc.freeze()

@@ -160,7 +160,7 @@ def test_every_series_closes_at_last_and_the_waits_lead_there(
 ) -> None:
     found = evidence(still_open=still_open, aborted=aborted, closed_s=closed_s, missing=missing)
     now_s = 0.0
-    for _ in range(5):
+    for _ in range(15):
         decision = decide(found, SETTINGS, after(now_s))
         if decision.complete:
             return
