@@ -40,7 +40,7 @@ REAL_CTS = (
     RealCT(
         "rider-pilot",
         "series/ct_chest_rider_pilot/*.dcm",
-        "held out",
+        "training",
         "CC BY 3.0",
         "RIDER Pilot, The Cancer Imaging Archive (Clark et al., J Digit Imaging 2013)",
     ),
@@ -54,7 +54,7 @@ REAL_CTS = (
     RealCT(
         "ts-pulmonary",
         _TOTALSEGMENTATOR + "pulmonary_report/models/ct_cropped.nii.gz",
-        "same patient as ts-aorta",
+        "training",
         "Apache-2.0",
         _TS_SOURCE,
     ),
