@@ -46,17 +46,17 @@ def models(tmp_path: Path) -> Path:
 
 
 def router(
-    ledger: Ledger, spool: Spool, models: Path, *given: dict[str, Any], **settings: Any
+    ledger: Ledger, spool: Spool, folder: Path, *given: dict[str, Any], **settings: Any
 ) -> Router:
     config = Config.model_validate(
         {
             "peers": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}},
             "rules": list(given),
-            "models": {"directories": [models]},
+            "models": {"directories": [folder]},
             **settings,
         }
     )
-    return Router(config, ledger, spool, Catalog([models]), Events())
+    return Router(config, ledger, spool, Catalog([folder]), Events())
 
 
 def receive(ledger: Ledger, spool: Spool, datasets: list[Any], *, complete: bool = True) -> None:
