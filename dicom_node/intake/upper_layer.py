@@ -303,7 +303,7 @@ class StreamedUpperLayer(DULServiceProvider):
         self._whole = None
         try:
             pdu, event = self._decode_pdu(whole)
-        except Exception as failure:
+        except Exception as failure:  # because pynetdicom raises all kinds on bad bytes
             raise ProtocolViolation("a PDU cannot be decoded") from failure
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
@@ -350,7 +350,7 @@ class StreamedUpperLayer(DULServiceProvider):
         ]
         try:
             self._association.dimse.receive_primitive(primitive)
-        except Exception as failure:
+        except Exception as failure:  # because pynetdicom raises all kinds on bad bytes
             raise ProtocolViolation("a DIMSE message cannot be decoded") from failure
         self._association.activity.set()
 
