@@ -1,0 +1,93 @@
+"""The command line itself: exit codes, the settings it finds, and how little it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_node.cli import status
+from dicom_node.cli.main import find_config
+from dicom_node.errors import PeerUnavailable
+from tests.cli.running import Site
+
+HEAVY = ("torch", "monai", "highdicom", "onnxruntime", "dbos", "scipy", "psycopg", "pynetdicom")
+_MODULES = """
+import sys
+from dicom_node.cli.main import run_command
+try:
+    code = run_command(sys.argv[1:])
+except SystemExit as error:
+    code = error.code
+print(sorted(name for name in sys.modules if "." not in name), code, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["show"], ["jobs", "--state", "odd"], ["--config"], ["run"],
+                  ["serve", "--only", "cook"]],
+    ids=" ".join,
+)
+def test_wrong_use_is_exit_2(site: Site, arguments: list[str]) -> None:
+    answer = site(*arguments)
+    assert (answer.code, answer.out) == (2, "") and answer.err
+
+
+def test_a_wrong_setting_is_exit_2_with_its_line(site: Site) -> None:
+    site.settings(more="odd: 1\n")
+    answer = site("status")
+    assert answer.code == 2 and "config.yaml:8" in answer.err and "Traceback" not in answer.err
+
+
+def test_settings_that_are_not_there_are_exit_2(site: Site) -> None:
+    site.config.unlink()
+    assert site("status").code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(PeerUnavailable("away"), 1), (KeyboardInterrupt(), 130), (BrokenPipeError(), 0)],
+    ids=["failed", "interrupted", "reader gone"],
+)
+def test_each_end_has_its_exit_code(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def run(_arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr(status, "run", run)
+    with Path("/dev/null").open("w") as nowhere:
+        monkeypatch.setattr(sys, "stderr", nowhere)
+        assert site("status").code == code
+
+
+def test_the_settings_named_by_argument_environment_and_folder_are_found_in_this_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DICOM_NODE_CONFIG", raising=False)
+    (tmp_path / "config.yaml").write_text("")
+    assert find_config(None) == Path("config.yaml")
+    monkeypatch.setenv("DICOM_NODE_CONFIG", "/elsewhere.yaml")
+    assert find_config(None) == Path("/elsewhere.yaml")
+    assert find_config(Path("given.yaml")) == Path("given.yaml")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status", "--json"], ["explain", "."], ["jobs"], ["show", "1.2.3"],
+     ["schema"], ["models", "list"]],
+    ids=" ".join,
+)
+def test_reading_commands_import_nothing_heavy(filled: Site, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULES, "--config", str(filled.config), *arguments],
+        capture_output=True, text=True, check=True, timeout=120, cwd=filled.folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    modules = done.stderr.splitlines()[-1]
+    assert [name for name in HEAVY if f"'{name}'" in modules] == []
+    if arguments[0] in ("--help", "schema"):
+        assert "'sqlalchemy'" not in modules and "'numpy'" not in modules

@@ -1,0 +1,83 @@
+"""Commands that read: status, jobs, show, models, schema; for people and as one JSON document."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicom_node.events import hash_uid
+from tests.cli.running import Site
+
+
+@pytest.mark.parametrize("command", ["status", "jobs"])
+def test_without_a_ledger_the_setting_is_at_fault(site: Site, command: str) -> None:
+    answer = site(command)
+    assert answer.code == 2 and "no ledger" in answer.err
+    assert not site.data_dir.exists(), "looking makes nothing"
+
+
+def test_status_counts_and_names_the_latest(filled: Site) -> None:
+    document = filled("status", "--json").json()
+    assert document["jobs"] == {"succeeded": 1, "dead": 1}
+    assert document["deliveries"] == {"sent": 1, "dead": 1}
+    (series,) = document["latest"]
+    assert (series["series_instance_uid"], series["state"]) == ("1.2.3", "routed")
+    text = filled("status")
+    assert text.code == 0 and "1 dead, 1 succeeded" in text.out and "1.2.3" in text.out
+
+
+def test_jobs_are_listed_and_filtered_by_state(filled: Site) -> None:
+    everything = filled("jobs", "--json").json()["jobs"]
+    assert {one["job_id"] for one in everything} == {"job-1", "job-2"}
+    (dead,) = filled("jobs", "--json", "--state", "dead").json()["jobs"]
+    assert (dead["job_id"], dead["reason"]) == ("job-2", "model.failed: no")
+    assert filled("jobs", "--json", "--state", "held").json() == {"jobs": []}
+    assert "model.failed" in filled("jobs").out
+
+
+@pytest.mark.parametrize("name", ["1.2", "1.2.3", "job-1", hash_uid("1.2.3")],
+                         ids=["study", "series", "job", "hash"])
+def test_show_tells_every_change_of_what_was_named(filled: Site, name: str) -> None:
+    answer = filled("show", name)
+    assert answer.code == 0
+    for word in ("routed -> ", "receiving -> complete", "queued -> running"):
+        assert word in answer.out or word == "routed -> "
+    assert "status 0xC000" in answer.out
+    (series,) = filled("show", name, "--json").json()["series"]
+    first = series["jobs"][0]
+    assert [t["to_state"] for t in first["history"]] == ["queued", "running", "succeeded"]
+    assert all({"at", "reason", "attempt"} <= set(t) for t in first["history"])
+    assert {d["state"] for d in first["deliveries"]} == {"sent", "dead"}
+
+
+@pytest.mark.parametrize("name", ["1.2.3.4.5", "job-9", "0123456789ab", ""])
+def test_show_of_something_unknown_is_exit_1(filled: Site, name: str) -> None:
+    answer = filled("show", name, "--json")
+    assert (answer.code, answer.out) == (1, "") and "nothing is known" in answer.err
+
+
+def test_models_are_listed_as_others_rely_on(site: Site) -> None:
+    models = site("models", "list", "--json").json()["models"]
+    assert models
+    for model in models:
+        assert set(model) == {"id", "version", "task", "modality", "licence", "intended_use"}
+        assert isinstance(model["modality"], list)
+    assert "lungs-ct" in {model["id"] for model in models}
+    assert "lungs-ct" in site("models").out
+
+
+def test_a_model_is_shown_and_an_unknown_one_is_wrong_use(site: Site) -> None:
+    assert site("models", "show", "lungs-ct").json()["id"] == "lungs-ct"
+    assert site("models", "show").code == 2
+    unknown = site("models", "show", "none")
+    assert unknown.code == 2 and "lungs-ct" in unknown.err
+
+
+def test_the_schema_is_one_document(site: Site) -> None:
+    assert "properties" in site("schema").json()
+
+
+def test_a_damaged_ledger_is_exit_1_and_no_traceback(site: Site) -> None:
+    site.data_dir.mkdir()
+    (site.data_dir / "ledger.db").write_bytes(b"no database" * 500)
+    answer = site("status")
+    assert answer.code == 1 and answer.err.startswith("dicom-node: ledger.unavailable")

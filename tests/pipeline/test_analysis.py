@@ -1,0 +1,125 @@
+"""One series through one model on real objects: outcome, order, identity, refusals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ai_models.card import Card
+from ai_models.catalog import Catalog
+from ai_models.predictor import Predictor
+from ai_models.types import SegmentationPrediction, Volume
+from dicom_node.errors import GateRefused, UnsuitableInput
+from dicom_node.pipeline import analysis
+from dicom_node.pipeline.analysis import Analysis, analyse
+from dicom_node.results.equipment import node_equipment
+from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.dicom_samples import ct_series, write_series
+
+AT = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+EQUIPMENT = node_equipment("DICOMNODE", "1")
+
+
+def predict(card: Card, volume: Volume) -> SegmentationPrediction:
+    predictor = Predictor(card, "cpu")
+    predictor.load()
+    try:
+        return predictor.predict(volume)
+    finally:
+        predictor.close()
+
+
+def card(folder: Path, threshold: float = 0.5, **changes: object) -> Card:
+    write_model(folder / "models" / "tiny", threshold_onnx(threshold), id="tiny", **changes)
+    return Catalog([folder / "models"]).get("tiny")
+
+
+def run(folder: Path, paths: list[Path], threshold: float = 0.5, **changes: object) -> Analysis:
+    return analyse(paths, card(folder, threshold, **changes), predict, EQUIPMENT, AT)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return write_series(ct_series((12, 32, 40)), tmp_path / "series")
+
+
+def test_a_finding_becomes_a_segmentation_and_then_the_reports_that_cite_it(
+    tmp_path: Path, paths: list[Path]
+) -> None:
+    found = run(tmp_path, paths)
+    kinds = [kind for kind, _ in found.objects]
+    assert kinds[:2] == ["segmentation", "volumetric report"]
+    assert found.outcome == "result"
+    assert found.label_map.shape == (12, 32, 40) and found.label_map.any()
+    segmentation, report = found.objects[0][1], found.objects[1][1]
+    assert str(segmentation.SOPInstanceUID) in str(report)
+    assert [int(d.SeriesNumber) for _, d in found.objects] == sorted(
+        int(d.SeriesNumber) for _, d in found.objects
+    )
+    assert set(found.seconds_by_stage) == {"load", "model", "measure", "describe", "gate"}
+
+
+def test_nothing_found_is_one_report_that_says_so(tmp_path: Path, paths: list[Path]) -> None:
+    found = run(tmp_path, paths, threshold=5.0)
+    assert found.outcome == "no_finding"
+    assert [kind for kind, _ in found.objects] == ["negative report"]
+
+
+def test_the_same_input_gives_the_same_objects_in_any_order_of_files(
+    tmp_path: Path, paths: list[Path]
+) -> None:
+    first, again = run(tmp_path, paths), run(tmp_path, paths[::-1])
+    assert _uids(first) == _uids(again)
+    assert len(set(_uids(first))) == len(first.objects)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": "9"}, {"input__intensity__clip": [-900, 1000]}, {"runtime__overlap": 0.5}],
+    ids=["version", "input", "runtime"],
+)
+def test_what_can_change_a_result_changes_its_identity(
+    tmp_path: Path, paths: list[Path], changes: dict[str, object]
+) -> None:
+    other = run(tmp_path / "other", paths, **changes)
+    assert not set(_uids(run(tmp_path, paths))) & set(_uids(other))
+
+
+def test_a_late_slice_makes_new_objects(tmp_path: Path, paths: list[Path]) -> None:
+    assert not set(_uids(run(tmp_path, paths[:-1]))) & set(_uids(run(tmp_path, paths)))
+
+
+def _uids(found: Analysis) -> list[str]:
+    return [str(dataset.SOPInstanceUID) for _, dataset in found.objects]
+
+
+def test_a_model_is_not_run_on_another_modality(tmp_path: Path, paths: list[Path]) -> None:
+    with pytest.raises(UnsuitableInput) as refused:
+        run(tmp_path, paths, modality=["MR"], input__modality=["MR"])
+    assert refused.value.reason == "input.modality"
+
+
+def test_a_series_with_too_few_slices_is_not_given_to_the_model(
+    tmp_path: Path, paths: list[Path]
+) -> None:
+    with pytest.raises(UnsuitableInput) as refused:
+        run(tmp_path, paths, input__min_slices=100)
+    assert refused.value.reason.startswith("input.")
+
+
+def test_no_object_leaves_that_does_not_say_what_the_model_found(
+    tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = analysis.build_segmentation
+
+    def shifted(*arguments: object, **how: object) -> object:
+        images, frames, label_map, *rest = arguments
+        moved = np.roll(np.asarray(label_map), 1, axis=1)
+        return build(images, frames, moved, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(analysis, "build_segmentation", shifted)
+    with pytest.raises(GateRefused):
+        run(tmp_path, paths)

@@ -1,0 +1,139 @@
+"""A job from the spool to the outbox: what is on disk and in the ledger when it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pydicom
+import pytest
+
+from ai_models.catalog import Catalog
+from ai_models.predictor import Predictor
+from ai_models.types import SegmentationPrediction, Volume
+from dicom_node.errors import OutOfSpace, UnknownName
+from dicom_node.ledger.jobs import Overtaken
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.process import Workshop, process
+from dicom_node.records import Job, JobState, SeriesState
+from dicom_node.results.equipment import node_equipment
+from dicom_node.spool import Spool
+from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.dicom_samples import ct_series, write_instance
+from tests.ledger.conftest import START, instance, job
+
+
+class Pool:
+    """Predicts in this process."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.deadlines_s: list[float] = []
+
+    def predict(
+        self, model_id: str, volume: Volume, *, deadline_s: float
+    ) -> SegmentationPrediction:
+        self.deadlines_s.append(deadline_s)
+        predictor = Predictor(self._catalog.get(model_id), "cpu")
+        predictor.load()
+        return predictor.predict(volume)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    """A routed series of 12 slices and the model ``tiny`` in version 2."""
+    write_model(tmp_path / "models" / "tiny", threshold_onnx(0.5), id="tiny", version="2")
+    ledger, spool = Ledger.open(tmp_path / "ledger.db"), Spool(tmp_path / "spool")
+    received = []
+    for number, dataset in enumerate(ct_series((12, 32, 40)), start=1):
+        one = dataclasses.replace(instance(number), sop_instance_uid=str(dataset.SOPInstanceUID))
+        (spool.root / one.path).parent.mkdir(parents=True, exist_ok=True)
+        write_instance(dataset, spool.root / one.path)
+        received.append(one)
+    ledger.index(received)
+    catalog = Catalog([tmp_path / "models"])
+    pool = cast(InferencePool, Pool(catalog))
+    yield Workshop(ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"), 60.0)
+    ledger.close()
+
+
+def started(workshop: Workshop, job_id: str, **changes: Any) -> Job:
+    workshop.ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    asked = dataclasses.replace(job(job_id), model_id="tiny", model_version="2", **changes)
+    assert workshop.ledger.jobs.route("1.2.3", [asked], "rules", seen=START)
+    running = workshop.ledger.jobs.start(job_id, 1)
+    assert running is not None
+    return running
+
+
+def test_results_lie_in_the_outbox_and_wait_for_every_destination(workshop: Workshop) -> None:
+    asked = started(workshop, "job-1", destinations=("pacs", "sender"))
+    done = process(asked, workshop)
+    results = workshop.ledger.jobs.results("job-1")
+    assert [r.kind for r in results] == [kind for kind, _ in done.objects]
+    for result, (_, dataset) in zip(results, done.objects, strict=True):
+        read = pydicom.dcmread(workshop.spool.resolve(result.path))
+        assert read.SOPInstanceUID == dataset.SOPInstanceUID == result.sop_instance_uid
+    for destination in ("pacs", "sender"):
+        waiting = workshop.ledger.deliveries.pending("job-1", destination)
+        assert [d.sop_instance_uid for d in waiting] == [r.sop_instance_uid for r in results]
+    found = workshop.ledger.jobs.find("job-1")
+    assert found is not None and (found.state, found.reason) == (JobState.SUCCEEDED, "result")
+    assert workshop.ledger.jobs.seconds_by_stage("job-1") == done.seconds_by_stage
+
+
+def test_the_same_objects_of_another_job_are_neither_written_nor_sent_again(
+    workshop: Workshop,
+) -> None:
+    process(started(workshop, "job-1"), workshop)
+    files = sorted((workshop.spool.root / "outbox").rglob("*.dcm"))
+    stamps = [path.stat().st_mtime_ns for path in files]
+    workshop.ledger.receipts.change("1.2.3", SeriesState.RECEIVING, "late_instances")
+    process(started(workshop, "job-2"), workshop)
+    assert sorted((workshop.spool.root / "outbox").rglob("*.dcm")) == files
+    assert [path.stat().st_mtime_ns for path in files] == stamps
+    assert [s.job_id for s in workshop.ledger.deliveries.open_shipments()] == ["job-1"]
+
+
+def test_the_shorter_deadline_counts(workshop: Workshop) -> None:
+    process(started(workshop, "job-1"), workshop)
+    assert cast(Pool, workshop.pool).deadlines_s == [60.0]
+
+
+def test_the_ledger_says_which_version_ran_when_the_card_has_changed(workshop: Workshop) -> None:
+    process(dataclasses.replace(started(workshop, "job-1"), model_version="1"), workshop)
+    found = workshop.ledger.jobs.find("job-1")
+    assert found is not None and found.model_version == "2"
+
+
+def test_a_model_that_is_gone_is_named(workshop: Workshop) -> None:
+    asked = dataclasses.replace(started(workshop, "job-1"), model_id="gone")
+    with pytest.raises(UnknownName) as refused:
+        process(asked, workshop)
+    assert refused.value.reason == "model.unknown"
+
+
+def test_nothing_is_recorded_when_the_outbox_is_full(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise OutOfSpace("full")
+
+    asked = started(workshop, "job-1")
+    with monkeypatch.context() as away:
+        away.setattr(workshop.spool, "put_result", full)
+        with pytest.raises(OutOfSpace):
+            process(asked, workshop)
+    assert workshop.ledger.jobs.results("job-1") == []
+    assert workshop.ledger.deliveries.open_shipments() == []
+
+
+def test_an_overtaken_attempt_leaves_nothing_to_send(workshop: Workshop) -> None:
+    asked = started(workshop, "job-1")
+    workshop.ledger.jobs.bump("job-1", 1, "engine_lost_it")
+    with pytest.raises(Overtaken):
+        process(asked, workshop)
+    assert workshop.ledger.deliveries.open_shipments() == []
