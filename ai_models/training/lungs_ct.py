@@ -46,8 +46,6 @@ VALIDATION_SEEDS = range(90000, 90003)
 CROP = (48, 96, 128)
 SMOOTH_VOXELS = 500.0
 AVERAGING = 0.995
-LUNG_LOGIT_OFFSET = 0.5
-"""Added to both lungs after training: thin rims win, chosen on the CTs of training."""
 
 Pair = tuple[npt.NDArray[np.int16], LabelMap]
 
@@ -217,13 +215,6 @@ def train(options: argparse.Namespace, real: list[Pair]) -> Progress:
     return progress
 
 
-def favour_lungs(network: LungUNet) -> None:
-    """Fold LUNG_LOGIT_OFFSET into the last bias, so that the exported file carries it."""
-    with torch.no_grad():
-        if network.head.bias is not None:
-            network.head.bias[1:] += LUNG_LOGIT_OFFSET
-
-
 def onnx_predict(path: Path) -> Any:
     """The exported file as a function on numpy windows, on two threads."""
     import onnxruntime
@@ -283,7 +274,6 @@ def main(arguments: list[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     real = real_pairs(options.real_data) if options.real_data else []
     progress = train(options, real)
-    favour_lungs(progress.average)
     weights = options.output / "weights.onnx"
     record: dict[str, Any] = {
         "seed": SEED,
@@ -294,7 +284,6 @@ def main(arguments: list[str] | None = None) -> int:
         "crop": CROP,
         "overlap": OVERLAP,
         "hu_range": [LOW_HU, HIGH_HU],
-        "lung_logit_offset": LUNG_LOGIT_OFFSET,
         "labels": {"1": "right lung", "2": "left lung"},
         "torch": torch.__version__,
         "precision": "bfloat16 autocast on CPU",
