@@ -58,7 +58,8 @@ class Instance:
     disk change (``size_bytes`` and the file's modification time), so that an identical re-send
     is recognised without reading pixels. ``position_mm`` is Image Position (Patient) and
     ``orientation`` Image Orientation (Patient), both LPS, ``None`` where the object has none
-    (or keeps them per frame).
+    (or keeps them per frame). ``expected_instances`` is Number of Series Related Instances,
+    ``images_in_acquisition`` the like-named element, which may count more than one series.
     """
 
     sop_instance_uid: str
@@ -78,6 +79,7 @@ class Instance:
     instance_number: int | None = None
     number_of_frames: int = 1
     expected_instances: int | None = None
+    images_in_acquisition: int | None = None
 
 
 @dataclass(frozen=True)

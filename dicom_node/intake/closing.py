@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_node.config import CompletenessSettings
 from dicom_node.events import Events
-from dicom_node.intake.completeness import Evidence, decide, find_missing
+from dicom_node.intake.completeness import Evidence, decide, find_doubt, find_missing
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Series, SeriesState
 
@@ -21,6 +21,7 @@ class _Seen:
     state: tuple[datetime, int, datetime]
     since_s: float
     missing: str | None = None
+    doubt: str = ""
 
 
 class SeriesCloser:
@@ -79,9 +80,9 @@ class SeriesCloser:
             return False
         if seen.missing is None:
             instances = self._ledger.receipts.instances(series.series_instance_uid)
-            seen.missing = find_missing(instances)
-        if seen.missing:
-            decision = decide(replace(evidence, missing=seen.missing), self._settings, now)
+            seen.missing, seen.doubt = find_missing(instances), find_doubt(instances)
+        evidence = replace(evidence, missing=seen.missing, doubt=seen.doubt)
+        decision = decide(evidence, self._settings, now)
         if not decision.complete:
             return False
         reason = f"{decision.reason}, {series.instance_count} instances"

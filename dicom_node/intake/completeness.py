@@ -3,7 +3,8 @@
 DICOM has no "end of series". What there is, from strong to weak:
 
 1.  every association that brought an instance was released, nothing is known to be missing:
-    complete ``after_release_s`` after the last release;
+    complete ``after_release_s`` after the last release; unless something speaks against it (fewer
+    images than Images in Acquisition says, which may count several series): then the next rule;
 2.  nothing arrived for ``quiet_period_s`` and nothing is known to be missing: complete (a PACS
     may keep one association open for ever, and a sender may abort instead of releasing);
 3.  something is known to be missing (fewer instances than the sender announced, a hole between
@@ -38,7 +39,7 @@ _FARTHEST_MM = 1e6
 class Evidence:
     """What is known of a series that is being received.
 
-    ``missing`` says what is known to be missing, and is empty when nothing is.
+    ``missing`` says what is known to be missing, ``doubt`` what only may be; empty when nothing.
     """
 
     last_received_at: datetime
@@ -46,6 +47,7 @@ class Evidence:
     aborted_associations: int
     last_closed_at: datetime | None
     missing: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def decide(evidence: Evidence, settings: CompletenessSettings, now: datetime) ->
         how = "after_abort" if evidence.aborted_associations else "with_open_association"
         if not evidence.open_associations and not evidence.aborted_associations:
             how = "after_release"
-        return Decision(True, f"quiet_period {how}")
+        return Decision(True, ", ".join(filter(None, (f"quiet_period {how}", evidence.doubt))))
+    if evidence.doubt:
+        return Decision(False, evidence.doubt, left_s)
     if _released(evidence) and evidence.last_closed_at is not None:
         # A release says nothing about an instance that arrived after it.
         since_s = min(quiet_s, max(0.0, (now - evidence.last_closed_at).total_seconds()))
@@ -98,6 +102,18 @@ def find_missing(instances: Sequence[Instance]) -> str:
         return f"expected_instances: {expected} announced, {len(instances)} here"
     holes = sum(_holes(stack) for stack in _stacks(instances))
     return f"slice_gap: {holes} positions missing" if holes else ""
+
+
+def find_doubt(instances: Sequence[Instance]) -> str:
+    """What a series may lack: fewer instances than Images in Acquisition (0020,1002) says.
+
+    The element counts the images of an acquisition, and an acquisition may be reconstructed to
+    series of other sizes: a reason to wait for the quiet period, none to wait for ever.
+    """
+    announced = max((i.images_in_acquisition or 0 for i in instances), default=0)
+    if announced > len(instances):
+        return f"images_in_acquisition: {announced} announced, {len(instances)} here"
+    return ""
 
 
 def _stacks(instances: Sequence[Instance]) -> list[np.ndarray]:

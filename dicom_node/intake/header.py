@@ -52,7 +52,7 @@ class Head:
 
     ``position_mm`` and ``orientation`` are Image Position and Image Orientation (Patient), LPS,
     None where absent or unreadable. ``expected_instances`` is Number of Series Related Instances
-    (0020,1209), else Images in Acquisition (0020,1002). ``transfer_syntax_uid`` and
+    (0020,1209), ``images_in_acquisition`` is (0020,1002). ``transfer_syntax_uid`` and
     ``calling_ae_title`` come from the file meta and are empty without one.
     """
 
@@ -66,6 +66,7 @@ class Head:
     instance_number: int | None
     number_of_frames: int
     expected_instances: int | None
+    images_in_acquisition: int | None
     rows: int | None
     columns: int | None
     transfer_syntax_uid: str
@@ -161,7 +162,8 @@ def read_data_set_head(
         orientation=_numbers(text[0x00200037], 6),
         instance_number=_integer(text[0x00200013]),
         number_of_frames=max(1, _integer(text[0x00280008]) or 1),
-        expected_instances=_integer(text[0x00201209]) or _integer(text[0x00201002]) or None,
+        expected_instances=_integer(text[0x00201209]),
+        images_in_acquisition=_integer(text[0x00201002]),
         rows=walker.unsigned_short(values.get(0x00280010)),
         columns=walker.unsigned_short(values.get(0x00280011)),
         transfer_syntax_uid=transfer_syntax_uid,

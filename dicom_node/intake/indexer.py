@@ -162,7 +162,7 @@ class Indexer:
                 self._full.wait(BATCH_S)
             self._full.clear()
             try:
-                while self._write_batch():
+                while self._write_batch() and (self._instances or self._associations):
                     continue
                 retry_s = _RETRY_FIRST_S
             except LedgerUnavailable:
@@ -215,4 +215,8 @@ class Indexer:
             for key, one in associations.items():
                 if self._associations.get(key) is one:
                     del self._associations[key]
-            return bool(self._instances)
+            # A few that came meanwhile wait for company: one by one they would cost the receiving
+            # threads a millisecond each.
+            if self._instances or self._associations:
+                self._work.set()
+            return self._closing or len(self._instances) >= BATCH

@@ -227,4 +227,5 @@ def instance_of(
         instance_number=head.instance_number,
         number_of_frames=head.number_of_frames,
         expected_instances=head.expected_instances,
+        images_in_acquisition=head.images_in_acquisition,
     )

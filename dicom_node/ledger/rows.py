@@ -53,6 +53,7 @@ def instance_values(instance: Instance) -> dict[str, Any]:
         "instance_number": instance.instance_number,
         "number_of_frames": instance.number_of_frames,
         "expected_instances": instance.expected_instances,
+        "images_in_acquisition": instance.images_in_acquisition,
     }
 
 

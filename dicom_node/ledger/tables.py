@@ -40,6 +40,7 @@ instances = Table(
     Column("instance_number", Integer),
     Column("number_of_frames", Integer, nullable=False),
     Column("expected_instances", Integer),
+    Column("images_in_acquisition", Integer),
     Index("instances_by_series", "series_instance_uid", "association_id"),
 )
 

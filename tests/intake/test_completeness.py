@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.config import CompletenessSettings
-from dicom_node.intake.completeness import Evidence, decide, find_missing
+from dicom_node.intake.completeness import Evidence, decide, find_doubt, find_missing
 from dicom_node.records import Instance
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -176,3 +176,20 @@ def test_what_is_missing_does_not_depend_on_the_order_of_arrival(
     series = [one(float(z * spacing_mm)) for z in slices]
     shuffled = [series[i] for i in np.random.default_rng(0).permutation(len(series))]
     assert find_missing(series) == find_missing(shuffled)
+
+
+def test_an_unmet_count_of_the_acquisition_waits_for_the_quiet_period_and_no_longer() -> None:
+    series = [
+        dataclasses.replace(one(float(z)), images_in_acquisition=8) for z in range(5)
+    ]
+    doubt = find_doubt(series)
+    assert doubt == "images_in_acquisition: 8 announced, 5 here"
+    assert find_missing(series) == ""
+    released = dataclasses.replace(evidence(closed_s=0), doubt=doubt)
+    assert not decide(released, SETTINGS, after(19.9)).complete
+    decision = decide(released, SETTINGS, after(20))
+    assert (decision.complete, decision.reason) == (True, f"quiet_period after_release, {doubt}")
+
+
+def test_a_met_count_of_the_acquisition_is_no_doubt() -> None:
+    assert find_doubt([dataclasses.replace(one(0.0), images_in_acquisition=1)]) == ""
