@@ -62,7 +62,7 @@ class Shipping:
         except NodeError as error:
             return [_failed(delivery, error.transient, error.reason) for delivery in pending]
         # A boundary: an object that breaks the sender must not stop what else waits.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._events.unexpected(f"delivery of job {job_id} to {destination}")
             reason = f"unexpected.{type(error).__name__}"
             return [_failed(delivery, True, reason) for delivery in pending]
@@ -92,7 +92,7 @@ class Shipping:
         asked_at = self._ledger.deliveries.started_at(pending)
         if now - asked_at > timedelta(hours=self._config.delivery.retry_for_h):
             return None
-        return now + timedelta(seconds=delay_s(attempt, random.random()))  # noqa: S311 jitter
+        return now + timedelta(seconds=delay_s(attempt, random.random()))
 
 
 def _failed(delivery: Delivery, transient: bool, reason: str) -> SendOutcome:

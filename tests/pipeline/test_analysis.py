@@ -98,7 +98,7 @@ def _uids(found: Analysis) -> list[str]:
 
 def test_a_model_is_not_run_on_another_modality(tmp_path: Path, paths: list[Path]) -> None:
     with pytest.raises(UnsuitableInput) as refused:
-        run(tmp_path, paths, modality=["MR"], input__modality=["MR"])
+        run(tmp_path, paths, input__modality=["MR"], input__intensity__unit="HU")
     assert refused.value.reason == "input.modality"
 
 
