@@ -1,15 +1,13 @@
-"""``make bench``: every measurement, one after the other; arguments go to each of them."""
+"""``make bench``: every measurement, one after the other, with the arguments given."""
 
 from __future__ import annotations
-
-import sys
 
 from bench import receive
 
 
 def main() -> None:
     """Run all measurements with the arguments given."""
-    sys.exit(receive.main(sys.argv[1:]))
+    receive.main()
 
 
 if __name__ == "__main__":
