@@ -23,6 +23,7 @@ from tests import peers
 ROOT = Path(__file__).resolve().parents[2]
 SCANNER = "SCANNER1"
 _ENDED_WITHIN_S = 60.0
+_ENDED = ("succeeded", "dead")
 # One inference takes seconds here and minutes on a busy machine; nothing is measured by this.
 PATIENCE_S = 280.0
 
@@ -205,7 +206,7 @@ class RunningNode:
         def ended() -> list[Job]:
             assert self._process is not None and self._process.poll() is None, self.log_text()
             found = self.ledger.jobs.of_series(series_instance_uid)
-            done = [job for job in found if job.state in ("succeeded", "dead")]
+            done = [job for job in found if job.state in _ENDED]
             waiting = {s.job_id for s in self.ledger.deliveries.open_shipments()}
             return done if len(done) >= jobs and not waiting & {j.job_id for j in done} else []
 
@@ -221,6 +222,17 @@ class RunningNode:
 
         reason: str = wait_until(declined, "the series is declined")
         return reason
+
+    def wait_for_running(self, series_instance_uid: str) -> None:
+        """Wait until a job of a series runs; a job that ended first is an error."""
+
+        def runs() -> bool:
+            jobs = self.ledger.jobs.of_series(series_instance_uid)
+            ended = [f"{job.state}: {job.reason}" for job in jobs if job.state in _ENDED]
+            assert not ended, ended
+            return any(job.state == "running" for job in jobs)
+
+        wait_until(runs, "a job of the series runs")
 
     def deliveries(self, series_instance_uid: str) -> list[Delivery]:
         """All deliveries of a series' jobs."""

@@ -28,10 +28,7 @@ def test_node_killed_after_the_answers_and_again_while_it_computes_still_deliver
         assert archive.count() == 0
 
         node.start()
-        wait_until(
-            lambda: any(job.state == "running" for job in node.ledger.jobs.of_series(uid)),
-            "the job runs",
-        )
+        node.wait_for_running(uid)
         node.kill()
         wait_until(lambda: not node.living(), "the processes of the dead node end")
         assert archive.count() == 0
@@ -54,6 +51,8 @@ def test_results_wait_for_an_archive_that_is_down_and_arrive_once(tmp_path: Path
         node.send(sent.paths)
 
         def refused() -> bool:
+            dead = [j.reason for j in node.ledger.jobs.of_series(uid) if j.state == "dead"]
+            assert not dead, dead
             found = node.deliveries(uid)
             return bool(found) and all(d.state == "pending" and d.attempt > 1 for d in found)
 
