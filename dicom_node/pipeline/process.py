@@ -53,10 +53,18 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     analysis = analyse(paths, card, predict, workshop.equipment, datetime.now(UTC))
     results = [_keep(job, kind, dataset, workshop) for kind, dataset in analysis.objects]
     workshop.ledger.jobs.succeed(
-        job.job_id, results, _deliveries(job, results), analysis.outcome,
+        job.job_id, results, _deliveries(job, results), _reason(job, results, analysis),
         analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
     )
     return analysis
+
+
+def _reason(job: Job, results: Sequence[Result], analysis: Analysis) -> str:
+    """The outcome, and whose objects they are when an earlier job made the same ones."""
+    earlier = sorted({result.job_id for result in results} - {job.job_id})
+    return f"{analysis.outcome}, same objects as job {', '.join(earlier)}" if earlier else (
+        analysis.outcome
+    )
 
 
 def _card(job: Job, catalog: Catalog) -> Card:

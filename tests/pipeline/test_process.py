@@ -96,6 +96,8 @@ def test_the_same_objects_of_another_job_are_neither_written_nor_sent_again(
     assert sorted((workshop.spool.root / "outbox").rglob("*.dcm")) == files
     assert [path.stat().st_mtime_ns for path in files] == stamps
     assert [s.job_id for s in workshop.ledger.deliveries.open_shipments()] == ["job-1"]
+    again = workshop.ledger.jobs.find("job-2")
+    assert again is not None and again.reason == "result, same objects as job job-1"
 
 
 def test_the_shorter_deadline_counts(workshop: Workshop) -> None:
