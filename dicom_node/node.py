@@ -80,6 +80,7 @@ class Node:
         self._listeners: Listeners | None = None
         self._submitted: set[tuple[str, str, int]] = set()
         self._next_submit = self._next_reconcile = 0.0
+        self._must_reindex = False
 
     @property
     def port(self) -> int:
@@ -105,7 +106,7 @@ class Node:
             # Whatever is still open in the ledger belonged to listeners that are gone.
             self.ledger.receipts.lose_associations(())
             self._listeners = start_listeners(self.config, self.ledger.url)
-            found = Indexer(self.ledger, self.spool, "restart", self._events).reindex(self.spool)
+            found = self._index_again()
             self._events.node_changed(
                 "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
                 half_files_removed=removed, files_indexed_again=found,
@@ -158,7 +159,7 @@ class Node:
             The round is incomplete and the next one makes up for it.
         """
         if self._listeners is not None:
-            self._listeners.ensure_running()
+            self._tend(self._listeners)
             moved = self._closer.close_complete()
             moved += self._router.route_complete()
         else:
@@ -170,6 +171,21 @@ class Node:
         if moved or now >= self._next_submit:
             self._next_submit = now + _SUBMIT_EVERY_S
             self._submit_open()
+
+    def _tend(self, listeners: Listeners) -> None:
+        """Replace listeners that died, and index what they kept but could not tell the ledger.
+
+        Before anything is closed: a series without those images would pass for complete.
+        """
+        self._must_reindex |= listeners.ensure_running() > 0
+        if self._must_reindex:
+            found = self._index_again()
+            self.ledger.receipts.lose_associations(listeners.ids)
+            self._must_reindex = False
+            self._events.node_changed("started a listener anew", files_indexed_again=found)
+
+    def _index_again(self) -> int:
+        return Indexer(self.ledger, self.spool, "restart", self._events).reindex(self.spool)
 
     def _submit_open(self) -> None:
         """Hand to the engine what this process has not handed to it yet."""

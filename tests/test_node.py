@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from dicom_node.intake.closing import SeriesCloser
 from dicom_node.ledger.engine import InlineEngine, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node import Node
-from dicom_node.records import Job, JobState, SeriesState
+from dicom_node.records import Association, Job, JobState, SeriesState
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.delivery.scripted_peer import ScriptedPeer, scripted_peer
 from tests.dicom_samples import ct_series, write_series
@@ -111,6 +113,23 @@ def test_the_whole_way_and_no_patient_in_the_log(
             ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")}
     for secret in {"DOE", "SECRET", "19601231", "20251224", *uids, *archive.received}:
         assert secret not in said
+
+
+def test_what_a_listener_kept_and_died_over_is_indexed_without_a_restart(tmp_path: Path) -> None:
+    dataset = ct_series((1, 32, 40))[0]
+    with running(Node(settings(tmp_path), Events())) as node:
+        assert node._listeners is not None
+        (pid,) = node._listeners.pids
+        # As a listener leaves it between its answer and its next batch for the ledger.
+        name = f"instances/1.2/{dataset.SeriesInstanceUID}/1.dcm"
+        (node.spool.root / name).parent.mkdir(parents=True)
+        write_series([dataset], tmp_path / "kept")[0].rename(node.spool.root / name)
+        opened = Association("cut off", "CT01", "the listener that dies", START)
+        node.ledger.index([instance(1)], [opened])
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: node.ledger.paths_known([name]) == {name}, "the kept file is indexed")
+        lost = node.ledger.receipts.associations_of
+        until(lambda: lost("1.2.3").open == 0, "the association of the dead listener ends")
 
 
 def test_a_second_node_on_the_same_data_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ class Listeners:
         self._settings = replace(settings, port=self.port)
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._started_at = [0.0] * count
+        self._ids = [""] * count
+
+    @property
+    def ids(self) -> list[str]:
+        """What the latest child of every slot is called in the associations that it reports."""
+        return list(self._ids)
 
     @property
     def pids(self) -> list[int]:
@@ -131,7 +137,9 @@ class Listeners:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": _python_path()},
         )
+        self._ids[slot] = uuid4().hex
         orders = {
+            "listener_id": self._ids[slot],
             "settings": self._settings.to_json(),
             "database_url": self._database_url,
             "shared_fd": self._shared_fd,
@@ -220,7 +228,7 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     events = Events()
     spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
     ledger = Ledger.open(orders["database_url"])
-    indexer = Indexer(ledger, spool, uuid4().hex, events)
+    indexer = Indexer(ledger, spool, orders["listener_id"], events)
     active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
     listener = Listener(settings, spool, indexer, events, active)
     indexer.start()
