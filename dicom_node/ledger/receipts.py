@@ -46,7 +46,7 @@ class Receipts:
         LedgerUnavailable
             Nothing was recorded; the same call may be made again.
         """
-        latest = {instance.sop_instance_uid: instance for instance in instances}
+        latest = {instance.path: instance for instance in instances}
         with self._database.write() as connection:
             for association in associations:
                 self._record_association(connection, association)
@@ -74,11 +74,11 @@ class Receipts:
             )
         )
 
-    def _fingerprints(self, connection: sa.Connection, uids: list[str]) -> dict[str, str]:
+    def _fingerprints(self, connection: sa.Connection, paths: list[str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for start in range(0, len(uids), _CHUNK):
-            query = sa.select(_i.c.sop_instance_uid, _i.c.fingerprint).where(
-                _i.c.sop_instance_uid.in_(uids[start : start + _CHUNK])
+        for start in range(0, len(paths), _CHUNK):
+            query = sa.select(_i.c.path, _i.c.fingerprint).where(
+                _i.c.path.in_(paths[start : start + _CHUNK])
             )
             found.update((row[0], row[1]) for row in connection.execute(query))
         return found
@@ -86,15 +86,15 @@ class Receipts:
     def _record_instances(
         self, connection: sa.Connection, arrived: list[Instance], known: dict[str, str]
     ) -> None:
-        changed = [i for i in arrived if known.get(i.sop_instance_uid) != i.fingerprint]
+        changed = [i for i in arrived if known.get(i.path) != i.fingerprint]
         if changed:
             insert = self._database.insert(_i)
             columns = {c.name: insert.excluded[c.name] for c in _i.c if not c.primary_key}
             connection.execute(
-                insert.on_conflict_do_update(index_elements=["sop_instance_uid"], set_=columns),
+                insert.on_conflict_do_update(index_elements=["path"], set_=columns),
                 [rows.instance_values(instance) for instance in changed],
             )
-        added = sum(i.sop_instance_uid not in known for i in changed)
+        added = sum(i.path not in known for i in changed)
         self._touch_series(connection, arrived, added, len(changed) - added)
 
     def _touch_series(
@@ -172,7 +172,7 @@ class Receipts:
         query = (
             sa.select(_i)
             .where(_i.c.series_instance_uid == series_instance_uid)
-            .order_by(_i.c.sop_instance_uid)
+            .order_by(_i.c.sop_instance_uid, _i.c.path)
         )
         with self._database.read() as connection:
             return [rows.to_instance(row) for row in connection.execute(query)]

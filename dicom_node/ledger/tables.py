@@ -23,13 +23,14 @@ metadata = MetaData()
 instances = Table(
     "instances",
     metadata,
-    Column("sop_instance_uid", String(64), primary_key=True),
+    # Not unique: what claims a UID of another series must not take that series' image away.
+    Column("sop_instance_uid", String(64), nullable=False),
     Column("sop_class_uid", String(64), nullable=False),
     Column("transfer_syntax_uid", String(64), nullable=False),
     Column("series_instance_uid", String(64), nullable=False),
     Column("study_instance_uid", String(64), nullable=False),
     Column("modality", String(16), nullable=False),
-    Column("path", Text, nullable=False, unique=True),
+    Column("path", Text, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("fingerprint", String(64), nullable=False),
     Column("received_at", Float, nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from dicom_node.ledger.ledger import Ledger
@@ -84,6 +85,16 @@ def test_associations_of_a_dead_listener_are_closed_as_lost(ledger: Ledger) -> N
     ledger.index([instance(1)], [Association("one", "CT01", "listener-1", START)])
     assert ledger.receipts.lose_associations(["listener-2"]) == 1
     assert ledger.receipts.associations_of("1.2.3").aborted == 1
+
+
+def test_two_series_that_claim_one_sop_instance_uid_keep_an_image_each(ledger: Ledger) -> None:
+    first, other = instance(1), instance(1, series="1.2.4")
+    other = replace(other, sop_instance_uid=first.sop_instance_uid)
+    ledger.index([first, other])
+    ledger.index([other])
+    assert ledger.receipts.instances("1.2.3") == [first]
+    assert ledger.receipts.instances("1.2.4") == [other]
+    assert ledger.paths_known([first.path, other.path]) == {first.path, other.path}
 
 
 def test_only_indexed_paths_are_known(ledger: Ledger) -> None:
