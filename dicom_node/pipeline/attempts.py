@@ -5,13 +5,20 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
-from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
+from dicom_node.errors import (
+    LedgerUnavailable,
+    NodeError,
+    OutOfSpace,
+    StorageFailed,
+    UnsuitableInput,
+)
 from dicom_node.events import Events
 from dicom_node.ledger.jobs import SUPERSEDED, Overtaken
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.records import Job, JobState, SeriesState
 
 MAX_ATTEMPTS = 5
+SCRATCH_FAILED = "worker.storage_failed"
 _FIRST_DELAY_S = 2.0
 # How `InferencePool` answers when the node is being stopped: no fault of the job.
 _STOPPING = frozenset({"worker.stopping", "worker.cancelled"})
@@ -21,7 +28,8 @@ def run_attempt(job_id: str, attempt: int, workshop: Workshop, events: Events) -
     """Run one attempt of a job, unless the ledger says that it is not to be run.
 
     A transient error queues the next attempt with a growing delay, up to `MAX_ATTEMPTS` (and as
-    many again when an operator retries); a permanent one, or the last, makes the job a dead
+    many again when an operator retries), and one of the disk without end: it is full for hours,
+    and all jobs would die of it. A permanent one, or the last, makes the job a dead
     letter. A job whose series is being received again is cancelled: routing the whole series
     makes another. Nothing is raised but `LedgerUnavailable`: then nothing is known of the
     attempt, and it will be made again.
@@ -67,7 +75,7 @@ def _fail(job: Job, error: NodeError, workshop: Workshop, events: Events) -> Non
         _record_failure(job, reason, datetime.now(UTC), workshop, events)
         return
     tried = (job.attempt - 1) % MAX_ATTEMPTS + 1
-    if error.transient and tried < MAX_ATTEMPTS:
+    if error.transient and (tried < MAX_ATTEMPTS or _is_of_the_disk(error)):
         delay_s = _FIRST_DELAY_S * 2.0**tried * (0.5 + random.random())
         _record_failure(job, reason, datetime.now(UTC) + timedelta(seconds=delay_s), workshop,
                         events)
@@ -75,6 +83,10 @@ def _fail(job: Job, error: NodeError, workshop: Workshop, events: Events) -> Non
     _record_failure(job, reason, None, workshop, events)
     if isinstance(error, UnsuitableInput):
         _decline(job, reason, workshop, events)
+
+
+def _is_of_the_disk(error: NodeError) -> bool:
+    return isinstance(error, OutOfSpace | StorageFailed) or error.reason == SCRATCH_FAILED
 
 
 def _record_failure(

@@ -17,13 +17,15 @@ from dicom_node.errors import (
     LedgerUnavailable,
     ModelFailed,
     NodeError,
+    OutOfSpace,
+    StorageFailed,
     UnsuitableInput,
     WorkerLost,
 )
 from dicom_node.events import Events, configure_logging
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline import attempts
-from dicom_node.pipeline.attempts import MAX_ATTEMPTS, run_attempt
+from dicom_node.pipeline.attempts import MAX_ATTEMPTS, SCRATCH_FAILED, run_attempt
 from dicom_node.pipeline.process import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 from tests.ledger.conftest import START, instance, job
@@ -101,6 +103,20 @@ def test_transient_failures_are_retried_ever_later_and_end_as_a_dead_letter(
         JobState.DEAD, f"{error.reason}: {error}"
     )
     assert delays_s == sorted(delays_s) and delays_s[-1] > 4 * delays_s[0] > 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutOfSpace("full"), StorageFailed("EROFS"), WorkerLost("full", reason=SCRATCH_FAILED)],
+)
+def test_a_disk_that_is_full_for_hours_kills_no_job(
+    ledger: Ledger, attempt: Callable[..., None], error: NodeError
+) -> None:
+    for number in range(1, 4 * MAX_ATTEMPTS):
+        attempt("job-1", number, raising(error))
+    after = found(ledger)
+    assert (after.state, after.attempt) == (JobState.QUEUED, 4 * MAX_ATTEMPTS)
+    assert after.not_before - after.changed_at < timedelta(minutes=10)
 
 
 def test_an_operator_gives_a_dead_job_all_its_attempts_again(
