@@ -9,6 +9,7 @@ give the same bytes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ from ai_models.types import (
 )
 
 PADDING_HU = -1024.0
+# A header that is wrong about its spacing must not ask for all memory: 1 GiB for each copy.
+LARGEST_GRID_VOXELS = 1 << 28
+_SPACING_MM = (1e-3, 1e3)
 
 
 class Predictor:
@@ -101,6 +105,7 @@ class Predictor:
         entry = self.card.input
         shape = (volume.array.shape[0], volume.array.shape[1], volume.array.shape[2])
         plan = plan_regridding(shape, volume.affine_lps, entry.axes, entry.spacing_mm)
+        _check_size(shape, plan)
         lowest = PADDING_HU if volume.unit == "HU" else None
         try:
             image = to_model_grid(volume.array, plan, lowest)
@@ -171,6 +176,8 @@ def check_volume(volume: Volume, card: Card) -> None:
         raise ModelError(f"a volume of shape {array.shape}", reason="input.not_a_volume")
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or volume.voxel_volume_ml < 1e-9:
         raise ModelError("the affine of the volume is not usable", reason="input.bad_geometry")
+    if not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in volume.spacing_mm):
+        raise ModelError("no scanner has this spacing", reason="input.bad_geometry")
     if volume.unit != entry.intensity.unit:
         raise ModelError(
             f"{card.id} takes {entry.intensity.unit}, the volume is in {volume.unit}",
@@ -186,6 +193,17 @@ def check_volume(volume: Volume, card: Card) -> None:
         raise ModelError(
             f"slices {gap:.2f} mm apart, {card.id} allows {entry.max_slice_gap_mm:g} mm",
             reason="input.slices_too_far_apart",
+        )
+
+
+def _check_size(shape: tuple[int, int, int], plan: Regridding) -> None:
+    """Refuse what would not fit into memory on the way to the model's grid."""
+    in_plane = [shape[0], *(step.length for step in plan.steps if step.source_axis != 0)]
+    largest = max(math.prod(grid) for grid in (in_plane, plan.coarse_shape, plan.model_shape))
+    if largest > LARGEST_GRID_VOXELS:
+        raise ModelError(
+            f"the volume takes {largest} voxels at the model's spacing, {LARGEST_GRID_VOXELS} "
+            "are allowed", reason="input.too_large",
         )
 
 
