@@ -155,7 +155,7 @@ class Metric(_Entry):
 
     name: LongName
     value: Finite
-    on: Text
+    measured_on: Text
 
 
 class Evidence(_Entry):
