@@ -20,12 +20,14 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from dicom_node.errors import StorageFailed, UnsuitableInput
+from dicom_node.imaging.deflated import inflates_beyond
 from dicom_node.imaging.elements import number, text, unsigned
 from dicom_node.imaging.planes import decline
 from dicom_node.imaging.reading import Header, header_of, read_header
 
 Stored = npt.NDArray[np.generic]
 
+_HEADER_LIMIT_BYTES = 64 << 20
 # Retired JPEG processes that the decoder of JPEG Extended (Process 2 and 4) reads as well.
 _SAME_CODEC = {
     "1.2.840.10008.1.2.4.53": "1.2.840.10008.1.2.4.51",
@@ -184,6 +186,7 @@ def _read_native(
 
 def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Sequence[int]) -> None:
     try:
+        _refuse_bomb(header, form)
         dataset = pydicom.dcmread(header.path, force=True) if header.path else header.dataset
         syntax = UID(header.transfer_syntax_uid)
         syntax = UID(_SAME_CODEC.get(syntax, syntax))
@@ -207,6 +210,15 @@ def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Seque
             "undecodable",
             f"cannot decode transfer syntax {header.transfer_syntax_uid}: {_cause(error)}",
         ) from error
+
+
+def _refuse_bomb(header: Header, form: PixelFormat) -> None:
+    """A deflated data set may be as long as its image and a generous header, and no longer."""
+    if header.path is None or header.deflated_offset is None:
+        return
+    image_bytes = form.frames * form.rows * form.columns * form.dtype.itemsize
+    if inflates_beyond(header.path, header.deflated_offset, image_bytes + _HEADER_LIMIT_BYTES):
+        raise decline("undecodable", "the data set inflates to more than its image")
 
 
 def _cause(error: Exception) -> str:

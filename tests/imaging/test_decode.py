@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,33 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
     loaded = load_volume([path])
     np.testing.assert_array_equal(loaded.volume.array, native.volume.array)
     assert loaded.content_digests == native.content_digests
+
+
+def test_a_deflate_bomb_is_refused_without_being_inflated(tmp_path: Path) -> None:
+    path = write_instance(
+        ct_series((1, 33, 40))[0], tmp_path / "bomb.dcm", transfer_syntax_uid=LOSSLESS[2]
+    )
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    data_set = zlib.decompress(content[start:], -zlib.MAX_WBITS)
+    at = data_set.index(b"\xe0\x7f\x10\x00OW") + 8
+    bomb = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    megabytes = 400
+    with path.open("wb") as file:
+        file.write(content[:start])
+        file.write(bomb.compress(data_set[:at] + (megabytes << 20).to_bytes(4, "little")))
+        for _ in range(megabytes):
+            file.write(bomb.compress(bytes(1 << 20)))
+        file.write(bomb.flush())
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsuitableInput) as caught:
+            load_volume([path])
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.reason == "input.undecodable"
+    assert peak_bytes < 64 << 20
 
 
 def test_one_changed_pixel_position_or_intercept_changes_the_digest(tmp_path: Path) -> None:
