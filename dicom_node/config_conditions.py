@@ -33,6 +33,7 @@ TEXT_VRS = frozenset(
 )
 LONGEST_PATTERN = 256
 MOST_OPEN_REPEATS = 4
+MOST_OPTIONS = 8
 MOST_TESTS = 200
 
 
@@ -234,7 +235,8 @@ def _matches(vr: str, value: object, path: KeyPath) -> Matches:
 
 
 def _refuse_slow(pattern: str, path: KeyPath) -> None:
-    """Refuse what can take exponential time: a repeat or a choice inside an open repeat.
+    """Refuse what can take exponential time: a repeat or a choice inside an open repeat, or many
+    options and choices side by side, each of which doubles what is tried.
 
     The values come from outside, and one hung match would stop the node's routing.
     """
@@ -244,6 +246,11 @@ def _refuse_slow(pattern: str, path: KeyPath) -> None:
     if len(re.findall(repeat, bare)) > MOST_OPEN_REPEATS:
         raise ConditionError(
             path, f"found more than {MOST_OPEN_REPEATS} open repeats (* + {{m,n}}), expected fewer"
+        )
+    options = len(re.findall(r"(?<![(*+?}])\?", bare)) + len(re.findall(r"\([^()]*\|", bare))
+    if options > MOST_OPTIONS:
+        raise ConditionError(
+            path, f"found more than {MOST_OPTIONS} options (a? or (a|b)), expected fewer"
         )
     stack: list[int] = []
     for index, character in enumerate(bare):

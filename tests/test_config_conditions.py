@@ -52,6 +52,16 @@ BAD = {
         "SeriesDescription.regex",
         "fewer",
     ),
+    "regex with many options": (
+        f'SeriesDescription: {{regex: "{"a?" * 40}{"a" * 40}"}}',
+        "SeriesDescription.regex",
+        "fewer",
+    ),
+    "regex with many choices": (
+        f'SeriesDescription: {{regex: "{"(a|a)" * 30}b"}}',
+        "SeriesDescription.regex",
+        "fewer",
+    ),
     "exists with a word": ("Modality: {exists: off}", "Modality.exists", "true or false"),
     "code of a text element": ('Modality: {code: [SCT, "1"]}', "Modality.code", "a code sequence"),
     "code without a scheme": (
@@ -94,7 +104,8 @@ def test_condition_without_a_line_is_refused(tmp_path: Path, empty: str) -> None
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(?i)chest|thorax", r"^\(a+\)+$", "[(a+)+]", "(?:LUNG)? B[0-9]{2}f$", "(a|b)c"]
+    "pattern", ["(?i)chest|thorax", r"^\(a+\)+$", "[(a+)+]", "(?:LUNG)? B[0-9]{2}f$", "(a|b)c",
+                "(?i)^(ax|cor|sag)(ial|onal|ittal)? (thin|thick)? .*?$"]
 )
 def test_regex_without_a_repeated_repeat_is_taken(tmp_path: Path, pattern: str) -> None:
     settings = load(tmp_path, when(f"SeriesDescription: {{regex: '{pattern}'}}"))
