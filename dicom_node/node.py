@@ -95,11 +95,12 @@ class Node:
         Raises
         ------
         ConfigurationError
-            When a rule names a model that does not exist or may not be used on this site.
+            When a rule names a model that does not exist, may not be used on this site, or whose
+            weights (for the role ``work``) are not those of its card.
         LedgerUnavailable, StorageFailed
             When the disk or the database does not work.
         """
-        self._router.check()
+        self._router.check(weights="work" in self._roles)
         removed = self.spool.clean_incoming()
         self._start_engine()
         if "intake" in self._roles:

@@ -36,8 +36,11 @@ class Router:
         self._catalog = catalog
         self._events = events
 
-    def check(self) -> None:
-        """Raise `ConfigurationError` when a rule names a model that cannot be used here."""
+    def check(self, *, weights: bool = False) -> None:
+        """Raise `ConfigurationError` when a rule names a model that cannot be used here.
+
+        With ``weights`` also when the weights are not those of the card: every job would die.
+        """
         for position, rule in enumerate(self._config.rules):
             path = f"rules[{position}].model"
             try:
@@ -47,6 +50,8 @@ class Router:
             refusal = card.why_refused(self._config.models.site_use)
             if refusal:
                 raise ConfigurationError(refusal, key_path=path)
+            if weights:
+                _check_weights(card, path)
 
     def route_complete(self) -> int:
         """Route or decline every complete series; returns how many."""
@@ -108,6 +113,15 @@ class Router:
             created_at=now,
             changed_at=now,
         )
+
+
+def _check_weights(card: Card, key_path: str) -> None:
+    from ai_models.backends.protocol import read_verified_weights
+
+    try:
+        read_verified_weights(card)
+    except ModelError as error:
+        raise ConfigurationError(str(error), key_path=key_path, reason=error.reason) from error
 
 
 def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:

@@ -216,6 +216,16 @@ def test_a_rule_with_an_unknown_model_is_refused_by_its_place(
         router(ledger, spool, models, CT_RULE, {**CT_RULE, "name": "2", "model": "none"}).check()
 
 
+def test_weights_that_are_not_those_of_the_card_are_found_at_start(
+    ledger: Ledger, spool: Spool, models: Path
+) -> None:
+    (models / "tiny" / "weights.onnx").write_bytes(b"another network")
+    checked = router(ledger, spool, models, CT_RULE)
+    checked.check(weights=False)
+    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model.*SHA-256"):
+        checked.check(weights=True)
+
+
 def test_a_model_that_may_not_be_used_clinically_is_refused_on_a_clinical_site(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:

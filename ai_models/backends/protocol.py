@@ -45,6 +45,10 @@ def read_verified_weights(card: Card) -> bytes:
     ModelError
         ``model.weights_missing`` or ``model.hash_mismatch``.
     """
+    if card.weights_path.exists() and not card.weights_path.is_file():
+        raise ModelError(
+            f"the weights {card.weights_path} are not a plain file", reason="model.weights_missing"
+        )
     try:
         content = card.weights_path.read_bytes()
     except OSError as error:

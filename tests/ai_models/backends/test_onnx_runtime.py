@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_missing_weights_are_named(tmp_path: Path, step: str) -> None:
     (folder / "weights.onnx").unlink()
     with pytest.raises(ModelError, match=r"weights\.onnx") as caught:
         getattr(open_backend(load_card(folder), "cpu"), step)()
+    assert caught.value.reason == "model.weights_missing"
+
+
+def test_weights_that_are_no_plain_file_are_not_waited_for(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", b"")
+    (folder / "weights.onnx").unlink()
+    os.mkfifo(folder / "weights.onnx")
+    with pytest.raises(ModelError, match="plain file") as caught:
+        open_backend(load_card(folder), "cpu").load()
     assert caught.value.reason == "model.weights_missing"
 
 
