@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from dicom_node.errors import StorageFailed, UnsuitableInput
+from dicom_node.imaging.codestream import claimed_size
 from dicom_node.imaging.deflated import inflates_beyond
 from dicom_node.imaging.elements import number, text, unsigned
 from dicom_node.imaging.planes import decline
@@ -196,6 +198,8 @@ def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Seque
         decoded.file_meta = FileMetaDataset()
         decoded.file_meta.TransferSyntaxUID = syntax
         for place, frame_number in zip(out, frame_numbers, strict=True):
+            if plugin:
+                _check_claim(decoded, form, frame_number)
             frame, _ = decoder.as_array(
                 decoded, index=frame_number - 1, raw=True, decoding_plugin=plugin
             )
@@ -219,6 +223,14 @@ def _refuse_bomb(header: Header, form: PixelFormat) -> None:
     image_bytes = form.frames * form.rows * form.columns * form.dtype.itemsize
     if inflates_beyond(header.path, header.deflated_offset, image_bytes + _HEADER_LIMIT_BYTES):
         raise decline("undecodable", "the data set inflates to more than its image")
+
+
+def _check_claim(dataset: Dataset, form: PixelFormat, frame_number: int) -> None:
+    """A frame of some hundred bytes that calls itself 65535 squared would take 20 GB to decode."""
+    frame = get_frame(dataset.PixelData, frame_number - 1, number_of_frames=form.frames)
+    claimed = claimed_size(frame)
+    if claimed is not None and claimed != (form.rows, form.columns):
+        raise decline("undecodable", "the compressed image has another size")
 
 
 def _cause(error: Exception) -> str:
