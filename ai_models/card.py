@@ -275,6 +275,8 @@ def _card_error(error: ValidationError, lines: dict[str, int], path: Path) -> Ca
     message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
     if first["type"] == "missing":
         message = "required and absent"
+    elif key_path == "weights.sha256":
+        message = "64 lower-case hexadecimal digits expected, as sha256sum prints them"
     elif first["type"] == "string_type":
         message = "text expected (a number in quotes is text)"
     if len(problems) > 1:

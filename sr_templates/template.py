@@ -119,7 +119,8 @@ def load_template(name: str, folder: Path = _FOLDER) -> ReportTemplate:
     """
     path = folder / f"{name}.yaml"
     if not name.isidentifier() or not path.is_file():
-        raise TemplateError(f"there is no report template {name!r} in {folder}")
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise TemplateError(f"there is no report template {name!r} in {folder}; there are: {known}")
     try:
         return ReportTemplate.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError) as problem:

@@ -13,6 +13,8 @@ from dicom_node.cli.output import print_json, print_table
 from dicom_node.errors import ConfigurationError, NodeError, StorageFailed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dicom_node.config import Config
 
 
@@ -28,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run every check; exit 1 when one fails."""
     config = open_config(arguments)
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("settings", lambda: _settings(config)),
+        ("settings", lambda: _settings(config, arguments.config)),
         ("data_dir", lambda: _data_dir(config)),
         ("free space", lambda: _free_space(config)),
         ("ledger", lambda: _ledger(config)),
@@ -54,11 +56,13 @@ def _outcome(name: str, check: Callable[[], str]) -> dict[str, Any]:
         return {"check": name, "ok": False, "found": f"{error.reason}: {error}"}
 
 
-def _settings(config: Config) -> str:
+def _settings(config: Config, file: Path | None) -> str:
+    read = f"{file}: " if file else "no file, all defaults: "
     if not config.rules:
-        return "no rules: every series would be declined"
-    callers = "anyone" if config.access.accept_unknown_callers else f"{len(config.peers)} peers"
-    return f"{len(config.rules)} rules, {callers} may call {config.node.ae_title}"
+        return read + "no rules: every series would be declined"
+    peers = f"{len(config.peers)} peer(s)"
+    callers = "anyone" if config.access.accept_unknown_callers else peers
+    return f"{read}{len(config.rules)} rule(s), {callers} may call {config.node.ae_title}"
 
 
 def _data_dir(config: Config) -> str:
@@ -96,6 +100,7 @@ def _ledger(config: Config) -> str:
 def _models(config: Config) -> str:
     from ai_models.backends.protocol import read_verified_weights
     from ai_models.types import ModelError
+    from sr_templates.template import TemplateError, load_template
 
     catalog = open_catalog(config)
     for rule in config.rules:
@@ -107,14 +112,27 @@ def _models(config: Config) -> str:
         refusal = card.why_refused(config.models.site_use)
         if refusal:
             raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
-    return f"{len(catalog.cards())} models, weights of {len(config.rules)} rules as their cards say"
+        try:
+            load_template(card.report)
+        except TemplateError as error:
+            raise ConfigurationError(f"rule {rule.name!r}: report of {card.id}: {error}") from error
+    ruled = len({rule.model for rule in config.rules})
+    return f"{len(catalog.cards())} known; {ruled} in rules, with weights as their cards say"
 
 
 def _echo(config: Config, name: str) -> Callable[[], str]:
+    destinations = {destination for rule in config.rules for destination in rule.send_to}
+
     def echo() -> str:
         from dicom_node.delivery.sender import Sender
 
-        seconds = Sender(config.node.ae_title).echo(config.peer(name))
+        try:
+            seconds = Sender(config.node.ae_title).echo(config.peer(name))
+        except NodeError as error:
+            # Many scanners send and never answer; that matters only where results go.
+            if name in destinations or "sender" in destinations:
+                raise
+            return f"does not answer, and no rule sends to it ({error.reason})"
         return f"answered in {seconds:.3f} s"
 
     return echo

@@ -1,4 +1,4 @@
-"""``dicom-node explain PATH... | STUDY_UID``: which rules match, and on what the others fail."""
+"""``dicom-node explain PATH... | UID``: which rules match, and on what the others fail."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "explain", help="which rules match a series, and on what the others fail"
     )
-    parser.add_argument("names", nargs="+", metavar="PATH|STUDY_UID",
-                        help="files or folders, or a study the node has received")
+    parser.add_argument("names", nargs="+", metavar="PATH|UID",
+                        help="files or folders, or a study or series the node has received")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
 
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = open_config(arguments)
     series = _find_series(config, arguments.names)
     if not series:
-        print("dicom-node: nothing to explain: no DICOM file or known study was named",
-              file=sys.stderr)
+        print("dicom-node: nothing to explain: no DICOM file, and no study or series that this "
+              f"node has received: {' '.join(arguments.names)}", file=sys.stderr)
         return 1
     explained = {
         uid: [rules.explain(rule, dataset) for rule in config.rules]
@@ -75,10 +75,11 @@ def _in_files(paths: list[Path]) -> dict[str, Dataset]:
     return {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
 
 
-def _in_node(config: Config, study_instance_uids: list[str]) -> dict[str, Dataset]:
-    """The headers by which the node routes the series of its studies."""
+def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
+    """The headers by which the node routes these series, or the series of these studies."""
     ledger = open_ledger(config)
-    received = [s for uid in study_instance_uids for s in ledger.receipts.series_of_study(uid)]
+    received = [s for uid in uids for s in ledger.receipts.series_of_study(uid)]
+    received += [s for s in map(ledger.receipts.find_series, uids) if s is not None]
     if not received:
         return {}
     from dicom_node.node_routing import representative

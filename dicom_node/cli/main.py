@@ -52,6 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
+    # Also behind the command, where many write it; left out there, the one before it stays.
+    for one in commands.choices.values():
+        one.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS,
+                         help="settings, as before the command")
     return parser
 
 

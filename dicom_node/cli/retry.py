@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
-from dicom_node.records import JobState
+from dicom_node.cli.output import when
+from dicom_node.records import DeliveryState, JobState
+
+if TYPE_CHECKING:
+    from dicom_node.records import Delivery
 
 
 def add_parser(commands: Any) -> None:
@@ -42,8 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
             ledger.jobs.retry(job.job_id)
             again += 1
     if not again and arguments.job:
-        print(f"dicom-node: job {arguments.job} is {wanted[0].state} and nothing of it is dead",
-              file=sys.stderr)
+        print(f"dicom-node: job {arguments.job} is {wanted[0].state} and nothing of it is dead"
+              + _waiting(ledger.deliveries.of_job(arguments.job)), file=sys.stderr)
         return 1
     print(f"{again} queued again")
     return 0
+
+
+def _waiting(deliveries: list[Delivery]) -> str:
+    """What a running node sends by itself, and when."""
+    waiting = [one for one in deliveries if one.state == DeliveryState.PENDING]
+    text = ""
+    for destination in sorted({one.destination for one in waiting}):
+        times = [one.not_before for one in waiting if one.destination == destination]
+        text += f"; {len(times)} to {destination} waiting, the next attempt not before "
+        text += when(min(times))
+    return text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
 from dicom_node.events import hash_uid
-from dicom_node.records import Job, Series, Transition
+from dicom_node.records import DeliveryState, Job, Series, Transition
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
@@ -89,14 +89,25 @@ def _print(one: dict[str, Any]) -> None:
             print(f"    time: {stages}")
         for result in job["results"]:
             print(f"    {result['kind']}  {result['sop_instance_uid']}")
+        kinds = {result["sop_instance_uid"]: result["kind"] for result in job["results"]}
         for delivery in job["deliveries"]:
-            status = "" if delivery["status"] is None else f", status 0x{delivery['status']:04X}"
-            print(f"    to {delivery['destination']}: {delivery['state']} "
-                  f"({delivery['reason']}{status}), attempt {delivery['attempt']}")
-            _print_history(delivery["history"], "      ")
+            _print_delivery(delivery, kinds.get(delivery["sop_instance_uid"], "object"))
+
+
+def _print_delivery(delivery: dict[str, Any], kind: str) -> None:
+    status = delivery["status"]
+    words = [delivery["reason"], "" if status is None else f"status 0x{status:04X}"]
+    found = ", ".join(word for word in words if word)
+    line = f"    {kind} to {delivery['destination']}: {delivery['state']}"
+    line += f" ({found}), attempt {delivery['attempt']}"
+    if delivery["state"] == DeliveryState.PENDING:
+        line += f", not before {when(delivery['not_before'])}"
+    print(line)
+    _print_history(delivery["history"], "      ")
 
 
 def _print_history(history: list[Transition], indent: str) -> None:
     for t in history:
         change = f"{t.from_state} -> {t.to_state}" if t.from_state else t.to_state
-        print(f"{indent}{when(t.at)}  {change}  {t.reason}  attempt {t.attempt}")
+        words = [change, t.reason, f"attempt {t.attempt}" if t.attempt else ""]
+        print(f"{indent}{when(t.at)}  {'  '.join(word for word in words if word)}")

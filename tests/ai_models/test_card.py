@@ -62,7 +62,7 @@ BAD = [
      "already a label"),
     ({"output__labels": [{**LABEL, "color_rgb": [0, 0, 256]}]}, "output.labels[0].color_rgb[2]",
      "- 256", "less than or equal to 255"),
-    ({"weights__sha256": "abc"}, "weights.sha256", "sha256:", "should match pattern"),
+    ({"weights__sha256": "abc"}, "weights.sha256", "sha256:", "64 lower-case hexadecimal"),
     ({"weights__path": "../weights.onnx"}, "weights.path", "path:", "in the folder of the card"),
     ({"weights__path": "/etc/weights.onnx"}, "weights.path", "path:", "in the folder of the card"),
     ({"weights__path": "weights.pkl"}, "weights.path", "path:", "ends in .onnx"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+import ai_models
 from dicom_node.records import JobState
 from tests.cli.running import Site
 from tests.delivery.scripted_peer import scripted_peer
@@ -32,6 +36,8 @@ def test_retrying_one_job(filled: Site) -> None:
     again = filled("retry", "job-2")
     assert again.code == 1 and "is queued" in again.err
     assert filled("retry", "job-1").out == "1 queued again\n"
+    waiting = filled("retry", "job-1")
+    assert waiting.code == 1 and "1 to pacs waiting, the next attempt not before 20" in waiting.err
     assert filled("retry", "job-9").code == 1
 
 
@@ -62,6 +68,36 @@ def test_check_with_a_peer_that_answers(site: Site) -> None:
         site.settings(peer.port)
         checks = site("check", "--json").json()["checks"]
     assert [one["ok"] for one in checks if one["check"] == "peer pacs"] == [True]
+
+
+def test_check_does_not_ask_that_a_mere_sender_answers(site: Site) -> None:
+    with scripted_peer() as peer:
+        site.settings(peer.port)
+        text = site.config.read_text()
+        scanner = f"peers:\n  scanner: {{ae_title: CT1, host: 127.0.0.1, port: {free_port()}}}\n"
+        site.config.write_text(text.replace("peers:\n", scanner))
+        checks = {one["check"]: one for one in site("check", "--json").json()["checks"]}
+        assert checks["peer scanner"]["ok"] and "no rule sends" in checks["peer scanner"]["found"]
+        site.config.write_text(site.config.read_text().replace("[pacs]", "[pacs, sender]"))
+        checks = {one["check"]: one for one in site("check", "--json").json()["checks"]}
+        assert checks["peer pacs"]["ok"] and not checks["peer scanner"]["ok"]
+
+
+def test_check_names_the_file_that_it_read(site: Site) -> None:
+    checks = site("check", "--no-network", "--json").json()["checks"]
+    assert str(site.config) in checks[0]["found"]
+
+
+def test_check_misses_a_report_template(site: Site) -> None:
+    folder = site.folder / "models" / "mine"
+    shutil.copytree(Path(ai_models.__file__).parent / "zoo" / "lungs-ct", folder)
+    card = (folder / "model.yaml").read_text()
+    card = card.replace("id: lungs-ct", "id: mine").replace("report: lungs", "report: bones")
+    (folder / "model.yaml").write_text(card)
+    site.settings(more=f"models: {{directories: [{folder.parent}]}}\n")
+    site.config.write_text(site.config.read_text().replace("lungs-ct", "mine"))
+    answer = site("check", "--no-network")
+    assert answer.code == 1 and "'bones'" in answer.out and "there are: lungs" in answer.out
 
 
 def test_check_tells_a_full_disk(site: Site) -> None:

@@ -36,8 +36,9 @@ def test_a_received_study_is_explained_by_the_image_that_routed_it(site: Site) -
     ledger.jobs.route("1.2.3", [job()], "rules",
                       seen=ledger.receipts.recent_series(1)[0].last_received_at)
     ledger.close()
-    document = site("explain", "1.2", "--json").json()
-    assert [one["matches"] for one in document["1.2.3"]] == [True, False]
+    for uid in ("1.2", "1.2.3"):
+        document = site("explain", uid, "--json").json()
+        assert [one["matches"] for one in document["1.2.3"]] == [True, False]
     for path in spool.stored():
         spool.resolve(path).unlink()
     gone = site("explain", "1.2")
@@ -47,7 +48,8 @@ def test_a_received_study_is_explained_by_the_image_that_routed_it(site: Site) -
 def test_nothing_named_is_exit_1(filled: Site) -> None:
     (filled.folder / "empty").mkdir()
     assert filled("explain", filled.folder / "empty").code == 1
-    assert filled("explain", "1.2.99", "--json").out == ""
+    unknown = filled("explain", "1.2.99", "--json")
+    assert unknown.out == "" and "1.2.99" in unknown.err
     (filled.folder / "text").write_text("not DICOM")
     assert filled("explain", filled.folder / "text").code == 1
 

@@ -41,6 +41,13 @@ def test_a_wrong_setting_is_exit_2_with_its_line(site: Site) -> None:
     assert answer.code == 2 and "config.yaml:8" in answer.err and "Traceback" not in answer.err
 
 
+def test_settings_may_be_named_behind_the_command(site: Site) -> None:
+    other = site.folder / "other.yaml"
+    other.write_text("odd: 1\n")
+    answer = site("status", "--config", other)
+    assert answer.code == 2 and "other.yaml:1" in answer.err
+
+
 def test_settings_that_are_not_there_are_exit_2(site: Site) -> None:
     site.config.unlink()
     assert site("status").code == 2

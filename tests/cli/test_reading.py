@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dicom_node.events import hash_uid
+from dicom_node.records import SeriesState
 from tests.cli.running import Site
+from tests.ledger.conftest import instance
 
 
 @pytest.mark.parametrize("command", ["status", "jobs"])
@@ -23,6 +25,37 @@ def test_status_counts_and_names_the_latest(filled: Site) -> None:
     assert (series["series_instance_uid"], series["state"]) == ("1.2.3", "routed")
     text = filled("status")
     assert text.code == 0 and "1 dead, 1 succeeded" in text.out and "1.2.3" in text.out
+
+
+def test_status_tells_of_a_routed_series_what_became_of_it(filled: Site) -> None:
+    text = filled("status").out
+    assert "lungs-ct succeeded, pacs: 1 dead (refused), 1 sent" in text
+    assert "lungs-ct dead: model.failed: no" in text
+    assert "dicom-node show UID" in text and "dicom-node explain UID" in text
+    (series,) = filled("status", "--json").json()["latest"]
+    assert series["outcome"].startswith("lungs-ct") and series["reason"] == "rules: lungs"
+
+
+def test_status_says_why_a_declined_series_was_declined(site: Site) -> None:
+    ledger = site.ledger()
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.receipts.change("1.2.3", SeriesState.DECLINED, "no_rule_matched")
+    ledger.close()
+    (series,) = site("status", "--json").json()["latest"]
+    assert series["outcome"] == series["reason"] == "no_rule_matched"
+
+
+def test_show_names_what_was_sent_and_has_no_empty_words(filled: Site) -> None:
+    text = filled("show", "job-1").out
+    assert "segmentation to pacs: sent (status 0x0000), attempt 1" in text
+    assert "segmentation to pacs: dead (refused, status 0xC000), attempt 1" in text
+    assert "attempt 0" not in text and " (," not in text
+
+
+def test_show_tells_when_a_waiting_delivery_is_tried_again(filled: Site) -> None:
+    assert filled("retry", "job-1").code == 0
+    assert "attempt 2, not before 20" in filled("show", "job-1").out
 
 
 def test_jobs_are_listed_and_filtered_by_state(filled: Site) -> None:
