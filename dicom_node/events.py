@@ -132,9 +132,11 @@ class Events:
         self._emit(logging.DEBUG, "association accepted", association=association_id,
                    calling_ae_title=calling_ae_title)
 
-    def association_refused(self, calling_ae_title: str, reason: str) -> None:
+    def association_refused(
+        self, calling_ae_title: str, called_ae_title: str, address: str, reason: str
+    ) -> None:
         self._emit(logging.WARNING, "association refused", calling_ae_title=calling_ae_title,
-                   reason=reason)
+                   called_ae_title=called_ae_title, address=address, reason=reason)
 
     def association_ended(self, association_id: str, how: str, stored: int) -> None:
         self._emit(logging.INFO if how == "released" else logging.WARNING, "association ended",

@@ -31,7 +31,7 @@ def test_every_event_is_one_line_without_a_uid(
     configure_logging("debug", form)
     events = Events()
     events.association_accepted("a", "CT01")
-    events.association_refused("CT01", "access.unknown_caller")
+    events.association_refused("CT01", "NODE", "192.0.2.7", "access.unknown_caller")
     events.association_ended("a", "aborted", 3)
     events.instance_stored(UID, 5, "new")
     events.instance_refused(0xA700, "storage.out_of_space", quarantined=False)
@@ -90,7 +90,7 @@ def test_other_libraries_speak_from_warning_up(capsys: pytest.CaptureFixture[str
 def test_the_level_holds_for_the_node(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("warning", "console")
     Events().node_changed("listening")
-    Events().association_refused("CT01", "access.unknown_caller")
+    Events().association_refused("CT01", "NODE", "192.0.2.7", "access.unknown_caller")
     assert "listening" not in (said := capsys.readouterr().err) and "refused" in said
 
 

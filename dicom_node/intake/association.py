@@ -50,13 +50,15 @@ class GuardedNegotiation(ACSE):
         assert isinstance(association, IntakeAssociation)  # noqa: S101 - made by one
         request = cast(A_ASSOCIATE, self.requestor.primitive)
         around = association.surroundings
-        calling = str(request.calling_ae_title)
+        calling, called = str(request.calling_ae_title), str(request.called_ae_title)
         self.requestor.ae_title = request.calling_ae_title
-        refused = refusal(around.settings, str(request.called_ae_title), calling)
+        refused = refusal(around.settings, called, calling)
         if refused is None and not association.enter():
             refused = LOCAL_LIMIT
         if refused is not None:
-            around.events.association_refused(calling, refused.reason)
+            around.events.association_refused(
+                calling, called, str(self.requestor.address), refused.reason
+            )
             self.send_reject(refused.result, refused.source, refused.diagnostic)
             evt.trigger(association, evt.EVT_REJECTED, {})
             association.kill()

@@ -35,10 +35,14 @@ def test_an_unknown_called_ae_title_is_rejected_with_its_reason(both: Start) -> 
     assert both(check_called_ae_title=False).scu(called="SOMEONE").accepted[1] == 0
 
 
-def test_only_configured_callers_may_associate(both: Start) -> None:
+def test_only_configured_callers_may_associate(
+    both: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     node = both(calling_ae_titles=("CT1",))
-    with pytest.raises(Rejected) as rejected:
+    with caplog.at_level("WARNING", "dicom_node"), pytest.raises(Rejected) as rejected:
         node.scu(calling="NOBODY")
+    (fields,) = [vars(r)["fields"] for r in caplog.records if r.msg == "association refused"]
+    assert (fields["calling_ae_title"], fields["address"]) == ("NOBODY", "127.0.0.1")
     assert rejected.value.args == (1, 1, 3)
     assert node.scu(calling="CT1").accepted[1] == 0
 
