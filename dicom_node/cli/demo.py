@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dicom_node.node import Node
     from dicom_node.records import Association, Instance
 
+_RESULTS = (
+    "segmentation.dcm", "volumetric-report.dcm", "planar-report.dcm", "negative-report.dcm",
+    "overlay_axial.png", "overlay_coronal.png", "overlay_sagittal.png",
+)
 _PATIENCE_S = 900.0
 _SEED = 20
 _LOOPBACK = "127.0.0.1"
@@ -210,8 +214,7 @@ def _show(node: Node, archive: _Archive, seconds: dict[str, float], output: Path
     from dicom_node.cli.demo_pictures import draw
 
     output.mkdir(parents=True, exist_ok=True)
-    for old in (*output.glob("*.dcm"), *output.glob("*.png")):
-        old.unlink()
+    _forget_earlier(output)
     job = node.ledger.jobs.latest()[0]
     kinds = {r.sop_instance_uid: r.kind for r in node.ledger.jobs.results(job.job_id)}
     print("\nobjects stored in the PACS")
@@ -224,9 +227,16 @@ def _show(node: Node, archive: _Archive, seconds: dict[str, float], output: Path
         print(f"  {instance.modality:4} {size_kb:8.0f} kB  {kind:18} {description}")
     draw(node, job.series_instance_uid, output)
     print("\nseconds by stage")
-    for stage, value in {**seconds, **node.ledger.jobs.seconds_by_stage(job.job_id)}.items():
+    inner = {f"  {stage}": s for stage, s in node.ledger.jobs.seconds_by_stage(job.job_id).items()}
+    for stage, value in {**seconds, **inner}.items():
         print(f"  {stage:42} {value:6.2f}")
     print(f"\nDICOM objects and overlay pictures are in {output}/")
+
+
+def _forget_earlier(output: Path) -> None:
+    """Take away what an earlier demo left, and nothing else: the folder may hold images."""
+    for name in _RESULTS:
+        (output / name).unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:

@@ -88,6 +88,12 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone: not an error, and nothing left to say.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if parsed.command == "serve":
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dicom-node: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
+        return 1
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from dicom_node.cli import status
 from dicom_node.cli.main import find_config
 from dicom_node.errors import PeerUnavailable
 from tests.cli.running import Site
+from tests.dicom_samples import ct_series, write_series
 
 HEAVY = ("torch", "monai", "highdicom", "onnxruntime", "dbos", "scipy", "psycopg", "pynetdicom")
 _MODULES = """
@@ -46,6 +47,15 @@ def test_settings_may_be_named_behind_the_command(site: Site) -> None:
     other.write_text("odd: 1\n")
     answer = site("status", "--config", other)
     assert answer.code == 2 and "other.yaml:1" in answer.err
+
+
+def test_what_the_disk_refuses_is_exit_1_and_names_the_file(site: Site) -> None:
+    (site.folder / "file").write_text("in the way")
+    answer = site("run", "lungs-ct", site.folder, "--output", site.folder / "file" / "out")
+    assert answer.code == 1 and "Traceback" not in answer.err
+    write_series(ct_series((3, 8, 8)), site.folder / "images")
+    answer = site("run", "lungs-ct", site.folder / "images", "--output", site.folder / "file" / "o")
+    assert answer.code == 1 and answer.err.startswith(f"dicom-node: {site.folder / 'file' / 'o'}: ")
 
 
 def test_settings_that_are_not_there_are_exit_2(site: Site) -> None:
