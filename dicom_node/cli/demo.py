@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.cli.output import tell_skipped
 from dicom_node.config import Config
 from dicom_node.errors import NodeError, PeerRefused
 
@@ -131,10 +132,11 @@ def _series(paths: list[Path], work: Path) -> list[Path]:
     from dicom_node.imaging.scan import scan
 
     series, skipped = scan(paths)
-    for path, reason in skipped:
-        _say(f"skipped {path}: {reason}")
+    tell_skipped(skipped)
     if not series:
         raise NodeError("no DICOM series was found in what was named", reason="input.no_dicom")
+    if len(series) > 1:
+        _say(f"{len(series)} series were found; the demonstration takes the one with most images")
     return max(series.values(), key=len)
 
 

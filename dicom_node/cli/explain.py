@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
-from dicom_node.cli.output import print_json
+from dicom_node.cli.output import print_json, tell_skipped
 from dicom_node.errors import NotUnderstood
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def _in_files(paths: list[Path]) -> dict[str, Dataset]:
     from dicom_node.imaging.scan import scan
 
     series, skipped = scan(paths)
-    for path, reason in skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    tell_skipped(skipped)
     return {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+_MOST_SKIPPED = 10
 
 
 def print_json(document: Any) -> None:
@@ -28,6 +32,14 @@ def print_table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(padded).rstrip())
+
+
+def tell_skipped(skipped: Sequence[tuple[Path, str]]) -> None:
+    """The first files that are not used, and how many more: a folder may hold thousands."""
+    for path, reason in skipped[:_MOST_SKIPPED]:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    if len(skipped) > _MOST_SKIPPED:
+        print(f"skipped {len(skipped) - _MOST_SKIPPED} more", file=sys.stderr, flush=True)
 
 
 def when(at: datetime) -> str:

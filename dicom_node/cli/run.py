@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dicom_node
 from dicom_node.cli.opened import find_card, open_catalog, open_config
+from dicom_node.cli.output import tell_skipped
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if refusal:
         raise ConfigurationError(refusal, key_path="models.site_use")
     series, skipped = _scan(arguments.paths)
-    for path, reason in skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    tell_skipped(skipped)
     arguments.output.mkdir(parents=True, exist_ok=True)
     entries = _run_all(card, config, series, arguments.output)
     document = {

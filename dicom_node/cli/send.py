@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.cli.opened import open_config
+from dicom_node.cli.output import tell_skipped
 
 
 def add_parser(commands: Any) -> None:
@@ -26,8 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = open_config(arguments)
     peer = config.peer(arguments.peer)
     series, skipped = scan(arguments.paths)
-    for path, reason in skipped:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    tell_skipped(skipped)
     paths = [path for found in series.values() for path in found]
     if not paths:
         print("dicom-node: nothing to send", file=sys.stderr)
