@@ -40,6 +40,7 @@ def export_onnx(network: nn.Module, roi: tuple[int, int, int], path: Path) -> di
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     program.save(str(path), external_data=False)
+    strip_origin(path)
     return _parity(network, example, path) | {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "size_bytes": path.stat().st_size,
@@ -47,6 +48,26 @@ def export_onnx(network: nn.Module, roi: tuple[int, int, int], path: Path) -> di
         "input": INPUT_NAME,
         "output": OUTPUT_NAME,
     }
+
+
+def strip_origin(path: Path) -> None:
+    """Remove what the exporter notes about where it ran: stack traces with paths of the machine."""
+    import onnx
+
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info,
+                 *graph.initializer, *model.functions):  # fmt: skip
+        part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+    for function in model.functions:
+        for node in function.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def _parity(network: nn.Module, example: torch.Tensor, path: Path) -> dict[str, object]:
