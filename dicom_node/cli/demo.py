@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dicom_node.events import Events, configure_logging
 
     configure_logging("warning", "console")
+    arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as folder:
         work = Path(folder)
         files = _series(arguments.paths, work)
