@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
+from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.jobs import Jobs
@@ -26,6 +27,8 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    announcements
+        What others say about how much should have arrived.
     """
 
     def __init__(self, database: Database) -> None:
@@ -33,6 +36,7 @@ class Ledger:
         self.receipts = Receipts(database)
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
+        self.announcements = Announcements(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Ledger:
