@@ -16,9 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -37,27 +35,24 @@ from dicom_node.config_conditions import (
     parse_condition,
     suggestion,
 )
+from dicom_node.config_peers import (
+    AETitle,
+    Flag,
+    Host,
+    ListenPort,
+    PeerSettings,
+    Seconds,
+    Settings,
+    Text,
+    Whole,
+)
 from dicom_node.errors import ConfigurationError, UnknownName
 from dicom_node.records import Priority
 
+__all__ = ["SENDER", "Config", "PeerSettings", "Rule", "describe", "json_schema", "load"]
+
 SENDER = "sender"
 GIBIBYTE = 1024**3
-
-
-def _ae_title(value: str) -> str:
-    title = value.strip(" ")
-    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[ -\[\]-~]+", title):
-        raise PydanticCustomError(
-            "ae_title",
-            "an AE title: 1 to 16 printable ASCII characters without a backslash (PS3.5, VR AE)",
-        )
-    return title
-
-
-def _host(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,253}", value):
-        raise PydanticCustomError("host", "a host name or an IP address")
-    return value
 
 
 def _database_url(value: str) -> str:
@@ -105,15 +100,7 @@ def _condition(value: object) -> Condition:
         ) from error
 
 
-Text = Annotated[str, Strict()]
-Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
-Seconds = Annotated[float, Strict(), Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Name = Annotated[Text, AfterValidator(_name)]
-AETitle = Annotated[Text, AfterValidator(_ae_title)]
-Host = Annotated[Text, AfterValidator(_host)]
-ListenPort = Annotated[Whole, Field(ge=0, le=65535)]
-PeerPort = Annotated[Whole, Field(ge=1, le=65535)]
 Uid = Annotated[Text, AfterValidator(_uid)]
 When = Annotated[
     Condition,
@@ -123,11 +110,7 @@ When = Annotated[
 ]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class NodeSettings(_Settings):
+class NodeSettings(Settings):
     """Who the node is on the network and where it keeps everything."""
 
     ae_title: AETitle = "DICOMNODE"
@@ -136,22 +119,13 @@ class NodeSettings(_Settings):
     data_dir: Path = Path("/var/lib/dicom-node")
 
 
-class DatabaseSettings(_Settings):
+class DatabaseSettings(Settings):
     """Where the ledger is; ``None`` means SQLite in ``node.data_dir``."""
 
     url: Annotated[Text, AfterValidator(_database_url)] | None = None
 
 
-class PeerSettings(_Settings):
-    """A DICOM application that may call the node and that results can be sent to."""
-
-    name: Text = ""
-    ae_title: AETitle
-    host: Host
-    port: PeerPort
-
-
-class AccessSettings(_Settings):
+class AccessSettings(Settings):
     """Who may open an association."""
 
     accept_unknown_callers: Flag = False
@@ -159,7 +133,7 @@ class AccessSettings(_Settings):
     check_called_ae_title: Flag = True
 
 
-class CompletenessSettings(_Settings):
+class CompletenessSettings(Settings):
     """When a series counts as complete."""
 
     quiet_period_s: Seconds = 20
@@ -167,14 +141,14 @@ class CompletenessSettings(_Settings):
     give_up_after_s: Seconds = 3600
 
 
-class StorageSettings(_Settings):
+class StorageSettings(Settings):
     """How full the disk may become and how long delivered images stay."""
 
     refuse_below_free_bytes: Annotated[Whole, Field(ge=0)] = 5 * GIBIBYTE
     keep_delivered_for_h: Annotated[float, Strict(), Field(ge=0, le=876_000)] = 24
 
 
-class IntakeSettings(_Settings):
+class IntakeSettings(Settings):
     """How images are received; ``listener_processes`` ``None``: one per two cores, at most 4."""
 
     receive_path: Literal["streamed", "stock"] = "streamed"
@@ -186,7 +160,7 @@ class IntakeSettings(_Settings):
     private_sop_classes: list[Uid] = []
 
 
-class ModelsSettings(_Settings):
+class ModelsSettings(Settings):
     """Where models are and what runs them; ``site_use`` says for what the site uses results."""
 
     directories: list[Path] = []
@@ -195,7 +169,7 @@ class ModelsSettings(_Settings):
     deadline_s: Annotated[Seconds, Field(gt=0)] = 1800
 
 
-class Rule(_Settings):
+class Rule(Settings):
     """Series that match ``when`` go through ``model``; the results go to ``send_to``."""
 
     name: Name
@@ -205,50 +179,59 @@ class Rule(_Settings):
     priority: Priority = Priority.ROUTINE
 
 
-class RoutingSettings(_Settings):
+class RoutingSettings(Settings):
     """Whether every matching rule runs, or the first one only."""
 
     match: Literal["first", "all"] = "all"
+    honour_requested_priority: Flag = True
 
 
-class DeliverySettings(_Settings):
-    """How long results are offered to a peer, and whether it must commit to keeping them."""
+class JobsSettings(Settings):
+    """Which job runs next, how many at a time, and how often one is tried.
+
+    Waiting ``promote_after_s`` makes a job count as one class more urgent. ``per_model`` limits how
+    many jobs of a model run at once. A worker that gives no sign of life for ``heartbeat_s`` is
+    replaced.
+    """
+
+    promote_after_s: Annotated[Seconds, Field(gt=0)] = 1800
+    per_model: dict[Name, Annotated[Whole, Field(ge=1, le=1000)]] = {}
+    max_attempts: Annotated[Whole, Field(ge=1, le=100)] = 5
+    heartbeat_s: Annotated[Seconds, Field(gt=0)] = 30
+
+
+class DeliverySettings(Settings):
+    """How long results are offered to a peer, and whether it must commit to keeping them.
+
+    ``commitment_within_s`` is how long a peer may take to report before it is asked again.
+    """
 
     retry_for_h: Annotated[float, Strict(), Field(gt=0, le=8_760)] = 96
     storage_commitment: Literal["auto", "required", "off"] = "auto"
-
-    @field_validator("storage_commitment")
-    @classmethod
-    def _promise_only_what_is_done(cls, value: str) -> str:
-        if value == "required":
-            raise _at(
-                (), "found 'required', expected auto or off: this version cannot ask for storage "
-                "commitment yet, and must not count a result as committed without it",
-            )
-        return value
+    commitment_within_s: Annotated[Seconds, Field(gt=0)] = 3600
 
 
-class WebSettings(_Settings):
+class WebSettings(Settings):
     """Where the status page and its API listen."""
 
     host: Host = "127.0.0.1"
     port: ListenPort = 8042
 
 
-class SecuritySettings(_Settings):
+class SecuritySettings(Settings):
     """Encryption; ``tls`` other than ``None`` is refused until the node itself speaks TLS."""
 
     tls: None = None
 
 
-class LoggingSettings(_Settings):
+class LoggingSettings(Settings):
     """What is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class Config(_Settings):
+class Config(Settings):
     """All settings; every one has a default."""
 
     node: NodeSettings = NodeSettings()
@@ -261,6 +244,7 @@ class Config(_Settings):
     models: ModelsSettings = ModelsSettings()
     rules: list[Rule] = []
     routing: RoutingSettings = RoutingSettings()
+    jobs: JobsSettings = JobsSettings()
     delivery: DeliverySettings = DeliverySettings()
     web: WebSettings = WebSettings()
     security: SecuritySettings = SecuritySettings()
@@ -349,12 +333,18 @@ def _anchored(config: Config, folder: Path) -> Config:
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir})
     directories = [base / directory for directory in config.models.directories]
     models = config.models.model_copy(update={"directories": directories})
-    return config.model_copy(update={"node": node, "models": models})
+    peers = {name: peer.anchored(base) for name, peer in config.peers.items()}
+    return config.model_copy(update={"node": node, "models": models, "peers": peers})
 
 
 def describe(config: Config) -> str:
     """The effective settings as YAML that `load` reads back, the database password masked."""
     values = config.model_dump(mode="json", exclude={"peers": {"__all__": {"name"}}})
+    for peer in values["peers"].values():
+        for key in ("ae_title", "host", "port"):
+            # Left out beside dicomweb; their empty default is no value that may be written.
+            if not peer[key]:
+                del peer[key]
     if values["database"]["url"]:
         values["database"]["url"] = config_problems.without_password(values["database"]["url"])
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

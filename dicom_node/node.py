@@ -13,27 +13,27 @@ import os
 import threading
 import time
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
 import dicom_node
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
+from dicom_node.delivery.dispatch import DeliveryDispatch
 from dicom_node.delivery.shipping import Shipping
 from dicom_node.errors import ConfigurationError, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.indexer import Indexer
-from dicom_node.ledger.deliveries import Shipment
-from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits, Standing
+from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_routing import Router
 from dicom_node.pipeline.attempts import run_attempt
+from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from dicom_node.pipeline.process import Workshop
-from dicom_node.records import Job, JobState, Priority
 from dicom_node.results.equipment import node_equipment
 from dicom_node.spool import Spool
 
@@ -41,9 +41,7 @@ ROLES = frozenset({"intake", "work", "deliver"})
 _TICK_S = 0.1
 _SUBMIT_EVERY_S = 0.2
 _RECONCILE_EVERY_S = 60.0
-_ENGINE_SILENT_AFTER_S = 60.0
 _KEEP_ENGINE_HISTORY = timedelta(days=7)
-_PRIORITIES = {Priority.STAT: 1, Priority.ROUTINE: 10, Priority.BACKGROUND: 100}
 
 
 class Node:
@@ -78,7 +76,11 @@ class Node:
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
         self._listeners: Listeners | None = None
-        self._submitted: set[tuple[str, str, int]] = set()
+        self._dispatches: list[JobDispatch | DeliveryDispatch] = []
+        if "work" in self._roles:
+            self._dispatches.append(JobDispatch(self.ledger, self._engine))
+        if "deliver" in self._roles:
+            self._dispatches.append(DeliveryDispatch(self.ledger, self._engine))
         self._next_submit = self._next_reconcile = 0.0
         self._must_reindex = False
 
@@ -189,59 +191,15 @@ class Node:
         return Indexer(self.ledger, self.spool, "restart", self._events).reindex(self.spool)
 
     def _submit_open(self) -> None:
-        """Hand to the engine what this process has not handed to it yet."""
-        if "work" in self._roles:
-            for job in self.ledger.jobs.open():
-                if job.state in (JobState.QUEUED, JobState.RUNNING):
-                    self._submit_job(job)
-        if "deliver" in self._roles:
-            for shipment in self.ledger.deliveries.open_shipments():
-                self._submit_shipment(shipment)
-
-    def _submit_job(self, job: Job) -> None:
-        name = ("infer", job.job_id, job.attempt)
-        if name not in self._submitted:
-            self._engine.submit(
-                *name, priority=_PRIORITIES[job.priority], not_before=job.not_before
-            )
-            self._submitted.add(name)
-
-    def _submit_shipment(self, shipment: Shipment) -> None:
-        name = ("deliver", shipment.key, shipment.attempt)
-        if name not in self._submitted:
-            self._engine.submit(*name, lane=shipment.destination, not_before=shipment.not_before)
-            self._submitted.add(name)
+        for dispatch in self._dispatches:
+            dispatch.submit_open()
 
     def _reconcile(self) -> None:
-        """Give a new attempt to every open row whose attempt the engine has finished with.
-
-        The ledger is the truth: whatever the engine lost or gave up on is asked for again, and
-        only that: what the engine still has costs one look.
-        """
-        if not self._roles & {"work", "deliver"}:
-            return
-        self._engine.sweep()
-        self._engine.prune(_KEEP_ENGINE_HISTORY)
-        before = datetime.now(UTC) - timedelta(seconds=_ENGINE_SILENT_AFTER_S)
-        held: set[tuple[str, str, int]] = set()
-        if "work" in self._roles:
-            for job in self.ledger.jobs.open():
-                name = ("infer", job.job_id, job.attempt)
-                if self._is_lost(name, held) and job.changed_at < before:
-                    self.ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
-        if "deliver" in self._roles:
-            for shipment in self.ledger.deliveries.open_shipments():
-                name = ("deliver", shipment.key, shipment.attempt)
-                if self._is_lost(name, held) and shipment.not_before < before:
-                    self.ledger.deliveries.bump(shipment)
-        self._submitted = held
-
-    def _is_lost(self, name: tuple[str, str, int], held: set[tuple[str, str, int]]) -> bool:
-        """Whether the engine has finished with an open row; what it knows goes into ``held``."""
-        standing = self._engine.standing(*name)
-        if standing is not Standing.UNKNOWN:
-            held.add(name)
-        return standing is Standing.FINISHED
+        if self._dispatches:
+            self._engine.sweep()
+            self._engine.prune(_KEEP_ENGINE_HISTORY)
+        for dispatch in self._dispatches:
+            dispatch.reconcile()
 
     def close(self) -> None:
         """Close the doors, let what runs come to its end, give everything back."""

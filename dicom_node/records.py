@@ -42,6 +42,13 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+class CircuitState(StrEnum):
+    """Whether deliveries go out to a destination."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
 class Priority(StrEnum):
     """Urgency of a job, as configured by the rule."""
 
@@ -146,7 +153,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One result on its way to one destination; ``status`` is the peer's last DIMSE status."""
+    """One result on its way to one destination; ``status`` is the peer's last DIMSE status.
+
+    ``commitment`` says what became of storage commitment: ``wanted``, ``asked``, ``unanswered``,
+    ``not_offered``, or empty when it is not asked for.
+    """
 
     delivery_id: str
     job_id: str
@@ -157,6 +168,25 @@ class Delivery:
     attempt: int
     status: int | None
     not_before: datetime
+    changed_at: datetime
+    commitment: str = ""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Whether a destination answers.
+
+    ``failures`` counts what went wrong since its last answer to a delivery. While it is ``open``
+    nothing is sent; ``not_before`` is when the destination is asked again, ``opened_at`` since
+    when it is away, ``changed_at`` when that was last found out.
+    """
+
+    destination: str
+    state: CircuitState
+    failures: int
+    opened_at: datetime | None
+    not_before: datetime
+    reason: str
     changed_at: datetime
 
 

@@ -24,6 +24,7 @@ from tests.source_tree import PACKAGES, ROOT, Source, code_lines, module_names, 
 PARTS = {
     "dicom_node.config_conditions": "dicom_node.config",
     "dicom_node.config_environment": "dicom_node.config",
+    "dicom_node.config_peers": "dicom_node.config",
     "dicom_node.config_problems": "dicom_node.config",
     "dicom_node.config_yaml": "dicom_node.config",
     "dicom_node.durable": "dicom_node.spool",

@@ -23,6 +23,7 @@ from dicom_node.intake.closing import SeriesCloser
 from dicom_node.ledger.engine import InlineEngine, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node import Node
+from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.records import Association, Job, JobState, SeriesState
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.delivery.scripted_peer import ScriptedPeer, scripted_peer
@@ -221,6 +222,7 @@ class Books:
         self.node = Node(settings(folder), Events(), ["work"])
         self.engine = InlineEngine()
         self.node._engine = self.engine
+        self.node._dispatches = [JobDispatch(self.node.ledger, self.engine)]
         self.submitted: list[tuple[str, int]] = []
         self.standing = Standing.OPEN
         self.ledger: Ledger = self.node.ledger

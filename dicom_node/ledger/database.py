@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import ConfigurationError, LedgerUnavailable
 from dicom_node.ledger import tables
+from dicom_node.ledger.migration import migrate
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -127,7 +128,7 @@ class Database:
         self.is_sqlite = self._writing.dialect.name == "sqlite"
         # Several processes may open a new database at once: the write lock lets one create.
         with self.write() as connection:
-            tables.metadata.create_all(connection, checkfirst=True)
+            migrate(connection, tables.metadata)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

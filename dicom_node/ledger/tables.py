@@ -124,9 +124,77 @@ deliveries = Table(
     Column("not_before", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+    # What became of storage commitment: wanted, asked, unanswered, not_offered; "" when not asked.
+    Column("commitment", String(16), nullable=False, server_default=""),
     UniqueConstraint("sop_instance_uid", "destination"),
     Index("deliveries_by_state", "state", "not_before"),
     Index("deliveries_by_job", "job_id", "destination"),
+    Index("deliveries_by_commitment", "commitment", "destination"),
+)
+
+# Whether a destination answers; ``not_before`` is when it is asked again while it does not.
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("opened_at", Float),
+    Column("not_before", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+# Storage commitment that the node asked a destination for.
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("commitments_by_state", "state", "not_before"),
+)
+
+commitment_items = Table(
+    "commitment_items",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("delivery_id", String(160), primary_key=True),
+    Index("commitment_items_by_delivery", "delivery_id"),
+)
+
+# Storage commitment that somebody asked the node for; ``items`` is JSON [[class, instance], ...].
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("calling_ae_title", String(16), primary_key=True),
+    Column("items", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("commitment_requests_by_state", "state", "not_before"),
+)
+
+# How many instances a series has, as somebody says: evidence for completeness.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("series_instance_uid", String(64), primary_key=True),
+    Column("source", String(16), primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("expected_instances", Integer, nullable=False),
+    Column("said_by", String(16), nullable=False),
+    Column("final", Integer, nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 transitions = Table(

@@ -1,0 +1,128 @@
+"""Whom the node knows: DICOM applications and DICOMweb servers, and the words settings are made of.
+
+Part of `dicom_node.config`, which reads them from the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Seconds = Annotated[float, Strict(), Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or not re.fullmatch(r"[ -\[\]-~]+", title):
+        raise PydanticCustomError(
+            "ae_title",
+            "an AE title: 1 to 16 printable ASCII characters without a backslash (PS3.5, VR AE)",
+        )
+    return title
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,253}", value):
+        raise PydanticCustomError("host", "a host name or an IP address")
+    return value
+
+
+def _service_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.query or parts.fragment or parts.username or not value.isascii():
+        raise PydanticCustomError(
+            "service_url",
+            "a DICOMweb service: https://host[:port]/path or http://..., without user, ? and #",
+        )
+    return value.rstrip("/")
+
+
+AETitle = Annotated[Text, AfterValidator(_ae_title)]
+Host = Annotated[Text, AfterValidator(_host)]
+ListenPort = Annotated[Whole, Field(ge=0, le=65535)]
+
+
+def _unless_left_out(check: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda value: check(value) if value else value
+
+
+class Settings(BaseModel):
+    """A section of the settings: fixed once read, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DicomWebSettings(Settings):
+    """A DICOMweb service that results are sent to by STOW-RS (PS3.18 section 10.5).
+
+    ``token_file`` holds a bearer token and is read at each use, so that it can be renewed.
+    """
+
+    url: Annotated[Text, AfterValidator(_service_url)]
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: Annotated[Seconds, Field(gt=0)] = 60
+
+
+class PeerSettings(Settings):
+    """A DICOM application that may call the node and that results can be sent to.
+
+    With ``dicomweb`` results go there instead, and host and port may be left out.
+    ``storage_commitment`` ``None`` is as ``delivery.storage_commitment`` says.
+    """
+
+    name: Text = ""
+    ae_title: Annotated[Text, AfterValidator(_unless_left_out(_ae_title))] = ""
+    host: Annotated[Text, AfterValidator(_unless_left_out(_host))] = ""
+    port: Annotated[Whole, Field(ge=1, le=65535)] = 0
+    associations: Annotated[Whole, Field(ge=1, le=16)] = 2
+    storage_commitment: Literal["auto", "required", "off"] | None = None
+    query: Literal["auto", "off"] = "auto"
+    retrieve: Literal["auto", "c-move", "c-get", "off"] = "auto"
+    dicomweb: DicomWebSettings | None = None
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.dicomweb is None:
+            for key in ("ae_title", "host", "port"):
+                if not getattr(self, key):
+                    text = "is missing, expected one, or dicomweb in its place"
+                    raise PydanticCustomError("at_path", "{text}", {"path": (key,), "text": text})
+        if self.dicomweb is not None and self.storage_commitment == "required":
+            raise PydanticCustomError(
+                "at_path", "{text}",
+                {
+                    "path": ("storage_commitment",),
+                    "text": "found 'required', expected auto or off: STOW-RS has no commitment",
+                },
+            )
+        return self
+
+    def anchored(self, folder: Path) -> Self:
+        """With the paths of its files starting at ``folder``."""
+        if self.dicomweb is None:
+            return self
+        files = {
+            key: folder / path
+            for key in ("token_file", "ca_file")
+            if (path := getattr(self.dicomweb, key)) is not None
+        }
+        return self.model_copy(update={"dicomweb": self.dicomweb.model_copy(update=files)})
+
+    @property
+    def speaks_dimse(self) -> bool:
+        """Whether it can be called by DIMSE."""
+        return self.dicomweb is None
