@@ -43,6 +43,7 @@ instances = Table(
     Column("expected_instances", Integer),
     Column("images_in_acquisition", Integer),
     Index("instances_by_series", "series_instance_uid", "association_id"),
+    Index("instances_by_uid", "sop_instance_uid"),
 )
 
 associations = Table(
@@ -157,7 +158,11 @@ commitments = Table(
     Column("not_before", Float, nullable=False),
     Column("reason", Text, nullable=False),
     Column("changed_at", Float, nullable=False),
+    # Who was asked and so has to report; how long what it does not commit is sent again.
+    Column("ae_title", String(16), nullable=False, server_default=""),
+    Column("retry_for_s", Float, nullable=False, server_default="0"),
     Index("commitments_by_state", "state", "not_before"),
+    Index("commitments_by_destination", "destination", "asked_at"),
 )
 
 commitment_items = Table(
@@ -165,6 +170,8 @@ commitment_items = Table(
     metadata,
     Column("transaction_uid", String(64), primary_key=True),
     Column("delivery_id", String(160), primary_key=True),
+    # The delivery's attempt: once it is sent again, older transactions say nothing of it.
+    Column("attempt", Integer, nullable=False, server_default="0"),
     Index("commitment_items_by_delivery", "delivery_id"),
 )
 
