@@ -1,13 +1,16 @@
 """Stored pixel values of any transfer syntax as arrays.
 
 Native little-endian pixels are read by offset straight into the array; everything else is
-decoded by pydicom, compressed data through the pylibjpeg plug-ins (JPEG, JPEG-LS, JPEG 2000,
-HTJ2K, RLE). Cells are cleaned to Bits Stored (overlays and junk in high bits removed, sign
-extended; PS3.5 8.1.1), so the same image has the same values whatever it was wrapped in.
+decoded by pydicom, compressed data (JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE) in processes of their
+own (`dicom_node.imaging.codec_pool`). Cells are cleaned to Bits Stored (overlays and junk in high
+bits removed, sign extended; PS3.5 8.1.1), so the same image has the same values whatever it was
+wrapped in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from dicom_node.errors import StorageFailed, UnsuitableInput
-from dicom_node.imaging.codestream import claimed_size
+from dicom_node.imaging.codec_pool import shared_pool
+from dicom_node.imaging.codec_process import EncodedFrames
 from dicom_node.imaging.deflated import inflates_beyond
 from dicom_node.imaging.elements import number, text, unsigned
+from dicom_node.imaging.pixel_decoder import Undecodable, decoded_frames, needs_codec
 from dicom_node.imaging.planes import decline
 from dicom_node.imaging.reading import Header, header_of, read_header
 
 Stored = npt.NDArray[np.generic]
 
 _HEADER_LIMIT_BYTES = 64 << 20
-# Retired JPEG processes that the decoder of JPEG Extended (Process 2 and 4) reads as well.
-_SAME_CODEC = {
-    "1.2.840.10008.1.2.4.53": "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.4.55": "1.2.840.10008.1.2.4.51",
-}
 
 
 @dataclass(frozen=True)
@@ -130,9 +128,12 @@ def read_frames(
     Raises
     ------
     UnsuitableInput
-        ``input.undecodable``: short, damaged, or in a syntax without a decoder.
+        ``input.undecodable``: short, damaged, or in a syntax without a decoder;
+        ``input.codec_crashed``, ``input.codec_timeout``.
     StorageFailed
         The disk would not give the bytes.
+    WorkerLost
+        Compressed data cannot be decoded at present (``worker.codec_...``).
     """
     if header.native_offset is not None and header.path is not None:
         try:
@@ -141,8 +142,9 @@ def read_frames(
             raise StorageFailed(f"cannot read the pixel data: {error.strerror}") from error
         compressed = False
     else:
-        _decode(header, form, out, frame_numbers)
-        compressed = UID(header.transfer_syntax_uid).is_compressed
+        compressed = needs_codec(header.transfer_syntax_uid)
+        decode = _decode_apart if compressed else _decode
+        decode(header, form, out, frame_numbers)
     _clean_cells(out, form, compressed)
 
 
@@ -187,33 +189,58 @@ def _read_native(
 
 
 def _decode(header: Header, form: PixelFormat, out: Stored, frame_numbers: Sequence[int]) -> None:
+    """Uncompressed pixels that are not plain: big endian, deflated, or without a file."""
     try:
         _refuse_bomb(header, form)
         dataset = pydicom.dcmread(header.path, force=True) if header.path else header.dataset
-        syntax = UID(header.transfer_syntax_uid)
-        syntax = UID(_SAME_CODEC.get(syntax, syntax))
-        decoder = get_decoder(syntax)
-        plugin = "pylibjpeg" if syntax.is_compressed and syntax.is_encapsulated else ""
-        decoded = Dataset(dataset)
-        decoded.file_meta = FileMetaDataset()
-        decoded.file_meta.TransferSyntaxUID = syntax
-        for place, frame_number in zip(out, frame_numbers, strict=True):
-            if plugin:
-                _check_claim(decoded, form, frame_number)
-            frame, _ = decoder.as_array(
-                decoded, index=frame_number - 1, raw=True, decoding_plugin=plugin
-            )
-            if frame.shape != place.shape:
-                raise decline("undecodable", "the decoded image has another size")
+        frames = decoded_frames(
+            dataset, header.transfer_syntax_uid, (form.rows, form.columns), form.frames,
+            frame_numbers,
+        )
+        for place, frame in zip(out, frames, strict=True):
             place[...] = frame
     except UnsuitableInput:
         raise
-    # Codecs and parsers raise anything on damaged bytes; one object is one answer.
+    except Undecodable as error:
+        raise decline("undecodable", str(error)) from error
+    # Parsers raise anything on damaged bytes; one object is one answer.
     except Exception as error:
-        raise decline(
-            "undecodable",
-            f"cannot decode transfer syntax {header.transfer_syntax_uid}: {_cause(error)}",
-        ) from error
+        raise decline("undecodable", f"damaged pixel data ({type(error).__name__})") from error
+
+
+def _decode_apart(
+    header: Header, form: PixelFormat, out: Stored, frame_numbers: Sequence[int]
+) -> None:
+    """Compressed pixels, in a codec process; a data set that was never on disk gets a file."""
+    with contextlib.ExitStack() as stack:
+        path = header.path
+        if path is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="encoded-"))
+            path = _encoded_file(header, Path(folder, "pixels.dcm"))
+        wanted = EncodedFrames(
+            path, header.transfer_syntax_uid, (form.rows, form.columns), form.frames,
+            tuple(frame_numbers), form.dtype,
+        )
+        shared_pool().decode(wanted, out)
+
+
+def _encoded_file(header: Header, path: Path) -> Path:
+    """The Image Pixel module alone (group 0028 and the pixel data) as a file."""
+    module = Dataset({
+        tag: header.dataset.get_item(tag)
+        for tag in sorted(header.dataset.keys())
+        if tag.group in (0x0028, 0x7FE0)
+    })
+    module.file_meta = FileMetaDataset()
+    module.file_meta.TransferSyntaxUID = UID(header.transfer_syntax_uid)
+    try:
+        module.save_as(path, implicit_vr=False, little_endian=True)
+    except OSError as error:
+        raise StorageFailed(f"cannot hand the pixel data over: {error.strerror}") from error
+    # pydicom raises whatever it meets in values that cannot be written.
+    except Exception as error:
+        raise decline("undecodable", f"damaged data set ({type(error).__name__})") from error
+    return path
 
 
 def _refuse_bomb(header: Header, form: PixelFormat) -> None:
@@ -223,21 +250,6 @@ def _refuse_bomb(header: Header, form: PixelFormat) -> None:
     image_bytes = form.frames * form.rows * form.columns * form.dtype.itemsize
     if inflates_beyond(header.path, header.deflated_offset, image_bytes + _HEADER_LIMIT_BYTES):
         raise decline("undecodable", "the data set inflates to more than its image")
-
-
-def _check_claim(dataset: Dataset, form: PixelFormat, frame_number: int) -> None:
-    """A frame of some hundred bytes that calls itself 65535 squared would take 20 GB to decode."""
-    frame = get_frame(dataset.PixelData, frame_number - 1, number_of_frames=form.frames)
-    claimed = claimed_size(frame)
-    if claimed is not None and claimed != (form.rows, form.columns):
-        raise decline("undecodable", "the compressed image has another size")
-
-
-def _cause(error: Exception) -> str:
-    """What a decoder said; other messages may quote the data set and are not repeated."""
-    if isinstance(error, (RuntimeError, NotImplementedError)):
-        return str(error)[:200]
-    return type(error).__name__
 
 
 def _clean_cells(out: Stored, form: PixelFormat, compressed: bool) -> None:

@@ -10,6 +10,7 @@ from pydicom.encaps import encapsulate, get_frame
 
 from dicom_node.errors import UnsuitableInput
 from dicom_node.imaging.codestream import claimed_size
+from dicom_node.imaging.pixel_decoder import Undecodable, decoded_frames
 from dicom_node.imaging.volume import load_volume
 from tests.dicom_samples import ct_series
 
@@ -45,12 +46,14 @@ def test_a_frame_that_claims_another_size_is_never_decoded(
     at = frame.index(b"\xff\xf7") + 5
     frame[at : at + 4] = struct.pack(">HH", 65535, 65535)
     dataset.PixelData = encapsulate([bytes(frame)])
-    path = tmp_path / "image.dcm"
-    dataset.save_as(path, enforce_file_format=True)
 
     def decodes(*_: object, **__: object) -> None:
         raise AssertionError("it must not be decoded")
 
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", decodes)
+    with pytest.raises(Undecodable, match="another size"):
+        list(decoded_frames(dataset, JPEG_LS, (33, 40), 1, [1]))
+    path = tmp_path / "image.dcm"
+    dataset.save_as(path, enforce_file_format=True)
     with pytest.raises(UnsuitableInput, match="another size"):
         load_volume([path])
