@@ -165,6 +165,9 @@ class Events:
         self._emit(logging.WARNING if failed else logging.INFO, "delivery",
                    delivery=delivery_id, destination=destination, state=state, reason=reason)
 
+    def peer_queried(self, peer: str, what: str, reason: str) -> None:
+        self._emit(logging.INFO, "peer could not be asked", peer=peer, what=what, reason=reason)
+
     def worker_changed(self, device: str, what: str, reason: str = "") -> None:
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 

@@ -26,6 +26,7 @@ from dicom_node.errors import ConfigurationError, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
+from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.indexer import Indexer
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
@@ -71,7 +72,10 @@ class Node:
         self.ledger = Ledger.open(url)
         self.catalog = Catalog(config.models.directories)
         self._router = Router(config, self.ledger, self.spool, self.catalog, events)
-        self._closer = SeriesCloser(self.ledger, config.completeness, events)
+        self._enquiry = Enquiry(config, self.ledger, self.spool, events)
+        self._closer = SeriesCloser(
+            self.ledger, config.completeness, events, enquiry=self._enquiry
+        )
         self._shipping = Shipping(config, self.ledger, self.spool, events)
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
@@ -110,6 +114,7 @@ class Node:
             self.ledger.receipts.lose_associations(())
             self._listeners = start_listeners(self.config, self.ledger.url)
             found = self._index_again()
+            self._enquiry.start()
             self._events.node_changed(
                 "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
                 half_files_removed=removed, files_indexed_again=found,
@@ -203,6 +208,7 @@ class Node:
 
     def close(self) -> None:
         """Close the doors, let what runs come to its end, give everything back."""
+        self._enquiry.close()
         if self._listeners is not None:
             self._listeners.close()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer

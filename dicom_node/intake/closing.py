@@ -9,7 +9,17 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_node.config import CompletenessSettings
 from dicom_node.events import Events
-from dicom_node.intake.completeness import Evidence, decide, find_doubt, find_missing
+from dicom_node.intake.completeness import (
+    Count,
+    Evidence,
+    count_distinct,
+    decide,
+    find_doubt,
+    find_missing,
+    is_worth_asking,
+    weigh,
+)
+from dicom_node.intake.enquiry import Asking
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Series, SeriesState
 
@@ -20,7 +30,8 @@ class _Seen:
 
     state: tuple[datetime, int, datetime]
     since_s: float
-    missing: str | None = None
+    here: int | None = None
+    missing: str = ""
     doubt: str = ""
 
 
@@ -33,6 +44,8 @@ class SeriesCloser:
 
     Parameters
     ----------
+    enquiry
+        Who asks the senders how much they have (`Enquiry`); without one nobody is asked.
     monotonic
         Seconds that no clock setting changes.
     """
@@ -43,11 +56,13 @@ class SeriesCloser:
         settings: CompletenessSettings,
         events: Events,
         monotonic: Callable[[], float] = time.monotonic,
+        enquiry: Asking | None = None,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._events = events
         self._monotonic = monotonic
+        self._enquiry = enquiry
         self._seen: dict[str, _Seen] = {}
 
     def close_complete(self) -> int:
@@ -60,6 +75,8 @@ class SeriesCloser:
         """
         receiving = self._ledger.receipts.series_in(SeriesState.RECEIVING)
         self._seen = {one.series_instance_uid: self._seen_of(one) for one in receiving}
+        if self._enquiry is not None:
+            self._enquiry.keep_only(self._seen)
         return sum(self._close(series) for series in receiving)
 
     def _seen_of(self, series: Series) -> _Seen:
@@ -74,16 +91,13 @@ class SeriesCloser:
         passed = timedelta(seconds=self._monotonic() - seen.since_s)
         now = max(datetime.now(UTC), series.last_received_at + passed)
         evidence = self._evidence(series)
-        # Instances are read only when all cheaper evidence says that the series is complete.
-        decision = decide(evidence, self._settings, now)
-        if not decision.complete:
+        if not is_worth_asking(evidence, self._settings, now):
             return False
-        if seen.missing is None:
-            instances = self._ledger.receipts.instances(series.series_instance_uid)
-            seen.missing, seen.doubt = find_missing(instances), find_doubt(instances)
-        evidence = replace(evidence, missing=seen.missing, doubt=seen.doubt)
-        decision = decide(evidence, self._settings, now)
-        if not decision.complete:
+        # First the question whether an answer is under way, then what was answered: the other way
+        # round an answer that comes between the two would be passed over.
+        is_awaited = self._enquiry is not None and self._enquiry.awaits(series)
+        decision = decide(self._with_counts(evidence, series, seen), self._settings, now)
+        if is_awaited or not decision.complete:
             return False
         reason = f"{decision.reason}, {series.instance_count} instances"
         closed = self._ledger.receipts.change(
@@ -102,3 +116,22 @@ class SeriesCloser:
             aborted_associations=associations.aborted,
             last_closed_at=associations.last_closed_at,
         )
+
+    def _with_counts(self, evidence: Evidence, series: Series, seen: _Seen) -> Evidence:
+        """The evidence with what the instances lack, and with what others counted."""
+        if seen.here is None:
+            instances = self._ledger.receipts.instances(series.series_instance_uid)
+            seen.missing, seen.doubt = find_missing(instances), find_doubt(instances)
+            seen.here = count_distinct(instances)
+        counts = [
+            Count(
+                one.source, one.expected_instances,
+                one.final or one.at >= series.last_received_at,
+            )
+            for one in self._ledger.announcements.of_series(series.series_instance_uid)
+        ]
+        missing, agreed = weigh(counts, seen.here)
+        if agreed:
+            # All there is to have is here; a hole is a reason to look twice and not for an hour.
+            return replace(evidence, doubt=seen.missing, agreed=agreed)
+        return replace(evidence, missing=missing or seen.missing, doubt=seen.doubt)

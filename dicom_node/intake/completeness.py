@@ -2,6 +2,11 @@
 
 DICOM has no "end of series". What there is, from strong to weak:
 
+0.  someone counted: the peer that sent the series (C-FIND), a notification (IAN) or the modality
+    (MPPS). More than is here: known to be missing, rule 3. The same number, told by one who says
+    that it will not grow or asked after the last instance arrived: complete at once when all
+    associations were released, after a quarter of ``quiet_period_s`` otherwise; a hole between
+    slices still waits for the whole of it, and no longer. Fewer than are here: no evidence;
 1.  every association that brought an instance was released, nothing is known to be missing:
     complete ``after_release_s`` after the last release; unless something speaks against it (fewer
     images than Images in Acquisition says, which may count several series): then the next rule;
@@ -33,13 +38,29 @@ _HOLE = 1.5
 _IRREGULAR_SHARE = 0.1
 _ORIENTATION_DECIMALS = 3
 _FARTHEST_MM = 1e6
+# Of the quiet period: how long nothing must come before a count that agrees is believed while
+# an association may still bring more.
+_COUNTED_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many instances a series has, by one source.
+
+    ``is_settled``: the source says that it will not grow, or said it after the last instance came.
+    """
+
+    source: str
+    expected: int
+    is_settled: bool
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of a series that is being received.
 
-    ``missing`` says what is known to be missing, ``doubt`` what only may be; empty when nothing.
+    ``missing`` says what is known to be missing, ``doubt`` what only may be, ``agreed`` who
+    counted as many as are here; empty when nothing.
     """
 
     last_received_at: datetime
@@ -48,6 +69,7 @@ class Evidence:
     last_closed_at: datetime | None
     missing: str = ""
     doubt: str = ""
+    agreed: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,12 +93,13 @@ def decide(evidence: Evidence, settings: CompletenessSettings, now: datetime) ->
         return Decision(False, evidence.missing, settings.give_up_after_s - quiet_s)
     left_s = settings.quiet_period_s - quiet_s
     if left_s <= 0:
-        how = "after_abort" if evidence.aborted_associations else "with_open_association"
-        if not evidence.open_associations and not evidence.aborted_associations:
-            how = "after_release"
-        return Decision(True, ", ".join(filter(None, (f"quiet_period {how}", evidence.doubt))))
+        why = evidence.agreed or f"quiet_period {_how(evidence)}"
+        return Decision(True, ", ".join(filter(None, (why, evidence.doubt))))
     if evidence.doubt:
         return Decision(False, evidence.doubt, left_s)
+    if evidence.agreed:
+        early_s = _counted_after_s(evidence, settings) - quiet_s
+        return Decision(early_s <= 0, evidence.agreed, max(0.0, min(left_s, early_s)))
     if _released(evidence) and evidence.last_closed_at is not None:
         # A release says nothing about an instance that arrived after it.
         since_s = min(quiet_s, max(0.0, (now - evidence.last_closed_at).total_seconds()))
@@ -84,6 +107,39 @@ def decide(evidence: Evidence, settings: CompletenessSettings, now: datetime) ->
             return Decision(True, "association_released")
         return Decision(False, "released", min(left_s, settings.after_release_s - since_s))
     return Decision(False, "quiet_period", left_s)
+
+
+def is_worth_asking(evidence: Evidence, settings: CompletenessSettings, now: datetime) -> bool:
+    """Whether nothing came for so long that a count that agrees would close the series.
+
+    Before that no rule closes it either, so there is nothing to look at.
+    """
+    quiet_s = max(0.0, (now - evidence.last_received_at).total_seconds())
+    return quiet_s >= min(_counted_after_s(evidence, settings), settings.quiet_period_s)
+
+
+def weigh(counts: Sequence[Count], here: int) -> tuple[str, str]:
+    """What is missing by the highest count above ``here``, and who counted just as many.
+
+    Who counted fewer than are here is wrong about the series or counts something else.
+    """
+    more = max(counts, key=lambda count: count.expected, default=None)
+    if more is not None and more.expected > here:
+        return f"{more.source}: {more.expected} announced, {here} here", ""
+    same = [count.source for count in counts if count.expected == here and count.is_settled]
+    return "", " and ".join(f"{source}: {here} of {here}" for source in same)
+
+
+def _counted_after_s(evidence: Evidence, settings: CompletenessSettings) -> float:
+    if _released(evidence):
+        return settings.after_release_s
+    return max(settings.after_release_s, _COUNTED_SHARE * settings.quiet_period_s)
+
+
+def _how(evidence: Evidence) -> str:
+    if evidence.aborted_associations:
+        return "after_abort"
+    return "with_open_association" if evidence.open_associations else "after_release"
 
 
 def _released(evidence: Evidence) -> bool:
@@ -98,8 +154,9 @@ def find_missing(instances: Sequence[Instance]) -> str:
     times the median are holes, unless there are so many that the spacing is plainly irregular.
     """
     expected = max((i.expected_instances or 0 for i in instances), default=0)
-    if expected > len(instances):
-        return f"expected_instances: {expected} announced, {len(instances)} here"
+    here = count_distinct(instances)
+    if expected > here:
+        return f"expected_instances: {expected} announced, {here} here"
     holes = sum(_holes(stack) for stack in _stacks(instances))
     return f"slice_gap: {holes} positions missing" if holes else ""
 
@@ -111,9 +168,15 @@ def find_doubt(instances: Sequence[Instance]) -> str:
     series of other sizes: a reason to wait for the quiet period, none to wait for ever.
     """
     announced = max((i.images_in_acquisition or 0 for i in instances), default=0)
-    if announced > len(instances):
-        return f"images_in_acquisition: {announced} announced, {len(instances)} here"
+    here = count_distinct(instances)
+    if announced > here:
+        return f"images_in_acquisition: {announced} announced, {here} here"
     return ""
+
+
+def count_distinct(instances: Sequence[Instance]) -> int:
+    """How many SOP instances these are, images or not: copies of one count once."""
+    return len({instance.sop_instance_uid for instance in instances})
 
 
 def _stacks(instances: Sequence[Instance]) -> list[np.ndarray]:

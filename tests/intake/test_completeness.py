@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.config import CompletenessSettings
-from dicom_node.intake.completeness import Evidence, decide, find_doubt, find_missing
+from dicom_node.intake.completeness import (
+    Count,
+    Evidence,
+    decide,
+    find_doubt,
+    find_missing,
+    is_worth_asking,
+    weigh,
+)
 from dicom_node.records import Instance
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -25,10 +35,14 @@ def after(seconds: float) -> datetime:
 
 
 def evidence(
-    *, still_open: int = 0, aborted: int = 0, closed_s: float | None = None, missing: str = ""
+    *, still_open: int = 0, aborted: int = 0, closed_s: float | None = None, missing: str = "",
+    doubt: str = "", agreed: str = "",
 ) -> Evidence:
     closed_at = None if closed_s is None else after(closed_s)
-    return Evidence(START, still_open, aborted, closed_at, missing)
+    return Evidence(START, still_open, aborted, closed_at, missing, doubt, agreed)
+
+
+_numbers = itertools.count(1)
 
 
 def one(
@@ -39,8 +53,8 @@ def one(
     if orientation == SAGITTAL and z_mm is not None:
         position = (z_mm, 0.0, 0.0)
     return Instance(
-        "1", "2", "3", "4", "5", "CT", "p", 1, "f", START, "a", "CT01", position, orientation,
-        None, frames, expected,
+        f"1.{next(_numbers)}", "2", "3", "4", "5", "CT", "p", 1, "f", START, "a", "CT01",
+        position, orientation, None, frames, expected,
     )
 
 
@@ -62,6 +76,15 @@ def one(
          "slice_gap: 1 positions missing"),
         (evidence(closed_s=0, missing="slice_gap: 1 positions missing"), 3600.0, True,
          "gave_up_waiting: slice_gap: 1 positions missing"),
+        (evidence(closed_s=0, agreed="c-find: 9 of 9"), 2.0, True, "c-find: 9 of 9"),
+        (evidence(still_open=1, agreed="c-find: 9 of 9"), 4.9, False, "c-find: 9 of 9"),
+        (evidence(still_open=1, agreed="c-find: 9 of 9"), 5.0, True, "c-find: 9 of 9"),
+        (evidence(aborted=1, agreed="c-find: 9 of 9"), 5.0, True, "c-find: 9 of 9"),
+        (evidence(closed_s=0, agreed="mpps: 9 of 9", doubt="a hole"), 19.9, False, "a hole"),
+        (evidence(closed_s=0, agreed="mpps: 9 of 9", doubt="a hole"), 20.0, True,
+         "mpps: 9 of 9, a hole"),
+        (evidence(closed_s=0, missing="c-find: 120 announced, 118 here"), 3600.0, True,
+         "gave_up_waiting: c-find: 120 announced, 118 here"),
     ],
 )
 def test_each_rule_decides_at_its_time_and_gives_its_reason(
@@ -193,3 +216,67 @@ def test_an_unmet_count_of_the_acquisition_waits_for_the_quiet_period_and_no_lon
 
 def test_a_met_count_of_the_acquisition_is_no_doubt() -> None:
     assert find_doubt([dataclasses.replace(one(0.0), images_in_acquisition=1)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "missing", "agreed"),
+    [
+        ([], "", ""),
+        ([Count("c-find", 120, True)], "c-find: 120 announced, 118 here", ""),
+        ([Count("c-find", 120, False)], "c-find: 120 announced, 118 here", ""),
+        ([Count("c-find", 118, True)], "", "c-find: 118 of 118"),
+        ([Count("c-find", 118, False)], "", ""),
+        ([Count("c-find", 117, True)], "", ""),
+        ([Count("c-find", 0, True)], "", ""),
+        ([Count("c-find", 118, True), Count("mpps", 118, True)], "",
+         "c-find: 118 of 118 and mpps: 118 of 118"),
+        ([Count("c-find", 118, True), Count("ian", 119, False)], "ian: 119 announced, 118 here",
+         ""),
+        ([Count("c-find", 60, True), Count("mpps", 118, True)], "", "mpps: 118 of 118"),
+    ],
+    ids=["nobody", "more", "more, asked before", "the same", "the same, asked before", "fewer",
+         "unknown there", "two agree", "one knows of more", "one counts fewer"],
+)
+def test_a_count_is_weighed_against_what_is_here(
+    counts: Sequence[Count], missing: str, agreed: str
+) -> None:
+    assert weigh(counts, 118) == (missing, agreed)
+
+
+def test_copies_of_an_instance_make_no_series_complete() -> None:
+    slices = [one(float(z), expected=5) for z in range(4)]
+    assert find_missing([*slices, slices[0]]) == "expected_instances: 5 announced, 4 here"
+
+
+def test_objects_that_are_no_images_count_as_instances() -> None:
+    slices = [one(float(z), expected=5) for z in range(4)]
+    assert find_missing([*slices, one(None, orientation=None)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "at_s"),
+    [(evidence(closed_s=0), 2.0), (evidence(still_open=1), 5.0), (evidence(aborted=1), 5.0)],
+)
+def test_it_is_worth_asking_when_a_count_could_close_the_series_and_not_before(
+    found: Evidence, at_s: float
+) -> None:
+    assert not is_worth_asking(found, SETTINGS, after(at_s - 0.1))
+    assert is_worth_asking(found, SETTINGS, after(at_s))
+
+
+@given(
+    at_s=st.floats(0, 1e5), closed_s=st.none() | st.floats(-100, 100),
+    still_open=st.integers(0, 2), aborted=st.integers(0, 2),
+    agreed=st.sampled_from(["", "c-find: 9 of 9"]), doubt=st.sampled_from(["", "a hole"]),
+    quiet_s=st.floats(0, 100), release_s=st.floats(0, 100),
+)
+def test_nothing_closes_before_it_is_worth_asking(
+    at_s: float, closed_s: float | None, still_open: int, aborted: int, agreed: str, doubt: str,
+    quiet_s: float, release_s: float,
+) -> None:
+    settings = CompletenessSettings(quiet_period_s=quiet_s, after_release_s=release_s)
+    found = evidence(
+        still_open=still_open, aborted=aborted, closed_s=closed_s, agreed=agreed, doubt=doubt
+    )
+    if decide(found, settings, after(at_s)).complete:
+        assert is_worth_asking(found, settings, after(at_s))
