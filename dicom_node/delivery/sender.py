@@ -6,7 +6,6 @@ least once: an object whose answer was lost is sent again under the same SOP Ins
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,22 +16,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from dicom_node.delivery.association import MAX_CONTEXTS, Association, Context, Timeouts
 from dicom_node.delivery.part10 import FileHead, read_file_head
 from dicom_node.delivery.status import classify
-from dicom_node.errors import NotUnderstood, PeerRefused, PeerUnavailable
+from dicom_node.delivery.transcode import alternatives, transcoded
+from dicom_node.errors import NotUnderstood, PeerRefused, PeerUnavailable, StorageFailed
 from dicom_node.records import SendOutcome
 
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
 
 _VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
-_IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-_DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
-# What a file may be re-encoded to without touching its pixels, best first.
-_ALTERNATIVES = {
-    _EXPLICIT_LITTLE_ENDIAN: (_IMPLICIT_LITTLE_ENDIAN,),
-    _IMPLICIT_LITTLE_ENDIAN: (_EXPLICIT_LITTLE_ENDIAN,),
-    _DEFLATED_LITTLE_ENDIAN: (_EXPLICIT_LITTLE_ENDIAN, _IMPLICIT_LITTLE_ENDIAN),
-}
 # PS3.8 table 9-18.
 _CONTEXT_RESULTS = {
     1: "user_rejection",
@@ -54,9 +45,7 @@ class _Object:
     def contexts(self) -> tuple[Context, ...]:
         """The contexts in which this file can be sent, its own first."""
         own = self.head.transfer_syntax_uid
-        return tuple(
-            Context(self.head.sop_class_uid, uid) for uid in (own, *_ALTERNATIVES.get(own, ()))
-        )
+        return tuple(Context(self.head.sop_class_uid, uid) for uid in (own, *alternatives(own)))
 
     def outcome(self, reason: str, *, transient: bool) -> SendOutcome:
         """The outcome of an object that the peer did not answer for."""
@@ -82,10 +71,10 @@ class Sender:
     def send(self, peer: PeerSettings, paths: Sequence[Path]) -> list[SendOutcome]:
         """Store Part 10 files at ``peer`` and return one outcome per path, in their order.
 
-        An object is sent as it is on disk; only where the peer takes an uncompressed class in
-        another little endian encoding alone is it re-encoded. When the association breaks off,
-        the object under way and those behind it are transient and those answered before keep
-        their answers. A refused object does not hold back the ones behind it. (More than one
+        An object is sent as it is on disk; only where the peer does not take its transfer syntax
+        is it sent uncompressed in one that the peer takes (`transcode`). When the association
+        breaks off, the object under way and those behind it are transient and those answered
+        before keep their answers. A refused object does not hold back the ones behind it. (More than one
         association is used only when the files need more than 128 presentation contexts.)
 
         Raises
@@ -192,8 +181,8 @@ def _store(association: Association, item: _Object) -> SendOutcome:
         return item.outcome(f"peer.context_rejected.{word}", transient=False)
     try:
         data_set, length_bytes = _open_data_set(item, context)
-    except NotUnderstood:
-        return item.outcome("file.not_reencodable", transient=False)
+    except (NotUnderstood, StorageFailed) as error:
+        return item.outcome(error.reason, transient=error.transient)
     uid = item.head.sop_instance_uid
     with data_set:
         status = association.store(context, uid, data_set, length_bytes)
@@ -203,31 +192,15 @@ def _store(association: Association, item: _Object) -> SendOutcome:
 
 def _open_data_set(item: _Object, context: Context) -> tuple[BinaryIO, int]:
     """The data set's bytes in the context's transfer syntax, and how many they are."""
-    offset_bytes = item.head.data_set_offset_bytes
-    if context.transfer_syntax_uid != item.head.transfer_syntax_uid:
-        implicit = context.transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN
-        encoded = _reencode(item.path, implicit=implicit)
-        return io.BytesIO(encoded), len(encoded)
-    file = item.path.open("rb")
+    own = context.transfer_syntax_uid == item.head.transfer_syntax_uid
+    file = item.path.open("rb") if own else transcoded(item.path, context.transfer_syntax_uid)
     try:
-        if os.fstat(file.fileno()).st_size != item.size_bytes:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if own and size_bytes != item.size_bytes:
             raise OSError("the file changed while the list was sent")
+        offset_bytes = (item.head if own else read_file_head(file)).data_set_offset_bytes
         file.seek(offset_bytes)
-    except OSError:
+    except BaseException:
         file.close()
         raise
-    return file, item.size_bytes - offset_bytes
-
-
-def _reencode(path: Path, *, implicit: bool) -> bytes:
-    from pydicom import dcmread
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-    from pynetdicom.dsutils import encode
-
-    try:
-        encoded = encode(dcmread(path), implicit, True)
-    except (InvalidDicomError, BytesLengthException, ValueError, KeyError, TypeError) as error:
-        raise NotUnderstood(f"cannot be re-encoded: {type(error).__name__}") from error
-    if encoded is None:
-        raise NotUnderstood("cannot be re-encoded")
-    return encoded
+    return file, size_bytes - offset_bytes

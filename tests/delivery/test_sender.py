@@ -6,8 +6,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.filereader import dcmread
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 from pynetdicom.dsutils import decode
 
 from dicom_node.delivery import wire
@@ -257,8 +258,15 @@ def test_class_that_the_peer_does_not_take_is_refused_for_good_and_the_others_ar
     assert all(outcome.stored for outcome in outcomes[1:])
 
 
-def test_transfer_syntax_that_the_peer_does_not_take_is_refused_for_good(tmp_path: Path) -> None:
-    paths = write_series(ct_series((2, 32, 40)), tmp_path / "rle", transfer_syntax_uid=RLE)
+def test_transfer_syntax_that_the_peer_does_not_take_and_nobody_decodes_is_refused_for_good(
+    tmp_path: Path,
+) -> None:
+    paths = write_series(ct_series((2, 32, 40)), tmp_path / "video")
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.102")
+        dataset.PixelData = encapsulate([b"film"])
+        dataset.save_as(path)
     with scripted_peer() as script:
         outcomes = Sender("NODE").send(script.peer(), paths)
         assert script.ended.wait(10)
