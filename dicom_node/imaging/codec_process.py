@@ -127,6 +127,7 @@ class CodecProcess:
             self._ask(live, wanted, numbers, more)
             try:
                 _read_frames(live.pixels, out[first : first + len(numbers)])
+            # Whatever it was, an interrupt too: the frames in the file are no longer known.
             except BaseException:
                 self._kill(live)
                 raise

@@ -90,5 +90,5 @@ def _check_claim(
 def _cause(error: Exception) -> str:
     """What a decoder said; other messages may quote the data set and are not repeated."""
     if isinstance(error, (RuntimeError, NotImplementedError)):
-        return str(error)[:200]
+        return " ".join(str(error).split())[:200]
     return type(error).__name__

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ai_models.types import Affine, LabelMap, Volume
+from dicom_node.errors import NotUnderstood, PermanentError, UnsuitableInput
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
 from dicom_node.imaging.digest import image_digest
-from dicom_node.imaging.elements import text
+from dicom_node.imaging.elements import numbers, text
 from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack
 from dicom_node.imaging.modality import (
     Rescale,
@@ -41,8 +42,16 @@ from dicom_node.imaging.planes import (
 )
 from dicom_node.imaging.reading import Header, header_of, read_header
 from dicom_node.imaging.selection import SamePixels, select_stack
+from dicom_node.imaging.unreadable import (
+    UnreadableInstance,
+    UnreadableInstances,
+    is_costly,
+    left_out,
+    too_many,
+)
 
 _THREADS = min(4, os.cpu_count() or 1)
+_Lost = tuple[Header, PermanentError]
 
 __all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
 
@@ -68,6 +77,8 @@ class LoadedVolume:
         SOP Instance UID to SHA-256 of decoded pixels, geometry and modality LUT.
     notes
         What was accepted with a remark.
+    unreadable
+        Images that were left out because they cannot be read; the notes say so.
     seconds
         Time that loading took.
     """
@@ -79,6 +90,7 @@ class LoadedVolume:
     slice_coordinates: FloatVector
     content_digests: dict[str, str]
     notes: tuple[InputNote, ...] = ()
+    unreadable: tuple[UnreadableInstance, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     def to_source_grid(self, label_map: LabelMap) -> LabelMap:
@@ -115,16 +127,84 @@ def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) ->
     Raises
     ------
     NotUnderstood
-        A file is not a DICOM data set.
+        No file is a DICOM data set.
+    UnreadableInstances
+        ``input.unreadable_instances``: some images cannot be read, and the others are not enough.
     UnsuitableInput
         ``reason`` is one of the codes of :mod:`geometry`, :mod:`selection`, :mod:`planes`,
         :mod:`decode`, :mod:`modality`, or ``input.empty``, ``input.not_an_image``,
         ``input.mixed_series``, ``input.mixed_modality``, ``input.several_multi_frame``,
         ``input.no_identity``,
         ``input.mixed_pixel_format``.
+    StorageFailed, WorkerLost
+        As :func:`dicom_node.imaging.decode.read_frames`; no file is to blame.
     """
     started = time.perf_counter()
-    headers = [read_header(Path(path)) for path in paths]
+    series = [Path(path) for path in paths]
+    headers, lost = _headers(series)
+    loaded: LoadedVolume | None = None
+    while loaded is None:
+        _require_enough(headers, lost, len(series))
+        try:
+            loaded = _load(headers, limits)
+        except _Unreadable as found:
+            lost += found.files
+            bad = {header.path for header, _ in found.files}
+            headers = [header for header in headers if header.path not in bad]
+        except UnsuitableInput as error:
+            if not lost:
+                raise
+            raise _unreadable(lost, len(series), f"{error.reason} without them: {error}") from error
+    unreadable = _instances(lost)
+    notes = (left_out(unreadable, len(series)), *loaded.notes) if unreadable else loaded.notes
+    return replace(
+        loaded, notes=notes, unreadable=unreadable, seconds=time.perf_counter() - started
+    )
+
+
+class _Unreadable(Exception):
+    """Files that turned out to be unreadable while the volume was loaded."""
+
+    def __init__(self, files: Sequence[_Lost]) -> None:
+        super().__init__()
+        self.files = files
+
+
+def _headers(paths: Sequence[Path]) -> tuple[list[Header], list[_Lost]]:
+    headers: list[Header] = []
+    lost: list[_Lost] = []
+    for path in paths:
+        try:
+            headers.append(read_header(path))
+        except NotUnderstood as error:
+            lost.append((Header(path, Dataset(), "", False), error))
+    return headers, lost
+
+
+def _require_enough(headers: Sequence[Header], lost: Sequence[_Lost], images: int) -> None:
+    """Decline when too much is unreadable; where all is, alike, with the reason of the files."""
+    if lost and not headers and len({error.reason for _, error in lost}) == 1:
+        raise lost[0][1]
+    if too_many(len(lost), images):
+        raise _unreadable(lost, images, "too many to do without them")
+
+
+def _unreadable(lost: Sequence[_Lost], images: int, why: str) -> UnreadableInstances:
+    return UnreadableInstances(_instances(lost), images, why)
+
+
+def _instances(lost: Sequence[_Lost]) -> tuple[UnreadableInstance, ...]:
+    return tuple(
+        UnreadableInstance(
+            header.path, error.reason, numbers(header.dataset, "ImagePositionPatient")
+        )
+        for header, error in lost
+        if header.path is not None
+    )
+
+
+def _load(headers: Sequence[Header], limits: VolumeLimits) -> LoadedVolume:
+    """Raises `_Unreadable` with the files whose pixels cannot be had, else `UnsuitableInput`."""
     geometry = _geometry(headers, limits, _pixel_comparison(headers))
     planes = geometry.planes
     slices = [headers[plane.index] for plane in planes]
@@ -147,7 +227,6 @@ def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) ->
         slice_coordinates=geometry.slice_coordinates,
         content_digests=digests,
         notes=(*geometry.notes, *unit_notes, *value_notes),
-        seconds=time.perf_counter() - started,
     )
 
 
@@ -181,9 +260,13 @@ def _pixel_comparison(headers: Sequence[Header]) -> SamePixels:
 
 
 def _one_plane(headers: Sequence[Header], plane: Plane) -> Stored:
-    form = pixel_format(headers[plane.index])
+    header = headers[plane.index]
+    form = pixel_format(header)
     out = np.empty((1, form.rows, form.columns), form.dtype)
-    read_frames(headers[plane.index], form, out, (plane.frame_number,))
+    try:
+        read_frames(header, form, out, (plane.frame_number,))
+    except UnsuitableInput as error:
+        raise _Unreadable([(header, error)]) from error
     return out
 
 
@@ -201,7 +284,17 @@ def _modality(dataset: Dataset) -> str:
 
 def _forms(slices: Sequence[Header]) -> list[PixelFormat]:
     """Pixel format of each slice; cells of one size and sign throughout."""
-    known = {id(header): pixel_format(header) for header in slices}
+    known: dict[int, PixelFormat] = {}
+    lost: dict[int, _Lost] = {}
+    for header in slices:
+        try:
+            known[id(header)] = pixel_format(header)
+        except UnsuitableInput as error:
+            if error.reason != "input.pixel_format":
+                raise
+            lost[id(header)] = (header, error)
+    if lost:
+        raise _Unreadable(list(lost.values()))
     forms = [known[id(header)] for header in slices]
     if len({form.dtype for form in forms}) > 1:
         raise decline("mixed_pixel_format", "the images differ in Bits Allocated or sign")
@@ -218,17 +311,24 @@ def _read_and_digest(
     """Fill ``stored``; digest per SOP instance, over its frames in slice order.
 
     An instance is either one slice or the whole stack, so its slices are contiguous. Reading
-    and hashing run without the interpreter lock, so threads share them.
+    and hashing run without the interpreter lock, so threads share them. All unreadable files are
+    found in one go; only those that bring codecs down end the search early, for each costs time.
     """
     members: dict[int, list[int]] = {}
     for place, plane in enumerate(planes):
         members.setdefault(plane.index, []).append(place)
+    lost: list[_Lost] = []
 
-    def one_instance(places: list[int]) -> tuple[str, str]:
-        form = forms[places[0]]
-        target = stored[places[0] : places[-1] + 1]
+    def one_instance(places: list[int]) -> tuple[str, str] | None:
+        if too_many(sum(is_costly(error) for _, error in lost), len(members)):
+            return None
+        form, header = forms[places[0]], slices[places[0]]
         frame_numbers = [planes[place].frame_number for place in places]
-        read_frames(slices[places[0]], form, target, frame_numbers)
+        try:
+            read_frames(header, form, stored[places[0] : places[-1] + 1], frame_numbers)
+        except UnsuitableInput as error:
+            lost.append((header, error))
+            return None
         digest = image_digest(
             form,
             [planes[place] for place in places],
@@ -239,7 +339,10 @@ def _read_and_digest(
 
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
         warnings.simplefilter("ignore")
-        return dict(pool.map(one_instance, members.values()))
+        digests = list(pool.map(one_instance, members.values()))
+    if lost:
+        raise _Unreadable(lost)
+    return dict(digest for digest in digests if digest is not None)
 
 
 def _resample_slices(

@@ -18,6 +18,7 @@ from ai_models.array.measurements import Measurement, measure
 from ai_models.card import Card
 from ai_models.types import LabelMap, SegmentationPrediction, Volume
 from dicom_node.errors import UnsuitableInput
+from dicom_node.imaging.unreadable import LEFT_OUT
 from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
 from dicom_node.results import gate, report
 from dicom_node.results.equipment import Equipment
@@ -62,6 +63,8 @@ def analyse(
     ------
     UnsuitableInput
         The model must not be run on this series; ``reason`` says why.
+    StorageFailed, WorkerLost
+        The images could not be read just now.
     ModelFailed, WorkerLost, DeadlineExceeded
         As ``predict`` raises them.
     GateRefused
@@ -115,6 +118,10 @@ def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
         "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
         "report": card.report,
     }
+    # The report names what was left out: the same images without that remark are other objects.
+    left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
+    if left_out:
+        configuration["left_out"] = left_out
     return ResultIdentity(
         input_digests=loaded.content_digests,
         model_id=card.id,

@@ -11,6 +11,7 @@ from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.types import ModelError, SegmentationPrediction, Volume
 from dicom_node.errors import UnknownName
+from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.analysis import Analysis, analyse
 from dicom_node.pipeline.inference import InferencePool
@@ -50,21 +51,30 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
         return workshop.pool.predict(card.id, volume, deadline_s=deadline_s)
 
-    analysis = analyse(paths, card, predict, workshop.equipment, datetime.now(UTC))
+    try:
+        analysis = analyse(paths, card, predict, workshop.equipment, datetime.now(UTC))
+    except UnreadableInstances as error:
+        raise error.below(workshop.spool.root) from error
     results = [_keep(job, kind, dataset, workshop) for kind, dataset in analysis.objects]
     workshop.ledger.jobs.succeed(
-        job.job_id, results, _deliveries(job, results), _reason(job, results, analysis),
+        job.job_id, results, _deliveries(job, results),
+        _reason(job, results, analysis, len(paths), workshop.spool),
         analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
     )
     return analysis
 
 
-def _reason(job: Job, results: Sequence[Result], analysis: Analysis) -> str:
-    """The outcome, and whose objects they are when an earlier job made the same ones."""
+def _reason(
+    job: Job, results: Sequence[Result], analysis: Analysis, images: int, spool: Spool
+) -> str:
+    """The outcome, what was left out, and whose objects they are when an earlier job made them."""
+    parts = [analysis.outcome]
+    if analysis.loaded.unreadable:
+        parts.append(named(analysis.loaded.unreadable, images, spool.root))
     earlier = sorted({result.job_id for result in results} - {job.job_id})
-    return f"{analysis.outcome}, same objects as job {', '.join(earlier)}" if earlier else (
-        analysis.outcome
-    )
+    if earlier:
+        parts.append(f"same objects as job {', '.join(earlier)}")
+    return ", ".join(parts)
 
 
 def _card(job: Job, catalog: Catalog) -> Card:
