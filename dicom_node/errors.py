@@ -5,6 +5,7 @@
     │   ├── OutOfSpace          0xA700   the disk is at its watermark
     │   ├── StorageFailed       0xA701   the disk refused a write, a sync or a rename
     │   ├── LedgerUnavailable   0xA702   the database did not answer in time
+    │   │   └── LedgerDamaged   0xA702   the database is malformed: the next start rebuilds it
     │   ├── PeerUnavailable     0xA702   no association with a peer, or it was aborted
     │   ├── PeerBusy            0xA702   a peer answered with a status that may pass
     │   ├── WorkerLost          0xA702   an inference worker died
@@ -77,6 +78,12 @@ class LedgerUnavailable(TransientError):
     """The database is locked, full or unreachable."""
 
     reason = "ledger.unavailable"
+
+
+class LedgerDamaged(LedgerUnavailable):
+    """The database file is malformed; the process ends, and the next start rebuilds it."""
+
+    reason = "ledger.damaged"
 
 
 class PeerUnavailable(TransientError):

@@ -165,6 +165,22 @@ class Events:
         self._emit(logging.WARNING if failed else logging.INFO, "delivery",
                    delivery=delivery_id, destination=destination, state=state, reason=reason)
 
+    def commitment_changed(self, destination: str, what: str, reason: str, count: int) -> None:
+        self._emit(logging.INFO, "storage commitment", destination=destination, what=what,
+                   reason=reason, count=count)
+
+    def commitment_reported(self, ae_title: str, status: int, reason: str) -> None:
+        self._emit(logging.WARNING if status else logging.INFO, "storage commitment reported",
+                   ae_title=ae_title, status=f"0x{status:04X}", reason=reason)
+
+    def service_refused(self, ae_title: str, sop_class_uid: str, reason: str) -> None:
+        self._emit(logging.WARNING, "service refused", ae_title=ae_title,
+                   sop_class_uid=sop_class_uid, reason=reason)
+
+    def circuit_changed(self, destination: str, state: str, reason: str) -> None:
+        self._emit(logging.WARNING if state == "open" else logging.INFO, "destination",
+                   destination=destination, circuit=state, reason=reason)
+
     def peer_queried(self, peer: str, what: str, reason: str) -> None:
         self._emit(logging.INFO, "peer could not be asked", peer=peer, what=what, reason=reason)
 
@@ -173,6 +189,10 @@ class Events:
 
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
+
+    def ledger_rebuilt(self, reason: str, kept_as: str, salvaged: dict[str, int]) -> None:
+        self._emit(logging.ERROR, "ledger was damaged and is rebuilt from the spool",
+                   reason=reason, damaged_one_kept_as=kept_as, rows_taken_over=salvaged)
 
     def unexpected(self, where: str) -> None:
         """An error that no type foresaw, at a thread or process boundary, with its traceback."""

@@ -20,9 +20,10 @@ from typing import IO
 import dicom_node
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
+from dicom_node.delivery.commitment import CommitmentAsker
 from dicom_node.delivery.dispatch import DeliveryDispatch
 from dicom_node.delivery.shipping import Shipping
-from dicom_node.errors import ConfigurationError, TransientError
+from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
@@ -30,8 +31,9 @@ from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.indexer import Indexer
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.recovery import heal
 from dicom_node.node_routing import Router
-from dicom_node.pipeline.attempts import run_attempt
+from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from dicom_node.pipeline.process import Workshop
@@ -69,6 +71,9 @@ class Node:
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
         )
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
+        rebuilt = heal(url)
+        if rebuilt is not None:
+            events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
         self.ledger = Ledger.open(url)
         self.catalog = Catalog(config.models.directories)
         self._router = Router(config, self.ledger, self.spool, self.catalog, events)
@@ -76,15 +81,23 @@ class Node:
         self._closer = SeriesCloser(
             self.ledger, config.completeness, events, enquiry=self._enquiry
         )
-        self._shipping = Shipping(config, self.ledger, self.spool, events)
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
         self._listeners: Listeners | None = None
         self._dispatches: list[JobDispatch | DeliveryDispatch] = []
         if "work" in self._roles:
-            self._dispatches.append(JobDispatch(self.ledger, self._engine))
+            self._dispatches.append(
+                JobDispatch(
+                    self.ledger, self._engine, config.jobs.promote_after_s, config.jobs.per_model
+                )
+            )
+        self._deliveries = DeliveryDispatch(
+            self.ledger, self._engine, config, Shipping(config, self.ledger, self.spool, events),
+            events,
+        )
         if "deliver" in self._roles:
-            self._dispatches.append(DeliveryDispatch(self.ledger, self._engine))
+            self._dispatches.append(self._deliveries)
+        self._commitment = CommitmentAsker(config, self.ledger, events)
         self._next_submit = self._next_reconcile = 0.0
         self._must_reindex = False
 
@@ -120,6 +133,9 @@ class Node:
                 half_files_removed=removed, files_indexed_again=found,
             )
 
+        if "deliver" in self._roles:
+            self._commitment.start()
+
     def _start_engine(self) -> None:
         handlers: dict[str, Handler] = {}
         queues: dict[str, QueueLimits] = {}
@@ -128,28 +144,43 @@ class Node:
             self._pool = InferencePool(
                 devices, self.config.models.directories,
                 self.config.node.data_dir / "scratch", self._events,
+                self.config.jobs.heartbeat_s,
             )
+            for dispatch in self._dispatches:
+                if isinstance(dispatch, JobDispatch):
+                    dispatch.places = len(devices)
             workshop = Workshop(
                 self.ledger, self.spool, self.catalog, self._pool,
                 node_equipment(self.config.node.ae_title, dicom_node.__version__),
                 self.config.models.deadline_s,
             )
+            rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)
             handlers["infer"] = lambda key, attempt: run_attempt(
-                key, attempt, workshop, self._events
+                key, attempt, workshop, self._events, rules
             )
             queues["infer"] = QueueLimits(per_host=len(devices))
         if "deliver" in self._roles:
-            handlers["deliver"] = self._shipping.run_attempt
-            queues["deliver"] = QueueLimits(per_host=16, per_lane=2)
+            handlers["deliver"] = self._deliveries.run_attempt
+            queues["deliver"] = self._deliveries.limits
         # A process that only receives has nothing to run, and leaves the queues to the others.
         if handlers:
             self._engine.start(handlers, queues)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set. A ledger that does not answer is waited for."""
+        """Work until ``stop`` is set. A ledger that does not answer is waited for.
+
+        Raises
+        ------
+        LedgerDamaged
+            The next start rebuilds it: whoever supervises the node starts it again.
+        """
         while not stop.wait(_TICK_S):
             try:
+                self.ledger.check_sound()
                 self.tick()
+            except LedgerDamaged as error:
+                self.ledger.condemn(str(error))
+                raise
             except TransientError as error:
                 self._events.node_changed("waiting", reason=error.reason)
                 stop.wait(1.0)
@@ -211,6 +242,8 @@ class Node:
         self._enquiry.close()
         if self._listeners is not None:
             self._listeners.close()
+        self._commitment.stop()
+        self._deliveries.close()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.
         self._engine.stop()

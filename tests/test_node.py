@@ -17,7 +17,7 @@ import pytest
 
 from dicom_node.config import Config, PeerSettings
 from dicom_node.delivery.sender import Sender
-from dicom_node.errors import ConfigurationError, LedgerUnavailable
+from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
 from dicom_node.events import Events, configure_logging
 from dicom_node.intake.closing import SeriesCloser
 from dicom_node.ledger.engine import InlineEngine, QueueLimits, Standing
@@ -304,3 +304,25 @@ def test_the_inline_engine_can_stand_in_for_the_durable_one() -> None:
     engine.submit("infer", "a", 1)
     assert ran.wait(PATIENCE_S)
     engine.stop()
+
+
+def test_a_node_ends_on_a_damaged_ledger_and_its_next_start_rebuilds_it(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    node = Node(config, Events())
+    with running(node):
+        peer = PeerSettings(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=node.port)
+        paths = write_series(ct_series((4, 32, 40)), tmp_path / "series")
+        assert all(outcome.stored for outcome in Sender("SCANNER").send(peer, paths))
+        # As any process of the node that meets a malformed page.
+        node.ledger.condemn("database disk image is malformed")
+        with pytest.raises(LedgerDamaged):
+            node.run(threading.Event())
+    ledger = config.node.data_dir / "ledger.db"
+    with ledger.open("r+b") as file:
+        file.truncate(8192)
+    with running(Node(config, Events())) as node:
+        assert (config.node.data_dir / "ledger.db.damaged-1").stat().st_size == 8192
+        (told,) = node.ledger.history("node", "ledger")
+        assert told.to_state == "rebuilt"
+        receipts = node.ledger.receipts
+        assert sum(one.instance_count for one in receipts.recent_series(9)) == 4

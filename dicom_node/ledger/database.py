@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dicom_node.errors import ConfigurationError, LedgerUnavailable
+from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
 from dicom_node.ledger import tables
+from dicom_node.ledger.guard import Guard, suspect, suspect_path
 from dicom_node.ledger.migration import migrate
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT_S = 30
+# SQLITE_CORRUPT and SQLITE_NOTADB; the upper bits of a code tell where it was met.
+_DAMAGE = frozenset({11, 26})
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs"})
 
 
@@ -44,6 +47,14 @@ def _begin_immediate(connection: sa.Connection) -> None:
 def sqlite_url(path: Path) -> str:
     """The database URL of a SQLite file."""
     return f"sqlite:///{path}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a SQLite database URL; ``None`` for any other, in memory or given as a URI."""
+    parsed = sa.make_url(url)
+    name = parsed.database or ""
+    is_file = parsed.drivername.startswith("sqlite") and not name.startswith(("file:", ":memory:"))
+    return Path(name) if is_file and name else None
 
 
 def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
@@ -100,32 +111,54 @@ def refuse_network_file_system(folder: Path) -> None:
         )
 
 
+def is_damage(error: object) -> bool:
+    """Whether SQLite says that the file is malformed or no database: waiting does not help."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _DAMAGE
+
+
 @contextmanager
 def unavailable(what: str) -> Iterator[None]:
     """Turn what a database does when it is not well into `LedgerUnavailable`.
 
-    Locked, full, read-only, unreachable, or no database at all (damaged); a statement that is
-    wrong in itself stays what it is: a defect of the node.
+    Locked, full, read-only, unreachable, or no database at all (`LedgerDamaged`); a statement
+    that is wrong in itself stays what it is: a defect of the node.
     """
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
+        cause = getattr(error, "orig", None)
+        if is_damage(cause):
+            raise LedgerDamaged(f"{what}: the ledger is damaged ({cause})") from error
         damaged = type(error) is sa.exc.DatabaseError
         passing = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
         if not damaged and not isinstance(error, passing):
             raise
-        found = str(getattr(error, "orig", None) or error).splitlines()[0]
+        found = str(cause or error).splitlines()[0]
         raise LedgerUnavailable(f"{what}: {found}") from error
 
 
 class Database:
-    """Two engines on one database: transactions that write, and reads that never wait."""
+    """Two engines on one database: transactions that write, and reads that never wait.
 
-    def __init__(self, url: str) -> None:
+    Damage that is met is written down beside the file (`dicom_node.ledger.guard`), for every
+    process of the node to see.
+
+    Parameters
+    ----------
+    guarded
+        Whether a SQLite file is held open for all to see; without it nobody else may know it.
+    """
+
+    def __init__(self, url: str, *, guarded: bool = True) -> None:
         self.url = url
+        self._guard: Guard | None = None
+        self._path = sqlite_path(url)
         self._writing = create_engine(url)
         self._reading = create_engine(url, immediate=False)
         self.is_sqlite = self._writing.dialect.name == "sqlite"
+        if self._path is not None and guarded:
+            self._guard = Guard(self._path)
         # Several processes may open a new database at once: the write lock lets one create.
         with self.write() as connection:
             migrate(connection, tables.metadata)
@@ -139,14 +172,33 @@ class Database:
         LedgerUnavailable
             When the database is locked, full, read-only or unreachable.
         """
-        with unavailable("the ledger cannot be written"), self._writing.begin() as connection:
+        with self._watched("the ledger cannot be written"), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading; each statement sees the last committed state."""
-        with unavailable("the ledger cannot be read"), self._reading.connect() as connection:
+        with self._watched("the ledger cannot be read"), self._reading.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        try:
+            with unavailable(what):
+                yield
+        except LedgerDamaged as error:
+            self.condemn(str(error))
+            raise
+
+    def condemn(self, found: str) -> None:
+        """Leave word for every process of the node, and for the next start, that it is damaged."""
+        if self._path is not None:
+            suspect(self._path, found)
+
+    def check_sound(self) -> None:
+        """Raise `LedgerDamaged` when some process of the node has met damage in the ledger."""
+        if self._path is not None and suspect_path(self._path).exists():
+            raise LedgerDamaged("the ledger is damaged: the next start rebuilds it")
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT of this database's dialect, which knows ``on_conflict_do_...``."""
@@ -163,3 +215,5 @@ class Database:
         """Give all connections back."""
         self._writing.dispose()
         self._reading.dispose()
+        if self._guard is not None:
+            self._guard.release()

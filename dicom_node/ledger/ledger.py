@@ -13,7 +13,10 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
+from dicom_node.ledger.circuits import Circuits
+from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import Database, sqlite_url
+from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.receipts import Receipts
@@ -27,8 +30,12 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    decisions
+        What an operator decides about jobs.
     announcements
         What others say about how much should have arrived.
+    commitments
+        What destinations were asked to keep for good.
     """
 
     def __init__(self, database: Database) -> None:
@@ -36,7 +43,10 @@ class Ledger:
         self.receipts = Receipts(database)
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
+        self.decisions = Decisions(database)
+        self.circuits = Circuits(database)
         self.announcements = Announcements(database)
+        self.commitments = Commitments(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Ledger:
@@ -56,6 +66,14 @@ class Ledger:
     def url(self) -> str:
         """The database URL."""
         return self._database.url
+
+    def check_sound(self) -> None:
+        """Raise `LedgerDamaged` when some process of the node has met damage in the ledger."""
+        self._database.check_sound()
+
+    def condemn(self, found: str) -> None:
+        """Leave word that the ledger is damaged: every process of the node ends on it."""
+        self._database.condemn(found)
 
     def close(self) -> None:
         """Give all connections back."""
