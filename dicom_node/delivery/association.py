@@ -8,6 +8,7 @@ never a thread. TCP_NODELAY is set: without it every instance waits 40 ms for a 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.transport import AddressInformation
 
 from dicom_node.delivery import wire
+from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import PeerUnavailable
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Association:
     """An established association; a context manager that releases, or aborts on an exception.
 
     Raises `PeerUnavailable` from every method when the association is not there any more.
+    ``sockets`` keeps an eye on its connection, so that another thread can end it.
     """
 
     def __init__(
@@ -86,15 +89,18 @@ class Association:
         calling_ae_title: str,
         contexts: Sequence[Context],
         timeouts: Timeouts,
+        sockets: OpenSockets | None = None,
     ) -> None:
         self.rejected: dict[Context, int] = {}
         self._peer = peer
         self._timeouts = timeouts
         self._message_id = 0
         self._accepted: dict[Context, int] = {}
+        self._sockets = sockets or OpenSockets()
         self._socket = self._connect()
+        self._sockets.add(self._socket)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(self._socket.close)
+            on_failure.callback(self._close)
             self._negotiate(calling_ae_title, contexts)
             on_failure.pop_all()
 
@@ -115,6 +121,16 @@ class Association:
     def accepts(self, context: Context) -> bool:
         """Whether the peer accepted this class in this transfer syntax."""
         return context in self._accepted
+
+    def knows(self, contexts: Sequence[Context]) -> bool:
+        """Whether the peer was asked about all of these when the association was made."""
+        return all(one in self._accepted or one in self.rejected for one in contexts)
+
+    def is_quiet(self) -> bool:
+        """Whether the peer has said nothing that nobody asked for, such as that it hangs up."""
+        watched = select.poll()
+        watched.register(self._socket, select.POLLIN)
+        return not watched.poll(0)
 
     def store(
         self, context: Context, sop_instance_uid: str, data_set: BinaryIO, length_bytes: int
@@ -162,7 +178,7 @@ class Association:
         except PeerUnavailable:
             pass
         finally:
-            self._socket.close()
+            self._close()
 
     def abort(self) -> None:
         """Tell the peer, as far as it still listens, that the association is over."""
@@ -172,7 +188,10 @@ class Association:
         except OSError:
             pass
         finally:
-            self._socket.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._sockets.close_one(self._socket)
 
     def _connect(self) -> socket.socket:
         address = (self._peer.host, self._peer.port)

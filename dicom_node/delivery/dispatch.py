@@ -1,47 +1,211 @@
-"""Which shipments the engine gets, and which of them it has lost."""
+"""Which shipments the engine gets and when, and which of them it has lost.
+
+The ledger holds everything that waits; the engine gets only what is to go out now. So a
+destination that is slow or away keeps its own turns and nobody else's, and what an hour changes
+(a destination that is back, an operator who is in a hurry) need not be taken back from the engine.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from dicom_node.config import Config
+from dicom_node.delivery import choice
+from dicom_node.delivery.circuit import is_probe_due
+from dicom_node.delivery.shipping import Shipping, lane_of, local_clock
+from dicom_node.errors import TransientError
+from dicom_node.events import Events
 from dicom_node.ledger.deliveries import Shipment
-from dicom_node.ledger.engine import JobEngine, Standing
+from dicom_node.ledger.engine import JobEngine, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.records import Circuit, CircuitState, Priority
 
 KIND = "deliver"
-_SILENT_AFTER = timedelta(seconds=60)
+_STOP_GRACE_S = 3.0
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """What the engine got and has not finished."""
+
+    attempt: int
+    turn: choice.Turn
 
 
 class DeliveryDispatch:
-    """Hands open shipments of the ledger to the engine."""
+    """Hands open shipments to the engine, and asks absent destinations whether they are back.
 
-    def __init__(self, ledger: Ledger, engine: JobEngine) -> None:
+    Parameters
+    ----------
+    ledger, engine, config, shipping, events
+        As everywhere in the node; ``shipping`` does what is handed out.
+    clock
+        The time by which shipments are due.
+    in_background
+        Runs a probe without waiting for it.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: JobEngine,
+        config: Config,
+        shipping: Shipping,
+        events: Events,
+        *,
+        clock: Callable[[], datetime] = local_clock,
+        in_background: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._engine = engine
-        self._submitted: set[tuple[str, int]] = set()
+        self._config = config
+        self._shipping = shipping
+        self._events = events
+        self._clock = clock
+        self._in_background = in_background or _in_thread
+        self._lock = threading.Lock()
+        self._handed: dict[str, _Handed] = {}
+        self._running: set[str] = set()
+        self._probing: set[str] = set()
+        self._next_look = 0.0
+
+    @property
+    def limits(self) -> QueueLimits:
+        """What the engine needs so that no destination ever waits for another one's turn."""
+        allowed = [peer.associations for peer in self._config.peers.values()]
+        # One more for those whose destination is no longer configured: they end at once.
+        return QueueLimits(per_host=sum(allowed) + 1, per_lane=max(allowed, default=1))
+
+    def run_attempt(self, key: str, attempt: int) -> None:
+        """What the engine calls: one attempt at one shipment, never two at once."""
+        with self._lock:
+            if key in self._running:
+                return
+            self._running.add(key)
+        try:
+            self._shipping.run_attempt(key, attempt)
+        finally:
+            with self._lock:
+                self._running.discard(key)
+                self._handed.pop(key, None)
 
     def submit_open(self) -> None:
-        """Hand to the engine what this process has not handed to it yet."""
-        for shipment in self._ledger.deliveries.open_shipments():
-            self._submit(shipment)
+        """Hand out what is to go now, and probe the destinations whose time it is."""
+        began = time.monotonic()
+        if began < self._next_look:
+            return
+        now = self._clock()
+        circuits = self._circuits()
+        for circuit in circuits.values():
+            if is_probe_due(circuit, now):
+                self._begin_probe(circuit.destination)
+        away = {name for name, one in circuits.items() if one.state is CircuitState.OPEN}
+        # What waits for those that are away may be much and is not to be read every time.
+        shipments = {
+            one.key: one for one in self._ledger.deliveries.open_shipments(besides=away)
+        }
+        waiting = [self._waiting(shipment) for shipment in shipments.values()]
+        limits = {name: peer.associations for name, peer in self._config.peers.items()}
+        for one in choice.choose(waiting, self._under_way(waiting), limits, away, now):
+            self._submit(shipments[one.key], one)
+        # However much waits, looking through it takes a tenth of the time at most.
+        self._next_look = time.monotonic() + 9 * (time.monotonic() - began)
 
-    def _submit(self, shipment: Shipment) -> None:
-        name = (shipment.key, shipment.attempt)
-        if name not in self._submitted:
-            self._engine.submit(
-                KIND, *name, lane=shipment.destination, not_before=shipment.not_before
-            )
-            self._submitted.add(name)
+    def _circuits(self) -> dict[str, Circuit]:
+        known = self._config.peers
+        return {name: one for name, one in self._ledger.circuits.all().items() if name in known}
+
+    def _waiting(self, shipment: Shipment) -> choice.Waiting:
+        lane = lane_of(self._config, shipment.destination, shipment.sender_ae_title)
+        return choice.Waiting(
+            shipment.key, choice.Turn(lane, shipment.study_instance_uid), shipment.created_at,
+            shipment.attempt, shipment.not_before, shipment.priority == Priority.STAT,
+        )
+
+    def _under_way(self, waiting: list[choice.Waiting]) -> dict[str, choice.Turn]:
+        with self._lock:
+            under_way = {key: handed.turn for key, handed in self._handed.items()}
+            # What a former life of the node had handed out, and the engine took up by itself.
+            resumed = {one.key: one.turn for one in waiting if one.key in self._running}
+        return resumed | under_way
+
+    def _submit(self, shipment: Shipment, one: choice.Waiting) -> None:
+        name = (KIND, shipment.key, shipment.attempt)
+        if self._engine.standing(*name) is Standing.FINISHED:
+            # It came to its end without the ledger: the next look hands out the next attempt.
+            self._ledger.deliveries.bump(shipment)
+            return
+        with self._lock:
+            self._handed[shipment.key] = _Handed(shipment.attempt, one.turn)
+        try:
+            self._engine.submit(*name, lane=one.turn.lane)
+        # Whatever it was: what the engine did not take is not under way.
+        except BaseException:
+            with self._lock:
+                self._handed.pop(shipment.key, None)
+            raise
+
+    def _begin_probe(self, name: str) -> None:
+        with self._lock:
+            if name in self._probing:
+                return
+            self._probing.add(name)
+        self._in_background(lambda: self._probe(name))
+
+    def _probe(self, name: str) -> None:
+        try:
+            self._shipping.probe(name)
+        except TransientError as error:
+            self._events.node_changed("waiting", reason=error.reason)
+        # A boundary: the thread ends here, and the next round asks again.
+        except Exception:  # noqa: BLE001
+            self._events.unexpected(f"asking {name} whether it is back")
+        finally:
+            with self._lock:
+                self._probing.discard(name)
 
     def reconcile(self) -> None:
-        """Give a new attempt to every open shipment whose attempt the engine has finished with."""
-        before = datetime.now(UTC) - _SILENT_AFTER
-        held: set[tuple[str, int]] = set()
+        """Take back what the engine has lost, and give up what nobody came for in time."""
+        with self._lock:
+            handed = {k: h for k, h in self._handed.items() if k not in self._running}
+        for key, one in handed.items():
+            if self._engine.standing(KIND, key, one.attempt) is not Standing.OPEN:
+                with self._lock:
+                    if self._handed.get(key) is one and key not in self._running:
+                        del self._handed[key]
+        self._give_up_late_ones()
+
+    def _give_up_late_ones(self) -> None:
+        """End what has waited for too long for a destination that is still away.
+
+        Only where it was asked after that time: what waited while the node itself was off is
+        tried before it is given up.
+        """
+        circuits = self._circuits()
+        if not any(one.state is CircuitState.OPEN for one in circuits.values()):
+            return
+        patience = timedelta(hours=self._config.delivery.retry_for_h)
         for shipment in self._ledger.deliveries.open_shipments():
-            name = (shipment.key, shipment.attempt)
-            standing = self._engine.standing(KIND, *name)
-            if standing is not Standing.UNKNOWN:
-                held.add(name)
-            if standing is Standing.FINISHED and shipment.not_before < before:
-                self._ledger.deliveries.bump(shipment)
-        self._submitted = held
+            circuit = circuits.get(self._waiting(shipment).turn.lane)
+            if circuit is None or circuit.state is not CircuitState.OPEN:
+                continue
+            with self._lock:
+                is_under_way = shipment.key in self._handed or shipment.key in self._running
+            if not is_under_way and circuit.changed_at - shipment.created_at > patience:
+                asked_before = circuit.changed_at - patience
+                self._ledger.deliveries.give_up(shipment, asked_before, circuit.reason)
+                self._events.delivery_changed(
+                    shipment.key, shipment.destination, "dead", circuit.reason
+                )
+
+    def close(self) -> None:
+        """Hand out no more and let nobody wait for a destination that does not answer."""
+        self._shipping.close(_STOP_GRACE_S)
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="probe", daemon=True).start()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.delivery.association import MAX_CONTEXTS, Association, Context, Timeouts
 from dicom_node.delivery.part10 import FileHead, read_file_head
+from dicom_node.delivery.pool import AssociationPool
 from dicom_node.delivery.status import classify
 from dicom_node.delivery.transcode import alternatives, transcoded
 from dicom_node.errors import NotUnderstood, PeerRefused, PeerUnavailable, StorageFailed
@@ -23,7 +24,12 @@ from dicom_node.records import SendOutcome
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
 
+# The object itself was not tried: one before it, which it belongs to, has to be there first.
+HELD_BACK = "delivery.held_back"
+STOPPING = "node.stopping"
+
 _VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
+_HUNG_UP = frozenset({"peer.connection_lost", "peer.aborted", "peer.released"})
 # PS3.8 table 9-18.
 _CONTEXT_RESULTS = {
     1: "user_rejection",
@@ -54,7 +60,7 @@ class _Object:
 
 
 class Sender:
-    """Storage SCU; holds no connection, so one may be shared by threads.
+    """Storage SCU; may be shared by threads.
 
     Parameters
     ----------
@@ -62,20 +68,34 @@ class Sender:
         The node's own AE title.
     timeouts
         How long to wait for a peer.
+    idle_s
+        How long an association is kept for the next list of files; 0 releases it at once.
     """
 
-    def __init__(self, calling_ae_title: str, timeouts: Timeouts | None = None) -> None:
-        self._calling_ae_title = calling_ae_title
-        self._timeouts = timeouts or Timeouts()
+    def __init__(
+        self, calling_ae_title: str, timeouts: Timeouts | None = None, *, idle_s: float = 0.0
+    ) -> None:
+        self._pool = AssociationPool(calling_ae_title, timeouts or Timeouts(), idle_s)
 
-    def send(self, peer: PeerSettings, paths: Sequence[Path]) -> list[SendOutcome]:
+    def close(self, grace_s: float) -> None:
+        """Begin no other object, wait so long for those under way, then cut them off.
+
+        What was not answered is transient with the reason `STOPPING`.
+        """
+        self._pool.close(grace_s)
+
+    def send(
+        self, peer: PeerSettings, paths: Sequence[Path], *, in_order: bool = False
+    ) -> list[SendOutcome]:
         """Store Part 10 files at ``peer`` and return one outcome per path, in their order.
 
         An object is sent as it is on disk; only where the peer does not take its transfer syntax
         is it sent uncompressed in one that the peer takes (`transcode`). When the association
         breaks off, the object under way and those behind it are transient and those answered
-        before keep their answers. A refused object does not hold back the ones behind it. (More than one
-        association is used only when the files need more than 128 presentation contexts.)
+        before keep their answers. A refused object does not hold back the ones behind it, unless
+        ``in_order``: then those behind one that may be taken later are not tried (`HELD_BACK`).
+        (More than one association is used only when the files need more than 128 presentation
+        contexts.)
 
         Raises
         ------
@@ -92,8 +112,13 @@ class Sender:
             else:
                 outcomes[position] = inspected
         for batch in _batches(objects):
+            held_back = _behind_a_transient(batch, outcomes) if in_order else []
+            outcomes.update(_unsent(held_back, HELD_BACK))
+            batch = _without(batch, outcomes)
+            if not batch:
+                continue
             try:
-                outcomes.update(self._send_batch(peer, batch))
+                outcomes.update(self._send_batch(peer, batch, in_order))
             except PeerUnavailable as error:
                 if not any(outcome.status is not None for outcome in outcomes.values()):
                     raise
@@ -111,7 +136,7 @@ class Sender:
             The peer does not offer verification.
         """
         started = time.monotonic()
-        with self._associate(peer, [_VERIFICATION]) as association:
+        with self._pool.open(peer, [_VERIFICATION]) as association:
             if not association.accepts(_VERIFICATION):
                 raise PeerRefused(
                     f"{peer.name} does not offer C-ECHO", reason="peer.context_rejected"
@@ -124,24 +149,51 @@ class Sender:
             )
         return seconds
 
-    def _associate(self, peer: PeerSettings, contexts: Sequence[Context]) -> Association:
-        return Association(peer, self._calling_ae_title, contexts, self._timeouts)
-
-    def _send_batch(self, peer: PeerSettings, batch: Sequence[_Object]) -> dict[int, SendOutcome]:
+    def _send_batch(
+        self, peer: PeerSettings, batch: Sequence[_Object], in_order: bool
+    ) -> dict[int, SendOutcome]:
         contexts = list(dict.fromkeys(context for item in batch for context in item.contexts))
+        association = self._pool.take_idle(peer, contexts)
+        if association is not None:
+            outcomes, reason = self._store_all(peer, association, batch, in_order)
+            # The peer hung up while nothing was under way: that says nothing about the objects.
+            if outcomes or reason not in _HUNG_UP:
+                return outcomes | _unsent(_without(batch, outcomes), reason)
+        association = self._pool.open(peer, contexts)
+        outcomes, reason = self._store_all(peer, association, batch, in_order)
+        return outcomes | _unsent(_without(batch, outcomes), reason)
+
+    def _store_all(
+        self,
+        peer: PeerSettings,
+        association: Association,
+        batch: Sequence[_Object],
+        in_order: bool,
+    ) -> tuple[dict[int, SendOutcome], str]:
+        """The outcomes of what was answered or cannot be sent, and why the rest is not there."""
         outcomes: dict[int, SendOutcome] = {}
-        association = self._associate(peer, contexts)
+        reason = ""
         try:
-            with association:
-                for item in batch:
-                    outcomes[item.position] = _store(association, item)
+            for item in batch:
+                if self._pool.is_stopping:
+                    reason = STOPPING
+                    break
+                outcome = outcomes[item.position] = _store(association, item)
+                if in_order and outcome.transient:
+                    reason = HELD_BACK
+                    break
         except PeerUnavailable as error:
-            reason = error.reason
+            association.abort()
+            return outcomes, STOPPING if self._pool.is_stopping else error.reason
         except OSError:
-            reason = "file.unreadable"
-        else:
-            return outcomes
-        return outcomes | _unsent([one for one in batch if one.position not in outcomes], reason)
+            association.abort()
+            return outcomes, "file.unreadable"
+        # Whatever it was: an association with half an object on it is of no more use.
+        except BaseException:
+            association.abort()
+            raise
+        self._pool.give_back(peer, association)
+        return outcomes, reason
 
 
 def _inspect(position: int, path: Path) -> _Object | SendOutcome:
@@ -167,6 +219,20 @@ def _batches(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
         contexts.update(item.contexts)
     if batch:
         yield batch
+
+
+def _behind_a_transient(
+    batch: Sequence[_Object], outcomes: Mapping[int, SendOutcome]
+) -> list[_Object]:
+    transient = [position for position, outcome in outcomes.items() if outcome.transient]
+    first = min(transient, default=None)
+    return [item for item in batch if first is not None and item.position > first]
+
+
+def _without(
+    batch: Sequence[_Object], outcomes: Mapping[int, SendOutcome]
+) -> list[_Object]:
+    return [item for item in batch if item.position not in outcomes]
 
 
 def _unsent(objects: Sequence[_Object], reason: str) -> dict[int, SendOutcome]:

@@ -3,29 +3,80 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dicom_node.config import SENDER, Config, PeerSettings
+from dicom_node.delivery import circuit
 from dicom_node.delivery.backoff import delay_s
-from dicom_node.delivery.sender import Sender
-from dicom_node.errors import LedgerUnavailable, NodeError, UnknownName
+from dicom_node.delivery.sender import HELD_BACK, STOPPING, Sender
+from dicom_node.errors import (
+    LedgerUnavailable,
+    NodeError,
+    PeerRefused,
+    PeerUnavailable,
+    UnknownName,
+)
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Delivery, SendOutcome
+from dicom_node.records import CircuitState, Delivery, SendOutcome
 from dicom_node.spool import Spool
+
+# Long enough for the next shipment that waits, short enough for peers that allow few associations.
+_IDLE_S = 2.0
+
+
+def local_clock() -> datetime:
+    """The time, as the node's deliveries reckon it."""
+    return datetime.now(UTC)
+
+
+def lane_of(config: Config, destination: str, sender_ae_title: str) -> str:
+    """The name of the peer that a destination means; the destination itself where none is known."""
+    if destination != SENDER or not sender_ae_title:
+        return destination
+    for name, peer in config.peers.items():
+        if peer.ae_title == sender_ae_title:
+            return name
+    return destination
 
 
 class Shipping:
-    """Sends open deliveries; nothing is recorded as sent that the peer did not store."""
+    """Sends open deliveries; nothing is recorded as sent that the peer did not store.
 
-    def __init__(self, config: Config, ledger: Ledger, spool: Spool, events: Events) -> None:
+    Parameters
+    ----------
+    config, ledger, spool, events
+        As everywhere in the node.
+    sender
+        The storage SCU; made from the settings where none is given.
+    clock, draw
+        The time, and a number in [0, 1) that spreads attempts.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        spool: Spool,
+        events: Events,
+        *,
+        sender: Sender | None = None,
+        clock: Callable[[], datetime] = local_clock,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
         self._config = config
         self._ledger = ledger
         self._spool = spool
         self._events = events
-        self._sender = Sender(config.node.ae_title)
+        self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S)
+        self._clock = clock
+        self._draw = draw
+
+    def close(self, grace_s: float) -> None:
+        """Send no further object; those under way have ``grace_s`` and are then cut off."""
+        self._sender.close(grace_s)
 
     def run_attempt(self, key: str, attempt: int) -> None:
         """Send what is open of one job to one destination (``job:destination``).
@@ -40,59 +91,114 @@ class Shipping:
         pending = self._ledger.deliveries.pending(job_id, destination)
         if not pending or max(delivery.attempt for delivery in pending) != attempt:
             return
-        outcomes = self._send(job_id, destination, pending)
-        retry_at = self._retry_at(pending, attempt)
-        for delivery, outcome in zip(pending, outcomes, strict=True):
-            state = self._ledger.deliveries.record(
-                delivery.delivery_id, outcome, retry_at=retry_at
-            )
-            self._events.delivery_changed(
-                delivery.delivery_id, destination, str(state), outcome.reason
-            )
+        outcomes, wait_s = self._attempt(job_id, destination, pending)
+        if outcomes:
+            self._record(destination, pending, outcomes, wait_s)
 
-    def _send(
+    def _attempt(
         self, job_id: str, destination: str, pending: Sequence[Delivery]
-    ) -> list[SendOutcome]:
+    ) -> tuple[list[SendOutcome], float]:
+        """What became of each delivery, and how long to wait before those that failed are tried.
+
+        Empty where the destination is away, so that nothing was tried.
+        """
+        wait_s = delay_s(max(delivery.attempt for delivery in pending), self._draw())
         try:
             peer = self._peer(job_id, destination)
+            if self._ledger.circuits.find(peer.name).state is CircuitState.OPEN:
+                return [], 0.0
             paths = [self._path(delivery) for delivery in pending]
-            return self._sender.send(peer, paths)
+            try:
+                return self._send(peer, paths), wait_s
+            except PeerUnavailable as error:
+                self._note_absence(peer.name, error.reason)
+                # Its circuit says when it is tried again: all of it, as soon as it answers.
+                return [_failed(one, True, error.reason) for one in pending], 0.0
         except LedgerUnavailable:
             raise
         except NodeError as error:
-            return [_failed(delivery, error.transient, error.reason) for delivery in pending]
+            return [_failed(one, error.transient, error.reason) for one in pending], wait_s
         # A boundary: an object that breaks the sender must not stop what else waits.
         except Exception as error:  # noqa: BLE001
             self._events.unexpected(f"delivery of job {job_id} to {destination}")
             reason = f"unexpected.{type(error).__name__}"
-            return [_failed(delivery, True, reason) for delivery in pending]
+            return [_failed(one, True, reason) for one in pending], wait_s
+
+    def probe(self, name: str) -> None:
+        """Ask a peer that is away whether it is back, and record what came of it.
+
+        A peer that takes the association and offers no verification is back.
+        """
+        try:
+            self._sender.echo(self._config.peer(name))
+        except PeerRefused:
+            pass
+        except PeerUnavailable as error:
+            if error.reason != STOPPING:
+                now = self._clock()
+                decision = circuit.after_failed_probe(error.reason, now, self._draw())
+                self._change_circuit(name, decision)
+            return
+        self._change_circuit(name, circuit.after_answered_probe(self._clock()))
+
+    def _send(self, peer: PeerSettings, paths: Sequence[Path]) -> list[SendOutcome]:
+        outcomes = self._sender.send(peer, paths, in_order=True)
+        if any(outcome.status is not None for outcome in outcomes):
+            self._change_circuit(peer.name, circuit.after_delivery(self._clock()))
+        return outcomes
+
+    def _note_absence(self, name: str, reason: str) -> None:
+        if reason != STOPPING:
+            decision = circuit.after_no_association(reason, self._clock(), self._draw())
+            self._change_circuit(name, decision)
+
+    def _change_circuit(self, name: str, decision: circuit.Decision) -> None:
+        before, after = self._ledger.circuits.change(name, decision)
+        if after.state is not before.state:
+            self._events.circuit_changed(name, str(after.state), after.reason)
+
+    def _record(
+        self,
+        destination: str,
+        pending: Sequence[Delivery],
+        outcomes: Sequence[SendOutcome],
+        wait_s: float,
+    ) -> None:
+        now = self._clock()
+        retry_at = now + timedelta(seconds=wait_s)
+        asked_at = self._ledger.deliveries.started_at(pending)
+        gives_up = now - asked_at > timedelta(hours=self._config.delivery.retry_for_h)
+        for delivery, outcome in zip(pending, outcomes, strict=True):
+            if outcome.reason in (HELD_BACK, STOPPING):
+                self._ledger.deliveries.put_off(
+                    delivery.delivery_id, now if gives_up else retry_at
+                )
+                continue
+            state = self._ledger.deliveries.record(
+                delivery.delivery_id, outcome, retry_at=None if gives_up else retry_at
+            )
+            self._events.delivery_changed(
+                delivery.delivery_id, destination, str(state), outcome.reason
+            )
 
     def _peer(self, job_id: str, destination: str) -> PeerSettings:
         if destination != SENDER:
             return self._config.peer(destination)
         job = self._ledger.jobs.find(job_id)
         series = self._ledger.receipts.find_series(job.series_instance_uid) if job else None
-        title = series.calling_ae_title if series else ""
-        for peer in self._config.peers.values():
-            if peer.ae_title == title:
-                return peer
-        raise UnknownName(
-            "the images came from an AE title that is no configured peer", key_path="peers",
-            reason="peer.sender_unknown",
-        )
+        name = lane_of(self._config, destination, series.calling_ae_title if series else "")
+        if name == SENDER:
+            raise UnknownName(
+                "the images came from an AE title that is no configured peer", key_path="peers",
+                reason="peer.sender_unknown",
+            )
+        return self._config.peer(name)
 
     def _path(self, delivery: Delivery) -> Path:
         result = self._ledger.jobs.find_result(delivery.sop_instance_uid)
         if result is None:
             raise UnknownName("a delivery without its result", reason="delivery.no_result")
         return self._spool.resolve(result.path)
-
-    def _retry_at(self, pending: Sequence[Delivery], attempt: int) -> datetime | None:
-        now = datetime.now(UTC)
-        asked_at = self._ledger.deliveries.started_at(pending)
-        if now - asked_at > timedelta(hours=self._config.delivery.retry_for_h):
-            return None
-        return now + timedelta(seconds=delay_s(attempt, random.random()))
 
 
 def _failed(delivery: Delivery, transient: bool, reason: str) -> SendOutcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,20 +10,29 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.ledger import rows, states, tables
+from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, DeliveryState, SendOutcome
 
-_d = tables.deliveries
+_d, _j, _s = tables.deliveries, tables.jobs, tables.series
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """The open deliveries of one job to one destination: what one engine job attempts."""
+    """The open deliveries of one job to one destination: what one engine job attempts.
+
+    ``created_at`` is when the first of them was asked for; ``sender_ae_title`` is who sent the
+    images.
+    """
 
     job_id: str
     destination: str
     attempt: int
     not_before: datetime
+    created_at: datetime
+    study_instance_uid: str
+    sender_ae_title: str
+    priority: str
 
     @property
     def key(self) -> str:
@@ -36,26 +45,37 @@ class Deliveries:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._circuits = Circuits(database)
 
-    def open_shipments(self) -> list[Shipment]:
-        """Every job and destination with something still to send, earliest first."""
+    def open_shipments(self, besides: Collection[str] = ()) -> list[Shipment]:
+        """Every job and destination with something still to send, earliest first.
+
+        ``besides``: destinations that are left out. What is sent or dead is not looked at.
+        """
         wanted = [str(state) for state in states.OPEN_DELIVERIES]
-        query = (
+        found = (
             sa.select(
                 _d.c.job_id,
                 _d.c.destination,
                 sa.func.max(_d.c.attempt).label("attempt"),
                 sa.func.min(_d.c.not_before).label("not_before"),
+                sa.func.min(_d.c.created_at).label("created_at"),
             )
-            .where(_d.c.state.in_(wanted))
+            .where(_d.c.state.in_(wanted), _d.c.destination.not_in(list(besides)))
             .group_by(_d.c.job_id, _d.c.destination)
-            .order_by(sa.text("not_before"))
+            .subquery()
+        )
+        query = (
+            sa.select(
+                found, _j.c.study_instance_uid, _j.c.priority,
+                _s.c.calling_ae_title.label("sender_ae_title"),
+            )
+            .outerjoin_from(found, _j, found.c.job_id == _j.c.job_id)
+            .outerjoin(_s, _s.c.series_instance_uid == _j.c.series_instance_uid)
+            .order_by(found.c.not_before, found.c.job_id)
         )
         with self._database.read() as connection:
-            return [
-                Shipment(row.job_id, row.destination, row.attempt, rows.to_datetime(row.not_before))
-                for row in connection.execute(query)
-            ]
+            return [_to_shipment(row) for row in connection.execute(query)]
 
     def pending(self, job_id: str, destination: str) -> list[Delivery]:
         """What is still to be sent to one destination for one job, in the order of its results."""
@@ -126,7 +146,60 @@ class Deliveries:
                     connection, delivery_id, "retried_by_operator", now, now.timestamp(),
                     created_at=now.timestamp(),
                 )
+            if dead:
+                self._circuits.close_for(connection, self._destinations(connection, job_id), now)
         return len(dead)
+
+    def hurry(self, job_id: str) -> int:
+        """Let what waits of a job go out now, also to destinations that count as away.
+
+        Returns how many deliveries that are; one that is under way stays under way.
+        """
+        now = datetime.now(UTC)
+        waiting = (_d.c.job_id == job_id, _d.c.state == str(DeliveryState.PENDING))
+        with self._database.write() as connection:
+            hurried = connection.execute(
+                sa.update(_d).where(*waiting).values(not_before=now.timestamp())
+            ).rowcount
+            if hurried:
+                self._circuits.close_for(connection, self._destinations(connection, job_id), now)
+        return hurried
+
+    def _destinations(self, connection: sa.Connection, job_id: str) -> list[str]:
+        query = sa.select(_d.c.destination).where(_d.c.job_id == job_id).distinct()
+        return [row[0] for row in connection.execute(query)]
+
+    def put_off(self, delivery_id: str, until: datetime) -> None:
+        """Let an open delivery that was not tried go with the next attempt of its shipment."""
+        wanted = [str(state) for state in states.OPEN_DELIVERIES]
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_d)
+                .where(_d.c.delivery_id == delivery_id, _d.c.state.in_(wanted))
+                .values(attempt=_d.c.attempt + 1, not_before=rows.to_seconds(until))
+            )
+
+    def give_up(self, shipment: Shipment, asked_before: datetime, reason: str) -> int:
+        """End as dead what is still open of a shipment and was asked for before; returns how many.
+        """
+        now = datetime.now(UTC).timestamp()
+        open_ones = (
+            _d.c.job_id == shipment.job_id, _d.c.destination == shipment.destination,
+            _d.c.state.in_([str(state) for state in states.OPEN_DELIVERIES]),
+            _d.c.created_at <= rows.to_seconds(asked_before),
+        )
+        with self._database.write() as connection:
+            query = sa.select(_d.c.delivery_id, _d.c.state).where(*open_ones)
+            given_up = list(connection.execute(query))
+            for delivery_id, state in given_up:
+                if state != DeliveryState.FAILED:
+                    rows.change_state(
+                        connection, "delivery", delivery_id, DeliveryState.FAILED, reason, now
+                    )
+                rows.change_state(
+                    connection, "delivery", delivery_id, DeliveryState.DEAD, reason, now
+                )
+        return len(given_up)
 
     def _queue_again(
         self,
@@ -181,3 +254,16 @@ class Deliveries:
     def _deliveries(self, query: sa.Select[Any]) -> list[Delivery]:
         with self._database.read() as connection:
             return [rows.to_delivery(row) for row in connection.execute(query)]
+
+
+def _to_shipment(row: sa.Row[Any]) -> Shipment:
+    return Shipment(
+        job_id=row.job_id,
+        destination=row.destination,
+        attempt=row.attempt,
+        not_before=rows.to_datetime(row.not_before),
+        created_at=rows.to_datetime(row.created_at),
+        study_instance_uid=row.study_instance_uid or "",
+        sender_ae_title=row.sender_ae_title or "",
+        priority=row.priority or "",
+    )

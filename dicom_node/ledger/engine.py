@@ -125,7 +125,7 @@ class DbosEngine:
     executor_id
         The same after a restart, another for every other process.
     max_threads
-        How many handlers run at once at most.
+        How many handlers run at once at most, where the queues do not ask for more.
     patience_s
         How long `stop` waits for what runs.
     """
@@ -161,7 +161,9 @@ class DbosEngine:
                     "serializer": _JsonSerializer(),
                     "enable_otlp": False,
                     "log_level": "ERROR",
-                    "max_executor_threads": self._max_threads,
+                    "max_executor_threads": max(
+                        self._max_threads, sum(limits.per_host for limits in queues.values()) + 8
+                    ),
                 }
             )
             _log_as_everything_else_does()

@@ -15,6 +15,7 @@ from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.commitments import Commitments
+from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
@@ -43,6 +44,7 @@ class Ledger:
         self.receipts = Receipts(database)
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
+        self.circuits = Circuits(database)
         self.decisions = Decisions(database)
         self.circuits = Circuits(database)
         self.announcements = Announcements(database)

@@ -17,7 +17,7 @@ from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger import tables
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import DeliveryState, SendOutcome, SeriesState
+from dicom_node.records import CircuitState, DeliveryState, SendOutcome, SeriesState
 from dicom_node.spool import Spool
 from tests.delivery.scripted_peer import scripted_peer
 from tests.dicom_samples import ct_series, write_instance
@@ -90,15 +90,48 @@ def test_all_objects_arrive_in_the_order_of_the_results(
 def test_each_object_ends_as_its_own_answer_says(
     ledger: Ledger, shipping: Callable[..., Shipping]
 ) -> None:
-    with scripted_peer(0x0000, 0xA700, 0xC000, 0x0000) as peer:
+    with scripted_peer(0x0000, 0xC000, 0xA700, 0x0000) as peer:
         node = shipping(peer.port)
         node.run_attempt("job-1:pacs", 1)
         assert states(ledger) == [
-            (DeliveryState.SENT, 1), (DeliveryState.PENDING, 2), (DeliveryState.DEAD, 1),
+            (DeliveryState.SENT, 1), (DeliveryState.DEAD, 1), (DeliveryState.PENDING, 2),
         ]
         node.run_attempt("job-1:pacs", 2)
-        assert peer.received[3:] == ["2.25.2"]
-    assert states(ledger)[1] == (DeliveryState.SENT, 2)
+        assert peer.received[3:] == ["2.25.3"]
+    assert states(ledger)[2] == (DeliveryState.SENT, 2)
+
+
+def test_what_stands_behind_an_object_that_may_be_taken_later_waits_for_it(
+    ledger: Ledger, shipping: Callable[..., Shipping]
+) -> None:
+    with scripted_peer(0xA700, 0x0000) as peer:
+        node = shipping(peer.port)
+        node.run_attempt("job-1:pacs", 1)
+        assert peer.received == ["2.25.1"], "the report of a segmentation that is not there"
+        assert states(ledger) == [(DeliveryState.PENDING, 2)] * 3
+        said = ledger.history("delivery", "job-1:pacs:02")
+        assert [t.to_state for t in said] == ["pending"], "it was not tried, so it did not fail"
+        node.run_attempt("job-1:pacs", 2)
+        assert peer.received[1:] == ["2.25.1", "2.25.2", "2.25.3"]
+    assert states(ledger) == [(DeliveryState.SENT, 2)] * 3
+
+
+def test_what_waits_behind_a_dead_object_goes_out_without_it(
+    ledger: Ledger, shipping: Callable[..., Shipping]
+) -> None:
+    d = tables.deliveries
+    long_ago = (datetime.now(UTC) - timedelta(hours=97)).timestamp()
+    with ledger._database.write() as connection:
+        connection.execute(d.update().values(created_at=long_ago))
+    with scripted_peer(0xA700, 0x0000) as peer:
+        node = shipping(peer.port)
+        node.run_attempt("job-1:pacs", 1)
+        (due,) = [s for s in ledger.deliveries.open_shipments() if s.destination == "pacs"]
+        assert due.not_before <= datetime.now(UTC)
+        node.run_attempt("job-1:pacs", due.attempt)
+    assert [state for state, _ in states(ledger)] == [
+        DeliveryState.DEAD, DeliveryState.SENT, DeliveryState.SENT,
+    ]
 
 
 def test_an_attempt_that_is_not_the_ledgers_sends_nothing(
@@ -117,9 +150,12 @@ def test_a_peer_that_is_away_is_tried_again_later(
 ) -> None:
     shipping(free_port()).run_attempt("job-1:pacs", 1)
     assert states(ledger) == [(DeliveryState.PENDING, 2)] * 3
-    first = next(s for s in ledger.deliveries.open_shipments() if s.destination == "pacs")
-    assert first.attempt == 2 and first.not_before > datetime.now(UTC)
     assert all(reason.startswith("peer.") for reason in reasons(ledger))
+    circuit = ledger.circuits.find("pacs")
+    assert (circuit.state, circuit.failures) == (CircuitState.OPEN, 1)
+    assert circuit.not_before > circuit.changed_at
+    (pacs,) = [s for s in ledger.deliveries.open_shipments() if s.destination == "pacs"]
+    assert pacs.not_before <= datetime.now(UTC), "its circuit alone says when it goes"
 
 
 def test_after_the_time_for_retries_a_delivery_is_dead_until_an_operator_asks(
@@ -133,6 +169,7 @@ def test_after_the_time_for_retries_a_delivery_is_dead_until_an_operator_asks(
     away.run_attempt("job-1:pacs", 1)
     assert states(ledger) == [(DeliveryState.DEAD, 1)] * 3
     ledger.deliveries.retry_dead("job-1")
+    assert ledger.circuits.find("pacs").state is CircuitState.CLOSED
     away.run_attempt("job-1:pacs", 2)
     assert states(ledger) == [(DeliveryState.PENDING, 3)] * 3
 
@@ -176,7 +213,7 @@ def test_a_result_that_vanished_does_not_hold_back_the_others(
 def test_an_unforeseen_error_is_tried_again(
     ledger: Ledger, shipping: Callable[..., Shipping], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> list[SendOutcome]:
+    def broken(*_: object, **__: object) -> list[SendOutcome]:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Sender, "send", broken)
@@ -205,11 +242,13 @@ def test_two_attempts_at_once_record_each_object_once(
         original = Sender.send
         inside: list[bool] = []
 
-        def meanwhile(sender: Sender, to: Any, paths: Sequence[Path]) -> list[SendOutcome]:
+        def meanwhile(
+            sender: Sender, to: Any, paths: Sequence[Path], **options: bool
+        ) -> list[SendOutcome]:
             if not inside:
                 inside.append(True)
                 node.run_attempt("job-1:pacs", 1)
-            return original(sender, to, paths)
+            return original(sender, to, paths, **options)
 
         monkeypatch.setattr(Sender, "send", meanwhile)
         node.run_attempt("job-1:pacs", 1)
