@@ -184,10 +184,6 @@ class Events:
     def peer_queried(self, peer: str, what: str, reason: str) -> None:
         self._emit(logging.INFO, "peer could not be asked", peer=peer, what=what, reason=reason)
 
-    def circuit_changed(self, destination: str, state: str, reason: str) -> None:
-        self._emit(logging.WARNING if state == "open" else logging.INFO, "destination",
-                   destination=destination, circuit=state, reason=reason)
-
     def worker_changed(self, device: str, what: str, reason: str = "") -> None:
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 

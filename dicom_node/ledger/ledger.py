@@ -15,7 +15,6 @@ from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.commitments import Commitments
-from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
@@ -46,7 +45,6 @@ class Ledger:
         self.deliveries = Deliveries(database)
         self.circuits = Circuits(database)
         self.decisions = Decisions(database)
-        self.circuits = Circuits(database)
         self.announcements = Announcements(database)
         self.commitments = Commitments(database)
 
