@@ -139,6 +139,10 @@ class QueryAssociation:
         except OSError as error:
             raise self.unavailable("cannot be reached", "peer.unreachable") from error
         if not self._association.is_established:
+            if self._association.rejected_contexts:
+                raise PeerRefused(
+                    f"{peer.name} offers no queries", reason="peer.context_rejected"
+                )
             how = "rejected" if self._association.is_rejected else "did not accept"
             reason = "peer.rejected" if self._association.is_rejected else "peer.unreachable"
             raise self.unavailable(f"{how} the association", reason)
