@@ -274,7 +274,7 @@ def _anonymous_file() -> int:
 
 def _environment() -> dict[str, str]:
     """What a decoder needs and no more: settings of the node may hold passwords."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **kept, "PYTHONPATH": path}
 
