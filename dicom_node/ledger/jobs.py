@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, states, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import Delivery, Job, JobState, Result, SeriesState
+from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
 _j, _r, _d = tables.jobs, tables.results, tables.deliveries
 _RESUMED = "resumed_after_restart"
@@ -89,12 +89,16 @@ class Jobs:
                 attempt=there.attempt + 1, not_before=rows.to_seconds(job.not_before),
             )
 
-    def start(self, job_id: str, attempt: int) -> Job | None:
+    def start(
+        self, job_id: str, attempt: int, per_model: Mapping[str, int] | None = None
+    ) -> Job | None:
         """Take a queued job, or one that a restart left running; ``None`` if it is not to run.
 
         The attempt must be the ledger's own: an engine that runs an old attempt again finds
         that there is nothing to do. An attempt that was running at `MAX_STARTS` ends of the node
-        is dead (``node.ended_while_running``): it is likely to be what ends the node.
+        is dead (``node.ended_while_running``): it is likely to be what ends the node. Where
+        ``per_model`` has no room for one more of its model, the job stays queued for a new
+        attempt: here every process counts the same jobs.
         """
         now = _now()
         with self._database.write() as connection:
@@ -109,10 +113,25 @@ class Jobs:
                         connection, "job", job_id, state, "node.ended_while_running", now
                     )
                 return None
+            if row.state == JobState.QUEUED and self._is_full(connection, row, per_model or {}):
+                connection.execute(
+                    sa.update(_j).where(_j.c.job_id == job_id).values(attempt=attempt + 1)
+                )
+                return None
             reason = "started" if row.state == JobState.QUEUED else _RESUMED
             rows.change_state(connection, "job", job_id, JobState.RUNNING, reason, now)
             taken = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
         return rows.to_job(taken)
+
+    def _is_full(
+        self, connection: sa.Connection, row: sa.Row[Any], per_model: Mapping[str, int]
+    ) -> bool:
+        if row.model_id not in per_model:
+            return False
+        query = sa.select(sa.func.count()).where(
+            _j.c.state == str(JobState.RUNNING), _j.c.model_id == row.model_id
+        )
+        return int(connection.execute(query).scalar_one()) >= per_model[row.model_id]
 
     def _starts(self, connection: sa.Connection, row: sa.Row[Any]) -> int:
         t = tables.transitions
@@ -275,6 +294,55 @@ class Jobs:
         """Every job that is not at an end: what the reconciler submits."""
         wanted = [str(state) for state in states.OPEN_JOBS]
         return self._jobs(sa.select(_j).where(_j.c.state.in_(wanted)).order_by(_j.c.created_at))
+
+    def running(self) -> list[Job]:
+        """Every job that runs, or ran when the node ended."""
+        query = sa.select(_j).where(_j.c.state == str(JobState.RUNNING))
+        return self._jobs(query.order_by(_j.c.created_at))
+
+    def waiting(
+        self, *, longest_delay_s: float, without_models: Sequence[str] = (), limit: int = 200
+    ) -> list[Job]:
+        """Queued jobs that are due: of each priority the first ``limit`` to arrive.
+
+        A job that is to wait for longer than ``longest_delay_s`` is due: nobody asked for that,
+        the clock was set back.
+        """
+        now = _now()
+        due = sa.or_(_j.c.not_before <= now, _j.c.not_before > now + longest_delay_s)
+        queries = [
+            sa.select(_j)
+            .where(
+                _j.c.state == str(JobState.QUEUED), _j.c.priority == str(priority), due,
+                _j.c.model_id.not_in(without_models),
+            )
+            .order_by(_j.c.created_at, _j.c.job_id)
+            .limit(limit)
+            for priority in Priority
+        ]
+        return [job for query in queries for job in self._jobs(query)]
+
+    def runs(self, job_id: str, attempt: int) -> bool:
+        """Whether this attempt is still the one that is to run: nobody cancelled or held it."""
+        query = sa.select(_j.c.state, _j.c.attempt).where(_j.c.job_id == job_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return row is not None and row.attempt == attempt and row.state == JobState.RUNNING
+
+    def failures(self, job_id: str) -> list[str]:
+        """Why a job failed since it was asked for or an operator retried it, oldest first."""
+        t = tables.transitions
+        query = sa.select(t.c.from_state, t.c.to_state, t.c.reason).where(
+            t.c.kind == "job", t.c.key == job_id
+        )
+        found: list[str] = []
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(t.c.id)):
+                if row.to_state == JobState.FAILED:
+                    found.append(row.reason)
+                elif row.to_state == JobState.QUEUED and row.from_state != JobState.FAILED:
+                    found.clear()
+        return found
 
     def latest(self, state: JobState | None = None, limit: int = 200) -> list[Job]:
         """The latest jobs, optionally of one state."""

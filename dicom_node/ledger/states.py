@@ -6,7 +6,7 @@ A state that maps to itself is a new attempt after a restart, recorded like any 
     series    receiving -> complete -> routed | declined; back to receiving on a late slice;
               routed -> declined when every job of the series declined its input
     job       queued -> running -> succeeded | failed | cancelled; failed -> queued by policy,
-              then dead; held by an operator
+              then dead; queued or running -> held by an operator, then queued or cancelled
     delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead
 """
 
@@ -28,7 +28,7 @@ SERIES: dict[SeriesState, frozenset[SeriesState]] = {
 
 JOB: dict[JobState, frozenset[JobState]] = {
     _J.QUEUED: frozenset({_J.RUNNING, _J.CANCELLED, _J.HELD}),
-    _J.RUNNING: frozenset({_J.RUNNING, _J.SUCCEEDED, _J.FAILED, _J.CANCELLED}),
+    _J.RUNNING: frozenset({_J.RUNNING, _J.SUCCEEDED, _J.FAILED, _J.CANCELLED, _J.HELD}),
     _J.FAILED: frozenset({_J.QUEUED, _J.DEAD, _J.CANCELLED, _J.HELD}),
     _J.HELD: frozenset({_J.QUEUED, _J.CANCELLED}),
     _J.DEAD: frozenset({_J.QUEUED}),

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from dicom_node.errors import (
-    LedgerUnavailable,
-    NodeError,
-    OutOfSpace,
-    StorageFailed,
-    UnsuitableInput,
-)
+from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events
 from dicom_node.ledger.jobs import SUPERSEDED, Overtaken
 from dicom_node.pipeline.process import Workshop, process
+from dicom_node.pipeline.retry import next_delay_s
 from dicom_node.records import Job, JobState, SeriesState
 
-MAX_ATTEMPTS = 5
-SCRATCH_FAILED = "worker.storage_failed"
-_FIRST_DELAY_S = 2.0
-# How `InferencePool` answers when the node is being stopped: no fault of the job.
-_STOPPING = frozenset({"worker.stopping", "worker.cancelled"})
+
+@dataclass(frozen=True)
+class AttemptRules:
+    """How often a job is tried, and how many of a model run at once in all processes."""
+
+    max_attempts: int = 5
+    per_model: Mapping[str, int] = field(default_factory=dict)
 
 
-def run_attempt(job_id: str, attempt: int, workshop: Workshop, events: Events) -> None:
+DEFAULT_RULES = AttemptRules()
+
+
+def run_attempt(
+    job_id: str,
+    attempt: int,
+    workshop: Workshop,
+    events: Events,
+    rules: AttemptRules = DEFAULT_RULES,
+) -> None:
     """Run one attempt of a job, unless the ledger says that it is not to be run.
 
-    A transient error queues the next attempt with a growing delay, up to `MAX_ATTEMPTS` (and as
-    many again when an operator retries), and one of the disk without end: it is full for hours,
-    and all jobs would die of it. A permanent one, or the last, makes the job a dead
-    letter. A job whose series is being received again is cancelled: routing the whole series
-    makes another. Nothing is raised but `LedgerUnavailable`: then nothing is known of the
-    attempt, and it will be made again.
+    What it fails of decides whether and when the next attempt is queued, as
+    `dicom_node.pipeline.retry` has it; an operator's retry gives it all its attempts again. A job
+    whose series is being received again is cancelled: routing the whole series makes another.
+    What an operator cancelled or held meanwhile stays as he left it. Nothing is raised but
+    `LedgerUnavailable`: then nothing is known of the attempt, and it will be made again.
     """
     jobs = workshop.ledger.jobs
-    job = jobs.start(job_id, attempt)
+    job = jobs.start(job_id, attempt, rules.per_model)
     if job is None:
         return
     events.job_changed(job_id, "running", job.reason, attempt)
@@ -44,7 +51,7 @@ def run_attempt(job_id: str, attempt: int, workshop: Workshop, events: Events) -
         events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
         return
     try:
-        _process(job, workshop, events)
+        _process(job, workshop, events, rules)
     except Overtaken:
         events.job_changed(job_id, "overtaken", "another attempt decided", attempt)
 
@@ -54,13 +61,13 @@ def _is_superseded(job: Job, workshop: Workshop) -> bool:
     return series is not None and series.state in (SeriesState.RECEIVING, SeriesState.COMPLETE)
 
 
-def _process(job: Job, workshop: Workshop, events: Events) -> None:
+def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) -> None:
     try:
         analysis = process(job, workshop)
     except (LedgerUnavailable, Overtaken):
         raise
     except NodeError as error:
-        _fail(job, error, workshop, events)
+        _fail(job, error, workshop, events, rules)
     # A boundary: whatever a model's data provokes in a library must end this job, not the node.
     except Exception as error:  # noqa: BLE001
         events.unexpected(f"job {job.job_id}")
@@ -69,24 +76,21 @@ def _process(job: Job, workshop: Workshop, events: Events) -> None:
         events.job_changed(job.job_id, "succeeded", analysis.outcome, job.attempt)
 
 
-def _fail(job: Job, error: NodeError, workshop: Workshop, events: Events) -> None:
+def _fail(
+    job: Job, error: NodeError, workshop: Workshop, events: Events, rules: AttemptRules
+) -> None:
     reason = f"{error.reason}: {error}"
-    if error.reason in _STOPPING:
-        _record_failure(job, reason, datetime.now(UTC), workshop, events)
-        return
-    tried = (job.attempt - 1) % MAX_ATTEMPTS + 1
-    if error.transient and (tried < MAX_ATTEMPTS or _is_of_the_disk(error)):
-        delay_s = _FIRST_DELAY_S * 2.0**tried * (0.5 + random.random())
-        _record_failure(job, reason, datetime.now(UTC) + timedelta(seconds=delay_s), workshop,
-                        events)
+    delay_s = next_delay_s(
+        reason, workshop.ledger.jobs.failures(job.job_id),
+        max_attempts=rules.max_attempts, chance=random.random(),
+    )
+    if delay_s is not None:
+        retry_at = datetime.now(UTC) + timedelta(seconds=delay_s)
+        _record_failure(job, reason, retry_at, workshop, events)
         return
     _record_failure(job, reason, None, workshop, events)
     if isinstance(error, UnsuitableInput):
         _decline(job, reason, workshop, events)
-
-
-def _is_of_the_disk(error: NodeError) -> bool:
-    return isinstance(error, OutOfSpace | StorageFailed) or error.reason == SCRATCH_FAILED
 
 
 def _record_failure(

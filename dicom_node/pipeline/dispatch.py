@@ -1,53 +1,114 @@
-"""Which jobs the engine gets, and which of them it has lost."""
+"""Gives the engine the jobs that come next, just in time, and looks for those it has lost.
+
+What waits stays in the ledger, where it can be overtaken, held and cancelled. The engine has what
+runs, and as many jobs beyond as there are devices, so that none of them ever idles: of a more
+urgent job that comes later it is told at once, and begins it first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.ledger.engine import JobEngine, Standing
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.choice import Limits, choose, urgency
+from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import Job, JobState, Priority
 
 KIND = "infer"
-_PRIORITIES = {Priority.STAT: 1, Priority.ROUTINE: 10, Priority.BACKGROUND: 100}
 _SILENT_AFTER = timedelta(seconds=60)
+_FIRST, _STAT, _BY_AGE = 1, 2, 3
 
 
 class JobDispatch:
-    """Hands open jobs of the ledger to the engine."""
+    """Hands jobs of the ledger to the engine; several processes may do so on one ledger.
 
-    def __init__(self, ledger: Ledger, engine: JobEngine) -> None:
+    Parameters
+    ----------
+    ledger, engine
+        Where jobs wait, and what runs them.
+    promote_after_s, per_model
+        See `dicom_node.pipeline.choice`.
+
+    Attributes
+    ----------
+    places
+        How many jobs the engine gets beyond those that run: one for each device.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: JobEngine,
+        promote_after_s: float = 1800.0,
+        per_model: Mapping[str, int] | None = None,
+    ) -> None:
+        self.places = 1
         self._ledger = ledger
         self._engine = engine
+        self._promote_after_s = promote_after_s
+        self._per_model = dict(per_model or {})
         self._submitted: set[tuple[str, int]] = set()
+        self._others_last_began = datetime.now(UTC)
 
     def submit_open(self) -> None:
-        """Hand to the engine what this process has not handed to it yet."""
-        for job in self._ledger.jobs.open():
-            if job.state in (JobState.QUEUED, JobState.RUNNING):
-                self._submit(job)
+        """Hand to the engine what runs and what comes next, as far as it does not have it."""
+        now = datetime.now(UTC)
+        running = self._ledger.jobs.running()
+        if any(job.priority is not Priority.STAT for job in running):
+            self._others_last_began = now
+        # What was running when the node ended goes on first; the engine knows what is running.
+        for job in running:
+            self._submit(job, _FIRST)
+        chosen = self._chosen(running, now)
+        for job in chosen:
+            self._submit(job, self._engine_priority(job, chosen, now))
 
-    def _submit(self, job: Job) -> None:
+    def _chosen(self, running: list[Job], now: datetime) -> list[Job]:
+        in_use = [job.model_id for job in running]
+        full = [model for model, most in self._per_model.items() if in_use.count(model) >= most]
+        waiting = self._ledger.jobs.waiting(
+            longest_delay_s=2 * LONGEST_DELAY_S, without_models=full
+        )
+        limits = Limits(self.places, self._promote_after_s, self._per_model)
+        return choose(waiting, running, limits, now, self._others_last_began)
+
+    def _engine_priority(self, job: Job, chosen: list[Job], now: datetime) -> int:
+        """The lower the sooner: what goes before a STAT job here does so in the engine."""
+        if job.priority is Priority.STAT:
+            return _STAT
+        later = chosen[chosen.index(job) + 1 :]
+        if any(other.priority is Priority.STAT for other in later):
+            return _FIRST
+        return _BY_AGE + urgency(job, now, self._promote_after_s)
+
+    def _submit(self, job: Job, priority: int) -> None:
         name = (job.job_id, job.attempt)
         if name not in self._submitted:
-            self._engine.submit(
-                KIND, *name, priority=_PRIORITIES[job.priority], not_before=job.not_before
-            )
+            self._engine.submit(KIND, *name, priority=priority)
             self._submitted.add(name)
 
     def reconcile(self) -> None:
         """Give a new attempt to every open job whose attempt the engine has finished with.
 
-        The ledger is the truth: whatever the engine lost or gave up on is asked for again, and
-        only that: what the engine still has costs one look.
+        The ledger is the truth: whatever the engine lost or gave up on is asked for again. Looked
+        at is what runs, what this process handed in, and what comes next; not all that waits.
         """
-        before = datetime.now(UTC) - _SILENT_AFTER
+        now = datetime.now(UTC)
+        running = self._ledger.jobs.running()
+        looked_at = {job.job_id: job for job in (*running, *self._chosen(running, now))}
+        for job_id in {job_id for job_id, _ in self._submitted} - set(looked_at):
+            job = self._ledger.jobs.find(job_id)
+            if job is not None and job.state is JobState.QUEUED:
+                looked_at[job_id] = job
         held: set[tuple[str, int]] = set()
-        for job in self._ledger.jobs.open():
+        for job in looked_at.values():
             name = (job.job_id, job.attempt)
             standing = self._engine.standing(KIND, *name)
             if standing is not Standing.UNKNOWN:
                 held.add(name)
-            if standing is Standing.FINISHED and job.changed_at < before:
+            # Either way: after a clock was set back the change lies in the future.
+            if standing is Standing.FINISHED and abs(now - job.changed_at) > _SILENT_AFTER:
                 self._ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
         self._submitted = held

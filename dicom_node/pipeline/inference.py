@@ -3,45 +3,30 @@
     predict -> an idle worker -> volume.npy + one request line -> one answer line + labels.npy
 
 A worker that dies (a CUDA fault, the kernel's out-of-memory killer) costs its own job and nothing
-else: the job gets `WorkerLost`, the next one a fresh process. A worker past its deadline is killed
-with its whole process group. Nothing heavy is imported here.
+else: the job gets `WorkerLost`, the next one a fresh process. A worker past its deadline, or
+without a heartbeat, is killed with its whole process group. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import queue
-import select
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ai_models.types import Algorithm, Code, Label, SegmentationPrediction, Volume
-from dicom_node.errors import (
-    DeadlineExceeded,
-    ModelFailed,
-    NodeError,
-    StorageFailed,
-    UnsuitableInput,
-    WorkerLost,
-)
+from dicom_node.errors import ModelFailed, StorageFailed, WorkerLost
 from dicom_node.events import Events
+from dicom_node.pipeline.worker_process import POLL_S, Cancelled, WorkerProcess
 
-POLL_S = 0.2
-FAREWELL_S = 5.0
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-Cancelled = Callable[[], bool]
+HEARTBEAT_S = 30.0
 
 
 def resolve_devices(setting: str | Sequence[str]) -> list[str]:
@@ -77,6 +62,9 @@ class InferencePool:
         Model folders beside the built-in zoo.
     scratch
         Folder for arrays on their way; a memory file system such as /dev/shm saves time.
+    heartbeat_s
+        A worker that gives no sign of life for so long is killed; ten times as long while it
+        starts or loads a model, which may keep everything else in the process waiting.
     """
 
     def __init__(
@@ -85,12 +73,15 @@ class InferencePool:
         model_directories: Sequence[Path],
         scratch: Path,
         events: Events,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = scratch
         self._closed = threading.Event()
-        self._workers = [_WorkerProcess(device, model_directories, events) for device in devices]
-        self._idle: queue.SimpleQueue[_WorkerProcess] = queue.SimpleQueue()
+        self._workers = [
+            WorkerProcess(device, model_directories, events, heartbeat_s) for device in devices
+        ]
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
 
@@ -114,7 +105,8 @@ class InferencePool:
         UnsuitableInput
             The card does not allow this volume (``input.*``).
         WorkerLost
-            The worker died, or the job was cancelled (``worker.cancelled``) or the pool closed.
+            The worker died or gave no heartbeat (``worker.no_heartbeat``), the job was cancelled
+            (``worker.cancelled``), or the pool closed.
         StorageFailed
             The scratch folder did not take the arrays.
         DeadlineExceeded
@@ -132,7 +124,7 @@ class InferencePool:
         finally:
             self._idle.put(worker)
 
-    def _wait_for_worker(self, cancelled: Cancelled) -> _WorkerProcess:
+    def _wait_for_worker(self, cancelled: Cancelled) -> WorkerProcess:
         while True:
             if self._closed.is_set():
                 raise WorkerLost("the node is stopping", reason="worker.stopping")
@@ -144,7 +136,7 @@ class InferencePool:
                 continue
 
     def _run(
-        self, worker: _WorkerProcess, folder: Path, model_id: str, volume: Volume,
+        self, worker: WorkerProcess, folder: Path, model_id: str, volume: Volume,
         deadline_s: float, cancelled: Cancelled,
     ) -> SegmentationPrediction:
         np.save(folder / "volume.npy", volume.array, allow_pickle=False)
@@ -169,151 +161,6 @@ class InferencePool:
         self._closed.set()
         for _ in self._workers:
             self._idle.get().end()
-
-
-@dataclass(frozen=True)
-class _Live:
-    process: subprocess.Popen[bytes]
-    requests: IO[bytes]
-    answers: IO[bytes]
-
-
-class _WorkerProcess:
-    """One device and the process that has it, started when needed; used by one thread at a time."""
-
-    def __init__(
-        self, device: str, model_directories: Sequence[Path], events: Events
-    ) -> None:
-        self._device = device
-        self._arguments = ["--device", device]
-        for directory in model_directories:
-            self._arguments += ["--models", str(directory)]
-        self._events = events
-        self._live: _Live | None = None
-
-    def ask(
-        self, request: dict[str, Any], deadline_s: float, cancelled: Cancelled
-    ) -> dict[str, Any]:
-        """Send one request and wait for its answer; after a lost answer the process is dead."""
-        live = self._running()
-        deadline = time.monotonic() + deadline_s
-        try:
-            live.requests.write(json.dumps(request).encode() + b"\n")
-            live.requests.flush()
-        except OSError as error:
-            raise self._lost(live) from error
-        answer = _parsed(self._read_line(live, deadline, cancelled))
-        if answer.get("request") != request["request"]:
-            self._kill(live, "answered off the protocol")
-            raise WorkerLost(f"the worker on {self._device} answered off the protocol")
-        for model_id in answer.get("loaded", ()):
-            self._events.worker_changed(self._device, "model loaded", str(model_id))
-        if "error" in answer:
-            if answer.get("ends"):
-                self._kill(live, str(answer["error"]["reason"]))
-            raise _typed_error(answer["error"])
-        return answer
-
-    def _running(self) -> _Live:
-        if self._live is not None and self._live.process.poll() is None:
-            return self._live
-        if self._live is not None:
-            self._kill(self._live, "found dead")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dicom_node.pipeline.worker", *self._arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-            env=_worker_environment(),
-        )
-        if process.stdin is None or process.stdout is None:
-            raise WorkerLost("the worker was started without pipes")
-        self._live = _Live(process, process.stdin, process.stdout)
-        self._events.worker_changed(self._device, "started", f"pid {process.pid}")
-        return self._live
-
-    def _read_line(self, live: _Live, deadline: float, cancelled: Cancelled) -> bytes:
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                self._kill(live, "deadline")
-                raise DeadlineExceeded(f"the model on {self._device} passed its deadline")
-            if cancelled():
-                self._kill(live, "cancelled")
-                raise WorkerLost("cancelled, the worker was killed", reason="worker.cancelled")
-            if not select.select([live.answers], [], [], min(POLL_S, remaining))[0]:
-                continue
-            chunk = os.read(live.answers.fileno(), 65536)
-            line += chunk
-            if not chunk or len(line) > MAX_ANSWER_BYTES:
-                raise self._lost(live)
-        return bytes(line)
-
-    def _lost(self, live: _Live) -> WorkerLost:
-        how = "closed its pipe"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = live.process.wait(timeout=FAREWELL_S)
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
-        self._kill(live, how)
-        return WorkerLost(f"the worker on {self._device} {how} while it held a job")
-
-    def _kill(self, live: _Live, why: str) -> None:
-        """Kill the whole process group: what a model started must not outlive it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(live.process.pid, signal.SIGKILL)
-        self._reap(live)
-        self._events.worker_changed(self._device, "killed", why)
-
-    def _reap(self, live: _Live) -> None:
-        live.process.wait()
-        for pipe in (live.requests, live.answers):
-            # A pipe to a dead process cannot be flushed; it is closed all the same.
-            with contextlib.suppress(OSError):
-                pipe.close()
-        self._live = None
-
-    def end(self) -> None:
-        """Close stdin, by which the process ends itself; kill it if it does not."""
-        live = self._live
-        if live is None:
-            return
-        with contextlib.suppress(OSError):
-            live.requests.close()
-        try:
-            live.process.wait(timeout=FAREWELL_S)
-        except subprocess.TimeoutExpired:
-            self._kill(live, "did not end by itself")
-            return
-        self._reap(live)
-        self._events.worker_changed(self._device, "ended")
-
-
-def _worker_environment() -> dict[str, str]:
-    """Ours, with our import path; model hubs are told that there is no network.
-
-    One BLAS thread unless said otherwise: the array work is a few large products, and threads
-    that wait for each other by spinning take the cores from the listeners.
-    """
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {
-        "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1",
-    }
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _typed_error(error: dict[str, Any]) -> NodeError:
-    reason, message = str(error["reason"]), str(error["message"])
-    if reason.startswith("input."):
-        return UnsuitableInput(message, reason=reason)
-    if reason.startswith("worker."):
-        return WorkerLost(message, reason=reason)
-    return ModelFailed(message, reason=reason)
 
 
 def _prediction(label_map: Any, told: dict[str, Any]) -> SegmentationPrediction:

@@ -15,6 +15,7 @@ from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.analysis import Analysis, analyse
 from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.revocation import Revocation
 from dicom_node.records import Delivery, DeliveryState, Job, Result
 from dicom_node.results.equipment import Equipment
 from dicom_node.spool import Spool
@@ -49,7 +50,9 @@ def process(job: Job, workshop: Workshop) -> Analysis:
 
     def predict(card: Card, volume: Volume) -> SegmentationPrediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
-        return workshop.pool.predict(card.id, volume, deadline_s=deadline_s)
+        return workshop.pool.predict(
+            card.id, volume, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger)
+        )
 
     try:
         analysis = analyse(paths, card, predict, workshop.equipment, datetime.now(UTC))

@@ -7,10 +7,12 @@ document a line; arrays travel as ``.npy`` files (never pickled) that the node m
     request  {"request", "model", "input", "output", "affine_lps", "unit"}
     answer   {"request", "prediction": {...}, "loaded": [model, ...]}
              {"request", "error": {"reason", "message"}, "ends": bool}
+    before   {"alive": true, "loading": bool}, again and again while there is a request
 
-When stdin closes the node is gone, and the process ends at once, whatever it was doing. Whatever
-a library prints goes to stderr: file descriptor 1 is taken away from it. Network access by Python
-code is refused for the life of the process.
+The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
+ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
+ends at once, whatever it was doing. Whatever a library prints goes to stderr: file descriptor 1 is
+taken away from it. Network access by Python code is refused for the life of the process.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,8 +44,14 @@ _REFUSED_AUDIT_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", 
 class Worker:
     """Keeps the last `WARM_MODELS` models warm and answers requests."""
 
-    def __init__(self, device: str, model_directories: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        device: str,
+        model_directories: Sequence[Path],
+        loading: Callable[[bool], None] = lambda _loading: None,
+    ) -> None:
         self._device = device
+        self._loading = loading
         self._model_directories = model_directories
         self._warm: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
 
@@ -84,10 +92,58 @@ class Worker:
             self._warm.popitem(last=False)[1].close()
         start = time.perf_counter()
         predictor = Predictor(card, self._device)
+        self._loading(True)
         predictor.load()
         predictor.warm_up()
+        self._loading(False)
         self._warm[key] = predictor
         return predictor, {"load": time.perf_counter() - start}
+
+
+class Pulse:
+    """Writes to the node: a heartbeat every ``every_s`` while there is a request, and answers."""
+
+    def __init__(self, answers: BinaryIO, every_s: float) -> None:
+        self._answers = answers
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._busy = threading.Event()
+        self._is_loading = False
+
+    def start(self) -> None:
+        """Begin; heartbeats are written while a request is."""
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def begin(self) -> None:
+        """There is a request."""
+        self._busy.set()
+
+    def loading(self, begins: bool) -> None:
+        """A model begins to be loaded, or was: told at once, for loading may hold up the pulse."""
+        self._is_loading = begins
+        self._write_heartbeat()
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """End a request; no heartbeat follows, which nobody would read."""
+        with self._lock:
+            self._busy.clear()
+            self._is_loading = False
+            self._write(answer)
+
+    def _beat(self) -> None:
+        while self._busy.wait():
+            self._write_heartbeat()
+            time.sleep(self._every_s)
+
+    def _write_heartbeat(self) -> None:
+        with self._lock:
+            if self._busy.is_set():
+                self._write({"alive": True, "loading": self._is_loading})
+
+    def _write(self, document: dict[str, Any]) -> None:
+        left = memoryview(json.dumps(document).encode() + b"\n")
+        while left:
+            left = left[self._answers.write(left) :]
 
 
 def _as_json(prediction: SegmentationPrediction, seconds: dict[str, float]) -> dict[str, Any]:
@@ -141,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="inference worker of one device")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--models", action="append", default=[], type=Path)
+    parser.add_argument("--beat", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--list-devices", action="store_true")
     options = parser.parse_args(arguments)
     if options.list_devices:
@@ -150,11 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.addaudithook(_refuse_network)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests, waiting), daemon=True).start()
-    worker = Worker(options.device, options.models)
+    pulse = Pulse(answers, options.beat)
+    pulse.start()
+    worker = Worker(options.device, options.models, pulse.loading)
     while True:
         request = json.loads(waiting.get())
+        pulse.begin()
         answer = {"request": request["request"], **worker.answer(request)}
-        answers.write(json.dumps(answer).encode() + b"\n")
+        pulse.answer(answer)
         if answer.get("ends"):
             os._exit(1)
 

@@ -19,9 +19,9 @@ ALLOWED: dict[type[StrEnum], set[tuple[str, str]]] = {
     JobState: {
         ("queued", "running"), ("queued", "cancelled"), ("queued", "held"),
         ("running", "running"), ("running", "succeeded"), ("running", "failed"),
-        ("running", "cancelled"), ("failed", "queued"), ("failed", "dead"),
-        ("failed", "cancelled"), ("failed", "held"), ("held", "queued"), ("held", "cancelled"),
-        ("dead", "queued"), ("cancelled", "queued"),
+        ("running", "cancelled"), ("running", "held"), ("failed", "queued"),
+        ("failed", "dead"), ("failed", "cancelled"), ("failed", "held"), ("held", "queued"),
+        ("held", "cancelled"), ("dead", "queued"), ("cancelled", "queued"),
     },
     DeliveryState: {
         ("pending", "sent"), ("pending", "failed"), ("sent", "committed"), ("sent", "failed"),

@@ -25,11 +25,13 @@ from dicom_node.errors import (
 from dicom_node.events import Events, configure_logging
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline import attempts
-from dicom_node.pipeline.attempts import MAX_ATTEMPTS, SCRATCH_FAILED, run_attempt
+from dicom_node.pipeline.attempts import DEFAULT_RULES, AttemptRules, run_attempt
 from dicom_node.pipeline.process import Workshop
+from dicom_node.pipeline.retry import OUT_OF_MEMORY, SCRATCH_FAILED
 from dicom_node.records import Job, JobState, SeriesState
-from tests.ledger.conftest import START, instance, job
+from tests.ledger.conftest import START, delivery, instance, job, result
 
+MAX_ATTEMPTS = DEFAULT_RULES.max_attempts
 Process = Callable[[Job, Workshop], Any]
 
 
@@ -56,9 +58,11 @@ def attempt(
 ) -> Callable[[str, int, Process], None]:
     workshop = cast(Workshop, SimpleNamespace(ledger=ledger))
 
-    def run(job_id: str, number: int, process: Process) -> None:
+    def run(
+        job_id: str, number: int, process: Process, rules: AttemptRules = DEFAULT_RULES
+    ) -> None:
         monkeypatch.setattr(attempts, "process", process)
-        run_attempt(job_id, number, workshop, Events())
+        run_attempt(job_id, number, workshop, Events(), rules)
 
     return run
 
@@ -86,23 +90,31 @@ def series_state(ledger: Ledger) -> SeriesState:
     return series.state
 
 
-@pytest.mark.parametrize("error", [WorkerLost("gone"), DeadlineExceeded("late")])
-def test_transient_failures_are_retried_ever_later_and_end_as_a_dead_letter(
-    ledger: Ledger, attempt: Callable[..., None], error: NodeError,
+@pytest.mark.parametrize(
+    ("error", "most"),
+    [
+        (WorkerLost("gone"), MAX_ATTEMPTS),
+        (WorkerLost("stopped", reason="worker.no_heartbeat"), MAX_ATTEMPTS),
+        (DeadlineExceeded("late"), 3),
+        (WorkerLost("16 GiB wanted", reason=OUT_OF_MEMORY), 8),
+    ],
+)
+def test_what_may_pass_is_retried_ever_later_and_ends_as_a_dead_letter(
+    ledger: Ledger, attempt: Callable[..., None], error: NodeError, most: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("random.random", lambda: 0.5)
     delays_s = []
-    for number in range(1, MAX_ATTEMPTS):
+    for number in range(1, most):
         attempt("job-1", number, raising(error))
         after = found(ledger)
         assert (after.state, after.attempt) == (JobState.QUEUED, number + 1)
         delays_s.append((after.not_before - after.changed_at).total_seconds())
-    attempt("job-1", MAX_ATTEMPTS, raising(error))
+    attempt("job-1", most, raising(error))
     assert (found(ledger).state, found(ledger).reason) == (
         JobState.DEAD, f"{error.reason}: {error}"
     )
-    assert delays_s == sorted(delays_s) and delays_s[-1] > 4 * delays_s[0] > 0
+    assert delays_s == sorted(delays_s) and delays_s[-1] >= 2 * delays_s[0] > 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +129,56 @@ def test_a_disk_that_is_full_for_hours_kills_no_job(
     after = found(ledger)
     assert (after.state, after.attempt) == (JobState.QUEUED, 4 * MAX_ATTEMPTS)
     assert after.not_before - after.changed_at < timedelta(minutes=10)
+
+
+def test_the_attempts_of_one_cause_are_not_counted_for_another(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    for number in range(1, MAX_ATTEMPTS):
+        attempt("job-1", number, raising(WorkerLost("gone")))
+    attempt("job-1", MAX_ATTEMPTS, raising(StorageFailed("EROFS")))
+    assert found(ledger).state is JobState.QUEUED
+    attempt("job-1", MAX_ATTEMPTS + 1, raising(WorkerLost("gone")))
+    assert found(ledger).state is JobState.DEAD
+
+
+def test_how_often_a_job_is_tried_is_a_setting(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    attempt("job-1", 1, raising(WorkerLost("gone")), AttemptRules(max_attempts=1))
+    assert found(ledger).state is JobState.DEAD
+
+
+@pytest.mark.parametrize("decision", ["cancel", "hold"])
+@pytest.mark.parametrize(
+    "error", [WorkerLost("killed", reason="worker.cancelled"), ModelFailed("no"), None]
+)
+def test_what_an_operator_decides_while_it_runs_stands_however_the_attempt_ends(
+    ledger: Ledger, attempt: Callable[..., None], decision: str, error: Exception | None
+) -> None:
+    def process(running: Job, workshop: Workshop) -> None:
+        getattr(workshop.ledger.decisions, decision)(running.job_id)
+        if error is not None:
+            raise error
+        workshop.ledger.jobs.succeed(
+            running.job_id, [result(1)], [delivery(1)], "result", {}, attempt=running.attempt
+        )
+
+    attempt("job-1", 1, process)
+    expected = {"cancel": JobState.CANCELLED, "hold": JobState.HELD}[decision]
+    assert found(ledger).state is expected
+    assert ledger.jobs.results("job-1") == [] and ledger.deliveries.of_job("job-1") == []
+
+
+def test_a_model_that_has_its_share_of_workers_waits_for_a_later_attempt(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    reroute(ledger, "job-2")
+    assert ledger.jobs.start("job-2", 1) is not None
+    attempt("job-1", 1, never, AttemptRules(per_model={"lungs-ct": 1}))
+    assert (found(ledger).state, found(ledger).attempt) == (JobState.QUEUED, 2)
+    attempt("job-1", 2, raising(UnsuitableInput("no")), AttemptRules(per_model={"lungs-ct": 2}))
+    assert found(ledger).state is JobState.DEAD
 
 
 def test_an_operator_gives_a_dead_job_all_its_attempts_again(
@@ -137,6 +199,15 @@ def test_a_permanent_failure_is_a_dead_letter_at_once(
     assert found(ledger).state is JobState.DEAD
     assert found(ledger).reason.startswith("model.wrong_output")
     assert series_state(ledger) is SeriesState.ROUTED
+
+
+def test_a_model_that_failed_has_one_more_try(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    attempt("job-1", 1, raising(ModelFailed("CUDNN_STATUS_EXECUTION_FAILED")))
+    assert found(ledger).state is JobState.QUEUED
+    attempt("job-1", 2, raising(ModelFailed("CUDNN_STATUS_EXECUTION_FAILED")))
+    assert found(ledger).state is JobState.DEAD
 
 
 @pytest.mark.parametrize("reason", ["worker.stopping", "worker.cancelled"])
@@ -175,7 +246,10 @@ def test_a_series_with_a_job_that_died_of_its_model_is_not_declined(
     ledger: Ledger, attempt: Callable[..., None], first: str
 ) -> None:
     reroute(ledger, "job-2", "job-3")
-    failures = [ModelFailed("no"), UnsuitableInput("a hole", reason="input.missing_slices")]
+    failures = [
+        ModelFailed("no", reason="model.wrong_output"),
+        UnsuitableInput("a hole", reason="input.missing_slices"),
+    ]
     if first == "input":
         failures.reverse()
     for job_id, error in zip(("job-2", "job-3"), failures, strict=True):
