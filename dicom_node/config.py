@@ -149,7 +149,11 @@ class StorageSettings(Settings):
 
 
 class IntakeSettings(Settings):
-    """How images are received; ``listener_processes`` ``None``: one per two cores, at most 4."""
+    """How images are received; ``listener_processes`` ``None``: one per two cores, at most 4.
+
+    ``commitment_report_after_s``: how long a caller that asks for storage commitment may take to
+    release before it gets the report on the same association.
+    """
 
     receive_path: Literal["streamed", "stock"] = "streamed"
     listener_processes: Annotated[Whole, Field(ge=1, le=64)] | None = None
@@ -158,6 +162,7 @@ class IntakeSettings(Settings):
     dimse_timeout_s: Annotated[Seconds, Field(gt=0)] = 60
     acse_timeout_s: Annotated[Seconds, Field(gt=0)] = 30
     private_sop_classes: list[Uid] = []
+    commitment_report_after_s: Annotated[Seconds, Field(le=60)] = 1
 
 
 class ModelsSettings(Settings):
@@ -203,12 +208,14 @@ class JobsSettings(Settings):
 class DeliverySettings(Settings):
     """How long results are offered to a peer, and whether it must commit to keeping them.
 
-    ``commitment_within_s`` is how long a peer may take to report before it is asked again.
+    ``commitment_within_s`` is how long a peer may take to report before it is asked again,
+    ``commitment_wait_s`` how long the association stays open for the report.
     """
 
     retry_for_h: Annotated[float, Strict(), Field(gt=0, le=8_760)] = 96
     storage_commitment: Literal["auto", "required", "off"] = "auto"
     commitment_within_s: Annotated[Seconds, Field(gt=0)] = 3600
+    commitment_wait_s: Seconds = 5
 
 
 class WebSettings(Settings):

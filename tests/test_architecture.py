@@ -1,9 +1,9 @@
 """The house rules: who may import what, and how large and how careful the files are.
 
 The table is the one of the design: a package may import itself and what stands beside it.
-``errors`` and ``records`` (plain data, no imports of their own) may be used everywhere in
-``dicom_node``. Imports inside functions count as well: laziness is for start-up time, not for
-going round the table.
+``errors``, ``records`` (plain data, no imports of their own) and ``references`` (the encoding of
+small data sets) may be used everywhere in ``dicom_node``. Imports inside functions count as well:
+laziness is for start-up time, not for going round the table.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTS = {
     "dicom_node.__main__": "dicom_node.cli",
     "dicom_node.node_routing": "dicom_node.node",
 }
-EVERYWHERE = {"dicom_node", "dicom_node.errors", "dicom_node.records"}
+EVERYWHERE = {"dicom_node", "dicom_node.errors", "dicom_node.records", "dicom_node.references"}
 ROOMS = {
     "dicom_node.config",
     "dicom_node.spool",
@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node": set(),
     "dicom_node.errors": set(),
     "dicom_node.records": set(),
+    "dicom_node.references": {"dicom_node.errors"},
     "dicom_node.events": set(),
     "dicom_node.config": set(),
     "dicom_node.spool": set(),

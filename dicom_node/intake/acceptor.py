@@ -220,6 +220,7 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     from dicom_node.intake.active import ActiveAssociations
     from dicom_node.intake.indexer import Indexer
     from dicom_node.intake.listener import Listener
+    from dicom_node.intake.normalised import NormalisedServices
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.spool import Spool
 
@@ -230,7 +231,8 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     ledger = Ledger.open(orders["database_url"])
     indexer = Indexer(ledger, spool, orders["listener_id"], events)
     active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
-    listener = Listener(settings, spool, indexer, events, active)
+    services = NormalisedServices(ledger, spool, events)
+    listener = Listener(settings, spool, indexer, events, active, services)
     indexer.start()
     # What was imported stays: later collections need not look at it again.
     gc.collect()

@@ -15,6 +15,7 @@ from pynetdicom import evt
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node import records
@@ -22,6 +23,7 @@ from dicom_node.events import Events
 from dicom_node.intake.access import LOCAL_LIMIT, refusal
 from dicom_node.intake.active import ActiveAssociations
 from dicom_node.intake.contexts import SupportedContexts
+from dicom_node.intake.normalised import MESSAGES, BoundedMessages, NormalisedServices
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.intake.store import Index, ReceivedAssociation
 from dicom_node.intake.upper_layer import StreamedUpperLayer
@@ -40,6 +42,7 @@ class Surroundings:
     index: Index
     events: Events
     active: ActiveAssociations
+    services: NormalisedServices | None = None
 
 
 class GuardedNegotiation(ACSE):
@@ -78,6 +81,8 @@ class IntakeAssociation(Association):
         self.settings = surroundings.settings
         self.events = surroundings.events
         self.acse = GuardedNegotiation(self)
+        self.dimse = BoundedMessages(self)
+        self.activity = threading.Event()
         self.received: ReceivedAssociation | None = None
         self._has_entered = False
 
@@ -117,6 +122,19 @@ class IntakeAssociation(Association):
             if self.received is not None:
                 self.received.end(self._how_it_ended())
 
+    def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
+        services = self.surroundings.services
+        if services is None or not isinstance(msg, MESSAGES):
+            super()._serve_request(msg, context_id)
+        elif threading.current_thread() is not self:
+            # pynetdicom serves reports in a new thread each; here one follows the other.
+            self.dimse.msg_queue.put((context_id, msg))
+            self.activity.set()
+        elif context_id in self._accepted_cx:
+            services.serve(self, msg, self._accepted_cx[context_id])
+        else:
+            self.abort()
+
     def _how_it_ended(self) -> str:
         return "released" if self.is_released else "aborted"
 
@@ -153,7 +171,6 @@ class StreamedAssociation(IntakeAssociation):
 
     def __init__(self, ae: ApplicationEntity, surroundings: Surroundings) -> None:
         super().__init__(ae, surroundings)
-        self.activity = threading.Event()
         self._close_requested = False
         self.dul: StreamedUpperLayer = StreamedUpperLayer(self)
         self.acse_timeout = self.settings.acse_timeout_s

@@ -1,5 +1,8 @@
 """The presentation contexts we accept, prepared once and matched lazily.
 
+The DIMSE-N services may be used in either role: a destination that reports on a storage
+commitment may negotiate that it is the SCP (PS3.7 D.3.3.4), or keep silent about it.
+
 Offering every storage class in every transfer syntax costs stock pynetdicom some 90 ms of CPU
 an association, because it copies them all; here an association sees only those it asks for.
 """
@@ -48,15 +51,23 @@ def storage_transfer_syntaxes() -> list[str]:
 
 
 class SupportedContexts:
-    """Abstract syntax to prepared context: Verification, all storage, the configured private."""
+    """Abstract syntax to prepared context: Verification, all storage, the configured private.
 
-    def __init__(self, private_sop_classes: Iterable[str] = ()) -> None:
+    ``services`` are the SOP classes of DIMSE-N.
+    """
+
+    def __init__(
+        self, private_sop_classes: Iterable[str] = (), services: Iterable[str] = ()
+    ) -> None:
         transfer_syntaxes = [UID(uid) for uid in storage_transfer_syntaxes()]
         uids = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
         self._contexts = {
             uid: _prepare(uid, transfer_syntaxes) for uid in [*uids, *private_sop_classes]
         }
         self._contexts[VERIFICATION] = _prepare(VERIFICATION, transfer_syntaxes[:2])
+        for uid in services:
+            self._contexts[uid] = _prepare(uid, transfer_syntaxes[:2])
+            self._contexts[uid].scu_role = self._contexts[uid].scp_role = True
         for uid in private_sop_classes:
             _register_private(uid)
 

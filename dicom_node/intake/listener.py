@@ -23,6 +23,7 @@ from dicom_node.intake.association import (
 )
 from dicom_node.intake.contexts import SupportedContexts
 from dicom_node.intake.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.intake.normalised import NormalisedServices
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.intake.stock import handle_echo, handle_store
 from dicom_node.intake.store import Index
@@ -142,6 +143,8 @@ class Listener:
         Log and metrics.
     active
         Places for associations, when several processes share them.
+    services
+        What is done with DIMSE-N requests; None: their SOP classes are not offered.
     """
 
     def __init__(
@@ -151,13 +154,16 @@ class Listener:
         index: Index,
         events: Events,
         active: ActiveAssociations | None = None,
+        services: NormalisedServices | None = None,
     ) -> None:
         self.settings = (
             config if isinstance(config, ListenerSettings) else ListenerSettings.of(config)
         )
-        contexts = SupportedContexts(self.settings.private_sop_classes)
+        contexts = SupportedContexts(
+            self.settings.private_sop_classes, services.sop_classes if services else ()
+        )
         self._surroundings = Surroundings(
-            self.settings, contexts, spool, index, events, active or ActiveAssociations()
+            self.settings, contexts, spool, index, events, active or ActiveAssociations(), services
         )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
