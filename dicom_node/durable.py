@@ -49,6 +49,22 @@ def link_or_copy(source: str, target: str) -> None:
         write_durably(target, lambda file: [file.write(piece) for piece in read_chunks(source)])
 
 
+def write_once(target: str, write: Callable[[BinaryIO], object]) -> bool:
+    """As `write_durably`, but a file that has the name keeps it; whether the new one got it."""
+    if os.path.exists(target):
+        return False
+    temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.new"
+    write_durably(temporary, write)
+    try:
+        # Unlike a rename, a link fails when another thread or process was faster.
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
 def write_durably(target: str, write: Callable[[BinaryIO], object]) -> None:
     """Write a temporary file, sync it, give it its name; the caller syncs the directory."""
     temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"

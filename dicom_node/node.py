@@ -36,6 +36,7 @@ from dicom_node.node_routing import Router
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
+from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.process import Workshop
 from dicom_node.results.equipment import node_equipment
 from dicom_node.spool import Spool
@@ -121,6 +122,8 @@ class Node:
         """
         self._router.check(weights="work" in self._roles)
         removed = self.spool.clean_incoming()
+        if "work" in self._roles:
+            take_up_results(self.spool, self.ledger, self._events)
         self._start_engine()
         if "intake" in self._roles:
             # Whatever is still open in the ledger belonged to listeners that are gone.

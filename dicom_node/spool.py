@@ -37,6 +37,7 @@ from dicom_node.durable import (
     storage_error,
     sync_directory,
     write_durably,
+    write_once,
 )
 from dicom_node.errors import OutOfSpace, PermanentError
 from dicom_node.part import Part, same_data_set
@@ -289,6 +290,15 @@ class Spool:
                         if entry.name.endswith(".dcm"):
                             yield entry.path[start:]
 
+    def results(self) -> Iterator[tuple[str, float]]:
+        """Relative path and time of writing (seconds since the epoch) of every result."""
+        start = len(self._root) + 1
+        for job in _directories(f"{self._root}/outbox"):
+            with os.scandir(job) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".dcm"):
+                        yield entry.path[start:], entry.stat().st_mtime
+
     def clean_incoming(self) -> int:
         """Remove the half-received files of processes that are gone; returns how many."""
         removed = 0
@@ -310,13 +320,17 @@ class Spool:
     def put_result(
         self, job_id: str, sop_instance_uid: str, write: Callable[[BinaryIO], object]
     ) -> str:
-        """Write one result below ``outbox``, durable on return; the same call may be repeated."""
+        """Keep one result below ``outbox``, durable on return, and return its relative path.
+
+        An object that is there stays as it is, whatever is given now: it may have been sent, and
+        one SOP Instance UID must never name two contents.
+        """
         job = job_id if _JOB.fullmatch(job_id) else uid_to_name(job_id)
         directory = self.root / "outbox" / job
         target = directory / f"{uid_to_name(sop_instance_uid)}.dcm"
         try:
             directory.mkdir(exist_ok=True)
-            write_durably(str(target), write)
+            write_once(str(target), write)
             self._sync.sync(str(directory))
             self._sync.sync(str(directory.parent))
         except OSError as failure:

@@ -309,7 +309,8 @@ def test_the_inline_engine_can_stand_in_for_the_durable_one() -> None:
 def test_a_node_ends_on_a_damaged_ledger_and_its_next_start_rebuilds_it(tmp_path: Path) -> None:
     config = settings(tmp_path)
     node = Node(config, Events())
-    with running(node):
+    try:
+        node.start()
         peer = PeerSettings(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=node.port)
         paths = write_series(ct_series((4, 32, 40)), tmp_path / "series")
         assert all(outcome.stored for outcome in Sender("SCANNER").send(peer, paths))
@@ -317,11 +318,13 @@ def test_a_node_ends_on_a_damaged_ledger_and_its_next_start_rebuilds_it(tmp_path
         node.ledger.condemn("database disk image is malformed")
         with pytest.raises(LedgerDamaged):
             node.run(threading.Event())
+    finally:
+        node.close()
     ledger = config.node.data_dir / "ledger.db"
-    with ledger.open("r+b") as file:
-        file.truncate(8192)
+    ledger.write_bytes(b"\x5a" * 8192)
+    ledger.with_name("ledger.db-wal").unlink(missing_ok=True)
     with running(Node(config, Events())) as node:
-        assert (config.node.data_dir / "ledger.db.damaged-1").stat().st_size == 8192
+        assert ledger.with_name("ledger.db.damaged-1").stat().st_size == 8192
         (told,) = node.ledger.history("node", "ledger")
         assert told.to_state == "rebuilt"
         receipts = node.ledger.receipts

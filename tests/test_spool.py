@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -201,13 +202,31 @@ def test_a_full_disk_is_out_of_space_and_what_was_kept_stays(tmp_path: Path) -> 
         subprocess.run(["umount", str(tmp_path)])
 
 
-def test_a_result_is_written_once_and_again(tmp_path: Path) -> None:
+def test_a_result_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
-    for _ in range(2):
-        path = spool.put_result("job-1", "1.2.3", lambda file: file.write(b"result"))
+    for content in (b"result", b"the same object, made later"):
+        path = spool.put_result("job-1", "1.2.3", lambda file, c=content: file.write(c))  # type: ignore[misc]
     assert path == "outbox/job-1/1.2.3.dcm"
     assert spool.resolve(path).read_bytes() == b"result"
+    assert [name for name, _ in spool.results()] == [path]
+    assert [one.name for one in spool.resolve(path).parent.iterdir()] == ["1.2.3.dcm"]
     assert list(spool.stored()) == []
+
+
+def test_of_two_who_write_one_result_at_once_the_first_to_name_it_wins(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    def faster() -> None:
+        spool.put_result("job-1", "1.2.3", lambda file: file.write(b"first"))
+
+    def slower(file: BinaryIO) -> None:
+        other = threading.Thread(target=faster)
+        other.start()
+        other.join()
+        file.write(b"second")
+
+    path = spool.put_result("job-1", "1.2.3", slower)
+    assert spool.resolve(path).read_bytes() == b"first"
 
 
 def test_a_result_that_fails_leaves_nothing(tmp_path: Path) -> None:

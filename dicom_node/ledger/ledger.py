@@ -19,6 +19,7 @@ from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.jobs import Jobs
+from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.receipts import Receipts
 from dicom_node.records import Association, Instance, Transition
 
@@ -30,6 +31,8 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    outbox
+        Which result objects lie on disk.
     decisions
         What an operator decides about jobs.
     announcements
@@ -43,8 +46,9 @@ class Ledger:
         self.receipts = Receipts(database)
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
-        self.circuits = Circuits(database)
+        self.outbox = Outbox(database)
         self.decisions = Decisions(database)
+        self.circuits = Circuits(database)
         self.announcements = Announcements(database)
         self.commitments = Commitments(database)
 

@@ -64,7 +64,19 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         _reason(job, results, analysis, len(paths), workshop.spool),
         analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
     )
+    _drop_twins(results, workshop)
     return analysis
+
+
+def _drop_twins(results: Sequence[Result], workshop: Workshop) -> None:
+    """Remove what another job made at the same time and told the ledger of first.
+
+    Of one SOP Instance UID only the object that may be sent stays on disk.
+    """
+    known = workshop.ledger.outbox.paths_known(one.sop_instance_uid for one in results)
+    for one in results:
+        if known.get(one.sop_instance_uid, one.path) != one.path:
+            workshop.spool.remove(one.path)
 
 
 def _reason(

@@ -1,0 +1,103 @@
+"""No SOP Instance UID leaves the node with two contents, wherever a job is cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import LedgerUnavailable
+from dicom_node.events import Events
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.outbox import take_up_results
+from dicom_node.pipeline.process import Workshop, process
+from dicom_node.records import SeriesState
+from tests.pipeline.test_process import started, workshop
+
+__all__ = ["workshop"]
+
+
+def contents(workshop: Workshop) -> dict[str, str]:
+    """What may be sent: SHA-256 of the file that the ledger names, by SOP Instance UID."""
+    files = [path for path, _ in workshop.spool.results()]
+    known = workshop.ledger.outbox.paths_known(Path(path).stem for path in files)
+    return {
+        uid: hashlib.sha256(workshop.spool.resolve(path).read_bytes()).hexdigest()
+        for uid, path in known.items()
+    }
+
+
+def on_disk(workshop: Workshop) -> dict[str, str]:
+    return {
+        Path(path).stem: hashlib.sha256(workshop.spool.resolve(path).read_bytes()).hexdigest()
+        for path, _ in workshop.spool.results()
+    }
+
+
+def test_a_job_cut_off_between_outbox_and_ledger_takes_what_it_wrote(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = started(workshop, "job-1")
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("locked")
+
+    with monkeypatch.context() as away:
+        away.setattr(workshop.ledger.jobs, "succeed", cut_off)
+        with pytest.raises(LedgerUnavailable):
+            process(asked, workshop)
+    first = on_disk(workshop)
+    assert first and not contents(workshop)
+    process(asked, workshop)
+    assert contents(workshop) == first
+
+
+def test_a_new_ledger_learns_the_objects_on_disk_and_another_job_takes_them(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    instances = workshop.ledger.receipts.instances("1.2.3")
+    process(started(workshop, "job-1"), workshop)
+    first = contents(workshop)
+    kinds = [one.sop_class_uid for one in workshop.ledger.jobs.results("job-1")]
+    rebuilt = Ledger.open(tmp_path / "rebuilt.db")
+    anew = dataclasses.replace(workshop, ledger=rebuilt)
+    rebuilt.index(instances)
+    assert take_up_results(anew.spool, rebuilt, Events()) == len(first)
+    assert take_up_results(anew.spool, rebuilt, Events()) == 0
+    assert sorted(one.sop_class_uid for one in rebuilt.jobs.results("job-1")) == sorted(kinds)
+    process(started(anew, "job-2"), anew)
+    assert contents(anew) == first == on_disk(anew)
+    waiting = [one.sop_instance_uid for one in rebuilt.deliveries.pending("job-2", "pacs")]
+    assert sorted(waiting) == sorted(first)
+    rebuilt.close()
+
+
+def test_a_result_that_can_no_longer_be_read_is_made_anew(workshop: Workshop) -> None:
+    (workshop.spool.root / "outbox/job-1").mkdir()
+    broken = workshop.spool.root / "outbox/job-1/1.2.3.dcm"
+    broken.write_bytes(b"\0" * 1000)
+    assert take_up_results(workshop.spool, workshop.ledger, Events()) == 0
+    assert not broken.exists()
+    assert len(list((workshop.spool.root / "quarantine").glob("*.bin"))) == 1
+
+
+def test_of_two_jobs_that_make_one_object_at_once_one_file_stays(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = started(workshop, "job-1")
+    workshop.ledger.receipts.change("1.2.3", SeriesState.RECEIVING, "late_instances")
+    second = started(workshop, "job-2")
+    put_result = workshop.spool.put_result
+    others: list[str] = []
+
+    def put_after_the_other(*arguments: object) -> str:
+        if not others:
+            others.append("job-2")
+            process(second, workshop)
+        return put_result(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workshop.spool, "put_result", put_after_the_other)
+    process(first, workshop)
+    assert len(list(workshop.spool.results())) == len(on_disk(workshop)) == len(contents(workshop))
