@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 _QUIET_WITHIN_S = 900.0
 _LONGEST_WAIT_S = 6.0
+_PROGRESS_WITHIN_S = 30.0
 
 
 @dataclass
@@ -112,6 +113,8 @@ def _round(
     begun = time.monotonic()
     parcels = plan_round(run.account, directory / "series" / str(number), new_series, chance)
     wait_s = chance.uniform(0.0, chance.choice([0.5, 2.0, _LONGEST_WAIT_S]))
+    if chance.random() < 0.6:
+        _until_some_work_is_done(site)
     senders.start(parcels, [_offset_s(wait_s, chance) for _ in parcels])
     time.sleep(wait_s)
     FAULTS[name](site, chance)
@@ -125,6 +128,17 @@ def _round(
         f"{time.monotonic() - begun:.1f} s",
         flush=True,
     )
+
+
+def _until_some_work_is_done(site: Site) -> None:
+    """Let a job come to its end first: or all faults would strike a node that only starts."""
+    ended = "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
+    before = site.query(ended)[0][0]
+    deadline = time.monotonic() + _PROGRESS_WITHIN_S
+    while site.open_work().get("jobs") and time.monotonic() < deadline:
+        if site.query(ended)[0][0] > before:
+            return
+        time.sleep(0.1)
 
 
 def _offset_s(strike_s: float, chance: random.Random) -> float:
