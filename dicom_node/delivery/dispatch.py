@@ -47,6 +47,8 @@ class DeliveryDispatch:
         The time by which shipments are due.
     in_background
         Runs a probe without waiting for it.
+    share
+        How much of the time may go into looking through what waits, however much that is.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DeliveryDispatch:
         *,
         clock: Callable[[], datetime] = local_clock,
         in_background: Callable[[Callable[[], None]], None] | None = None,
+        share: float = 0.1,
     ) -> None:
         self._ledger = ledger
         self._engine = engine
@@ -71,6 +74,7 @@ class DeliveryDispatch:
         self._handed: dict[str, _Handed] = {}
         self._running: set[str] = set()
         self._probing: set[str] = set()
+        self._pause_per_look = 1.0 / share - 1.0
         self._next_look = 0.0
 
     @property
@@ -112,8 +116,8 @@ class DeliveryDispatch:
         limits = {name: peer.associations for name, peer in self._config.peers.items()}
         for one in choice.choose(waiting, self._under_way(waiting), limits, away, now):
             self._submit(shipments[one.key], one)
-        # However much waits, looking through it takes a tenth of the time at most.
-        self._next_look = time.monotonic() + 9 * (time.monotonic() - began)
+        ended = time.monotonic()
+        self._next_look = ended + self._pause_per_look * (ended - began)
 
     def _circuits(self) -> dict[str, Circuit]:
         known = self._config.peers

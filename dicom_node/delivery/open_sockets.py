@@ -12,6 +12,8 @@ import threading
 
 from dicom_node.errors import PeerUnavailable
 
+STOPPING = "node.stopping"
+
 
 class OpenSockets:
     """The open connections of one sender; safe to use from several threads."""
@@ -34,7 +36,7 @@ class OpenSockets:
                 self._open.add(connection)
                 return
         connection.close()
-        raise PeerUnavailable("the node is stopping", reason="node.stopping")
+        raise PeerUnavailable("the node is stopping", reason=STOPPING)
 
     def close_one(self, connection: socket.socket) -> None:
         """Close a connection that is over."""

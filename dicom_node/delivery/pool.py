@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dicom_node.delivery.association import Association, Context, Timeouts
-from dicom_node.delivery.open_sockets import OpenSockets
+from dicom_node.delivery.open_sockets import STOPPING, OpenSockets
 from dicom_node.errors import PeerUnavailable
 
 if TYPE_CHECKING:
@@ -46,12 +46,17 @@ class AssociationPool:
         return self._stopping
 
     def open(self, peer: PeerSettings, contexts: Sequence[Context]) -> Association:
-        """A new association; raises `PeerUnavailable`."""
-        if self._stopping:
-            raise PeerUnavailable("the node is stopping", reason="node.stopping")
-        return Association(
-            peer, self._calling_ae_title, contexts, self._timeouts, self._sockets
-        )
+        """A new association; raises `PeerUnavailable`, with `STOPPING` when the node stops."""
+        try:
+            if not self._stopping:
+                return Association(
+                    peer, self._calling_ae_title, contexts, self._timeouts, self._sockets
+                )
+        except PeerUnavailable:
+            # Cut off by `close`: that says nothing about the peer.
+            if not self._stopping:
+                raise
+        raise PeerUnavailable("the node is stopping", reason=STOPPING)
 
     def take_idle(self, peer: PeerSettings, contexts: Sequence[Context]) -> Association | None:
         """An idle association with this peer that knows these contexts, if there is one."""

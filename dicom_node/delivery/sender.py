@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.delivery.association import MAX_CONTEXTS, Association, Context, Timeouts
+from dicom_node.delivery.open_sockets import STOPPING
 from dicom_node.delivery.part10 import FileHead, read_file_head
 from dicom_node.delivery.pool import AssociationPool
 from dicom_node.delivery.status import classify
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # The object itself was not tried: one before it, which it belongs to, has to be there first.
 HELD_BACK = "delivery.held_back"
-STOPPING = "node.stopping"
 
 _VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 _HUNG_UP = frozenset({"peer.connection_lost", "peer.aborted", "peer.released"})

@@ -10,7 +10,8 @@ from pathlib import Path
 from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery import circuit
 from dicom_node.delivery.backoff import delay_s
-from dicom_node.delivery.sender import HELD_BACK, STOPPING, Sender
+from dicom_node.delivery.open_sockets import STOPPING
+from dicom_node.delivery.sender import HELD_BACK, Sender
 from dicom_node.errors import (
     LedgerUnavailable,
     NodeError,

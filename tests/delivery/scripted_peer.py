@@ -17,6 +17,7 @@ from dicom_node.config import PeerSettings
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
+PATIENCE_S = 120.0
 Answer = int | Callable[[Event], int]
 
 
@@ -25,6 +26,7 @@ class ScriptedPeer:
     """What the SCP answers to each C-STORE in turn (the last one for all the rest), and got."""
 
     answers: Sequence[Answer] = (0x0000,)
+    reject_storage: bool = False
     received: list[str] = field(default_factory=list)
     data_sets: list[bytes] = field(default_factory=list)
     transfer_syntaxes: list[str] = field(default_factory=list)
@@ -50,6 +52,9 @@ class ScriptedPeer:
         self.associations += 1
         for context in event.assoc.requestor.requested_contexts:
             self.proposed.append((context.abstract_syntax, list(context.transfer_syntax)))
+        if self.reject_storage and self.proposed[-1][0] != Verification:
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
+            event.assoc.kill()
 
     def on_released(self, event: Event) -> None:
         self.released += 1
@@ -73,8 +78,10 @@ def scripted_peer(
     require_called: bool = False,
     require_calling: Sequence[str] = (),
     verification: bool = True,
+    reject_storage: bool = False,
+    port: int = 0,
 ) -> Iterator[ScriptedPeer]:
-    script = ScriptedPeer(answers or (0x0000,))
+    script = ScriptedPeer(answers or (0x0000,), reject_storage=reject_storage)
     ae = AE("SCRIPTED")
     ae.maximum_pdu_size = maximum_pdu_bytes
     ae.require_called_aet = require_called
@@ -84,7 +91,7 @@ def scripted_peer(
     if verification:
         ae.add_supported_context(Verification)
     server = ae.start_server(
-        ("127.0.0.1", 0),
+        ("127.0.0.1", port),
         block=False,
         evt_handlers=[
             (evt.EVT_C_STORE, script.on_store),
@@ -114,6 +121,16 @@ def answer_after(seconds: float, status: int = 0x0000) -> Answer:
         return status
 
     return slow
+
+
+def answer_when(told: threading.Event, status: int = 0x0000) -> Answer:
+    """Answer when the test says so."""
+
+    def waiting(event: Event) -> int:
+        told.wait(PATIENCE_S)
+        return status
+
+    return waiting
 
 
 @contextlib.contextmanager
