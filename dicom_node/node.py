@@ -80,7 +80,8 @@ class Node:
         self._router = Router(config, self.ledger, self.spool, self.catalog, events)
         self._enquiry = Enquiry(config, self.ledger, self.spool, events)
         self._closer = SeriesCloser(
-            self.ledger, config.completeness, events, enquiry=self._enquiry
+            self.ledger, config.completeness, events, enquiry=self._enquiry,
+            waiting_s=lambda: self._listeners.oldest_waiting_s() if self._listeners else 0.0,
         )
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dicom_node.errors import StorageFailed
+from dicom_node.intake.active import RECORD_BYTES, oldest_waiting_s
 from dicom_node.intake.settings import ListenerSettings, listener_count
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Listeners:
         self._database_url = database_url
         self._logging = logging
         self._shared_fd = os.memfd_create("listeners")
-        os.ftruncate(self._shared_fd, 4 * count)
+        os.ftruncate(self._shared_fd, RECORD_BYTES * count)
         # Bound without listening: it keeps the port ours, and no connection ever reaches it.
         self._reservation = _reserve(settings.host, settings.port)
         self.port = int(self._reservation.getsockname()[1])
@@ -69,6 +70,13 @@ class Listeners:
     def alive(self) -> bool:
         """Whether every child runs."""
         return len(self.pids) == self._count
+
+    def oldest_waiting_s(self) -> float:
+        """How long the oldest instance waits that is stored and not told to the ledger; 0: none.
+
+        What a child that died could not tell counts until the child is replaced.
+        """
+        return oldest_waiting_s(self._shared_fd, self._count) if self._shared_fd >= 0 else 0.0
 
     def start(self) -> None:
         """Start all children and wait until each listens.
@@ -93,7 +101,7 @@ class Listeners:
         for slot, child in enumerate(self._children):
             ended = child is None or child.poll() is not None
             if ended and time.monotonic() - self._started_at[slot] > _RESTART_AFTER_S:
-                os.pwrite(self._shared_fd, bytes(4), 4 * slot)
+                os.pwrite(self._shared_fd, bytes(RECORD_BYTES), RECORD_BYTES * slot)
                 self._spawn(slot)
                 restarted += 1
         return restarted
@@ -229,8 +237,10 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     events = Events()
     spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
     ledger = Ledger.open(orders["database_url"])
-    indexer = Indexer(ledger, spool, orders["listener_id"], events)
     active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
+    indexer = Indexer(
+        ledger, spool, orders["listener_id"], events, waits_since=active.waits_since
+    )
     services = NormalisedServices(ledger, spool, events)
     listener = Listener(settings, spool, indexer, events, active, services)
     indexer.start()

@@ -1,24 +1,42 @@
-"""How many associations are open, over all listener processes of a node."""
+"""What the listener processes of a node tell each other and their parent: one record a process.
+
+    open        associations that it holds
+    oldest      when the oldest instance was stored that the ledger does not know yet, by the
+                monotonic clock that all processes of a machine share; 0 when there is none
+    reserved    bytes that its open associations are still expected to bring
+
+The file is memory: it ends with the node, and nothing in it is needed for a restart.
+"""
 
 from __future__ import annotations
 
 import mmap
 import struct
 import threading
+import time
 
-_COUNT = struct.Struct("<L")
+_RECORD = struct.Struct("<LxxxxdQ")
+RECORD_BYTES = _RECORD.size
+
+
+def oldest_waiting_s(shared_fd: int, slots: int) -> float:
+    """How long the oldest stored instance of any process waits for the ledger; 0 when none."""
+    with mmap.mmap(shared_fd, RECORD_BYTES * slots, prot=mmap.PROT_READ) as shared:
+        times = [_RECORD.unpack_from(shared, slot * RECORD_BYTES)[1] for slot in range(slots)]
+    waiting = [at for at in times if at]
+    return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
 
 
 class ActiveAssociations:
-    """A place for each open association.
+    """A place for each open association, and the record of this process.
 
     Parameters
     ----------
     shared_fd
-        A file of 4 bytes a process (little-endian count), shared between the listener
-        processes; None for one process alone.
+        A file of `RECORD_BYTES` a process, shared between the listener processes; None for one
+        process alone.
     slot
-        Which of the counts is ours.
+        Which of the records is ours.
     slots
         How many there are.
 
@@ -27,34 +45,56 @@ class ActiveAssociations:
     """
 
     def __init__(self, shared_fd: int | None = None, slot: int = 0, slots: int = 1) -> None:
-        size_bytes = _COUNT.size * slots
-        self._counts = mmap.mmap(-1 if shared_fd is None else shared_fd, size_bytes)
+        size_bytes = RECORD_BYTES * slots
+        self._records = mmap.mmap(-1 if shared_fd is None else shared_fd, size_bytes)
         self._slot = slot
         self._slots = slots
-        self._own = 0
+        self._open = 0
+        self._oldest = 0.0
+        self._reserved_bytes = 0
         self._lock = threading.Lock()
-        _COUNT.pack_into(self._counts, slot * _COUNT.size, 0)
+        self._put()
 
     def total(self) -> int:
         """Open associations in all processes."""
-        return sum(
-            int(_COUNT.unpack_from(self._counts, slot * _COUNT.size)[0])
-            for slot in range(self._slots)
-        )
+        return sum(int(_RECORD.unpack_from(self._records, at)[0]) for at in self._offsets())
+
+    def reserved_bytes(self) -> int:
+        """What the open associations of all processes are still expected to bring."""
+        return sum(int(_RECORD.unpack_from(self._records, at)[2]) for at in self._offsets())
 
     def enter(self, limit: int) -> bool:
         """Take a place unless `limit` are taken."""
         with self._lock:
             if self.total() >= limit:
                 return False
-            self._put(self._own + 1)
+            self._open += 1
+            self._put()
             return True
 
     def leave(self) -> None:
         """Give the place back."""
         with self._lock:
-            self._put(self._own - 1)
+            self._open -= 1
+            self._put()
 
-    def _put(self, own: int) -> None:
-        self._own = own
-        _COUNT.pack_into(self._counts, self._slot * _COUNT.size, own)
+    def reserve(self, more_bytes: int) -> None:
+        """Expect so many bytes more (less, when negative) from the associations of this process."""
+        with self._lock:
+            self._reserved_bytes = max(0, self._reserved_bytes + more_bytes)
+            self._put()
+
+    def waits_since(self, monotonic_s: float) -> None:
+        """Tell since when the oldest stored instance waits for the ledger; 0 when none does."""
+        with self._lock:
+            self._oldest = monotonic_s
+            self._put()
+
+    def _offsets(self) -> range:
+        return range(0, self._slots * RECORD_BYTES, RECORD_BYTES)
+
+    def _put(self) -> None:
+        _RECORD.pack_into(
+            self._records, self._slot * RECORD_BYTES, self._open, self._oldest,
+            self._reserved_bytes,
+        )

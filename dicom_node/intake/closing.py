@@ -23,13 +23,23 @@ from dicom_node.intake.enquiry import Asking
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Series, SeriesState
 
+# What waits longer than this for the ledger keeps every series open; what waits longer than the
+# second is not told at all (one process fails again and again), and must not stop the others.
+_WAITS_S = 1.0
+_WAITS_IN_VAIN_S = 600.0
+
 
 @dataclass
 class _Seen:
-    """A series as this process saw it last, since when, and what it then lacked (if looked at)."""
+    """A series as this process saw it last, since when, and what it then lacked (if looked at).
+
+    ``quiet_s`` is how long nothing had arrived when this state was first seen, by the clock of
+    the day; from there on only the monotonic one counts.
+    """
 
     state: tuple[datetime, int, datetime]
     since_s: float
+    quiet_s: float = 0.0
     here: int | None = None
     missing: str = ""
     doubt: str = ""
@@ -38,9 +48,12 @@ class _Seen:
 class SeriesCloser:
     """Looks at every series that is being received.
 
-    The instances of a series are read again only when something has arrived, and a clock that was
-    set back does not keep a series open: the time that passed since this process saw its last
-    instance counts as well.
+    The instances of a series are read again only when something has arrived. A clock that is set
+    back or forward while a series waits neither keeps it open nor closes it early: what counts is
+    the time that passed since this process saw its last instance.
+
+    While a listener holds instances for longer than a second that it cannot tell the ledger,
+    nothing is closed: a series would pass for complete without them.
 
     Parameters
     ----------
@@ -48,6 +61,10 @@ class SeriesCloser:
         Who asks the senders how much they have (`Enquiry`); without one nobody is asked.
     monotonic
         Seconds that no clock setting changes.
+    waiting_s
+        How long the oldest stored instance waits for the ledger (`Listeners.oldest_waiting_s`).
+    today
+        The clock of the day.
     """
 
     def __init__(
@@ -57,12 +74,16 @@ class SeriesCloser:
         events: Events,
         monotonic: Callable[[], float] = time.monotonic,
         enquiry: Asking | None = None,
+        waiting_s: Callable[[], float] = lambda: 0.0,
+        today: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._events = events
         self._monotonic = monotonic
         self._enquiry = enquiry
+        self._waiting_s = waiting_s
+        self._today = today
         self._seen: dict[str, _Seen] = {}
 
     def close_complete(self) -> int:
@@ -73,23 +94,29 @@ class SeriesCloser:
         LedgerUnavailable
             Nothing is lost: the next call looks again.
         """
+        if self._something_waits():
+            return 0
         receiving = self._ledger.receipts.series_in(SeriesState.RECEIVING)
         self._seen = {one.series_instance_uid: self._seen_of(one) for one in receiving}
         if self._enquiry is not None:
             self._enquiry.keep_only(self._seen)
         return sum(self._close(series) for series in receiving)
 
+    def _something_waits(self) -> bool:
+        return _WAITS_S < self._waiting_s() < _WAITS_IN_VAIN_S
+
     def _seen_of(self, series: Series) -> _Seen:
         seen = self._seen.get(series.series_instance_uid)
         state = (series.last_received_at, series.instance_count, series.changed_at)
         if seen is None or seen.state != state:
-            return _Seen(state, self._monotonic())
+            quiet_s = (self._today() - series.last_received_at).total_seconds()
+            return _Seen(state, self._monotonic(), max(0.0, quiet_s))
         return seen
 
     def _close(self, series: Series) -> bool:
         seen = self._seen[series.series_instance_uid]
-        passed = timedelta(seconds=self._monotonic() - seen.since_s)
-        now = max(datetime.now(UTC), series.last_received_at + passed)
+        quiet_s = seen.quiet_s + self._monotonic() - seen.since_s
+        now = series.last_received_at + timedelta(seconds=quiet_s)
         evidence = self._evidence(series)
         if not is_worth_asking(evidence, self._settings, now):
             return False
@@ -103,6 +130,7 @@ class SeriesCloser:
         closed = self._ledger.receipts.change(
             series.series_instance_uid, SeriesState.COMPLETE, reason,
             unless_received_after=series.last_received_at, only_from=SeriesState.RECEIVING,
+            unless=self._something_waits,
         )
         if closed:
             self._events.series_changed(series.series_instance_uid, "complete", reason)

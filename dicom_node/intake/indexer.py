@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
@@ -54,6 +54,9 @@ class Indexer:
         Names the process in the associations it reports.
     backlog_limit
         Instances kept in memory while the ledger does not answer.
+    waits_since
+        Told since when (monotonic seconds) the oldest stored instance waits for the ledger, and
+        0 when none does: a series must not be closed without what waits.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Indexer:
         listener_id: str,
         events: Events | None = None,
         backlog_limit: int = BACKLOG_LIMIT,
+        waits_since: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.listener_id = listener_id
         self._ledger = ledger
@@ -70,6 +74,9 @@ class Indexer:
         self._events = events or Events()
         self._backlog_limit = backlog_limit
         self._instances: list[Instance] = []
+        self._waits_since = waits_since
+        self._stored_at: dict[int, float] = {}
+        self._dropped_since = 0.0
         self._associations: dict[str, Association] = {}
         self._announced: set[str] = set()
         self._must_reindex = False
@@ -87,9 +94,11 @@ class Indexer:
         """An instance is durable; never waits for the ledger."""
         with self._lock:
             if len(self._instances) >= self._backlog_limit:
-                self._instances.clear()
-                self._must_reindex = True
+                self._drop()
             self._instances.append(instance)
+            self._stored_at[id(instance)] = time.monotonic()
+            if len(self._instances) == 1:
+                self._tell_oldest()
             if association.association_id not in self._announced:
                 self._announced.add(association.association_id)
                 self._associations[association.association_id] = association
@@ -97,6 +106,17 @@ class Indexer:
         self._work.set()
         if is_full:
             self._full.set()
+
+    def _drop(self) -> None:
+        """Forget what waits: it is read again from the spool."""
+        self._dropped_since = self._dropped_since or next(iter(self._stored_at.values()), 0.0)
+        self._instances.clear()
+        self._stored_at.clear()
+        self._must_reindex = True
+
+    def _tell_oldest(self) -> None:
+        oldest = next(iter(self._stored_at.values()), 0.0)
+        self._waits_since(self._dropped_since or oldest)
 
     def ended(self, association: Association) -> None:
         """An association that delivered something is over; never waits for the ledger."""
@@ -174,7 +194,7 @@ class Indexer:
             except Exception:  # noqa: BLE001 - a thread boundary: the spool is read again instead
                 self._events.unexpected("intake.indexer")
                 with self._lock:
-                    self._instances.clear()
+                    self._drop()
                     self._associations.clear()
                     self._announced.clear()
                     self._must_reindex = not self._closing
@@ -201,6 +221,7 @@ class Indexer:
                 if is_last or not one.ended
             }
             must_reindex, self._must_reindex = self._must_reindex, False
+            dropped_since = self._dropped_since
         try:
             if must_reindex:
                 self.reindex(self._spool)
@@ -212,6 +233,11 @@ class Indexer:
         with self._lock:
             written = {id(one) for one in instances}
             self._instances = [one for one in self._instances if id(one) not in written]
+            for name in written:
+                self._stored_at.pop(name, None)
+            if must_reindex and self._dropped_since == dropped_since and not self._must_reindex:
+                self._dropped_since = 0.0
+            self._tell_oldest()
             for key, one in associations.items():
                 if self._associations.get(key) is one:
                     del self._associations[key]

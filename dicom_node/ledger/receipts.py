@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -235,12 +235,14 @@ class Receipts:
         *,
         unless_received_after: datetime | None = None,
         only_from: SeriesState | None = None,
+        unless: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Move a series to ``state``; false when something came in between.
 
         ``unless_received_after`` is the last receipt that the decision knew of: comparing it
         inside the transaction makes a slice that slips in between reopen nothing and lose nothing.
-        ``only_from`` is the state that the decision was taken in.
+        ``only_from`` is the state that the decision was taken in. ``unless`` is asked when the
+        write lock is held: what was true before a long wait for it need not be true any more.
         """
         with self._database.write() as connection:
             row = connection.execute(
@@ -248,7 +250,7 @@ class Receipts:
                     _s.c.series_instance_uid == series_instance_uid
                 )
             ).one()
-            if only_from is not None and row.state != only_from:
+            if (only_from is not None and row.state != only_from) or unless():
                 return False
             if unless_received_after is not None:
                 seen = rows.to_seconds(unless_received_after)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,19 @@ def test_children_end_when_their_parent_dies(tmp_path: Path) -> None:
         return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
     assert until(lambda: all(has_ended(pid) for pid in pids))
+
+
+def test_what_a_locked_ledger_keeps_waiting_is_seen_by_the_parent(
+    listeners: Listeners, tmp_path: Path
+) -> None:
+    assert listeners.oldest_waiting_s() == 0.0
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        scu = RawScu(listeners.port)
+        assert scu.store(CT, *slice_of(1)) == 0
+        assert until(lambda: listeners.oldest_waiting_s() > 0.5)
+        other.execute("ROLLBACK")
+    assert until(lambda: listeners.oldest_waiting_s() == 0.0)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite")
+    assert len(ledger.paths_known(Spool(tmp_path / "spool").stored())) == 1
+    ledger.close()

@@ -154,3 +154,43 @@ def test_one_series_that_another_process_closed_does_not_stop_the_others(
     monkeypatch.setattr(Receipts, "series_in", stale)
     assert closer(ledger).close_complete() == 1
     assert state(ledger)[1] == "another process"
+
+
+def test_nothing_is_closed_while_a_listener_holds_what_it_cannot_tell(ledger: Ledger) -> None:
+    ledger.index([instance(1, at=LONG_AGO)], [released(LONG_AGO)])
+    waiting = [5.0]
+    looking = SeriesCloser(ledger, SETTINGS, Events(), waiting_s=lambda: waiting[0])
+    assert looking.close_complete() == 0
+    waiting[0] = 0.3
+    assert looking.close_complete() == 1
+
+
+def test_what_begins_to_wait_while_the_closer_waits_for_the_ledger_is_not_closed_over(
+    ledger: Ledger,
+) -> None:
+    ledger.index([instance(1, at=LONG_AGO)], [released(LONG_AGO)])
+    # Nothing waits when the round begins, and something does when it has the write lock.
+    answers = iter([0.0, 30.0])
+    looking = SeriesCloser(ledger, SETTINGS, Events(), waiting_s=lambda: next(answers))
+    assert looking.close_complete() == 0
+    assert state(ledger)[0] is SeriesState.RECEIVING
+
+
+def test_a_listener_that_can_never_tell_does_not_keep_all_series_open(ledger: Ledger) -> None:
+    ledger.index([instance(1, at=LONG_AGO)], [released(LONG_AGO)])
+    assert SeriesCloser(ledger, SETTINGS, Events(), waiting_s=lambda: 3600.0).close_complete() == 1
+
+
+def test_a_clock_that_jumps_ahead_neither_closes_a_series_nor_gives_up_on_it(
+    ledger: Ledger,
+) -> None:
+    at = datetime.now(UTC)
+    ledger.index([instance(n, at=at) for n in range(20) if n != 7])
+    clock, today = Clock(), [at]
+    looking = SeriesCloser(ledger, SETTINGS, Events(), clock, today=lambda: today[0])
+    assert looking.close_complete() == 0
+    today[0] += timedelta(days=3650)
+    assert looking.close_complete() == 0, "a hole is waited for as long as the settings say"
+    clock.now_s += SETTINGS.give_up_after_s + 1
+    assert looking.close_complete() == 1
+    assert "gave_up_waiting" in state(ledger)[1]

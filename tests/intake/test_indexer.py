@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -166,3 +167,36 @@ def test_an_unavailable_ledger_never_holds_up_the_one_who_stores(
         indexer.stored(instance(number), OPEN)
     assert not block.is_set()
     block.set()
+
+
+def test_since_when_the_oldest_instance_waits_is_told_until_the_ledger_has_it(
+    ledger: FakeLedger, spool: Spool
+) -> None:
+    told: list[float] = []
+    ledger.fails = True
+    made = Indexer(ledger, spool, "listener", waits_since=told.append)
+    made.start()
+    before = time.monotonic()
+    made.stored(instance(1), OPEN)
+    first = told[-1]
+    assert before <= first <= time.monotonic()
+    made.stored(instance(2), OPEN)
+    assert told[-1] == first
+    ledger.fails = False
+    made.close()
+    assert told[-1] == 0.0
+
+
+def test_what_was_dropped_counts_as_waiting_until_the_spool_was_read_again(
+    ledger: FakeLedger, spool: Spool
+) -> None:
+    told: list[float] = []
+    made = Indexer(ledger, spool, "listener", backlog_limit=2, waits_since=told.append)
+    for number in range(3):
+        made.stored(instance(number), OPEN)
+    first = told[0]
+    made.stored(instance(3), OPEN)
+    assert told[-1] == first
+    made.start()
+    made.close()
+    assert told[-1] == 0.0
