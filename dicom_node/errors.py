@@ -87,9 +87,13 @@ class LedgerDamaged(LedgerUnavailable):
 
 
 class PeerUnavailable(TransientError):
-    """No association could be made with a peer, or it broke off."""
+    """No association could be made with a peer, or it broke off.
+
+    ``retry_after_s`` is the pause that the peer asked for, 0 where it asked for none.
+    """
 
     reason = "peer.unavailable"
+    retry_after_s: float = 0.0
 
 
 class PeerBusy(TransientError):

@@ -1,0 +1,232 @@
+"""STOW-RS of files to a peer's DICOMweb service (PS3.18 section 10.5), with C-STORE's promises.
+
+One object per request, over one connection: an answer is then of one object, objects arrive in
+the order given, and one that a service chokes on takes no other with it. A file is read in
+pieces and never held whole. Neither the URL nor a header names a patient, a study or an object.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from dicom_node.delivery.http_service import HttpService
+from dicom_node.delivery.open_sockets import STOPPING, OpenSockets
+from dicom_node.delivery.part10 import FileHead, read_file_head
+from dicom_node.delivery.sender import HELD_BACK
+from dicom_node.delivery.stow_answer import (
+    TRANSFER_SYNTAX_NOT_SUPPORTED,
+    UNSUPPORTED_MEDIA_TYPE,
+    outcome_of,
+    reason_of,
+    refuses_all,
+)
+from dicom_node.delivery.transcode import EXPLICIT_LITTLE_ENDIAN, alternatives, transcoded
+from dicom_node.errors import NotUnderstood, PeerUnavailable, StorageFailed
+from dicom_node.records import SendOutcome
+
+if TYPE_CHECKING:
+    from dicom_node.config import PeerSettings
+
+_DICOM_JSON = "application/dicom+json"
+_PIECE_BYTES = 1 << 17
+# A study that cannot be there: the service answers without looking far, and names no patient.
+_NO_STUDY = "/studies?StudyInstanceUID=2.25.0&limit=1"
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One file that can be sent, and its place in the caller's list."""
+
+    position: int
+    path: Path
+    head: FileHead
+
+    def outcome(self, reason: str, *, transient: bool = True) -> SendOutcome:
+        """The outcome of an object that the service did not answer for."""
+        return SendOutcome(self.head.sop_instance_uid, None, False, transient, reason)
+
+
+class StowSender:
+    """Sends files to DICOMweb services; may be shared by threads, and keeps no connection.
+
+    Parameters
+    ----------
+    connect_s
+        How long to wait for TCP and TLS; all other waits are the peer's ``dicomweb.timeout_s``.
+    scratch
+        The folder for copies in another transfer syntax; ``None`` is the system's.
+    """
+
+    def __init__(self, *, connect_s: float = 10.0, scratch: Path | None = None) -> None:
+        self._connect_s = connect_s
+        self._scratch = scratch
+        self._sockets = OpenSockets()
+        self._stopping = False
+
+    def close(self, grace_s: float) -> None:
+        """Begin no other object, wait so long for those under way, then cut them off."""
+        self._stopping = True
+        self._sockets.wait_until_none(grace_s)
+        self._sockets.cut_all()
+
+    def send(
+        self, peer: PeerSettings, paths: Sequence[Path], *, in_order: bool = False
+    ) -> list[SendOutcome]:
+        """Store Part 10 files at ``peer`` and return one outcome per path, in their order.
+
+        An object is sent as it is on disk; where the service does not take its transfer syntax
+        it is sent once more, uncompressed. When the connection breaks off, the object under way
+        and those behind it are transient. With ``in_order`` those behind one that may be taken
+        later are not tried (`HELD_BACK`).
+
+        Raises
+        ------
+        PeerUnavailable
+            Nothing was taken: no connection, or the service answers for none of its objects
+            now (401, 404, 503, a redirect...); ``retry_after_s`` is the pause that it asked for.
+        """
+        outcomes: dict[int, SendOutcome] = {}
+        waiting: list[_Object] = []
+        for position, path in enumerate(paths):
+            inspected = _inspect(position, path)
+            if isinstance(inspected, _Object):
+                waiting.append(inspected)
+            else:
+                outcomes[position] = inspected
+        if waiting:
+            self._send_all(peer, waiting, outcomes, in_order)
+        return [outcomes[position] for position in range(len(paths))]
+
+    def echo(self, peer: PeerSettings) -> float:
+        """Connect and search for a study that is not there; seconds until the answer.
+
+        Any answer that is of the service itself and not of its gateway will do: some services
+        take objects and cannot be searched.
+
+        Raises
+        ------
+        PeerUnavailable
+            No connection, no answer, a token that is refused, or a service that is away.
+        """
+        started = time.monotonic()
+        with self._service(peer) as service:
+            answer = service.request("GET", _NO_STUDY, {"Accept": _DICOM_JSON})
+            if refuses_all(answer.status) and answer.status not in (404, 405):
+                raise service.unavailable(
+                    f"answered {answer.status}", reason_of(answer.status), answer.retry_after_s
+                )
+        return time.monotonic() - started
+
+    def _service(self, peer: PeerSettings) -> HttpService:
+        if self._stopping:
+            raise PeerUnavailable("the node is stopping", reason=STOPPING)
+        return HttpService(peer, self._sockets, self._connect_s)
+
+    def _send_all(
+        self,
+        peer: PeerSettings,
+        waiting: Sequence[_Object],
+        outcomes: dict[int, SendOutcome],
+        in_order: bool,
+    ) -> None:
+        reason = ""
+        with self._service(peer) as service:
+            for item in waiting:
+                held_back = in_order and _is_behind_a_transient(item, outcomes)
+                reason = STOPPING if self._stopping else HELD_BACK if held_back else ""
+                if reason:
+                    break
+                try:
+                    outcomes[item.position] = self._store(service, item)
+                except _RefusesAll as error:
+                    if item is waiting[0]:
+                        raise
+                    reason = error.reason
+                    break
+                except PeerUnavailable as error:
+                    reason = STOPPING if self._stopping else error.reason
+                    break
+        outcomes.update(
+            {one.position: one.outcome(reason) for one in waiting if one.position not in outcomes}
+        )
+
+    def _store(self, service: HttpService, item: _Object) -> SendOutcome:
+        try:
+            with item.path.open("rb") as file:
+                outcome = _post(service, item, file)
+            refused = outcome.reason == UNSUPPORTED_MEDIA_TYPE
+            if not refused and outcome.status != TRANSFER_SYNTAX_NOT_SUPPORTED:
+                return outcome
+            if EXPLICIT_LITTLE_ENDIAN not in alternatives(item.head.transfer_syntax_uid):
+                return outcome
+            with transcoded(item.path, EXPLICIT_LITTLE_ENDIAN, self._scratch) as plain:
+                return _post(service, item, plain)
+        except (NotUnderstood, StorageFailed) as error:
+            return item.outcome(error.reason, transient=error.transient)
+        except OSError:
+            return item.outcome("file.unreadable")
+
+
+class _RefusesAll(PeerUnavailable):
+    """The answer is of the service as a whole, so that nothing more need be sent."""
+
+
+def _inspect(position: int, path: Path) -> _Object | SendOutcome:
+    try:
+        with path.open("rb") as file:
+            return _Object(position, path, read_file_head(file))
+    except NotUnderstood as error:
+        return SendOutcome("", None, False, False, error.reason)
+    except FileNotFoundError:
+        return SendOutcome("", None, False, False, "file.missing")
+    except OSError:
+        return SendOutcome("", None, False, True, "file.unreadable")
+
+
+def _is_behind_a_transient(item: _Object, outcomes: Mapping[int, SendOutcome]) -> bool:
+    return any(
+        outcome.transient for position, outcome in outcomes.items() if position < item.position
+    )
+
+
+def _post(service: HttpService, item: _Object, file: BinaryIO) -> SendOutcome:
+    boundary = uuid.uuid4().hex
+    before = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    after = f"\r\n--{boundary}--\r\n".encode()
+    size_bytes = os.fstat(file.fileno()).st_size
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+        "Content-Length": str(len(before) + size_bytes + len(after)),
+        "Accept": _DICOM_JSON,
+    }
+
+    def body() -> Iterator[bytes]:
+        return chain([before], _pieces(file, size_bytes), [after])
+
+    answer = service.request("POST", "/studies", headers, body)
+    if refuses_all(answer.status):
+        error = service.unavailable(
+            f"answered {answer.status}", reason_of(answer.status), answer.retry_after_s
+        )
+        refusal = _RefusesAll(str(error), reason=error.reason)
+        refusal.retry_after_s = error.retry_after_s
+        raise refusal
+    return outcome_of(item.head.sop_instance_uid, answer)
+
+
+def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    file.seek(0)
+    left = size_bytes
+    while left:
+        piece = file.read(min(left, _PIECE_BYTES))
+        if not piece:
+            raise OSError("the file became shorter while it was sent")
+        left -= len(piece)
+        yield piece
