@@ -15,14 +15,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from dicom_node.delivery.backoff import delay_s
+from dicom_node.delivery.backoff import LONGEST_DELAY_S, delay_s
 from dicom_node.records import Circuit, CircuitState
 
 Decision = Callable[[Circuit], Circuit]
 
 
-def after_no_association(reason: str, now: datetime, random: float) -> Decision:
+def after_no_association(
+    reason: str, now: datetime, random: float, asked_for_s: float = 0.0
+) -> Decision:
     """What follows when a delivery found nobody there.
+
+    ``asked_for_s`` is the pause that the destination asked for; it gets 15 minutes at most.
 
     Of several deliveries that found out together the first one decides: the others do not make
     the pause longer.
@@ -31,19 +35,22 @@ def after_no_association(reason: str, now: datetime, random: float) -> Decision:
     def decide(circuit: Circuit) -> Circuit:
         if circuit.state is CircuitState.OPEN:
             return circuit
-        return _opened(replace(circuit, opened_at=now), reason, now, random)
+        pause_s = _pause_s(circuit, random, asked_for_s)
+        return _opened(replace(circuit, opened_at=now), reason, now, pause_s)
 
     return decide
 
 
-def after_failed_probe(reason: str, now: datetime, random: float) -> Decision:
+def after_failed_probe(
+    reason: str, now: datetime, random: float, asked_for_s: float = 0.0
+) -> Decision:
     """What follows when a probe found nobody there: a longer pause."""
 
     def decide(circuit: Circuit) -> Circuit:
         # An operator, or a delivery that came through, closed it while the probe was waiting.
         if circuit.state is not CircuitState.OPEN:
             return circuit
-        return _opened(circuit, reason, now, random)
+        return _opened(circuit, reason, now, _pause_s(circuit, random, asked_for_s))
 
     return decide
 
@@ -76,11 +83,14 @@ def is_probe_due(circuit: Circuit, now: datetime) -> bool:
     return circuit.not_before <= now or circuit.changed_at > now
 
 
-def _opened(circuit: Circuit, reason: str, now: datetime, random: float) -> Circuit:
-    failures = circuit.failures + 1
+def _pause_s(circuit: Circuit, random: float, asked_for_s: float) -> float:
+    return max(delay_s(circuit.failures + 1, random), min(asked_for_s, LONGEST_DELAY_S))
+
+
+def _opened(circuit: Circuit, reason: str, now: datetime, pause_s: float) -> Circuit:
     return replace(
-        circuit, state=CircuitState.OPEN, failures=failures, reason=reason, changed_at=now,
-        not_before=now + timedelta(seconds=delay_s(failures, random)),
+        circuit, state=CircuitState.OPEN, failures=circuit.failures + 1, reason=reason,
+        changed_at=now, not_before=now + timedelta(seconds=pause_s),
     )
 
 
