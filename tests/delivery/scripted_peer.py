@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
@@ -35,6 +36,7 @@ class ScriptedPeer:
     released: int = 0
     aborted: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
+    open: list[Any] = field(default_factory=list)
     port: int = 0
 
     def peer(self, ae_title: str = "SCRIPTED") -> PeerSettings:
@@ -50,11 +52,18 @@ class ScriptedPeer:
 
     def on_requested(self, event: Event) -> None:
         self.associations += 1
+        self.open.append(event.assoc)
         for context in event.assoc.requestor.requested_contexts:
             self.proposed.append((context.abstract_syntax, list(context.transfer_syntax)))
         if self.reject_storage and self.proposed[-1][0] != Verification:
             event.assoc.acse.send_reject(0x02, 0x03, 0x02)
             event.assoc.kill()
+
+    def hang_up(self) -> None:
+        """Abort the associations that are open, and wait until the peer is told."""
+        for association in self.open:
+            association.abort()
+        self.open.clear()
 
     def on_released(self, event: Event) -> None:
         self.released += 1
