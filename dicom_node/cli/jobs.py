@@ -7,6 +7,7 @@ from typing import Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, print_table, when
+from dicom_node.cli.waiting import Outlook, duration
 from dicom_node.records import JobState
 
 
@@ -20,18 +21,28 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the latest jobs."""
-    ledger = open_ledger(open_config(arguments))
+    """Print the latest jobs, and what each of them waits for."""
+    config = open_config(arguments)
+    ledger = open_ledger(config, read_only=True)
     state = JobState(arguments.state) if arguments.state else None
     found = ledger.jobs.latest(state, arguments.limit)
+    outlook = Outlook(ledger, config)
+    waits_for = {
+        job.job_id: outlook.of_job(job, ledger.deliveries.of_job(job.job_id)) for job in found
+    }
     if arguments.json:
-        print_json({"jobs": [vars(job) for job in found]})
+        print_json({"jobs": [
+            {**vars(job), "age_s": round(outlook.age_s(job), 1),
+             "waits_for": waits_for[job.job_id]}
+            for job in found
+        ]})
         return 0
     print_table(
-        ("job", "model", "rule", "state", "attempt", "since", "reason"),
+        ("job", "model", "rule", "priority", "state", "attempt", "age", "since", "reason",
+         "waits for"),
         [
-            (j.job_id, f"{j.model_id} {j.model_version}", j.rule, j.state, j.attempt,
-             when(j.changed_at), j.reason)
+            (j.job_id, f"{j.model_id} {j.model_version}", j.rule, j.priority, j.state, j.attempt,
+             duration(outlook.age_s(j)), when(j.changed_at), j.reason, waits_for[j.job_id])
             for j in found
         ],
     )

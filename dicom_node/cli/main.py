@@ -14,12 +14,15 @@ from pathlib import Path
 
 import dicom_node
 from dicom_node.cli import (
+    cancel,
     check,
     demo,
     echo,
     explain,
+    hold,
     jobs,
     models,
+    release,
     retry,
     run,
     schema,
@@ -32,7 +35,8 @@ from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.events import configure_logging
 
 _COMMANDS = (
-    demo, serve, check, run, explain, status, jobs, show, retry, send, echo, models, schema,
+    demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
+    release, send, echo, models, schema,
 )
 _DEFAULT_FILES = (Path("config.yaml"), Path("/etc/dicom-node/config.yaml"))
 

@@ -31,8 +31,8 @@ def ledger_url(config: Config) -> str:
     return config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
 
 
-def open_ledger(config: Config) -> Ledger:
-    """The ledger of a node that has run before.
+def open_ledger(config: Config, *, read_only: bool = False) -> Ledger:
+    """The ledger of a node that has run before; with ``read_only`` nothing there is changed.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def open_ledger(config: Config) -> Ledger:
             f"no ledger in {config.node.data_dir}: no node has run with this setting",
             key_path="node.data_dir",
         )
-    return Ledger.open(ledger_url(config))
+    return Ledger.open(ledger_url(config), read_only=read_only)
 
 
 def open_catalog(config: Config) -> Catalog:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
+from dicom_node.cli.waiting import Outlook, duration
 from dicom_node.events import hash_uid
+from dicom_node.pipeline.retry import cause_of
 from dicom_node.records import DeliveryState, Job, Series, Transition
 
 if TYPE_CHECKING:
@@ -29,12 +32,16 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one study, series or job; exit 1 when the node does not know it."""
-    ledger = open_ledger(open_config(arguments))
+    config = open_config(arguments)
+    ledger = open_ledger(config, read_only=True)
     found = _find(ledger, arguments.name)
     if not found:
-        print(f"dicom-node: nothing is known of {arguments.name}", file=sys.stderr)
+        near = ledger.decisions.near(arguments.name) if arguments.name else []
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        print(f"dicom-node: nothing is known of {arguments.name}{hint}", file=sys.stderr)
         return 1
-    document = [_describe(ledger, series, jobs) for series, jobs in found]
+    outlook = Outlook(ledger, config)
+    document = [_describe(ledger, series, jobs, outlook) for series, jobs in found]
     if arguments.json:
         print_json({"series": document})
         return 0
@@ -56,22 +63,28 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
 
 
-def _describe(ledger: Ledger, series: Series, jobs: list[Job]) -> dict[str, Any]:
+def _describe(
+    ledger: Ledger, series: Series, jobs: list[Job], outlook: Outlook
+) -> dict[str, Any]:
     return {
         **vars(series),
         "history": ledger.history("series", series.series_instance_uid),
-        "jobs": [
-            {
-                **vars(job),
-                "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
-                "history": ledger.history("job", job.job_id),
-                "results": [vars(result) for result in ledger.jobs.results(job.job_id)],
-                "deliveries": [
-                    {**vars(d), "history": ledger.history("delivery", d.delivery_id)}
-                    for d in ledger.deliveries.of_job(job.job_id)
-                ],
-            }
-            for job in jobs
+        "jobs": [_describe_job(ledger, job, outlook) for job in jobs],
+    }
+
+
+def _describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
+    deliveries = ledger.deliveries.of_job(job.job_id)
+    return {
+        **vars(job),
+        "age_s": round(outlook.age_s(job), 1),
+        "waits_for": outlook.of_job(job, deliveries),
+        "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
+        "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
+        "history": ledger.history("job", job.job_id),
+        "results": [vars(result) for result in ledger.jobs.results(job.job_id)],
+        "deliveries": [
+            {**vars(d), "history": ledger.history("delivery", d.delivery_id)} for d in deliveries
         ],
     }
 
@@ -82,7 +95,12 @@ def _print(one: dict[str, Any]) -> None:
     _print_history(one["history"], "  ")
     for job in one["jobs"]:
         print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']} by rule "
-              f"{job['rule']!r}: {job['state']} ({job['reason']})")
+              f"{job['rule']!r}, {job['priority']}: {job['state']} ({job['reason']})")
+        print(f"    asked for {duration(job['age_s'])} ago"
+              + (f"; waits for {job['waits_for']}" if job["waits_for"] else ""))
+        if job["failures"]:
+            causes = ", ".join(f"{n} {cause}" for cause, n in sorted(job["failures"].items()))
+            print(f"    failed attempts by cause: {causes}")
         _print_history(job["history"], "    ")
         stages = ", ".join(f"{name} {s:.2f} s" for name, s in job["seconds_by_stage"].items())
         if stages:
@@ -100,6 +118,8 @@ def _print_delivery(delivery: dict[str, Any], kind: str) -> None:
     found = ", ".join(word for word in words if word)
     line = f"    {kind} to {delivery['destination']}: {delivery['state']}"
     line += f" ({found}), attempt {delivery['attempt']}"
+    if delivery["commitment"]:
+        line += f", commitment {delivery['commitment'].replace('_', ' ')}"
     if delivery["state"] == DeliveryState.PENDING:
         line += f", not before {when(delivery['not_before'])}"
     print(line)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, print_table, when
-from dicom_node.records import DeliveryState, JobState, SeriesState
+from dicom_node.cli.waiting import Outlook
+from dicom_node.records import CircuitState, DeliveryState, JobState, SeriesState
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
@@ -24,48 +26,67 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print counts by state and the latest series with their reasons."""
-    ledger = open_ledger(open_config(arguments))
+    """Print counts by state, who is away, and the latest series with their reasons."""
+    config = open_config(arguments)
+    ledger = open_ledger(config, read_only=True)
+    outlook = Outlook(ledger, config)
     series = ledger.receipts.recent_series(arguments.limit)
     counts = {
         "series": ledger.receipts.count_by_state(),
         "jobs": ledger.jobs.count_by_state(),
         "deliveries": ledger.deliveries.count_by_state(),
+        "commitments": ledger.deliveries.count_by_commitment(),
+        "waiting_jobs": ledger.jobs.count_waiting_by_priority(),
     }
+    away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
+    latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
-        latest = [{**vars(one), "outcome": _outcome(ledger, one)} for one in series]
-        print_json({**counts, "latest": latest})
+        print_json({
+            **counts, "away": [vars(one) for one in away],
+            "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
+        })
         return 0
     for kind, by_state in counts.items():
         text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
-        print(f"{kind:11} {text or 'none'}")
+        print(f"{kind.replace('_', ' '):13} {text or 'none'}")
+    for one in away:
+        print(f"away          {one.destination} since {when(one.opened_at or one.changed_at)} "
+              f"({one.reason}, {one.failures} failures), asked again {when(one.not_before)}")
     print()
+    _print_latest(latest)
+    return 0
+
+
+def _print_latest(latest: Sequence[tuple[Series, str]]) -> None:
     print_table(
         ("series", "modality", "from", "images", "state", "since", "outcome"),
         [
             (s.series_instance_uid, s.modality, s.calling_ae_title, s.instance_count, s.state,
-             when(s.changed_at), _outcome(ledger, s))
-            for s in series
+             when(s.changed_at), outcome)
+            for s, outcome in latest
         ],
     )
-    if series:
+    if latest:
         print("\ndicom-node show UID: every change of one; dicom-node explain UID: why a rule does "
               "not match")
-    return 0
 
 
-def _outcome(ledger: Ledger, series: Series) -> str:
+def _outcome(ledger: Ledger, series: Series, outlook: Outlook) -> str:
     """What became of a series: why it is in its state, or how its jobs and deliveries stand."""
     jobs = ledger.jobs.of_series(series.series_instance_uid)
     if series.state != SeriesState.ROUTED or not jobs:
         return series.reason
-    return "; ".join(_job_outcome(job, ledger.deliveries.of_job(job.job_id)) for job in jobs)
+    return "; ".join(
+        _job_outcome(job, ledger.deliveries.of_job(job.job_id), outlook) for job in jobs
+    )
 
 
-def _job_outcome(job: Job, deliveries: list[Delivery]) -> str:
+def _job_outcome(job: Job, deliveries: list[Delivery], outlook: Outlook) -> str:
     text = f"{job.model_id} {job.state}"
     if job.state in (JobState.DEAD, JobState.FAILED, JobState.CANCELLED, JobState.HELD):
         text += f": {job.reason}"
+    if job.state is JobState.QUEUED:
+        text += f" ({job.priority}), waits for {outlook.of_job(job)}"
     for destination in sorted({one.destination for one in deliveries}):
         numbers = Counter(
             f"{one.state} ({one.reason})"

@@ -40,6 +40,12 @@ def _set_up_connection(dbapi_connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _set_up_reading(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None
+    dbapi_connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    dbapi_connection.execute("PRAGMA query_only=ON")
+
+
 def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -57,7 +63,9 @@ def sqlite_path(url: str) -> Path | None:
     return Path(name) if is_file and name else None
 
 
-def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
+def create_engine(
+    url: str, *, immediate: bool = True, read_only: bool = False
+) -> sa.Engine:
     """An SQLAlchemy engine for ``url``, set up as the module says.
 
     Parameters
@@ -67,6 +75,8 @@ def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
     immediate
         Whether transactions take SQLite's write lock at their beginning; without it every
         statement is its own transaction, which is right for reading only.
+    read_only
+        Whether SQLite refuses every statement that writes.
 
     Raises
     ------
@@ -81,7 +91,7 @@ def create_engine(url: str, *, immediate: bool = True) -> sa.Engine:
     refuse_network_file_system(Path(parsed.database or ".").parent)
     # An error's text would quote the parameters of its statement, UIDs among them.
     engine = sa.create_engine(parsed, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True)
-    sa.event.listen(engine, "connect", _set_up_connection)
+    sa.event.listen(engine, "connect", _set_up_reading if read_only else _set_up_connection)
     if immediate:
         sa.event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -148,15 +158,27 @@ class Database:
     ----------
     guarded
         Whether a SQLite file is held open for all to see; without it nobody else may know it.
+    read_only
+        Whether only to look: then nothing is created, migrated, locked or written.
+
+    Raises
+    ------
+    LedgerUnavailable
+        When it cannot be opened; with ``read_only`` also when there is none.
     """
 
-    def __init__(self, url: str, *, guarded: bool = True) -> None:
+    def __init__(self, url: str, *, guarded: bool = True, read_only: bool = False) -> None:
         self.url = url
         self._guard: Guard | None = None
         self._path = sqlite_path(url)
-        self._writing = create_engine(url)
-        self._reading = create_engine(url, immediate=False)
+        self._read_only = read_only
+        self._writing = create_engine(url, read_only=read_only)
+        self._reading = create_engine(url, immediate=False, read_only=read_only)
         self.is_sqlite = self._writing.dialect.name == "sqlite"
+        if read_only:
+            if self._path is not None and not self._path.exists():
+                raise LedgerUnavailable(f"there is no ledger at {self._path}")
+            return
         if self._path is not None and guarded:
             self._guard = Guard(self._path)
         # Several processes may open a new database at once: the write lock lets one create.
@@ -187,7 +209,8 @@ class Database:
             with unavailable(what):
                 yield
         except LedgerDamaged as error:
-            self.condemn(str(error))
+            if not self._read_only:
+                self.condemn(str(error))
             raise
 
     def condemn(self, found: str) -> None:

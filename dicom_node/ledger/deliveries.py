@@ -251,6 +251,15 @@ class Deliveries:
         with self._database.read() as connection:
             return {row[0]: int(row[1]) for row in connection.execute(query)}
 
+    def count_by_commitment(self) -> dict[str, int]:
+        """How many sent deliveries are not committed, by what became of the asking."""
+        query = sa.select(_d.c.commitment, sa.func.count()).group_by(_d.c.commitment)
+        with self._database.read() as connection:
+            found = connection.execute(
+                query.where(_d.c.state == str(DeliveryState.SENT), _d.c.commitment != "")
+            )
+            return {row[0]: int(row[1]) for row in found}
+
     def _deliveries(self, query: sa.Select[Any]) -> list[Delivery]:
         with self._database.read() as connection:
             return [rows.to_delivery(row) for row in connection.execute(query)]

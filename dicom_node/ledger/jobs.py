@@ -380,6 +380,13 @@ class Jobs:
         with self._database.read() as connection:
             return {row[0]: int(row[1]) for row in connection.execute(query)}
 
+    def count_waiting_by_priority(self) -> dict[str, int]:
+        """How many queued jobs there are of each priority."""
+        query = sa.select(_j.c.priority, sa.func.count()).group_by(_j.c.priority)
+        with self._database.read() as connection:
+            found = connection.execute(query.where(_j.c.state == str(JobState.QUEUED)))
+            return {row[0]: int(row[1]) for row in found}
+
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
         with self._database.read() as connection:
             return [rows.to_job(row) for row in connection.execute(query)]

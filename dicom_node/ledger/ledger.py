@@ -53,8 +53,10 @@ class Ledger:
         self.commitments = Commitments(database)
 
     @classmethod
-    def open(cls, url_or_path: str | Path) -> Ledger:
+    def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:
         """Open, and where it is new create, the ledger at a database URL or SQLite file.
+
+        With ``read_only`` nothing is created, brought up to date or locked.
 
         Raises
         ------
@@ -64,7 +66,8 @@ class Ledger:
             When the database cannot be opened.
         """
         text = str(url_or_path)
-        return cls(Database(text if "://" in text else sqlite_url(Path(text))))
+        url = text if "://" in text else sqlite_url(Path(text))
+        return cls(Database(url, read_only=read_only))
 
     @property
     def url(self) -> str:

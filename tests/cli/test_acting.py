@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,73 @@ def test_retrying_one_job(filled: Site) -> None:
     again = filled("retry", "job-2")
     assert again.code == 1 and "is queued" in again.err
     assert filled("retry", "job-1").out == "1 queued again\n"
-    waiting = filled("retry", "job-1")
-    assert waiting.code == 1 and "1 to pacs waiting, the next attempt not before 20" in waiting.err
+    assert filled("retry", "job-1").out == "0 queued again, 1 hurried\n"
     assert filled("retry", "job-9").code == 1
+
+
+def test_retrying_several_jobs_does_what_it_can_and_tells_of_the_rest(filled: Site) -> None:
+    answer = filled("retry", "job-1", "unheard", "job-2")
+    assert (answer.code, answer.out) == (1, "2 queued again\n")
+    assert "no job unheard" in answer.err
+    assert "job-1" in filled("retry", "job-9").err
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_hurried(filled: Site) -> None:
+    assert filled("retry", "job-2").code == 0
+    ledger = filled.ledger()
+    later = datetime.now(UTC) + timedelta(minutes=9)
+    assert ledger.jobs.start("job-2", 2) is not None
+    ledger.jobs.fail("job-2", "worker.lost", retry_at=later, attempt=2)
+    ledger.close()
+    (waiting,) = filled("jobs", "--state", "queued", "--json").json()["jobs"]
+    assert waiting["waits_for"].startswith("the next attempt, not before 20")
+    assert filled("retry", "job-2").out == "0 queued again, 1 hurried\n"
+    (waiting,) = filled("jobs", "--state", "queued", "--json").json()["jobs"]
+    assert waiting["waits_for"] == "a free device, next in turn"
+
+
+@pytest.mark.parametrize("command", ["cancel", "hold", "release"])
+def test_deciding_takes_jobs_or_a_state(filled: Site, command: str) -> None:
+    assert filled(command).code == 2
+    assert filled(command, "job-1", "--state", "held").code == 2
+    unknown = filled(command, "job-9")
+    assert unknown.code == 1 and "did you mean job-" in unknown.err
+
+
+def state(site: Site, job_id: str = "job-2") -> str:
+    (series,) = site("show", job_id, "--json").json()["series"]
+    return str(series["jobs"][0]["state"])
+
+
+def test_a_queued_job_is_held_released_and_cancelled(filled: Site) -> None:
+    filled("retry", "job-2")
+    assert filled("hold", "job-2").out == "1 held\n"
+    assert filled("hold", "job-2").out == "job-2 is held already\n0 held\n"
+    assert state(filled) == "held"
+    assert "until `release`" in filled("jobs").out
+    assert filled("release", "--state", "held").out == "1 released\n"
+    assert state(filled) == "queued"
+    assert filled("cancel", "job-2").out == "1 cancelled\n"
+    assert state(filled) == "cancelled"
+    history = filled("show", "job-2").out
+    for reason in ("held_by_operator", "released_by_operator", "cancelled_by_operator"):
+        assert reason in history
+
+
+@pytest.mark.parametrize("command", ["cancel", "hold"])
+def test_what_is_at_its_end_is_neither_cancelled_nor_held(filled: Site, command: str) -> None:
+    answer = filled(command, "job-1", "job-2")
+    assert answer.code == 1 and "job-1 is succeeded" in answer.err and "--deliveries" in answer.err
+    assert "job-2 is dead" in answer.err and "retry job-2" in answer.err
+
+
+def test_what_waits_to_be_sent_can_be_stopped_and_taken_up_again(filled: Site) -> None:
+    filled("retry", "job-1")
+    assert filled("cancel", "--deliveries", "job-1").out == "1 deliveries stopped\n"
+    assert "cancelled_by_operator" in filled("show", "job-1").out
+    nothing = filled("cancel", "--deliveries", "job-1")
+    assert nothing.code == 1 and "nothing of job job-1 waits" in nothing.err
+    assert filled("retry", "job-1").out == "1 queued again\n"
 
 
 def test_check_without_network_needs_no_peer(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from dicom_node.events import hash_uid
@@ -56,6 +58,40 @@ def test_show_names_what_was_sent_and_has_no_empty_words(filled: Site) -> None:
 def test_show_tells_when_a_waiting_delivery_is_tried_again(filled: Site) -> None:
     assert filled("retry", "job-1").code == 0
     assert "attempt 2, not before 20" in filled("show", "job-1").out
+
+
+def test_jobs_tell_priority_age_and_what_each_waits_for(filled: Site) -> None:
+    assert filled("retry", "--state", "dead").code == 0
+    found = {one["job_id"]: one for one in filled("jobs", "--json").json()["jobs"]}
+    assert found["job-2"]["priority"] == "routine" and found["job-2"]["age_s"] >= 0
+    assert found["job-2"]["waits_for"] == "a free device, next in turn"
+    assert found["job-1"]["waits_for"] == "pacs to take 1"
+    text = filled("jobs").out
+    assert "waits for" in text and "next in turn" in text and "routine" in text
+
+
+def test_looking_changes_nothing_and_waits_for_nobody(filled: Site) -> None:
+    before = (filled.data_dir / "ledger.db").read_bytes()
+    writer = sqlite3.connect(filled.data_dir / "ledger.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        for command in (("status",), ("jobs",), ("show", "job-1")):
+            assert filled(*command).code == 0
+    finally:
+        writer.execute("ROLLBACK")
+        writer.close()
+    assert (filled.data_dir / "ledger.db").read_bytes() == before
+
+
+def test_show_counts_failed_attempts_by_cause(filled: Site) -> None:
+    text = filled("show", "job-2").out
+    assert "failed attempts by cause: 1 model" in text
+    (series,) = filled("show", "job-2", "--json").json()["series"]
+    assert series["jobs"][0]["failures"] == {"model": 1}
+
+
+def test_show_of_a_name_that_is_nearly_one_names_it(filled: Site) -> None:
+    assert "did you mean job-" in filled("show", "job-99").err
 
 
 def test_jobs_are_listed_and_filtered_by_state(filled: Site) -> None:
@@ -113,4 +149,4 @@ def test_a_damaged_ledger_is_exit_1_and_no_traceback(site: Site) -> None:
     site.data_dir.mkdir()
     (site.data_dir / "ledger.db").write_bytes(b"no database" * 500)
     answer = site("status")
-    assert answer.code == 1 and answer.err.startswith("dicom-node: ledger.unavailable")
+    assert answer.code == 1 and answer.err.startswith("dicom-node: ledger.damaged")

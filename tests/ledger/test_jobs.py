@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dicom_node.ledger.jobs import MAX_STARTS, SUPERSEDED, Overtaken
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.states import IllegalTransition
-from dicom_node.records import JobState, SeriesState
+from dicom_node.records import Job, JobState, Priority, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
 
@@ -130,3 +131,73 @@ def test_a_superseded_job_is_queued_again_when_the_same_images_are_routed(routed
     found = routed.jobs.find("job-1")
     assert found is not None and (found.state, found.attempt) == (JobState.QUEUED, 2)
     assert routed.jobs.start("job-1", 2) is not None
+
+
+def queue(ledger: Ledger, *jobs: Job) -> None:
+    for number, one in enumerate(jobs, start=10):
+        series = f"1.2.{number}"
+        ledger.index([instance(1, series=series)])
+        ledger.receipts.change(series, SeriesState.COMPLETE, "quiet_period")
+        assert ledger.jobs.route(
+            series, [replace(one, series_instance_uid=series)], "rule", seen=START
+        )
+
+
+def names(jobs: list[Job]) -> list[str]:
+    return [one.job_id for one in jobs]
+
+
+def test_what_waits_is_what_is_queued_and_due_and_of_a_model_that_is_asked_for(
+    ledger: Ledger
+) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=30)
+    queue(
+        ledger, job("due"), replace(job("later"), not_before=later), job("runs"), job("held"),
+        replace(job("big"), model_id="big"),
+    )
+    ledger.jobs.start("runs", 1)
+    ledger.decisions.hold("held")
+    assert names(ledger.jobs.waiting(longest_delay_s=3600)) == ["due", "big"]
+    assert names(ledger.jobs.waiting(longest_delay_s=3600, without_models=["big"])) == ["due"]
+    assert names(ledger.jobs.running()) == ["runs"]
+
+
+def test_what_is_to_wait_longer_than_anything_may_is_due_because_the_clock_was_set_back(
+    ledger: Ledger
+) -> None:
+    queue(ledger, replace(job("from the future"), not_before=datetime.now(UTC) + timedelta(days=3)))
+    assert names(ledger.jobs.waiting(longest_delay_s=3600)) == ["from the future"]
+
+
+def test_each_priority_has_its_own_share_of_what_waits(ledger: Ledger) -> None:
+    routine = [job(f"routine-{n}") for n in range(5)]
+    queue(ledger, *routine, replace(job("stat"), priority=Priority.STAT))
+    assert names(ledger.jobs.waiting(longest_delay_s=60, limit=2)) == [
+        "stat", "routine-0", "routine-1"
+    ]
+    assert ledger.jobs.count_waiting_by_priority() == {"stat": 1, "routine": 5}
+
+
+def test_failures_are_counted_since_the_job_was_asked_for_again(routed: Ledger) -> None:
+    for attempt, reason in enumerate(("worker.lost: a", "storage.failed: b"), start=1):
+        assert routed.jobs.start("job-1", attempt) is not None
+        routed.jobs.fail("job-1", reason, retry_at=START, attempt=attempt)
+    assert routed.jobs.failures("job-1") == ["worker.lost: a", "storage.failed: b"]
+    routed.decisions.cancel("job-1")
+    routed.jobs.retry("job-1")
+    assert routed.jobs.failures("job-1") == []
+
+
+def test_a_job_beyond_the_share_of_its_model_stays_queued_for_another_attempt(
+    ledger: Ledger
+) -> None:
+    queue(ledger, job("one"), job("two"), replace(job("other"), model_id="other"))
+    share = {"lungs-ct": 1}
+    assert ledger.jobs.start("one", 1, share) is not None
+    assert ledger.jobs.start("two", 1, share) is None
+    found = ledger.jobs.find("two")
+    assert found is not None and (found.state, found.attempt) == (JobState.QUEUED, 2)
+    assert ledger.jobs.start("other", 1, share) is not None
+    assert ledger.jobs.start("one", 1, share) is not None, "what runs already is resumed"
+    ledger.jobs.succeed("one", [], [], "no_finding", {}, attempt=1)
+    assert ledger.jobs.start("two", 2, share) is not None

@@ -1,0 +1,93 @@
+"""Why something waits, in a few words: for `jobs`, `show` and `status`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dicom_node.cli.output import when
+from dicom_node.pipeline.choice import in_order
+from dicom_node.pipeline.retry import LONGEST_DELAY_S
+from dicom_node.records import CircuitState, Delivery, DeliveryState, Job, JobState
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+    from dicom_node.ledger.ledger import Ledger
+
+_MOST = 1000
+
+
+class Outlook:
+    """What stands before each job and delivery of one ledger, at one moment."""
+
+    def __init__(self, ledger: Ledger, config: Config) -> None:
+        self._now = datetime.now(UTC)
+        self._per_model = config.jobs.per_model
+        waiting = ledger.jobs.waiting(longest_delay_s=2 * LONGEST_DELAY_S, limit=_MOST)
+        order = in_order(waiting, self._now, config.jobs.promote_after_s)
+        self._before = {job.job_id: number for number, job in enumerate(order)}
+        self._running = Counter(job.model_id for job in ledger.jobs.running())
+        self.circuits = ledger.circuits.all()
+
+    def age_s(self, job: Job) -> float:
+        """How long ago a job was asked for."""
+        return max(0.0, (self._now - job.created_at).total_seconds())
+
+    def of_job(self, job: Job, deliveries: Sequence[Delivery] = ()) -> str:
+        """What a job or its results wait for; empty when for nothing."""
+        if job.state is JobState.HELD:
+            return f"held since {when(job.changed_at)}, until `release`"
+        if job.state is JobState.QUEUED:
+            return self._of_queued(job)
+        if job.state is JobState.SUCCEEDED:
+            destinations = sorted({one.destination for one in deliveries})
+            return "; ".join(filter(None, (
+                self._of_destination([d for d in deliveries if d.destination == name], name)
+                for name in destinations
+            )))
+        return ""
+
+    def _of_queued(self, job: Job) -> str:
+        number = self._before.get(job.job_id)
+        if number is None:
+            if job.not_before > self._now:
+                return f"the next attempt, not before {when(job.not_before)}"
+            return f"more than {_MOST} others"
+        most = self._per_model.get(job.model_id)
+        if most is not None and self._running[job.model_id] >= most:
+            return f"its model, of which {most} may run at once"
+        return f"{number} others before it" if number else "a free device, next in turn"
+
+    def _of_destination(self, deliveries: Sequence[Delivery], name: str) -> str:
+        waiting = [one for one in deliveries if one.state is DeliveryState.PENDING]
+        asked = Counter(one.commitment for one in deliveries if one.state is DeliveryState.SENT)
+        words = []
+        if waiting:
+            earliest = min(one.not_before for one in waiting)
+            until = f", not before {when(earliest)}" if earliest > self._now else ""
+            words.append(f"{name} to take {len(waiting)}{until}")
+            circuit = self.circuits.get(name)
+            if circuit is not None and circuit.state is CircuitState.OPEN:
+                words[-1] += f", {_away(circuit.reason, circuit.not_before)}"
+        words += [
+            f"{name} to commit to {asked[commitment]} ({commitment})"
+            for commitment in ("wanted", "asked") if asked[commitment]
+        ]
+        return ", ".join(words)
+
+
+def _away(reason: str, until: datetime) -> str:
+    return f"which is away ({reason}), asked again at {when(until)}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in one or two words."""
+    whole = timedelta(seconds=int(seconds))
+    hours, minutes = divmod(whole.seconds // 60, 60)
+    if whole.days:
+        return f"{whole.days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{whole.seconds} s"
