@@ -1,14 +1,35 @@
-"""``make bench``: every measurement, one after the other, with the arguments given."""
+"""``make bench``: measurements beside peers, all in short form or one of them in full.
+
+    python -m bench                     all that is done in some minutes
+    python -m bench receive [OPTIONS]   receiving beside its peers and the physical limit
+    python -m bench load [OPTIONS]      10,000 instances while jobs run, with and without journal
+    python -m bench ledger [OPTIONS]    the ledger's queries at one million instances
+    python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
+"""
 
 from __future__ import annotations
 
-from bench import receive
+import sys
+
+from bench import chaos, ledger, load, receive
+
+_SHORT_LEDGER = ("--instances", "200000", "--calls", "50")
+_SHORT_LOAD = ("--instances", "2000", "--rounds", "1", "--jobs", "40")
 
 
-def main() -> None:
-    """Run all measurements with the arguments given."""
+def main() -> int:
+    """Run the measurement that is named, or all; options without a name are those of receive."""
+    named = {"load": load.main, "ledger": ledger.main, "chaos": chaos.main}
+    name, *options = sys.argv[1:] or [""]
+    if name in named:
+        return named[name](options)
+    if name == "receive":
+        sys.argv[1:] = options
     receive.main()
+    if name == "receive":
+        return 0
+    return ledger.main(list(_SHORT_LEDGER)) or load.main(list(_SHORT_LOAD))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
