@@ -150,6 +150,7 @@ class HttpService:
     ) -> Answer:
         try:
             return self._send_and_receive(method, path, headers, body)
+        # Whatever it was: a connection with half a request on it is of no more use.
         except BaseException:
             self._close()
             raise

@@ -108,6 +108,7 @@ def _into_new_file(scratch: Path | None, fill: Any, *arguments: Any) -> BinaryIO
         arguments[0].seek(0)
         fill(*arguments, out)
         out.seek(0)
+    # Whatever it was, the file is nobody's then.
     except BaseException:
         out.close()
         raise

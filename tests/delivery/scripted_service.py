@@ -19,6 +19,7 @@ from pydicom import dcmread
 
 from dicom_node.config import PeerSettings
 from dicom_node.config_peers import DicomWebSettings
+from tests.dicom_samples import ct_series, write_instance
 
 
 @dataclass(frozen=True)
@@ -204,3 +205,14 @@ def failed(number: int | None, status: int = 409) -> Reply:
     return lambda request: answer(
         status, verdict(failed=[request.sop_instance_uid], failure=number)
     )
+
+
+def uid_of(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+def big_file(tmp_path: Path) -> Path:
+    """Far more than the buffers of a loopback connection hold."""
+    dataset = ct_series((1, 16, 16))[0]
+    dataset.PixelData = bytes(64 << 20)
+    return write_instance(dataset, tmp_path / "big.dcm")
