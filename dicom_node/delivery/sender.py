@@ -266,6 +266,7 @@ def _open_data_set(item: _Object, context: Context) -> tuple[BinaryIO, int]:
             raise OSError("the file changed while the list was sent")
         offset_bytes = (item.head if own else read_file_head(file)).data_set_offset_bytes
         file.seek(offset_bytes)
+    # Whatever it was, the file is nobody's then.
     except BaseException:
         file.close()
         raise
