@@ -72,6 +72,8 @@ def settings(data_dir: Path, models: Path, pacs_port: int, port: int) -> dict[st
             "scanner": {"ae_title": CALLING, "host": "127.0.0.1", "port": peers.free_port()},
         },
         "completeness": {"after_release_s": 2, "quiet_period_s": 12, "give_up_after_s": 300},
+        # A report that came while the node was down is asked for again soon.
+        "delivery": {"commitment_within_s": 10},
         "storage": {"refuse_below_free_bytes": 0},
         "intake": {"listener_processes": 2},
         "models": {"devices": ["cpu"], "directories": [str(models)]},
