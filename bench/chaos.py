@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     if not peers.in_private_network():
         return _in_private_network(given)
+    # Whoever ends a run wants its processes ended and its disk unmounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     directory = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         with Site(directory) as site:
