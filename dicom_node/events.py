@@ -169,6 +169,15 @@ class Events:
         self._emit(logging.INFO, "storage commitment", destination=destination, what=what,
                    reason=reason, count=count)
 
+    def commitment_asked(self, ae_title: str, count: int) -> None:
+        self._emit(logging.INFO, "storage commitment asked of us", ae_title=ae_title, count=count)
+
+    def commitment_answered(
+        self, ae_title: str, committed: int, failed: int, answer: str
+    ) -> None:
+        self._emit(logging.WARNING if failed else logging.INFO, "storage commitment answered",
+                   ae_title=ae_title, committed=committed, failed=failed, answer=answer)
+
     def commitment_reported(self, ae_title: str, status: int, reason: str) -> None:
         self._emit(logging.WARNING if status else logging.INFO, "storage commitment reported",
                    ae_title=ae_title, status=f"0x{status:04X}", reason=reason)
@@ -193,6 +202,10 @@ class Events:
     def ledger_rebuilt(self, reason: str, kept_as: str, salvaged: dict[str, int]) -> None:
         self._emit(logging.ERROR, "ledger was damaged and is rebuilt from the spool",
                    reason=reason, damaged_one_kept_as=kept_as, rows_taken_over=salvaged)
+
+    def files_amiss(self, missing: int, unreadable: int) -> None:
+        self._emit(logging.ERROR, "kept files are gone or cannot be read", missing=missing,
+                   unreadable=unreadable)
 
     def unexpected(self, where: str) -> None:
         """An error that no type foresaw, at a thread or process boundary, with its traceback."""

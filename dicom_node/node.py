@@ -27,8 +27,9 @@ from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
+from dicom_node.intake.commitment_reports import CommitmentReports
 from dicom_node.intake.enquiry import Enquiry
-from dicom_node.intake.indexer import Indexer
+from dicom_node.intake.inventory import take_inventory
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
@@ -100,6 +101,7 @@ class Node:
         if "deliver" in self._roles:
             self._dispatches.append(self._deliveries)
         self._commitment = CommitmentAsker(config, self.ledger, events)
+        self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
         self._next_submit = self._next_reconcile = 0.0
         self._must_reindex = False
 
@@ -132,6 +134,7 @@ class Node:
             self._listeners = start_listeners(self.config, self.ledger.url)
             found = self._index_again()
             self._enquiry.start()
+            self._commitment_reports.start()
             self._events.node_changed(
                 "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
                 half_files_removed=removed, files_indexed_again=found,
@@ -228,7 +231,11 @@ class Node:
             self._events.node_changed("started a listener anew", files_indexed_again=found)
 
     def _index_again(self) -> int:
-        return Indexer(self.ledger, self.spool, "restart", self._events).reindex(self.spool)
+        self.ledger.files.mend_counts()
+        found = take_inventory(self.ledger, self.spool, "restart", self._events, forget=True)
+        if found.missing or found.unreadable:
+            self._events.files_amiss(found.missing, found.unreadable)
+        return found.indexed
 
     def _submit_open(self) -> None:
         for dispatch in self._dispatches:
@@ -247,6 +254,7 @@ class Node:
         if self._listeners is not None:
             self._listeners.close()
         self._commitment.stop()
+        self._commitment_reports.stop()
         self._deliveries.close()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.

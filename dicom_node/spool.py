@@ -290,6 +290,20 @@ class Spool:
                         if entry.name.endswith(".dcm"):
                             yield entry.path[start:]
 
+    def stored_in_order(self) -> Iterator[tuple[str, str]]:
+        """Relative path and fingerprint of every kept instance, in byte order of the paths."""
+        start = len(self._root) + 1
+        for study in _in_order(f"{self._root}/instances"):
+            for series in _in_order(study):
+                with os.scandir(series) as entries:
+                    found = [
+                        (entry.path[start:], entry.stat())
+                        for entry in entries
+                        if entry.name.endswith(".dcm")
+                    ]
+                for path, status in sorted(found, key=lambda one: one[0]):
+                    yield path, f"{status.st_size}-{status.st_mtime_ns}"
+
     def results(self) -> Iterator[tuple[str, float]]:
         """Relative path and time of writing (seconds since the epoch) of every result."""
         start = len(self._root) + 1
@@ -355,3 +369,8 @@ class Spool:
 def _directories(path: str) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _in_order(path: str) -> list[str]:
+    # As the names of the files below them compare: "1.2/..." comes after "1.2.3/...".
+    return sorted(_directories(path), key=lambda one: f"{one}/")

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from itertools import islice
-from typing import Protocol
+from collections.abc import Callable
 
-from dicom_node.errors import LedgerUnavailable, NotUnderstood
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
-from dicom_node.intake.header import read_head
-from dicom_node.intake.store import instance_of
+from dicom_node.intake.inventory import FileIndex, take_inventory
 from dicom_node.records import Association, Instance
-from dicom_node.spool import Spool, StoredFile
+from dicom_node.spool import Spool
 
 BATCH = 256
 BATCH_S = 0.2
@@ -27,27 +23,13 @@ _RETRY_FIRST_S = 0.5
 _RETRY_LONGEST_S = 30.0
 
 
-class IndexTarget(Protocol):
-    """The part of the ledger that indexing needs."""
-
-    def index(
-        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
-    ) -> None:
-        """Record, idempotently; raises `LedgerUnavailable`."""
-        ...
-
-    def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
-        """Which of these are indexed."""
-        ...
-
-
 class Indexer:
     """One thread between the receiving threads of a process and the ledger.
 
     Parameters
     ----------
     ledger
-        `Ledger`, or anything with its ``index`` and ``paths_known``.
+        `Ledger`, or anything with what `FileIndex` lists.
     spool
         Read again when the backlog was dropped.
     listener_id
@@ -61,7 +43,7 @@ class Indexer:
 
     def __init__(
         self,
-        ledger: IndexTarget,
+        ledger: FileIndex,
         spool: Spool,
         listener_id: str,
         events: Events | None = None,
@@ -138,40 +120,12 @@ class Indexer:
     def reindex(self, spool: Spool) -> int:
         """Index every kept file that the ledger does not know; returns how many.
 
-        A kept file that cannot be read is told to the events and left where it is: it was
-        readable when it was acknowledged, so this is damage for a person to look at.
-
         Raises
         ------
-        LedgerUnavailable
+        LedgerUnavailable, OSError
+            As `dicom_node.intake.inventory.take_inventory`.
         """
-        added = 0
-        paths = spool.stored()
-        while chunk := list(islice(paths, BATCH)):
-            known = self._ledger.paths_known(chunk)
-            missing = list(self._read(spool, (path for path in chunk if path not in known)))
-            if missing:
-                self._ledger.index(missing)
-                added += len(missing)
-        return added
-
-    def _read(self, spool: Spool, relative_paths: Iterable[str]) -> Iterator[Instance]:
-        for relative in relative_paths:
-            path = spool.resolve(relative)
-            try:
-                head = read_head(path)
-                found = path.stat()
-            except FileNotFoundError:
-                continue
-            except (NotUnderstood, OSError):
-                self._events.unexpected("intake.reindex")
-                continue
-            kept = StoredFile(
-                relative, found.st_size, f"{found.st_size}-{found.st_mtime_ns}", "new"
-            )
-            received_at = datetime.fromtimestamp(found.st_mtime, UTC)
-            unknown = Association("", head.calling_ae_title, self.listener_id, received_at)
-            yield instance_of(head, kept, unknown, received_at)
+        return take_inventory(self._ledger, spool, self.listener_id, self._events).indexed
 
     def _run(self) -> None:
         retry_s = _RETRY_FIRST_S

@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.circuits import Circuits
+from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
+from dicom_node.ledger.files import Files
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.receipts import Receipts
@@ -31,6 +33,8 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    files
+        The index of kept files, for the comparison with the disk.
     outbox
         Which result objects lie on disk.
     decisions
@@ -39,11 +43,14 @@ class Ledger:
         What others say about how much should have arrived.
     commitments
         What destinations were asked to keep for good.
+    commitment_requests
+        What others asked the node to keep for good.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.receipts = Receipts(database)
+        self.files = Files(database)
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
         self.outbox = Outbox(database)
@@ -51,6 +58,7 @@ class Ledger:
         self.circuits = Circuits(database)
         self.announcements = Announcements(database)
         self.commitments = Commitments(database)
+        self.commitment_requests = CommitmentRequests(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:
@@ -95,6 +103,14 @@ class Ledger:
     def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
         """Which of these spool paths are indexed."""
         return self.receipts.paths_known(relative_paths)
+
+    def files_after(self, path: str, limit: int) -> list[tuple[str, str]]:
+        """Path and fingerprint of indexed files: see `Files.after`."""
+        return self.files.after(path, limit)
+
+    def forget_files(self, paths: Sequence[str]) -> int:
+        """Drop files that are gone from the disk: see `Files.forget`."""
+        return self.files.forget(paths)
 
     def history(self, kind: str, key: str) -> list[Transition]:
         """Every change of state of a ``series``, ``job`` or ``delivery``, oldest first."""

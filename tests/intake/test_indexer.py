@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,8 +45,12 @@ class FakeLedger:
             self.instances.update({one.path: one for one in instances})
             self.associations += associations
 
-    def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
-        return {path for path in relative_paths if path in self.instances}
+    def files_after(self, path: str, limit: int) -> list[tuple[str, str]]:
+        later = sorted(one for one in self.instances if one > path)
+        return [(one, self.instances[one].fingerprint) for one in later[:limit]]
+
+    def forget_files(self, paths: Sequence[str]) -> int:
+        raise AssertionError("a listener forgets nothing")
 
     def wait_for(self, count: int) -> bool:
         with self.changed:

@@ -1,0 +1,86 @@
+"""What the ledger knows of the spool's kept files, for the comparison with the disk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import rows, tables
+from dicom_node.ledger.database import Database
+
+_CHUNK = 500
+_i, _s = tables.instances, tables.series
+
+
+class Files:
+    """The index of kept files, in the order of their paths."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def after(self, path: str, limit: int) -> list[tuple[str, str]]:
+        """Path and fingerprint of the ``limit`` files that follow ``path`` in byte order."""
+        # PostgreSQL compares by the rules of a language unless it is told otherwise.
+        name = _i.c.path if self._database.is_sqlite else _i.c.path.collate("C")
+        query = sa.select(_i.c.path, _i.c.fingerprint).where(name > path).order_by(name)
+        with self._database.read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query.limit(limit))]
+
+    def forget(self, paths: Sequence[str]) -> int:
+        """Drop files that are gone from the disk; returns how many rows that were.
+
+        Their series keep their state and say in their history how many are missing; a series
+        counts what it has from then on, so a job reads no file that is not there.
+        """
+        now = datetime.now(UTC).timestamp()
+        forgotten: Counter[str] = Counter()
+        with self._database.write() as connection:
+            for start in range(0, len(paths), _CHUNK):
+                named = _i.c.path.in_(paths[start : start + _CHUNK])
+                query = sa.select(_i.c.series_instance_uid, sa.func.count()).where(named)
+                for uid, count in connection.execute(query.group_by(_i.c.series_instance_uid)):
+                    forgotten[uid] += count
+                connection.execute(sa.delete(_i).where(named))
+            for uid, count in forgotten.items():
+                self._recount(connection, uid, f"files_missing: {count}", now)
+        return forgotten.total()
+
+    def _recount(
+        self, connection: sa.Connection, series_instance_uid: str, reason: str, now: float
+    ) -> None:
+        there = sa.select(sa.func.count()).where(_i.c.series_instance_uid == series_instance_uid)
+        this = _s.c.series_instance_uid == series_instance_uid
+        connection.execute(
+            sa.update(_s).where(this).values(instance_count=there.scalar_subquery())
+        )
+        state = connection.execute(sa.select(_s.c.state).where(this)).scalar_one_or_none()
+        if state is not None:
+            rows.record_transition(
+                connection, "series", series_instance_uid, state, state, reason, 0, now
+            )
+
+    def mend_counts(self) -> int:
+        """Make every series count the instances it has; returns how many counted wrong."""
+        counted = (
+            sa.select(_i.c.series_instance_uid, sa.func.count().label("there"))
+            .group_by(_i.c.series_instance_uid)
+            .subquery()
+        )
+        query = (
+            sa.select(_s.c.series_instance_uid, _s.c.instance_count, counted.c.there)
+            .join(counted, counted.c.series_instance_uid == _s.c.series_instance_uid, isouter=True)
+            .where(_s.c.instance_count != sa.func.coalesce(counted.c.there, 0))
+        )
+        with self._database.read() as connection:
+            wrong = connection.execute(query).all()
+        if not wrong:
+            return 0
+        now = datetime.now(UTC).timestamp()
+        with self._database.write() as connection:
+            for uid, said, there in wrong:
+                reason = f"counted_again: {said} said, {there or 0} here"
+                self._recount(connection, uid, reason, now)
+        return len(wrong)
