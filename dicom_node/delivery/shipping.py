@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery import circuit
 from dicom_node.delivery.backoff import delay_s
+from dicom_node.delivery.dicomweb import StowSender
 from dicom_node.delivery.open_sockets import STOPPING
 from dicom_node.delivery.sender import HELD_BACK, Sender
 from dicom_node.errors import (
@@ -72,12 +74,15 @@ class Shipping:
         self._spool = spool
         self._events = events
         self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S)
+        self._stow_sender = StowSender()
         self._clock = clock
         self._draw = draw
 
     def close(self, grace_s: float) -> None:
         """Send no further object; those under way have ``grace_s`` and are then cut off."""
+        began = time.monotonic()
         self._sender.close(grace_s)
+        self._stow_sender.close(max(0.0, grace_s - (time.monotonic() - began)))
 
     def run_attempt(self, key: str, attempt: int) -> None:
         """Send what is open of one job to one destination (``job:destination``).
@@ -112,7 +117,7 @@ class Shipping:
             try:
                 return self._send(peer, paths), wait_s
             except PeerUnavailable as error:
-                self._note_absence(peer.name, error.reason)
+                self._note_absence(peer.name, error)
                 # Its circuit says when it is tried again: all of it, as soon as it answers.
                 return [_failed(one, True, error.reason) for one in pending], 0.0
         except LedgerUnavailable:
@@ -130,27 +135,35 @@ class Shipping:
 
         A peer that takes the association and offers no verification is back.
         """
+        peer = self._config.peer(name)
         try:
-            self._sender.echo(self._config.peer(name))
+            self._sender_for(peer).echo(peer)
         except PeerRefused:
             pass
         except PeerUnavailable as error:
             if error.reason != STOPPING:
                 now = self._clock()
-                decision = circuit.after_failed_probe(error.reason, now, self._draw())
+                decision = circuit.after_failed_probe(
+                    error.reason, now, self._draw(), error.retry_after_s
+                )
                 self._change_circuit(name, decision)
             return
         self._change_circuit(name, circuit.after_answered_probe(self._clock()))
 
     def _send(self, peer: PeerSettings, paths: Sequence[Path]) -> list[SendOutcome]:
-        outcomes = self._sender.send(peer, paths, in_order=True)
+        outcomes = self._sender_for(peer).send(peer, paths, in_order=True)
         if any(outcome.status is not None for outcome in outcomes):
             self._change_circuit(peer.name, circuit.after_delivery(self._clock()))
         return outcomes
 
-    def _note_absence(self, name: str, reason: str) -> None:
-        if reason != STOPPING:
-            decision = circuit.after_no_association(reason, self._clock(), self._draw())
+    def _sender_for(self, peer: PeerSettings) -> Sender | StowSender:
+        return self._sender if peer.dicomweb is None else self._stow_sender
+
+    def _note_absence(self, name: str, error: PeerUnavailable) -> None:
+        if error.reason != STOPPING:
+            decision = circuit.after_no_association(
+                error.reason, self._clock(), self._draw(), error.retry_after_s
+            )
             self._change_circuit(name, decision)
 
     def _change_circuit(self, name: str, decision: circuit.Decision) -> None:
