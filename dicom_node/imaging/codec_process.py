@@ -200,7 +200,7 @@ class CodecProcess:
         live = self._live = _start(self._command, self._limits)
         try:
             ready = self._read_line(live, time.monotonic() + _START_S).get("ready") is True
-        except (UnsuitableInput, KilledFromOutside):
+        except (UnsuitableInput, KilledFromOutside, WorkerLost):
             ready = False
         if not ready:
             self._kill(live)

@@ -8,6 +8,8 @@ are in order along the normal, so ``array[k]`` goes with ``affine_lps``. Frame L
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import time
 import warnings
@@ -21,10 +23,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ai_models.types import Affine, LabelMap, Volume
-from dicom_node.errors import NotUnderstood, PermanentError, UnsuitableInput
+from dicom_node.errors import NotUnderstood, PermanentError, StorageFailed, UnsuitableInput
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
 from dicom_node.imaging.digest import image_digest
-from dicom_node.imaging.elements import numbers, text
+from dicom_node.imaging.elements import numbers, text, unsigned
 from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack
 from dicom_node.imaging.modality import (
     Rescale,
@@ -51,6 +53,8 @@ from dicom_node.imaging.unreadable import (
 )
 
 _THREADS = min(4, os.cpu_count() or 1)
+# Of the file, for good; whatever else the system answers may pass, and nothing is left out for it.
+_GONE = frozenset({errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR})
 _Lost = tuple[Header, PermanentError]
 
 __all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
@@ -177,8 +181,17 @@ def _headers(paths: Sequence[Path]) -> tuple[list[Header], list[_Lost]]:
         try:
             headers.append(read_header(path))
         except NotUnderstood as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno not in _GONE:
+                raise StorageFailed(str(error)) from error
             lost.append((Header(path, Dataset(), "", False), error))
     return headers, lost
+
+
+def _is_short(header: Header) -> bool:
+    """Whether native pixel data are shorter than Rows and Columns say: one of them is wrong."""
+    keywords = ("Rows", "Columns", "BitsAllocated")
+    needed_bits = math.prod(unsigned(header.dataset, keyword) for keyword in keywords)
+    return header.native_length is not None and header.native_length * 8 < needed_bits
 
 
 def _require_enough(headers: Sequence[Header], lost: Sequence[_Lost], images: int) -> None:
@@ -205,6 +218,12 @@ def _instances(lost: Sequence[_Lost]) -> tuple[UnreadableInstance, ...]:
 
 def _load(headers: Sequence[Header], limits: VolumeLimits) -> LoadedVolume:
     """Raises `_Unreadable` with the files whose pixels cannot be had, else `UnsuitableInput`."""
+    short = [header for header in headers if _is_short(header)]
+    if short:
+        raise _Unreadable([
+            (header, decline("undecodable", "the pixel data are shorter than the image"))
+            for header in short
+        ])
     geometry = _geometry(headers, limits, _pixel_comparison(headers))
     planes = geometry.planes
     slices = [headers[plane.index] for plane in planes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +135,39 @@ def test_a_header_of_impossible_bits_is_of_its_file(tmp_path: Path) -> None:
     datasets[39].BitsStored = 20
     loaded = load_volume(write_series(datasets, tmp_path))
     assert [one.reason for one in loaded.unreadable] == ["input.pixel_format"]
+
+
+def test_a_header_of_an_absurd_size_is_of_its_file(tmp_path: Path) -> None:
+    datasets = ct_series(SHAPE)
+    datasets[39].Rows = datasets[39].Columns = 65535
+    paths = write_series(datasets, tmp_path)
+    loaded = load_volume(paths)
+    assert [(one.path, one.reason) for one in loaded.unreadable] == [
+        (paths[39], "input.undecodable")
+    ]
+    assert len(loaded.source_images) == 39
+
+
+@pytest.mark.parametrize("cause", [errno.EIO, errno.EMFILE])
+def test_a_header_that_the_disk_does_not_give_now_is_not_left_out(
+    cause: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = series(tmp_path)
+
+    def failing(path: Path, *arguments: Any, **how: Any) -> Any:
+        if path == paths[39]:
+            raise OSError(cause, os.strerror(cause))
+        return open(path, *arguments, **how)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(StorageFailed):
+        load_volume(paths)
+
+
+def test_a_file_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    paths = series(tmp_path)
+    paths[39].unlink()
+    assert [one.path for one in load_volume(paths).unreadable] == [paths[39]]
 
 
 def test_a_series_of_which_nothing_can_be_read_keeps_its_own_reason(tmp_path: Path) -> None:
