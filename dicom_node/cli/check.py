@@ -124,10 +124,11 @@ def _echo(config: Config, name: str) -> Callable[[], str]:
     destinations = {destination for rule in config.rules for destination in rule.send_to}
 
     def echo() -> str:
-        from dicom_node.delivery.sender import Sender
+        from dicom_node.delivery.dicomweb import sender_for
 
         try:
-            seconds = Sender(config.node.ae_title).echo(config.peer(name))
+            peer = config.peer(name)
+            seconds = sender_for(config.node.ae_title, peer).echo(peer)
         except NodeError as error:
             # Many scanners send and never answer; that matters only where results go.
             if name in destinations or "sender" in destinations:

@@ -10,17 +10,19 @@ from dicom_node.cli.opened import open_config
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
-    parser = commands.add_parser("echo", help="C-ECHO to a peer")
+    parser = commands.add_parser("echo", help="does a peer answer, by C-ECHO or DICOMweb")
     parser.add_argument("peer", metavar="PEER", help="a name under `peers` of the settings")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print how long the peer took; a peer that does not answer is exit 1."""
-    from dicom_node.delivery.sender import Sender
+    from dicom_node.delivery.dicomweb import sender_for
 
     config = open_config(arguments)
     peer = config.peer(arguments.peer)
-    seconds = Sender(config.node.ae_title).echo(peer)
-    print(f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) answered in {seconds:.3f} s")
+    seconds = sender_for(config.node.ae_title, peer).echo(peer)
+    by_dimse = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    where = by_dimse if peer.dicomweb is None else peer.dicomweb.url
+    print(f"{peer.name} ({where}) answered in {seconds:.3f} s")
     return 0

@@ -1,4 +1,4 @@
-"""``dicom-node send PEER PATH...``: C-STORE files or folders to a configured peer, by hand."""
+"""``dicom-node send PEER PATH...``: store files or folders at a configured peer, by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom_node.cli.output import tell_skipped
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
-    parser = commands.add_parser("send", help="C-STORE files to a peer")
+    parser = commands.add_parser("send", help="store files at a peer, by C-STORE or STOW-RS")
     parser.add_argument("peer", metavar="PEER", help="a name under `peers` of the settings")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.set_defaults(run=run)
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send; exit 1 unless the peer stored every object."""
-    from dicom_node.delivery.sender import Sender
+    from dicom_node.delivery.dicomweb import sender_for
     from dicom_node.imaging.scan import scan
 
     config = open_config(arguments)
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not paths:
         print("dicom-node: nothing to send", file=sys.stderr)
         return 1
-    outcomes = Sender(config.node.ae_title).send(peer, paths)
+    outcomes = sender_for(config.node.ae_title, peer).send(peer, paths)
     stored = sum(outcome.stored for outcome in outcomes)
     for outcome in outcomes:
         if not outcome.stored or outcome.status:

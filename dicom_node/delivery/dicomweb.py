@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from dicom_node.delivery.http_service import HttpService
 from dicom_node.delivery.open_sockets import STOPPING, OpenSockets
 from dicom_node.delivery.part10 import FileHead, read_file_head
-from dicom_node.delivery.sender import HELD_BACK
+from dicom_node.delivery.sender import HELD_BACK, Sender
 from dicom_node.delivery.stow_answer import (
     TRANSFER_SYNTAX_NOT_SUPPORTED,
     UNSUPPORTED_MEDIA_TYPE,
@@ -172,6 +172,11 @@ class StowSender:
             return item.outcome(error.reason, transient=error.transient)
         except OSError:
             return item.outcome("file.unreadable")
+
+
+def sender_for(calling_ae_title: str, peer: PeerSettings) -> Sender | StowSender:
+    """What can send to a peer: STOW-RS where it has a DICOMweb service, C-STORE elsewhere."""
+    return Sender(calling_ae_title) if peer.dicomweb is None else StowSender()
 
 
 class _RefusesAll(PeerUnavailable):
