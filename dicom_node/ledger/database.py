@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
 from dicom_node.ledger import tables
+from dicom_node.ledger.counts import keep_counts
 from dicom_node.ledger.guard import Guard, suspect, suspect_path
 from dicom_node.ledger.migration import migrate
 
@@ -184,6 +185,8 @@ class Database:
         # Several processes may open a new database at once: the write lock lets one create.
         with self.write() as connection:
             migrate(connection, tables.metadata)
+            if self.is_sqlite:
+                keep_counts(connection)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

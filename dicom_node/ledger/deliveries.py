@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, states, tables
 from dicom_node.ledger.circuits import Circuits
+from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, DeliveryState, SendOutcome
 
@@ -247,9 +248,8 @@ class Deliveries:
 
     def count_by_state(self) -> dict[str, int]:
         """How many deliveries are in each state."""
-        query = sa.select(_d.c.state, sa.func.count()).group_by(_d.c.state)
         with self._database.read() as connection:
-            return {row[0]: int(row[1]) for row in connection.execute(query)}
+            return count_by_state(connection, "deliveries")
 
     def count_by_commitment(self) -> dict[str, int]:
         """How many sent deliveries are not committed, by what became of the asking."""

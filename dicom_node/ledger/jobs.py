@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.ledger import rows, states, tables
+from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -264,11 +265,15 @@ class Jobs:
         with self._database.write() as connection:
             rows.change_state(connection, "job", job_id, JobState.CANCELLED, reason, _now())
 
-    def bump(self, job_id: str, attempt: int, reason: str) -> None:
-        """Give an open job a new attempt, because the engine lost the one it had."""
+    def bump(self, job_id: str, attempt: int, reason: str, *, if_running: bool = True) -> None:
+        """Give an open job a new attempt, because the engine lost the one it had.
+
+        Without ``if_running`` one that has begun meanwhile is left alone.
+        """
+        states_of_it = (JobState.QUEUED, JobState.RUNNING)[: 1 + if_running]
         with self._database.write() as connection:
             row = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
-            if row.attempt != attempt or row.state not in (JobState.QUEUED, JobState.RUNNING):
+            if row.attempt != attempt or row.state not in states_of_it:
                 return
             if row.state == JobState.RUNNING:
                 rows.change_state(connection, "job", job_id, JobState.FAILED, reason, _now())
@@ -376,9 +381,8 @@ class Jobs:
 
     def count_by_state(self) -> dict[str, int]:
         """How many jobs are in each state."""
-        query = sa.select(_j.c.state, sa.func.count()).group_by(_j.c.state)
         with self._database.read() as connection:
-            return {row[0]: int(row[1]) for row in connection.execute(query)}
+            return count_by_state(connection, "jobs")
 
     def count_waiting_by_priority(self) -> dict[str, int]:
         """How many queued jobs there are of each priority."""

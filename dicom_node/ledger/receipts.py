@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
+from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.records import Association, Instance, Series, SeriesState
 
@@ -219,9 +220,8 @@ class Receipts:
 
     def count_by_state(self) -> dict[str, int]:
         """How many series are in each state."""
-        query = sa.select(_s.c.state, sa.func.count()).group_by(_s.c.state)
         with self._database.read() as connection:
-            return {row[0]: int(row[1]) for row in connection.execute(query)}
+            return count_by_state(connection, "series")
 
     def _series(self, query: sa.Select[Any]) -> list[Series]:
         with self._database.read() as connection:

@@ -73,6 +73,7 @@ series = Table(
     Column("changed_at", Float, nullable=False),
     Index("series_by_state", "state", "changed_at"),
     Index("series_by_study", "study_instance_uid"),
+    Index("series_by_receipt", "last_received_at"),
 )
 
 jobs = Table(
@@ -95,6 +96,8 @@ jobs = Table(
     Column("seconds_by_stage", Text, nullable=False),
     Index("jobs_by_state", "state", "changed_at"),
     Index("jobs_by_series", "series_instance_uid"),
+    Index("jobs_by_creation", "created_at"),
+    Index("jobs_by_turn", "state", "priority", "created_at"),
 )
 
 results = Table(

@@ -1,0 +1,77 @@
+"""How many series, jobs and deliveries are in each state, without looking at all of them.
+
+SQLite counts a million rows one by one, so it is made to keep the counts as it goes: a small table
+and triggers, in the same transaction as each change, whoever makes it. The table is no part of the
+ledger's own: it can always be counted again, and is, where it is not there yet.
+
+PostgreSQL counts on demand: rows of a table of counts would make every writer wait for the others.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import tables
+from dicom_node.records import DeliveryState, JobState, SeriesState
+
+_COUNTED = {"series": SeriesState, "jobs": JobState, "deliveries": DeliveryState}
+_IS_KEPT = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'state_counts'"
+
+
+def keep_counts(connection: sa.Connection) -> None:
+    """Make SQLite keep the counts from now on; counts what is there where it did not yet.
+
+    Runs inside the caller's transaction, which holds the write lock.
+    """
+    if connection.exec_driver_sql(_IS_KEPT).first() is not None:
+        return
+    connection.exec_driver_sql(
+        "CREATE TABLE state_counts (kind TEXT NOT NULL, state TEXT NOT NULL,"
+        " number INTEGER NOT NULL, PRIMARY KEY (kind, state)) WITHOUT ROWID"
+    )
+    for kind, states in _COUNTED.items():
+        # Every state has its row beforehand, so that a trigger is one UPDATE: what an INSERT
+        # inside it does on a conflict would depend on the statement that fired it.
+        for state in states:
+            connection.exec_driver_sql(
+                # Words of this program alone: no SQLite parameter can be a table.
+                "INSERT INTO state_counts (kind, state, number)"  # noqa: S608
+                f" SELECT '{kind}', '{state}', count(*) FROM {kind} WHERE state = '{state}'"
+            )
+        more = _change(kind, "NEW", "+ 1")
+        less = _change(kind, "OLD", "- 1")
+        for when, then in (
+            ("INSERT", more),
+            ("DELETE", less),
+            ("UPDATE OF state", f"{less} {more}"),
+        ):
+            name = f"{kind}_counted_on_{when.partition(' ')[0].lower()}"
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER {name} AFTER {when} ON {kind} BEGIN {then} END"
+            )
+
+
+def _change(kind: str, row: str, by: str) -> str:
+    # A trigger takes no parameters.
+    return (
+        f"UPDATE state_counts SET number = number {by}"  # noqa: S608
+        f" WHERE kind = '{kind}' AND state = {row}.state;"
+    )
+
+
+def count_by_state(connection: sa.Connection, kind: str) -> dict[str, int]:
+    """State to number of rows; states with none are left out.
+
+    Parameters
+    ----------
+    kind
+        ``series``, ``jobs`` or ``deliveries``.
+    """
+    kept = connection.dialect.name == "sqlite" and connection.exec_driver_sql(_IS_KEPT).first()
+    if kept:
+        query = "SELECT state, number FROM state_counts WHERE kind = ? AND number > 0"
+        found = connection.exec_driver_sql(query, (kind,))
+    else:
+        column = tables.metadata.tables[kind].c.state
+        found = connection.execute(sa.select(column, sa.func.count()).group_by(column))
+    return {str(row[0]): int(row[1]) for row in found}

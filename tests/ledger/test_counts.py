@@ -1,0 +1,109 @@
+"""The counts by state that SQLite keeps: always what counting would give."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import tables
+from dicom_node.ledger.counts import count_by_state
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.records import SendOutcome, SeriesState
+from tests.ledger.conftest import START, delivery, instance, job, result
+
+
+def counted(path: Path, kind: str) -> dict[str, int]:
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(f"SELECT state, count(*) FROM {kind} GROUP BY state")
+        return dict(rows.fetchall())
+
+
+def agree(ledger: Ledger, path: Path) -> None:
+    assert ledger.receipts.count_by_state() == counted(path, "series")
+    assert ledger.jobs.count_by_state() == counted(path, "jobs")
+    assert ledger.deliveries.count_by_state() == counted(path, "deliveries")
+
+
+def work(ledger: Ledger, path: Path) -> None:
+    """A series from its first image to its results, and the counts after every step."""
+    ledger.index([instance(1), instance(2), instance(1, series="1.2.4")])
+    agree(ledger, path)
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.jobs.route("1.2.3", [job()], "rules", seen=START)
+    agree(ledger, path)
+    ledger.jobs.start("job-1", 1)
+    ledger.jobs.fail("job-1", "model.failed", retry_at=START, attempt=1)
+    agree(ledger, path)
+    ledger.jobs.start("job-1", 2)
+    ledger.jobs.succeed("job-1", [result(1)], [delivery(1)], "result", {}, attempt=2)
+    ledger.jobs.route("1.2.3", [job()], "rules", seen=START)
+    agree(ledger, path)
+    outcome = SendOutcome("2.25.1", 0, stored=True, transient=False)
+    ledger.deliveries.record(delivery(1).delivery_id, outcome, retry_at=None)
+    agree(ledger, path)
+    ledger.index([instance(3, at=START + timedelta(minutes=1))])
+    agree(ledger, path)
+
+
+def test_the_kept_counts_are_those_of_counting_after_every_change(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    work(ledger, tmp_path / "ledger.db")
+    assert ledger.receipts.count_by_state() == {"receiving": 2}
+    assert ledger.jobs.count_by_state() == {"succeeded": 1}
+    assert ledger.deliveries.count_by_state() == {"sent": 1}
+
+
+def test_a_ledger_that_kept_no_counts_is_counted_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path)
+    ledger.index([instance(1), instance(1, series="1.2.4")])
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        for (name,) in names.fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("DROP TABLE state_counts")
+    again = Ledger.open(path)
+    agree(again, path)
+    again.index([instance(1, series="1.2.5")])
+    assert again.receipts.count_by_state() == {"receiving": 3}
+    again.close()
+
+
+def test_rows_that_are_written_or_removed_past_the_ledger_are_counted_too(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.open(path)
+    ledger.index([instance(1), instance(1, series="1.2.4")])
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT OR IGNORE INTO series SELECT * FROM series")
+        connection.execute("UPDATE series SET state = 'routed'")
+        connection.execute("DELETE FROM series WHERE series_instance_uid = '1.2.4'")
+    agree(ledger, path)
+    assert ledger.receipts.count_by_state() == {"routed": 1}
+    ledger.close()
+
+
+def test_a_transaction_that_fails_leaves_the_counts_as_they_were(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.index([instance(1)])
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE series SET state = 'routed'")
+        connection.rollback()
+    assert ledger.receipts.count_by_state() == {"receiving": 1}
+
+
+def test_a_ledger_without_kept_counts_is_counted_on_demand(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'plain.db'}")
+    tables.metadata.create_all(engine)
+    with engine.begin() as connection:
+        assert count_by_state(connection, "jobs") == {}
+        connection.exec_driver_sql(
+            "INSERT INTO series VALUES ('1.2', '1', 'CT', 'routed', '', 'CT01', 1, 0, 0, 0)"
+        )
+        assert count_by_state(connection, "series") == {"routed": 1}
+    engine.dispose()
