@@ -23,7 +23,7 @@ from dicom_node.errors import (
 )
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import CircuitState, Delivery, SendOutcome
+from dicom_node.records import CircuitState, Delivery, DeliveryState, SendOutcome
 from dicom_node.spool import Spool
 
 # Long enough for the next shipment that waits, short enough for peers that allow few associations.
@@ -73,8 +73,10 @@ class Shipping:
         self._ledger = ledger
         self._spool = spool
         self._events = events
-        self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S)
-        self._stow_sender = StowSender()
+        # Copies in another transfer syntax are as large as the results: they go where those are.
+        scratch = spool.root / "incoming"
+        self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S, scratch=scratch)
+        self._stow_sender = StowSender(scratch=scratch)
         self._clock = clock
         self._draw = draw
 
@@ -113,9 +115,8 @@ class Shipping:
             peer = self._peer(job_id, destination)
             if self._ledger.circuits.find(peer.name).state is CircuitState.OPEN:
                 return [], 0.0
-            paths = [self._path(delivery) for delivery in pending]
             try:
-                return self._send(peer, paths), wait_s
+                return self._send(peer, pending), wait_s
             except PeerUnavailable as error:
                 self._note_absence(peer.name, error)
                 # Its circuit says when it is tried again: all of it, as soon as it answers.
@@ -150,11 +151,40 @@ class Shipping:
             return
         self._change_circuit(name, circuit.after_answered_probe(self._clock()))
 
-    def _send(self, peer: PeerSettings, paths: Sequence[Path]) -> list[SendOutcome]:
-        outcomes = self._sender_for(peer).send(peer, paths, in_order=True)
-        if any(outcome.status is not None for outcome in outcomes):
+    def _send(self, peer: PeerSettings, pending: Sequence[Delivery]) -> list[SendOutcome]:
+        there = self._got_by_name(peer, pending)
+        wanted = [one for one in pending if one.sop_instance_uid not in there]
+        sent: list[SendOutcome] = []
+        if wanted:
+            paths = [self._path(delivery) for delivery in wanted]
+            sent = self._sender_for(peer).send(peer, paths, in_order=True)
+        if any(outcome.status is not None for outcome in sent):
             self._change_circuit(peer.name, circuit.after_delivery(self._clock()))
-        return outcomes
+        answers = iter(sent)
+        return [
+            there[one.sop_instance_uid] if one.sop_instance_uid in there else next(answers)
+            for one in pending
+        ]
+
+    def _got_by_name(
+        self, peer: PeerSettings, pending: Sequence[Delivery]
+    ) -> dict[str, SendOutcome]:
+        """What the sender of the images got, or is getting, as the peer that it is as well.
+
+        A rule may send to an archive and to the sender, which is the archive: it gets one copy.
+        """
+        if pending[0].destination != SENDER:
+            return {}
+        there: dict[str, SendOutcome] = {}
+        for twin in self._ledger.deliveries.of_job(pending[0].job_id):
+            uid = twin.sop_instance_uid
+            if twin.destination != peer.name:
+                continue
+            if twin.state in (DeliveryState.SENT, DeliveryState.COMMITTED):
+                there[uid] = SendOutcome(uid, twin.status, True, False, f"sent_to.{peer.name}")
+            elif twin.state != DeliveryState.DEAD:
+                there[uid] = SendOutcome(uid, None, False, True, HELD_BACK)
+        return there
 
     def _sender_for(self, peer: PeerSettings) -> Sender | StowSender:
         return self._sender if peer.dicomweb is None else self._stow_sender
@@ -184,9 +214,8 @@ class Shipping:
         gives_up = now - asked_at > timedelta(hours=self._config.delivery.retry_for_h)
         for delivery, outcome in zip(pending, outcomes, strict=True):
             if outcome.reason in (HELD_BACK, STOPPING):
-                self._ledger.deliveries.put_off(
-                    delivery.delivery_id, now if gives_up else retry_at
-                )
+                at_once = gives_up or outcome.reason == STOPPING
+                self._ledger.deliveries.put_off(delivery.delivery_id, now if at_once else retry_at)
                 continue
             state = self._ledger.deliveries.record(
                 delivery.delivery_id, outcome, retry_at=None if gives_up else retry_at

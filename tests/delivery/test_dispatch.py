@@ -68,6 +68,24 @@ def test_a_sender_and_a_peer_of_the_same_name_share_its_turns(
         assert archive.received == ["2.25.101", "2.25.201", "2.25.301"]
 
 
+@pytest.mark.parametrize("answers", [(0x0000,), (0xA700, 0x0000), (0xC000, 0x0000)])
+def test_a_sender_that_is_a_destination_by_name_as_well_keeps_one_copy(
+    tmp_path: Path, answers: tuple[int, ...]
+) -> None:
+    with (
+        scripted_peer(*answers) as archive,
+        outbox(tmp_path, {"ct01": archive.port}) as box,
+    ):
+        box.add_job(1, ("ct01", "sender"), results=2)
+        for _ in range(4):
+            box.round()
+            box.clock.advance(30)
+        assert box.states(1, "sender") == [SENT, SENT]
+        assert len(archive.received) == 2 + (len(answers) - 1)
+        if answers[0] != 0xC000:
+            assert {one.reason for one in box.of_job(1, "sender")} == {"sent_to.ct01"}
+
+
 def test_a_sender_that_is_away_is_away_for_everybody(tmp_path: Path) -> None:
     with outbox(tmp_path, {"ct01": free_port()}) as box:
         box.add_job(1, ("sender",))
