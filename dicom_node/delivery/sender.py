@@ -70,11 +70,19 @@ class Sender:
         How long to wait for a peer.
     idle_s
         How long an association is kept for the next list of files; 0 releases it at once.
+    scratch
+        The folder for copies in another transfer syntax; ``None`` is the system's.
     """
 
     def __init__(
-        self, calling_ae_title: str, timeouts: Timeouts | None = None, *, idle_s: float = 0.0
+        self,
+        calling_ae_title: str,
+        timeouts: Timeouts | None = None,
+        *,
+        idle_s: float = 0.0,
+        scratch: Path | None = None,
     ) -> None:
+        self._scratch = scratch
         self._pool = AssociationPool(calling_ae_title, timeouts or Timeouts(), idle_s)
 
     def close(self, grace_s: float) -> None:
@@ -178,7 +186,7 @@ class Sender:
                 if self._pool.is_stopping:
                     reason = STOPPING
                     break
-                outcome = outcomes[item.position] = _store(association, item)
+                outcome = outcomes[item.position] = _store(association, item, self._scratch)
                 if in_order and outcome.transient:
                     reason = HELD_BACK
                     break
@@ -239,14 +247,14 @@ def _unsent(objects: Sequence[_Object], reason: str) -> dict[int, SendOutcome]:
     return {item.position: item.outcome(reason, transient=True) for item in objects}
 
 
-def _store(association: Association, item: _Object) -> SendOutcome:
+def _store(association: Association, item: _Object, scratch: Path | None) -> SendOutcome:
     context = next((one for one in item.contexts if association.accepts(one)), None)
     if context is None:
         result = association.rejected.get(item.contexts[0], 2)
         word = _CONTEXT_RESULTS.get(result, "no_reason")
         return item.outcome(f"peer.context_rejected.{word}", transient=False)
     try:
-        data_set, length_bytes = _open_data_set(item, context)
+        data_set, length_bytes = _open_data_set(item, context, scratch)
     except (NotUnderstood, StorageFailed) as error:
         return item.outcome(error.reason, transient=error.transient)
     uid = item.head.sop_instance_uid
@@ -256,10 +264,13 @@ def _store(association: Association, item: _Object) -> SendOutcome:
     return SendOutcome(uid, status, meaning.stored, meaning.transient, meaning.reason)
 
 
-def _open_data_set(item: _Object, context: Context) -> tuple[BinaryIO, int]:
+def _open_data_set(
+    item: _Object, context: Context, scratch: Path | None
+) -> tuple[BinaryIO, int]:
     """The data set's bytes in the context's transfer syntax, and how many they are."""
     own = context.transfer_syntax_uid == item.head.transfer_syntax_uid
-    file = item.path.open("rb") if own else transcoded(item.path, context.transfer_syntax_uid)
+    syntax = context.transfer_syntax_uid
+    file = item.path.open("rb") if own else transcoded(item.path, syntax, scratch)
     try:
         size_bytes = os.fstat(file.fileno()).st_size
         if own and size_bytes != item.size_bytes:

@@ -338,6 +338,18 @@ def test_compressed_series_reaches_a_peer_that_takes_only_implicit_little_endian
         assert dataset.PixelData in sent
 
 
+def test_object_for_which_there_is_no_room_to_copy_is_tried_later_and_does_not_stop_others(
+    tmp_path: Path,
+) -> None:
+    (path,) = write_series(ct_series((1, 32, 40)), tmp_path / "rle", transfer_syntax_uid=RLE)
+    plain = write_series(ct_series((1, 32, 40)), tmp_path / "plain")
+    with scripted_peer() as script:
+        sender = Sender("NODE", scratch=tmp_path / "missing")
+        outcomes = sender.send(script.peer(), [path, *plain])
+    assert [outcome.stored for outcome in outcomes] == [False, True]
+    assert (outcomes[0].transient, outcomes[0].reason) == (True, "storage.failed")
+
+
 def test_damaged_file_does_not_hold_back_the_ones_behind_it(tmp_path: Path) -> None:
     (bad,) = write_series(ct_series((1, 32, 40)), tmp_path / "bad", transfer_syntax_uid=JPEG_LS)
     dataset = dcmread(bad)
