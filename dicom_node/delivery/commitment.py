@@ -140,7 +140,8 @@ class CommitmentAsker:
     def _peer(self, destination: str, ae_title: str) -> PeerSettings | None:
         if destination != SENDER:
             return self._config.peers.get(destination)
-        return next((p for p in self._config.peers.values() if p.ae_title == ae_title), None)
+        peers = self._config.peers.values()
+        return next((p for p in peers if ae_title and p.ae_title == ae_title), None)
 
     def _take_up(
         self, destination: str, peer: PeerSettings, wanting: Sequence[Wanting], now: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,8 +84,11 @@ class IntakeAssociation(Association):
         self.acse = GuardedNegotiation(self)
         self.dimse = BoundedMessages(self)
         self.activity = threading.Event()
+        # Presentation context and transaction of storage commitments to report here.
+        self.unreported: deque[tuple[int, str]] = deque()
         self.received: ReceivedAssociation | None = None
         self._has_entered = False
+        self._message_id = 0
 
     def _bind_defaults(self) -> None:
         # pynetdicom's notification handlers format every PDU and data set for its log.
@@ -119,21 +123,46 @@ class IntakeAssociation(Association):
             self._clean_up()
             if self._has_entered:
                 self.surroundings.active.leave()
+            if self.unreported and self.surroundings.services is not None:
+                self.surroundings.services.leave(self)
             if self.received is not None:
                 self.received.end(self._how_it_ended())
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         services = self.surroundings.services
-        if services is None or not isinstance(msg, MESSAGES):
+        if services is None:
+            super()._serve_request(msg, context_id)
+            return
+        if not isinstance(msg, MESSAGES):
             super()._serve_request(msg, context_id)
         elif threading.current_thread() is not self:
             # pynetdicom serves reports in a new thread each; here one follows the other.
             self.dimse.msg_queue.put((context_id, msg))
             self.activity.set()
+            return
         elif context_id in self._accepted_cx:
             services.serve(self, msg, self._accepted_cx[context_id])
         else:
             self.abort()
+        services.report(self)
+
+    def next_message_id(self) -> int:
+        """The ID of a request of ours."""
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has asked for the end of the association."""
+        return (
+            self.is_established and not self._kill and self.dul.is_alive()
+            and self.dul.peek_next_pdu() is None
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is open and no message waits to be served."""
+        return self.is_open and self.dimse.msg_queue.empty()
 
     def _how_it_ended(self) -> str:
         return "released" if self.is_released else "aborted"

@@ -30,6 +30,8 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.errors import NodeError
 from dicom_node.events import Events
+from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from dicom_node.intake.commitment_scp import CommitmentScp
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -38,16 +40,12 @@ if TYPE_CHECKING:
 
 Message = N_ACTION | N_CREATE | N_DELETE | N_EVENT_REPORT | N_GET | N_SET
 MESSAGES = (N_ACTION, N_CREATE, N_DELETE, N_EVENT_REPORT, N_GET, N_SET)
-PUSH_MODEL = "1.2.840.10008.1.20.1"
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
-
 # PS3.7 annex C.
 PROCESSING_FAILURE = 0x0110
 NO_SUCH_INSTANCE = 0x0112
 INVALID_ARGUMENT = 0x0115
 NO_SUCH_CLASS = 0x0118
 UNRECOGNISED_OPERATION = 0x0211
-RESOURCE_LIMITATION = 0x0213
 
 _EXPLICIT_VR = "1.2.840.10008.1.2.1"
 _LONGEST_MESSAGE_BYTES = 16 << 20
@@ -99,10 +97,11 @@ class NormalisedServices:
 
     def __init__(self, ledger: Ledger, spool: Spool, events: Events) -> None:
         self._ledger = ledger
-        self._spool = spool
         self._events = events
+        self._commitment = CommitmentScp(ledger, spool, events)
         self._services: dict[tuple[str, type], Service] = {
             (PUSH_MODEL, N_EVENT_REPORT): self._take_report,
+            (PUSH_MODEL, N_ACTION): self._commitment.action,
         }
 
     @property
@@ -119,6 +118,14 @@ class NormalisedServices:
         request = _request(association, message, context)
         status = self._status(request, type(message), str(context.abstract_syntax), message)
         association.dimse.send_msg(_response(message, request, status), request.context_id)
+
+    def report(self, association: IntakeAssociation) -> None:
+        """Send what the association asked for, while it has nothing else to say."""
+        self._commitment.report_here(association)
+
+    def leave(self, association: IntakeAssociation) -> None:
+        """The association is over."""
+        self._commitment.leave(association)
 
     def _status(
         self, request: Request, kind: type, abstract_syntax: str, message: Message

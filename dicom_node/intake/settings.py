@@ -34,12 +34,14 @@ class ListenerSettings:
     dimse_timeout_s: float
     acse_timeout_s: float
     private_sop_classes: tuple[str, ...]
+    commitment_report_after_s: float = 1.0
 
     @classmethod
     def of(cls, config: Config) -> ListenerSettings:
         """The listener's part of `config`; the spool is ``spool`` in ``node.data_dir``."""
         access, intake = config.access, config.intake
-        callers = tuple(sorted({peer.ae_title for peer in config.peers.values()}))
+        # A DICOMweb server may have no AE title, and so let nobody in.
+        callers = tuple(sorted({p.ae_title for p in config.peers.values() if p.ae_title}))
         return cls(
             ae_title=config.node.ae_title,
             host=config.node.host,
@@ -55,6 +57,7 @@ class ListenerSettings:
             dimse_timeout_s=intake.dimse_timeout_s,
             acse_timeout_s=intake.acse_timeout_s,
             private_sop_classes=tuple(intake.private_sop_classes),
+            commitment_report_after_s=intake.commitment_report_after_s,
         )
 
     def to_json(self) -> str:
