@@ -164,7 +164,9 @@ class QueryAssociation:
     def abort(self) -> None:
         """Break off whatever is under way; may be called from another thread."""
         if self._association is not None:
-            self._association.abort(block=False)
+            self._association.abort()
+            # pynetdicom wakes nobody who waits for a response: this is its "none came in time".
+            self._association.dimse.msg_queue.put((None, None))
 
     @property
     def association(self) -> Association:
