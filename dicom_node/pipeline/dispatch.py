@@ -49,7 +49,7 @@ class JobDispatch:
         self._engine = engine
         self._promote_after_s = promote_after_s
         self._per_model = dict(per_model or {})
-        self._submitted: set[tuple[str, int]] = set()
+        self._submitted: dict[tuple[str, int], int] = {}
         self._others_last_began = datetime.now(UTC)
 
     def submit_open(self) -> None:
@@ -61,33 +61,38 @@ class JobDispatch:
         # What was running when the node ended goes on first; the engine knows what is running.
         for job in running:
             self._submit(job, _FIRST)
-        chosen = self._chosen(running, now)
-        for job in chosen:
-            self._submit(job, self._engine_priority(job, chosen, now))
+        chosen, stat_waits = self._chosen(running, now)
+        for place, job in enumerate(chosen):
+            if job.priority is Priority.STAT:
+                self._submit(job, _STAT)
+            elif place == 0 and stat_waits:
+                self._let_go_first(job)
+            else:
+                self._submit(job, _BY_AGE + urgency(job, now, self._promote_after_s))
 
-    def _chosen(self, running: list[Job], now: datetime) -> list[Job]:
+    def _let_go_first(self, job: Job) -> None:
+        """An aged job before STAT; what the engine was told earlier of it is told anew."""
+        if self._submitted.get((job.job_id, job.attempt), _FIRST) == _FIRST:
+            self._submit(job, _FIRST)
+        else:
+            self._ledger.jobs.bump(job.job_id, job.attempt, "by_its_age", if_running=False)
+
+    def _chosen(self, running: list[Job], now: datetime) -> tuple[list[Job], bool]:
+        """What the engine is to have, the next one first, and whether any STAT waits."""
         in_use = [job.model_id for job in running]
         full = [model for model, most in self._per_model.items() if in_use.count(model) >= most]
         waiting = self._ledger.jobs.waiting(
             longest_delay_s=2 * LONGEST_DELAY_S, without_models=full
         )
         limits = Limits(self.places, self._promote_after_s, self._per_model)
-        return choose(waiting, running, limits, now, self._others_last_began)
-
-    def _engine_priority(self, job: Job, chosen: list[Job], now: datetime) -> int:
-        """The lower the sooner: what goes before a STAT job here does so in the engine."""
-        if job.priority is Priority.STAT:
-            return _STAT
-        later = chosen[chosen.index(job) + 1 :]
-        if any(other.priority is Priority.STAT for other in later):
-            return _FIRST
-        return _BY_AGE + urgency(job, now, self._promote_after_s)
+        chosen = choose(waiting, running, limits, now, self._others_last_began)
+        return chosen, any(job.priority is Priority.STAT for job in waiting)
 
     def _submit(self, job: Job, priority: int) -> None:
         name = (job.job_id, job.attempt)
         if name not in self._submitted:
             self._engine.submit(KIND, *name, priority=priority)
-            self._submitted.add(name)
+            self._submitted[name] = priority
 
     def reconcile(self) -> None:
         """Give a new attempt to every open job whose attempt the engine has finished with.
@@ -97,7 +102,7 @@ class JobDispatch:
         """
         now = datetime.now(UTC)
         running = self._ledger.jobs.running()
-        looked_at = {job.job_id: job for job in (*running, *self._chosen(running, now))}
+        looked_at = {job.job_id: job for job in (*running, *self._chosen(running, now)[0])}
         for job_id in {job_id for job_id, _ in self._submitted} - set(looked_at):
             job = self._ledger.jobs.find(job_id)
             if job is not None and job.state is JobState.QUEUED:
@@ -111,4 +116,4 @@ class JobDispatch:
             # Either way: after a clock was set back the change lies in the future.
             if standing is Standing.FINISHED and abs(now - job.changed_at) > _SILENT_AFTER:
                 self._ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
-        self._submitted = held
+        self._submitted = {name: self._submitted.get(name, _FIRST) for name in held}

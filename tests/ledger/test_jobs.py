@@ -112,6 +112,15 @@ def test_bumping_an_old_attempt_or_an_ended_job_changes_nothing(routed: Ledger) 
     assert routed.jobs.find("job-1") == before
 
 
+def test_a_job_that_has_begun_is_not_bumped_where_only_waiting_ones_are_to_be(
+    routed: Ledger
+) -> None:
+    routed.jobs.bump("job-1", 1, "by_its_age", if_running=False)
+    assert routed.jobs.start("job-1", 2) is not None
+    routed.jobs.bump("job-1", 2, "by_its_age", if_running=False)
+    assert routed.jobs.runs("job-1", 2)
+
+
 def test_a_job_that_was_running_at_every_end_of_the_node_is_a_dead_letter(routed: Ledger) -> None:
     for _ in range(MAX_STARTS):
         assert routed.jobs.start("job-1", 1) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +142,54 @@ def test_cancelling_kills_the_worker(pool: InferencePool, seen: Seen) -> None:
         )
     assert caught.value.reason == "worker.cancelled"
     assert ("killed", "cancelled") in seen.what
+
+
+def test_a_worker_that_is_stopped_gives_no_heartbeat_and_is_replaced(
+    models: Path, scratch: Path, seen: Seen
+) -> None:
+    pool = InferencePool(["cpu"], [models], scratch, seen, heartbeat_s=3.0)
+    stopped: list[int] = []
+
+    def stop_once_it_computes() -> bool:
+        live = pool._workers[0]._live
+        if live is not None and not live.may_be_slow and not stopped:
+            os.kill(live.process.pid, signal.SIGSTOP)
+            stopped.append(live.process.pid)
+        return False
+
+    try:
+        with pytest.raises(WorkerLost) as caught:
+            pool.predict("slow", volume_with_a_block(), deadline_s=250,
+                         cancelled=stop_once_it_computes)
+        assert caught.value.reason == "worker.no_heartbeat"
+        assert ("killed", "no heartbeat") in seen.what
+        with pytest.raises(ProcessLookupError):
+            os.kill(stopped[0], 0)
+        assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_computes_for_longer_than_the_heartbeat_is_left_alone(
+    models: Path, scratch: Path, seen: Seen
+) -> None:
+    pool = InferencePool(["cpu"], [models], scratch, seen, heartbeat_s=6.0)
+    began: list[float] = []
+
+    def cancel_after_more_than_a_heartbeat() -> bool:
+        live = pool._workers[0]._live
+        if live is not None and not live.may_be_slow:
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] > 9.0
+
+    try:
+        with pytest.raises(WorkerLost) as caught:
+            while True:
+                pool.predict("slow", volume_with_a_block(), deadline_s=250,
+                             cancelled=cancel_after_more_than_a_heartbeat)
+        assert caught.value.reason == "worker.cancelled"
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ai_models.predictor import Predictor
 from ai_models.types import Volume
 from dicom_node.events import Events
 from dicom_node.pipeline.inference import InferencePool
-from dicom_node.pipeline.worker import Worker
+from dicom_node.pipeline.worker import Pulse, Worker
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 
@@ -125,3 +127,50 @@ def test_the_node_itself_imports_nothing_heavy_for_the_pool() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Pipe(io.BytesIO):
+    """Takes a few bytes at a time, as a pipe may, and tells when a line is whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = threading.Event()
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[:5]
+        super().write(taken)
+        if taken.endswith(b"\n"):
+            self.line.set()
+        return len(taken)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+def test_heartbeats_are_whole_lines_before_the_answer_and_none_comes_after_it() -> None:
+    pipe = Pipe()
+    pulse = Pulse(pipe, 0.001)
+    pulse.start()
+    pulse.loading(True)
+    assert pipe.getvalue() == b"", "nobody asked anything"
+    pulse.begin()
+    assert pipe.line.wait(60)
+    pulse.loading(False)
+    pulse.answer({"request": "1"})
+    lines = pipe.lines()
+    assert lines[0] == {"alive": True, "loading": True}
+    assert {"alive": True, "loading": False} in lines
+    assert lines[-1] == {"request": "1"} and lines.count({"request": "1"}) == 1
+    pulse.loading(True)
+    assert pipe.lines() == lines
+
+
+def test_loading_is_told_before_and_after_and_only_when_something_is_loaded(
+    tmp_path: Path
+) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    told: list[bool] = []
+    worker = Worker("cpu", [tmp_path], told.append)
+    for _ in range(2):
+        worker.answer(request_for("a", tmp_path))
+    assert told == [True, False]
