@@ -22,6 +22,8 @@ from tests.dicom_samples import ct_series, enhanced_series, phantom_hu, write_in
 from tests.imaging import bad_codec
 
 RLE, JPEG_LS = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"
+JPEG_2000 = "1.2.840.10008.1.2.4.90"
+BLAMES_THE_FILE = {"input.undecodable", "input.codec_crashed", "input.codec_timeout"}
 SHAPE = (33, 40)
 QUICK = CodecLimits(cpu_s=0.5, waiting_s=600.0, memory_bytes=1 << 30)
 BAD_CODEC = (sys.executable, str(Path(bad_codec.__file__)))
@@ -163,6 +165,28 @@ def test_an_rle_run_beyond_the_image_panics_in_the_codec_and_is_declined(tmp_pat
     pool = CodecPool(1, QUICK)
     assert failure(pool, tmp_path / "image.dcm").reason == "input.codec_crashed"
     assert_decodes(pool, tmp_path)
+    pool.close()
+
+
+@pytest.mark.parametrize("syntax", [RLE, JPEG_LS, JPEG_2000])
+def test_a_damaged_codestream_ends_in_an_image_or_in_an_answer_that_blames_the_file(
+    syntax: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(11)
+    dataset = ct_series((1, *SHAPE))[0]
+    dataset.compress(syntax, generate_instance_uid=False)
+    whole = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    pool = CodecPool(1, QUICK)
+    for number in range(25):
+        frame = bytearray(whole)
+        for at in random.integers(0, len(frame), random.integers(1, 4)):
+            frame[at] = random.choice([0, 1, 127, 129, 255])
+        dataset.PixelData = encapsulate([bytes(frame)])
+        dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+        try:
+            assert decode(pool, tmp_path / f"{number}.dcm", syntax).shape == (1, *SHAPE)
+        except UnsuitableInput as error:
+            assert error.reason in BLAMES_THE_FILE
     pool.close()
 
 

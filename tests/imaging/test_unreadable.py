@@ -153,11 +153,12 @@ def test_a_header_that_the_disk_does_not_give_now_is_not_left_out(
     cause: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = series(tmp_path)
+    opened = Path.open
 
     def failing(path: Path, *arguments: Any, **how: Any) -> Any:
         if path == paths[39]:
             raise OSError(cause, os.strerror(cause))
-        return open(path, *arguments, **how)
+        return opened(path, *arguments, **how)
 
     monkeypatch.setattr(Path, "open", failing)
     with pytest.raises(StorageFailed):
