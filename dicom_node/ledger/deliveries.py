@@ -16,6 +16,9 @@ from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, DeliveryState, SendOutcome
 
 _d, _j, _s = tables.deliveries, tables.jobs, tables.series
+# A job numbers its deliveries in the order of its results, with two digits or more. When they
+# were asked for does not tell: an operator asks for one of them anew.
+_IN_ORDER = (sa.func.length(_d.c.delivery_id), _d.c.delivery_id)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Deliveries:
         query = (
             sa.select(_d)
             .where(_d.c.job_id == job_id, _d.c.destination == destination, _d.c.state.in_(wanted))
-            .order_by(_d.c.created_at, _d.c.delivery_id)
+            .order_by(*_IN_ORDER)
         )
         return self._deliveries(query)
 
@@ -237,7 +240,7 @@ class Deliveries:
     def of_job(self, job_id: str) -> list[Delivery]:
         """All deliveries of a job."""
         query = sa.select(_d).where(_d.c.job_id == job_id)
-        return self._deliveries(query.order_by(_d.c.destination, _d.c.created_at, _d.c.delivery_id))
+        return self._deliveries(query.order_by(_d.c.destination, *_IN_ORDER))
 
     def started_at(self, deliveries: Sequence[Delivery]) -> datetime:
         """When the oldest of these deliveries was asked for, by a job or by an operator."""

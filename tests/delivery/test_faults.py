@@ -9,10 +9,12 @@ import socket
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node.delivery.backoff import LONGEST_DELAY_S
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.ledger.engine import DbosEngine
 from dicom_node.records import CircuitState, DeliveryState
 from tests.delivery.outbox import IMPATIENT, Outbox, outbox
@@ -301,3 +303,28 @@ def test_a_stop_does_not_wait_for_destinations_that_do_not_answer(tmp_path: Path
         assert box.ledger.circuits.all() == {}
         last = box.ledger.history("delivery", box.of_job(1)[1].delivery_id)
         assert [t.to_state for t in last] == ["pending"], "stopping is no fault of the destination"
+
+
+def test_what_was_answered_and_recorded_is_never_sent_again_and_what_was_not_keeps_its_uid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted_peer() as script, outbox(tmp_path, {"pacs": script.port}) as box:
+        box.add_job(1, results=3)
+        record = box.ledger.deliveries.record
+
+        def fails_at_the_second(delivery_id: str, *answer: Any, **options: Any) -> DeliveryState:
+            if delivery_id.endswith(":102"):
+                raise LedgerUnavailable("the disk is full")
+            return record(delivery_id, *answer, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(box.ledger.deliveries, "record", fails_at_the_second)
+            with pytest.raises(LedgerUnavailable):
+                box.round()
+        assert box.states(1) == [SENT, PENDING, PENDING]
+        for _ in range(4):
+            box.round()
+        assert box.states(1) == [SENT] * 3
+        assert script.received == [
+            "2.25.101", "2.25.102", "2.25.103", "2.25.102", "2.25.103",
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -92,3 +92,62 @@ def test_a_shipment_that_moved_on_is_not_bumped(routed: Ledger) -> None:
     assert now.attempt == 3
     routed.deliveries.bump(now)
     assert routed.deliveries.open_shipments()[0].attempt == 4
+
+
+def test_a_shipment_says_whose_study_it_is_who_sent_the_images_and_how_urgent_it_is(
+    routed: Ledger,
+) -> None:
+    _made(routed, 1, 2)
+    (shipment,) = routed.deliveries.open_shipments()
+    assert (shipment.study_instance_uid, shipment.sender_ae_title) == ("1.2", "CT01")
+    assert (shipment.key, shipment.priority) == ("job-1:pacs", "routine")
+    assert shipment.created_at == routed.deliveries.started_at(routed.deliveries.of_job("job-1"))
+    assert routed.deliveries.open_shipments(besides={"pacs"}) == []
+    assert routed.deliveries.open_shipments(besides={"other"}) == [shipment]
+
+
+def test_what_was_not_tried_is_put_off_without_a_failure(routed: Ledger) -> None:
+    _made(routed, 1, 2)
+    routed.deliveries.put_off("job-1:pacs:01", LATER)
+    first, second = routed.deliveries.of_job("job-1")
+    assert (first.state, first.attempt, first.not_before) == (DeliveryState.PENDING, 2, LATER)
+    assert (second.attempt, second.not_before) == (1, START)
+    assert [t.to_state for t in routed.history("delivery", "job-1:pacs:01")] == ["pending"]
+    stored = _answer(1, stored=True)
+    routed.deliveries.record("job-1:pacs:01", stored, retry_at=None)
+    routed.deliveries.put_off("job-1:pacs:01", LATER + timedelta(hours=1))
+    assert routed.deliveries.of_job("job-1")[0].not_before == LATER
+
+
+def test_only_what_was_asked_for_too_long_ago_is_given_up(routed: Ledger) -> None:
+    _made(routed, 1, 2, 3)
+    routed.deliveries.record("job-1:pacs:01", _answer(1, stored=True), retry_at=None)
+    routed.deliveries.record("job-1:pacs:02", _answer(2, stored=False), retry_at=None)
+    (shipment,) = routed.deliveries.open_shipments()
+    routed.deliveries.retry_dead("job-1")
+    assert routed.deliveries.give_up(shipment, shipment.created_at, "peer.unreachable") == 1
+    sent, again, given_up = routed.deliveries.of_job("job-1")
+    assert (sent.state, again.state) == (DeliveryState.SENT, DeliveryState.PENDING)
+    assert (given_up.state, given_up.reason) == (DeliveryState.DEAD, "peer.unreachable")
+    history = routed.history("delivery", "job-1:pacs:03")
+    assert [t.to_state for t in history] == ["pending", "failed", "dead"]
+
+
+def test_an_operator_hurries_what_waits_and_nothing_else(routed: Ledger) -> None:
+    _made(routed, 1, 2)
+    routed.deliveries.record("job-1:pacs:01", _answer(1, stored=True), retry_at=None)
+    routed.deliveries.put_off("job-1:pacs:02", LATER + timedelta(days=3650))
+    before = datetime.now(UTC)
+    assert routed.deliveries.hurry("job-1") == 1
+    sent, waiting = routed.deliveries.of_job("job-1")
+    assert sent.not_before == START
+    assert before - timedelta(seconds=1) <= waiting.not_before <= datetime.now(UTC)
+    assert routed.deliveries.hurry("job-2") == 0
+
+
+def test_what_is_asked_for_anew_keeps_its_place_before_what_belongs_to_it(routed: Ledger) -> None:
+    _made(routed, 1, 2)
+    routed.deliveries.record("job-1:pacs:01", _answer(1, stored=False), retry_at=None)
+    routed.deliveries.retry_dead("job-1")
+    waiting = routed.deliveries.pending("job-1", "pacs")
+    assert [one.delivery_id for one in waiting] == ["job-1:pacs:01", "job-1:pacs:02"]
