@@ -169,6 +169,10 @@ class Events:
         self._emit(logging.INFO, "storage commitment", destination=destination, what=what,
                    reason=reason, count=count)
 
+    def instances_announced(self, ae_title: str, source: str, series: int) -> None:
+        self._emit(logging.INFO, "instances announced", ae_title=ae_title, source=source,
+                   series=series)
+
     def commitment_asked(self, ae_title: str, count: int) -> None:
         self._emit(logging.INFO, "storage commitment asked of us", ae_title=ae_title, count=count)
 
@@ -202,6 +206,12 @@ class Events:
     def ledger_rebuilt(self, reason: str, kept_as: str, salvaged: dict[str, int]) -> None:
         self._emit(logging.ERROR, "ledger was damaged and is rebuilt from the spool",
                    reason=reason, damaged_one_kept_as=kept_as, rows_taken_over=salvaged)
+
+    def space_changed(self, refusing: bool) -> None:
+        what = "refuses new associations: no room for another study" if refusing else (
+            "has room for studies again"
+        )
+        self._emit(logging.WARNING, f"node {what}")
 
     def files_amiss(self, missing: int, unreadable: int) -> None:
         self._emit(logging.ERROR, "kept files are gone or cannot be read", missing=missing,

@@ -30,6 +30,7 @@ from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.commitment_reports import CommitmentReports
 from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.inventory import take_inventory
+from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
@@ -83,6 +84,10 @@ class Node:
         self._closer = SeriesCloser(
             self.ledger, config.completeness, events, enquiry=self._enquiry,
             waiting_s=lambda: self._listeners.oldest_waiting_s() if self._listeners else 0.0,
+        )
+        self._room_watch = RoomWatch(
+            self.ledger, events,
+            lambda: self._listeners is not None and self._listeners.refuses_for_space(),
         )
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
@@ -205,6 +210,7 @@ class Node:
             The round is incomplete and the next one makes up for it.
         """
         if self._listeners is not None:
+            self._room_watch.tick()
             self._tend(self._listeners)
             moved = self._closer.close_complete()
             moved += self._router.route_complete()

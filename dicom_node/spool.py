@@ -105,6 +105,11 @@ class Spool:
 
     def check_space(self, expected_bytes: int = 0) -> None:
         """Raise `OutOfSpace` when the disk is at its watermark (read at most 5 times a second)."""
+        if self.free_bytes() - expected_bytes < self._refuse_below_free_bytes:
+            raise OutOfSpace("free space is below storage.refuse_below_free_bytes")
+
+    def free_bytes(self) -> int:
+        """Free space of the disk, at most 0.2 s old; raises `StorageFailed`."""
         read_at, free_bytes = self._free_bytes
         now = time.monotonic()
         if now - read_at > _SPACE_CACHE_S or not read_at:
@@ -114,8 +119,7 @@ class Spool:
                 raise storage_error(failure) from failure
             free_bytes = found.f_bavail * found.f_frsize
             self._free_bytes = (now, free_bytes)
-        if free_bytes - expected_bytes < self._refuse_below_free_bytes:
-            raise OutOfSpace("free space is below storage.refuse_below_free_bytes")
+        return free_bytes
 
     def forget_space(self) -> None:
         """Make the next `check_space` look again."""

@@ -38,11 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
         "commitments": ledger.deliveries.count_by_commitment(),
         "waiting_jobs": ledger.jobs.count_waiting_by_priority(),
     }
+    notes = ledger.notes.latest(5)
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
         print_json({
             **counts, "away": [vars(one) for one in away],
+            "node": [vars(note) for note in notes],
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
@@ -52,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     for one in away:
         print(f"away          {one.destination} since {when(one.opened_at or one.changed_at)} "
               f"({one.reason}, {one.failures} failures), asked again {when(one.not_before)}")
+    for note in notes:
+        print(f"{note.key:13} {note.to_state} {when(note.at)}: {note.reason}")
     print()
     _print_latest(latest)
     return 0

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dicom_node.errors import StorageFailed
-from dicom_node.intake.active import RECORD_BYTES, oldest_waiting_s
+from dicom_node.intake.active import RECORD_BYTES, oldest_waiting_s, refused_within
 from dicom_node.intake.settings import ListenerSettings, listener_count
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _START_PATIENCE_S = 60.0
 _END_PATIENCE_S = 25.0
 _RESTART_AFTER_S = 2.0
+_REFUSES_WITHIN_S = 300.0
 
 
 class Listeners:
@@ -77,6 +78,12 @@ class Listeners:
         What a child that died could not tell counts until the child is replaced.
         """
         return oldest_waiting_s(self._shared_fd, self._count) if self._shared_fd >= 0 else 0.0
+
+    def refuses_for_space(self) -> bool:
+        """Whether an association was lately refused because the disk has no room for a study."""
+        return self._shared_fd >= 0 and refused_within(
+            self._shared_fd, self._count, _REFUSES_WITHIN_S
+        )
 
     def start(self) -> None:
         """Start all children and wait until each listens.
@@ -242,7 +249,9 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
         ledger, spool, orders["listener_id"], events, waits_since=active.waits_since
     )
     services = NormalisedServices(ledger, spool, events)
-    listener = Listener(settings, spool, indexer, events, active, services)
+    listener = Listener(
+        settings, spool, indexer, events, active, services, ledger.files.recent_study_bytes
+    )
     indexer.start()
     # What was imported stays: later collections need not look at it again.
     gc.collect()

@@ -20,6 +20,7 @@ class Refusal:
 UNKNOWN_CALLED = Refusal(1, 1, 7, "access.called_ae_title")
 UNKNOWN_CALLING = Refusal(1, 1, 3, "access.calling_ae_title")
 LOCAL_LIMIT = Refusal(2, 3, 2, "access.too_many_associations")
+NO_SPACE = Refusal(2, 3, 1, "storage.no_space_for_a_study")
 
 
 def refusal(

@@ -4,6 +4,7 @@
     oldest      when the oldest instance was stored that the ledger does not know yet, by the
                 monotonic clock that all processes of a machine share; 0 when there is none
     reserved    bytes that its open associations are still expected to bring
+    refused     when it last refused an association for want of space, 0 when the last one got it
 
 The file is memory: it ends with the node, and nothing in it is needed for a restart.
 """
@@ -15,16 +16,25 @@ import struct
 import threading
 import time
 
-_RECORD = struct.Struct("<LxxxxdQ")
+_RECORD = struct.Struct("<LxxxxdQd")
 RECORD_BYTES = _RECORD.size
 
 
 def oldest_waiting_s(shared_fd: int, slots: int) -> float:
     """How long the oldest stored instance of any process waits for the ledger; 0 when none."""
-    with mmap.mmap(shared_fd, RECORD_BYTES * slots, prot=mmap.PROT_READ) as shared:
-        times = [_RECORD.unpack_from(shared, slot * RECORD_BYTES)[1] for slot in range(slots)]
-    waiting = [at for at in times if at]
+    waiting = [at for _, at, _, _ in _records(shared_fd, slots) if at]
     return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
+
+
+def refused_within(shared_fd: int, slots: int, seconds: float) -> bool:
+    """Whether some process refused an association for want of space, and none was let in since."""
+    refused = [at for _, _, _, at in _records(shared_fd, slots) if at]
+    return bool(refused) and time.monotonic() - max(refused) <= seconds
+
+
+def _records(shared_fd: int, slots: int) -> list[tuple[int, float, int, float]]:
+    with mmap.mmap(shared_fd, RECORD_BYTES * slots, prot=mmap.PROT_READ) as shared:
+        return [_RECORD.unpack_from(shared, slot * RECORD_BYTES) for slot in range(slots)]
 
 
 class ActiveAssociations:
@@ -52,6 +62,7 @@ class ActiveAssociations:
         self._open = 0
         self._oldest = 0.0
         self._reserved_bytes = 0
+        self._refused = 0.0
         self._lock = threading.Lock()
         self._put()
 
@@ -90,11 +101,17 @@ class ActiveAssociations:
             self._oldest = monotonic_s
             self._put()
 
+    def refused(self, monotonic_s: float) -> None:
+        """Tell when an association was refused for want of space; 0: one got its space."""
+        with self._lock:
+            self._refused = monotonic_s
+            self._put()
+
     def _offsets(self) -> range:
         return range(0, self._slots * RECORD_BYTES, RECORD_BYTES)
 
     def _put(self) -> None:
         _RECORD.pack_into(
             self._records, self._slot * RECORD_BYTES, self._open, self._oldest,
-            self._reserved_bytes,
+            self._reserved_bytes, self._refused,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +21,11 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node import records
 from dicom_node.events import Events
-from dicom_node.intake.access import LOCAL_LIMIT, refusal
+from dicom_node.intake.access import LOCAL_LIMIT, NO_SPACE, refusal
 from dicom_node.intake.active import ActiveAssociations
 from dicom_node.intake.contexts import SupportedContexts
 from dicom_node.intake.normalised import MESSAGES, BoundedMessages, NormalisedServices
+from dicom_node.intake.pressure import Claim, Room
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.intake.store import Index, ReceivedAssociation
 from dicom_node.intake.upper_layer import StreamedUpperLayer
@@ -44,6 +45,7 @@ class Surroundings:
     events: Events
     active: ActiveAssociations
     services: NormalisedServices | None = None
+    room: Room | None = None
 
 
 class GuardedNegotiation(ACSE):
@@ -59,6 +61,9 @@ class GuardedNegotiation(ACSE):
         refused = refusal(around.settings, called, calling)
         if refused is None and not association.enter():
             refused = LOCAL_LIMIT
+        asked = [str(cx.abstract_syntax) for cx in request.presentation_context_definition_list]
+        if refused is None and not association.claim(calling.strip(), asked):
+            refused = NO_SPACE
         if refused is not None:
             around.events.association_refused(
                 calling, called, str(self.requestor.address), refused.reason
@@ -68,7 +73,6 @@ class GuardedNegotiation(ACSE):
             association.kill()
             return
         association.begin(calling.strip())
-        asked = (str(cx.abstract_syntax) for cx in request.presentation_context_definition_list)
         self.acceptor.supported_contexts = around.contexts.matching(asked)
         super()._negotiate_as_acceptor()
 
@@ -88,6 +92,7 @@ class IntakeAssociation(Association):
         self.unreported: deque[tuple[int, str]] = deque()
         self.received: ReceivedAssociation | None = None
         self._has_entered = False
+        self._claim: Claim | None = None
         self._message_id = 0
 
     def _bind_defaults(self) -> None:
@@ -100,6 +105,17 @@ class IntakeAssociation(Association):
         self._has_entered = self.surroundings.active.enter(self.settings.max_associations)
         return self._has_entered
 
+    def claim(self, calling_ae_title: str, abstract_syntaxes: Sequence[str]) -> bool:
+        """Take space for what is to be stored; False when there is none for the moment.
+
+        Who stores nothing (an echo, a report) needs none.
+        """
+        around = self.surroundings
+        if around.room is None or not around.contexts.any_storage(abstract_syntaxes):
+            return True
+        self._claim = around.room.claim(calling_ae_title)
+        return self._claim is not None
+
     def begin(self, calling_ae_title: str) -> None:
         """The association is accepted."""
         around = self.surroundings
@@ -107,7 +123,8 @@ class IntakeAssociation(Association):
             uuid4().hex, calling_ae_title, around.index.listener_id, datetime.now(UTC)
         )
         self.received = ReceivedAssociation(
-            opened, self.settings.ae_title, around.spool, around.index, self.events
+            opened, self.settings.ae_title, around.spool, around.index, self.events,
+            self._claim.brought if self._claim is not None else None,
         )
         self.events.association_accepted(opened.association_id, calling_ae_title)
 
@@ -123,6 +140,8 @@ class IntakeAssociation(Association):
             self._clean_up()
             if self._has_entered:
                 self.surroundings.active.leave()
+            if self._claim is not None:
+                self._claim.end()
             if self.unreported and self.surroundings.services is not None:
                 self.surroundings.services.leave(self)
             if self.received is not None:

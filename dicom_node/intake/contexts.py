@@ -68,6 +68,7 @@ class SupportedContexts:
         for uid in services:
             self._contexts[uid] = _prepare(uid, transfer_syntaxes[:2])
             self._contexts[uid].scu_role = self._contexts[uid].scp_role = True
+        self._storage = frozenset([*uids, *private_sop_classes])
         for uid in private_sop_classes:
             _register_private(uid)
 
@@ -75,6 +76,10 @@ class SupportedContexts:
         """The prepared contexts of these abstract syntaxes; shared, so not to be changed."""
         asked = dict.fromkeys(map(str, abstract_syntaxes))
         return [self._contexts[uid] for uid in asked if uid in self._contexts]
+
+    def any_storage(self, abstract_syntaxes: Iterable[str]) -> bool:
+        """Whether one of these is a storage class that we take."""
+        return not self._storage.isdisjoint(abstract_syntaxes)
 
     def all(self) -> list[PresentationContext]:
         """Every prepared context."""

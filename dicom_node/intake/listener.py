@@ -24,6 +24,7 @@ from dicom_node.intake.association import (
 from dicom_node.intake.contexts import SupportedContexts
 from dicom_node.intake.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.intake.normalised import NormalisedServices
+from dicom_node.intake.pressure import Room, StudyBytes
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.intake.stock import handle_echo, handle_store
 from dicom_node.intake.store import Index
@@ -145,6 +146,8 @@ class Listener:
         Places for associations, when several processes share them.
     services
         What is done with DIMSE-N requests; None: their SOP classes are not offered.
+    study_bytes
+        Caller and size of the last studies, for what the next may need (`Room`).
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Listener:
         events: Events,
         active: ActiveAssociations | None = None,
         services: NormalisedServices | None = None,
+        study_bytes: StudyBytes = tuple,
     ) -> None:
         self.settings = (
             config if isinstance(config, ListenerSettings) else ListenerSettings.of(config)
@@ -162,8 +166,12 @@ class Listener:
         contexts = SupportedContexts(
             self.settings.private_sop_classes, services.sop_classes if services else ()
         )
+        active = active or ActiveAssociations()
+        room = Room(
+            active, spool.free_bytes, self.settings.refuse_below_free_bytes, study_bytes
+        )
         self._surroundings = Surroundings(
-            self.settings, contexts, spool, index, events, active or ActiveAssociations(), services
+            self.settings, contexts, spool, index, events, active, services, room
         )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None

@@ -8,7 +8,7 @@ swallows the rest of the data set, so that the association survives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -55,17 +55,21 @@ class Answer:
 
 
 class ReceivedAssociation:
-    """What one association delivers; used by its receiving thread only."""
+    """What one association delivers; used by its receiving thread only.
+
+    ``brought`` is told the size of every instance that is kept.
+    """
 
     def __init__(
         self, association: Association, receiving_ae_title: str, spool: Spool, index: Index,
-        events: Events,
+        events: Events, brought: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         self.association = association
         self.receiving_ae_title = receiving_ae_title
         self.spool = spool
         self.index = index
         self.events = events
+        self.brought = brought
         self.stored = 0
 
     def begin(
@@ -182,6 +186,8 @@ class Receipt:
     def _tell(self, head: Head, kept: StoredFile) -> None:
         received = self._received
         received.stored += 1
+        if received.brought is not None:
+            received.brought(kept.size_bytes)
         instance = instance_of(head, kept, received.association, datetime.now(UTC))
         received.index.stored(instance, received.association)
         received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)

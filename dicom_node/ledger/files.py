@@ -12,6 +12,7 @@ from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
 
 _CHUNK = 500
+_LATEST_SERIES = 300
 _i, _s = tables.instances, tables.series
 
 
@@ -61,6 +62,21 @@ class Files:
             rows.record_transition(
                 connection, "series", series_instance_uid, state, state, reason, 0, now
             )
+
+    def recent_study_bytes(self) -> list[tuple[str, int]]:
+        """Calling AE title and size of the studies that last received something, latest first."""
+        latest = (
+            sa.select(_s).order_by(_s.c.last_received_at.desc()).limit(_LATEST_SERIES).subquery()
+        )
+        size = sa.func.sum(_i.c.size_bytes)
+        query = (
+            sa.select(latest.c.calling_ae_title, size)
+            .join(_i, _i.c.series_instance_uid == latest.c.series_instance_uid)
+            .group_by(latest.c.calling_ae_title, latest.c.study_instance_uid)
+            .order_by(sa.func.max(latest.c.last_received_at).desc())
+        )
+        with self._database.read() as connection:
+            return [(row[0], int(row[1])) for row in connection.execute(query)]
 
     def mend_counts(self) -> int:
         """Make every series count the instances it has; returns how many counted wrong."""

@@ -21,7 +21,9 @@ from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.jobs import Jobs
+from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
+from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.receipts import Receipts
 from dicom_node.records import Association, Instance, Transition
 
@@ -37,10 +39,14 @@ class Ledger:
         The index of kept files, for the comparison with the disk.
     outbox
         Which result objects lie on disk.
+    notes
+        What happened to the node itself.
     decisions
         What an operator decides about jobs.
     announcements
         What others say about how much should have arrived.
+    procedure_steps
+        What modalities say they are doing.
     commitments
         What destinations were asked to keep for good.
     commitment_requests
@@ -54,9 +60,11 @@ class Ledger:
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
         self.outbox = Outbox(database)
+        self.notes = Notes(database)
         self.decisions = Decisions(database)
         self.circuits = Circuits(database)
         self.announcements = Announcements(database)
+        self.procedure_steps = ProcedureSteps(database)
         self.commitments = Commitments(database)
         self.commitment_requests = CommitmentRequests(database)
 
