@@ -5,7 +5,9 @@
     2xx without the object               no verdict: not stored, tried again
     415                                  not in this transfer syntax
     422                                  this object never
-    any other                            tried again: of the service, a proxy or a setting
+    400 with a STOW-RS data set          this object never: the service itself says bad request
+    any other                            tried again: of the service, a proxy or a setting (also
+                                         400 without the data set, as proxies answer)
 
 `refuses_all` names the answers that are of the service and not of the object.
 """
@@ -26,6 +28,7 @@ UNSUPPORTED_MEDIA_TYPE = "peer.refused.http_415"
 _FAILED_SOP_SEQUENCE = "00081198"
 _OTHER_FAILURES_SEQUENCE = "0008119A"
 _REFERENCED_SOP_SEQUENCE = "00081199"
+_SEQUENCES = frozenset((_FAILED_SOP_SEQUENCE, _OTHER_FAILURES_SEQUENCE, _REFERENCED_SOP_SEQUENCE))
 _REFERENCED_SOP_INSTANCE_UID = "00081155"
 _FAILURE_REASON = "00081197"
 _WARNING_REASON = "00081196"
@@ -35,8 +38,11 @@ _OF_THE_OBJECT = frozenset((415, 422))
 
 @dataclass(frozen=True)
 class _Verdict:
+    """What an answer's data set says, by SOP Instance UID; ``is_one`` tells one from none."""
+
     failures: dict[str, int | None] = field(default_factory=dict)
     stored: dict[str, int | None] = field(default_factory=dict)
+    is_one: bool = False
 
 
 def refuses_all(status: int) -> bool:
@@ -62,7 +68,7 @@ def outcome_of(sop_instance_uid: str, answer: Answer) -> SendOutcome:
         if sop_instance_uid in verdict.stored:
             return _stored(sop_instance_uid, verdict.stored[sop_instance_uid])
         return SendOutcome(sop_instance_uid, None, False, True, "peer.protocol")
-    if answer.status in _OF_THE_OBJECT:
+    if answer.status in _OF_THE_OBJECT or (answer.status == 400 and verdict.is_one):
         reason_text = f"peer.refused.http_{answer.status}"
         return SendOutcome(sop_instance_uid, None, False, False, reason_text)
     return SendOutcome(sop_instance_uid, None, False, True, reason_of(answer.status))
@@ -94,7 +100,9 @@ def _read_verdict(body: bytes) -> _Verdict:
         document = document[0]
     failures = _items(document, _OTHER_FAILURES_SEQUENCE, _FAILURE_REASON)
     failures |= _items(document, _FAILED_SOP_SEQUENCE, _FAILURE_REASON)
-    return _Verdict(failures, _items(document, _REFERENCED_SOP_SEQUENCE, _WARNING_REASON))
+    stored = _items(document, _REFERENCED_SOP_SEQUENCE, _WARNING_REASON)
+    is_one = isinstance(document, dict) and not _SEQUENCES.isdisjoint(document)
+    return _Verdict(failures, stored, is_one)
 
 
 def _items(document: Any, sequence: str, number: str) -> dict[str, int | None]:

@@ -93,6 +93,17 @@ def test_object_sent_twice_is_there_once_and_stored_both_times(
     assert orthanc.count() == 2
 
 
+def test_object_that_orthanc_cannot_read_is_refused_for_good_and_the_next_is_stored(
+    orthanc: peers.Orthanc, tmp_path: Path
+) -> None:
+    damaged, sound = write_series(ct_series((2, 32, 40)), tmp_path / "ct")
+    content = damaged.read_bytes()
+    head = content[: len(content) - len(data_set_of(content))]
+    damaged.write_bytes(head + b"junk" * 50)
+    outcomes = StowSender().send(service_of(orthanc), [damaged, sound], in_order=True)
+    assert [(one.stored, one.transient) for one in outcomes] == [(False, False), (True, False)]
+
+
 def test_echo_finds_orthanc_and_misses_it_when_it_is_stopped(orthanc: peers.Orthanc) -> None:
     peer = service_of(orthanc)
     assert StowSender().echo(peer) > 0.0

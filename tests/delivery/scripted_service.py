@@ -111,7 +111,8 @@ class ScriptedService:
         length = int(headers.get("content-length", 0))
         wanted = length if self.takes_bytes is None else min(length, self.takes_bytes)
         if self.keeps_bodies:
-            return Request(method, path, headers, file.read(wanted))
+            body = file.read(wanted)
+            return Request(method, path, headers, body) if len(body) == wanted else None
         while wanted:
             wanted -= len(file.read(min(wanted, 1 << 16)))
         return Request(method, path, headers, b"")

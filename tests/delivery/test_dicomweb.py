@@ -159,6 +159,15 @@ def test_answer_that_does_not_name_the_object_is_no_success(
     assert (outcome.stored, outcome.transient, outcome.reason) == (False, True, "peer.protocol")
 
 
+def test_bad_request_of_the_service_itself_is_for_good(series: list[Path]) -> None:
+    # As Orthanc answers for an object that it cannot read.
+    empty = {"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ"}}
+    with scripted_service(answer(400, empty), stored) as service:
+        outcomes = StowSender().send(service.peer(), series[:2], in_order=True)
+    assert [outcome.stored for outcome in outcomes] == [False, True]
+    assert (outcomes[0].transient, outcomes[0].reason) == (False, "peer.refused.http_400")
+
+
 @pytest.mark.parametrize(
     ("status", "transient", "reason"),
     [
