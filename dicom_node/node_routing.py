@@ -16,8 +16,8 @@ from dicom_node.errors import ConfigurationError, NodeError, NotUnderstood, Unkn
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Instance, Job, JobState, Series, SeriesState
-from dicom_node.routing import rules
+from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
+from dicom_node.routing import rules, urgency
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Router:
             return self._decline(series, f"unexpected.{type(error).__name__}")
         if not matching:
             return self._decline(series, "no_rule_matched")
-        jobs = [self._job(series, rule, instances) for rule in matching]
-        reason = "rules: " + ", ".join(rule.name for rule in matching)
+        jobs = [self._job(series, rule, instances, *urgent) for rule, urgent in matching]
+        reason = "rules: " + ", ".join(rule.name for rule, _ in matching)
         routed = self._ledger.jobs.route(
             series.series_instance_uid, jobs, reason, seen=series.last_received_at
         )
@@ -79,9 +79,15 @@ class Router:
             self._events.series_changed(series.series_instance_uid, "routed", reason)
         return routed
 
-    def _matching(self, instances: Sequence[Instance]) -> list[Rule]:
+    def _matching(self, instances: Sequence[Instance]) -> list[tuple[Rule, tuple[Priority, str]]]:
+        """The rules that match, each with the priority of its job and why that was raised."""
         dataset = representative(self._spool, instances)
-        return rules.match(self._config.rules, dataset, mode=self._config.routing.match)
+        matching = rules.match(self._config.rules, dataset, mode=self._config.routing.match)
+        honoured = self._config.routing.honour_requested_priority
+        return [
+            (rule, urgency.raised(rule.priority, dataset) if honoured else (rule.priority, ""))
+            for rule in matching
+        ]
 
     def _decline(self, series: Series, reason: str) -> bool:
         declined = self._ledger.receipts.change(
@@ -94,7 +100,10 @@ class Router:
             )
         return declined
 
-    def _job(self, series: Series, rule: Rule, instances: Sequence[Instance]) -> Job:
+    def _job(
+        self, series: Series, rule: Rule, instances: Sequence[Instance], priority: Priority,
+        why: str,
+    ) -> Job:
         card = self._catalog.get(rule.model)
         now = datetime.now(UTC)
         return Job(
@@ -105,9 +114,9 @@ class Router:
             model_id=card.id,
             model_version=card.version,
             destinations=tuple(rule.send_to),
-            priority=rule.priority,
+            priority=priority,
             state=JobState.QUEUED,
-            reason="routed",
+            reason=f"routed, {why}" if why else "routed",
             attempt=1,
             not_before=now,
             created_at=now,

@@ -98,6 +98,30 @@ def test_a_series_that_matches_becomes_one_job_for_each_rule(
     assert series(ledger).reason == "rules: lungs, again"
 
 
+def test_an_emergency_by_the_header_is_stat_and_says_so(
+    ledger: Ledger, spool: Spool, models: Path
+) -> None:
+    receive(ledger, spool, ct_series((3, 8, 8), RequestedProcedurePriority="STAT"))
+    router(ledger, spool, models, {**CT_RULE, "priority": "background"}).route_complete()
+    (routed,) = ledger.jobs.of_series(SERIES)
+    assert (routed.priority, routed.reason) == (
+        Priority.STAT, "routed, stat by RequestedProcedurePriority"
+    )
+    assert ledger.history("job", routed.job_id)[0].reason == routed.reason
+
+
+def test_the_header_decides_nothing_where_the_settings_say_so(
+    ledger: Ledger, spool: Spool, models: Path
+) -> None:
+    receive(ledger, spool, ct_series((3, 8, 8), RequestedProcedurePriority="STAT"))
+    router(
+        ledger, spool, models, {**CT_RULE, "priority": "background"},
+        routing={"honour_requested_priority": False},
+    ).route_complete()
+    (routed,) = ledger.jobs.of_series(SERIES)
+    assert (routed.priority, routed.reason) == (Priority.BACKGROUND, "routed")
+
+
 def test_only_the_first_rule_counts_where_the_settings_say_so(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:
