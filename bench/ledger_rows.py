@@ -18,7 +18,7 @@ from typing import Any
 from dicom_node.ledger.ledger import Ledger
 
 CT_IMAGES = 90
-RECEIVING, QUEUED, PENDING_JOBS = 12, 40, 150
+RECEIVING, QUEUED, PENDING_JOBS = 12, 2000, 2000
 _CT, _DX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1"
 _SEG, _SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.33"
 _EXPLICIT = "1.2.840.10008.1.2.1"
