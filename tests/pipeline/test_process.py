@@ -34,7 +34,7 @@ class Pool:
         self.deadlines_s: list[float] = []
 
     def predict(
-        self, model_id: str, volume: Volume, *, deadline_s: float
+        self, model_id: str, volume: Volume, *, deadline_s: float, cancelled: object = None
     ) -> SegmentationPrediction:
         self.deadlines_s.append(deadline_s)
         predictor = Predictor(self._catalog.get(model_id), "cpu")
