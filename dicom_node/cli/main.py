@@ -19,6 +19,7 @@ from dicom_node.cli import (
     demo,
     echo,
     explain,
+    fetch,
     hold,
     jobs,
     models,
@@ -36,7 +37,7 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, send, echo, models, schema,
+    release, send, fetch, echo, models, schema,
 )
 _DEFAULT_FILES = (Path("config.yaml"), Path("/etc/dicom-node/config.yaml"))
 
