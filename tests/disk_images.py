@@ -45,10 +45,22 @@ class Ext4Image:
     disk: Path
     folder: Path
 
-    def read_only(self, wanted: bool) -> None:
-        """Mount the file system anew, read-only or writable."""
+    def read_only(self, wanted: bool) -> bool:
+        """Mount it anew, read-only or writable; false while somebody writes to a file there."""
         how = "ro" if wanted else "rw"
-        subprocess.run(["mount", "-o", f"remount,{how}", str(self.folder)], check=True)
+        command = ["mount", "-o", f"remount,{how}", str(self.folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def break_down(self) -> None:
+        """As the kernel does on an error of the disk: read-only from now on, whoever writes."""
+        command = ["mount", "-o", "remount,abort", str(self.folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("this kernel does not let a file system be broken down")
+
+    def mount_again(self) -> None:
+        """Unmount and mount, as after a restart of the machine."""
+        _unmount(self.folder)
+        _mount("-o", _OPTIONS, str(self.disk), str(self.folder))
 
     @contextmanager
     def as_after_power_cut(self, place: Path) -> Iterator[Path]:

@@ -23,8 +23,8 @@ from dicom_node.spool import Spool
 from tests.intake.conftest import slice_of
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+def until(condition: Callable[[], bool], patience_s: float = 20) -> bool:
+    deadline = time.monotonic() + patience_s
     # Asked once a round: a condition may act (start a process), and a second look would deny it.
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
