@@ -2,6 +2,8 @@
 
     Storage Commitment Push Model           N-EVENT-REPORT: a destination reports what we asked it
                                             N-ACTION: a modality asks us
+    Instance Availability Notification      N-CREATE: how many instances a series has
+    Modality Performed Procedure Step       N-CREATE, N-SET: the same, from the modality
 
 Roles that are negotiated or not make no difference (PS3.7 D.3.3.4): many archives report without
 asking for the role of an SCP. What a service keeps is durable before its success goes out.
@@ -32,6 +34,11 @@ from dicom_node.errors import NodeError
 from dicom_node.events import Events
 from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicom_node.intake.commitment_scp import CommitmentScp
+from dicom_node.intake.notifications import (
+    INSTANCE_AVAILABILITY_NOTIFICATION,
+    PROCEDURE_STEP,
+    Notifications,
+)
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -99,9 +106,13 @@ class NormalisedServices:
         self._ledger = ledger
         self._events = events
         self._commitment = CommitmentScp(ledger, spool, events)
+        self._notifications = Notifications(ledger, events)
         self._services: dict[tuple[str, type], Service] = {
             (PUSH_MODEL, N_EVENT_REPORT): self._take_report,
             (PUSH_MODEL, N_ACTION): self._commitment.action,
+            (INSTANCE_AVAILABILITY_NOTIFICATION, N_CREATE): self._notifications.availability,
+            (PROCEDURE_STEP, N_CREATE): self._notifications.begin_step,
+            (PROCEDURE_STEP, N_SET): self._notifications.change_step,
         }
 
     @property

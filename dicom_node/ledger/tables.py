@@ -207,6 +207,18 @@ announcements = Table(
     Column("at", Float, nullable=False),
 )
 
+# Modality Performed Procedure Steps, between N-CREATE and the N-SET that ends them.
+procedure_steps = Table(
+    "procedure_steps",
+    metadata,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
 transitions = Table(
     "transitions",
     metadata,

@@ -16,6 +16,7 @@ from dicom_node.intake.listener import Listener
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.records import Association, Instance
 from dicom_node.spool import Spool
+from tests.intake.serving import ServingNode, serving_node
 
 CONTEXTS = ((1, CT, [EXPLICIT]), (3, VERIFICATION, [EXPLICIT]))
 
@@ -101,6 +102,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 def both(request: pytest.FixtureRequest, start: Callable[..., Node]) -> Callable[..., Node]:
     """As `start`, once for each receive path."""
     return lambda **settings: start(receive_path=request.param, **settings)
+
+
+@pytest.fixture(params=["streamed", "stock"])
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServingNode]:
+    """A node with its ledger, once for each receive path."""
+    with serving_node(tmp_path, request.param) as serving:
+        yield serving
+
+
+@pytest.fixture
+def streamed(tmp_path: Path) -> Iterator[ServingNode]:
+    """A node with its ledger."""
+    with serving_node(tmp_path, "streamed") as serving:
+        yield serving
 
 
 def slice_of(number: int, size_bytes: int = 2000, series: str = "1.2.3.2") -> tuple[str, bytes]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,76 +16,16 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
 
-from dicom_node.config import Config
-from dicom_node.events import Events
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
-from dicom_node.intake.commitment_reports import CommitmentReports
-from dicom_node.intake.indexer import Indexer
-from dicom_node.intake.listener import Listener
-from dicom_node.intake.normalised import NormalisedServices
-from dicom_node.intake.settings import ListenerSettings
-from dicom_node.ledger.ledger import Ledger
-from dicom_node.spool import Spool
 from tests.dicom_samples import ct_series
+from tests.intake.serving import ServingNode as Node
 
 PATIENCE_S = 60.0
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
-
-
-@dataclass
-class Node:
-    """A listener with its ledger and spool."""
-
-    folder: Path
-    ledger: Ledger
-    spool: Spool
-    port: int
-
-    def reports(self, modality_port: int) -> CommitmentReports:
-        """What reports to the modality on a new association; not started."""
-        config = Config.model_validate(
-            {
-                "node": {"ae_title": "DICOMNODE", "data_dir": self.folder},
-                "peers": {"ct": {"ae_title": "CT01", "host": "127.0.0.1", "port": modality_port}},
-            }
-        )
-        return CommitmentReports(config, self.ledger, self.spool, Events())
-
-
-@pytest.fixture(params=["streamed", "stock"])
-def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
-    yield from _node(tmp_path, request.param)
-
-
-@pytest.fixture
-def streamed(tmp_path: Path) -> Iterator[Node]:
-    yield from _node(tmp_path, "streamed")
-
-
-def _node(folder: Path, receive_path: str) -> Iterator[Node]:
-    config = Config.model_validate(
-        {
-            "node": {"ae_title": "DICOMNODE", "host": "127.0.0.1", "port": 0, "data_dir": folder},
-            "storage": {"refuse_below_free_bytes": 0},
-            "intake": {"receive_path": receive_path, "commitment_report_after_s": 0.2},
-            "access": {"accept_unknown_callers": True},
-        }
-    )
-    ledger = Ledger.open(folder / "ledger.db")
-    spool = Spool(folder / "spool", 0)
-    indexer = Indexer(ledger, spool, "test", Events())
-    indexer.start()
-    services = NormalisedServices(ledger, spool, Events())
-    settings = ListenerSettings.of(config)
-    listener = Listener(settings, spool, indexer, Events(), services=services)
-    try:
-        yield Node(folder, ledger, spool, listener.start())
-    finally:
-        listener.close(drain_s=1)
-        indexer.close()
-        ledger.close()
 
 
 @dataclass
@@ -96,11 +35,16 @@ class Reported:
     status: int = 0x0000
     events: list[tuple[int | None, Dataset]] = field(default_factory=list)
     told: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
 
     def take(self, event: Event) -> tuple[int, None]:
         self.events.append((event.event_type, event.event_information))
         self.told.set()
         return self.status, None
+
+    def sent(self, event: Event) -> None:
+        if self.told.is_set() and isinstance(event.pdu, P_DATA_TF):
+            self.answered.set()
 
     @property
     def committed(self) -> list[str]:
@@ -123,11 +67,13 @@ def modality(node: Node, reported: Reported, ae_title: str = "CT01") -> Iterator
     entity.dimse_timeout = PATIENCE_S
     association = entity.associate(
         "127.0.0.1", node.port, ae_title="DICOMNODE",
-        evt_handlers=[(evt.EVT_N_EVENT_REPORT, reported.take)],
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, reported.take), (evt.EVT_PDU_SENT, reported.sent)],
     )
     assert association.is_established
     try:
         yield association
+        # A release that overtakes the answer makes an unanswered report of it.
+        assert not reported.told.is_set() or reported.answered.wait(PATIENCE_S)
     finally:
         association.release()
 
@@ -312,8 +258,6 @@ def test_a_service_that_is_not_one_gets_a_status(node: Node) -> None:
 def test_a_request_that_the_ledger_does_not_keep_is_not_acknowledged(
     streamed: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dicom_node.errors import LedgerUnavailable
-
     def locked(*_: object, **__: object) -> bool:
         raise LedgerUnavailable("locked")
 
