@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import DeliveryState, SendOutcome, SeriesState
@@ -151,3 +153,22 @@ def test_what_is_asked_for_anew_keeps_its_place_before_what_belongs_to_it(routed
     routed.deliveries.retry_dead("job-1")
     waiting = routed.deliveries.pending("job-1", "pacs")
     assert [one.delivery_id for one in waiting] == ["job-1:pacs:01", "job-1:pacs:02"]
+
+
+def test_what_is_sent_is_not_looked_at_to_find_what_waits(routed: Ledger) -> None:
+    _made(routed, 1)
+    said: list[tuple[str, Any]] = []
+    database = routed._database
+
+    def listen(_c: Any, _u: Any, statement: str, parameters: Any, *_: Any) -> None:
+        said.append((statement, parameters))
+
+    sa.event.listen(database._reading, "before_cursor_execute", listen)
+    routed.deliveries.open_shipments(besides={"away"})
+    sa.event.remove(database._reading, "before_cursor_execute", listen)
+    ((statement, parameters),) = said
+    with database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    steps = [row[3] for row in plan]
+    assert any("SEARCH deliveries USING INDEX deliveries_by_state" in step for step in steps)
+    assert not [step for step in steps if step.startswith("SCAN") and "deliveries" in step]
