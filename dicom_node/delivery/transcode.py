@@ -78,12 +78,16 @@ def transcoded(path: Path, transfer_syntax_uid: str, scratch: Path | None = None
             # Warnings on odd values would quote them, and they may be a patient's.
             warnings.simplefilter("ignore")
             return _transcode(source, transfer_syntax_uid, scratch)
-    except OSError as error:
-        raise StorageFailed(f"cannot be re-encoded: {error.strerror}") from error
     except NotUnderstood as error:
         raise NotUnderstood(str(error), reason="file.not_reencodable") from error
-    # Parsers and codecs raise anything on damaged bytes; one object is one answer.
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # Parsers and codecs raise anything on damaged bytes, and the one of RLE, which is written in
+    # Rust, what is no Exception; one object is one answer.
+    except BaseException as error:
+        # Without a number it is not the system that said so, but a parser of a file cut short.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StorageFailed(f"cannot be re-encoded: {error.strerror}") from error
         raise NotUnderstood(
             f"cannot be re-encoded: {type(error).__name__}", reason="file.not_reencodable"
         ) from error
