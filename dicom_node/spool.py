@@ -335,6 +335,18 @@ class Spool:
                 os.close(fd)
         return removed
 
+    def clean_outbox(self) -> int:
+        """Remove results that were half written when the node ended; returns how many.
+
+        Only for the one process that writes results, before it does.
+        """
+        half = [
+            path for path in (self.root / "outbox").glob("*/*") if path.suffix in (".tmp", ".new")
+        ]
+        for path in half:
+            path.unlink(missing_ok=True)
+        return len(half)
+
     def put_result(
         self, job_id: str, sop_instance_uid: str, write: Callable[[BinaryIO], object]
     ) -> str:

@@ -16,6 +16,7 @@ from dicom_node.ledger.database import Database
 from dicom_node.records import Association, Instance, Series, SeriesState
 
 _CHUNK = 500
+_LATER_S = 1e-4
 _i, _a, _s = tables.instances, tables.associations, tables.series
 
 
@@ -111,12 +112,15 @@ class Receipts:
             return
         if not (added or replaced) and row.state != SeriesState.RECEIVING:
             return
+        # Whoever decides on what was here before must notice it, also when it says that it came
+        # earlier: another listener was faster, or the clock was set back.
+        later_s = _LATER_S if added or replaced else 0.0
         connection.execute(
             sa.update(_s)
             .where(_s.c.series_instance_uid == first.series_instance_uid)
             .values(
                 instance_count=row.instance_count + added,
-                last_received_at=max(row.last_received_at, last_at),
+                last_received_at=max(last_at, row.last_received_at + later_s),
             )
         )
         if row.state != SeriesState.RECEIVING:

@@ -27,6 +27,8 @@ _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
     """Tell the ledger of every result object that it does not know; returns how many.
 
+    Half-written ones are removed.
+
     Of two files of one object the older one counts. A file that cannot be read goes to the
     quarantine, so that its object is made anew.
 
@@ -34,6 +36,7 @@ def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
     ------
     LedgerUnavailable, StorageFailed, OutOfSpace
     """
+    spool.clean_outbox()
     added = 0
     found = spool.results()
     while chunk := list(islice(found, _AT_ONCE)):

@@ -101,3 +101,15 @@ def test_only_indexed_paths_are_known(ledger: Ledger) -> None:
     ledger.index([instance(1)])
     known = instance(1).path
     assert ledger.paths_known([known, "instances/elsewhere.dcm"]) == {known}
+
+
+def test_an_arrival_that_says_it_came_earlier_is_noticed_by_who_decides(ledger: Ledger) -> None:
+    ledger.index([instance(1)])
+    seen = ledger.receipts.find_series("1.2.3")
+    assert seen is not None
+    ledger.index([instance(2, at=START - timedelta(hours=1))])
+    decided = ledger.receipts.change(
+        "1.2.3", SeriesState.COMPLETE, "quiet_period",
+        unless_received_after=seen.last_received_at,
+    )
+    assert not decided

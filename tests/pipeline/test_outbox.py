@@ -74,6 +74,15 @@ def test_a_new_ledger_learns_the_objects_on_disk_and_another_job_takes_them(
     rebuilt.close()
 
 
+def test_half_written_results_go_at_start(workshop: Workshop) -> None:
+    folder = workshop.spool.root / "outbox/job-1"
+    folder.mkdir()
+    (folder / "1.2.3.dcm.77-88.new.77-88.tmp").write_bytes(b"half")
+    (folder / "1.2.3.dcm.77-88.new").write_bytes(b"whole, and without its name")
+    assert take_up_results(workshop.spool, workshop.ledger, Events()) == 0
+    assert list(folder.iterdir()) == []
+
+
 def test_a_result_that_can_no_longer_be_read_is_made_anew(workshop: Workshop) -> None:
     (workshop.spool.root / "outbox/job-1").mkdir()
     broken = workshop.spool.root / "outbox/job-1/1.2.3.dcm"
