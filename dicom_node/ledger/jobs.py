@@ -12,17 +12,13 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, states, tables
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
 _j, _r, _d = tables.jobs, tables.results, tables.deliveries
 _RESUMED = "resumed_after_restart"
-SUPERSEDED = "superseded_by_late_instances"
 # A job that was running at so many ends of the node is what ends it.
 MAX_STARTS = 5
-
-
-class Overtaken(Exception):
-    """An attempt that is no longer the ledger's: somebody decided on its job in the meantime."""
 
 
 class Jobs:
@@ -165,11 +161,13 @@ class Jobs:
         Raises
         ------
         Overtaken
-            When ``attempt`` is given and is not the one that runs; nothing is recorded.
+            When ``attempt`` is given and is not the one that runs, or its series got more
+            instances meanwhile (`Superseded`); nothing is recorded.
         """
         now = _now()
         with self._database.write() as connection:
-            self._refuse_overtaken(connection, job_id, attempt)
+            refuse_overtaken(connection, job_id, attempt)
+            refuse_superseded(connection, job_id, attempt)
             for result in results:
                 self._insert_result(connection, result)
             for delivery in deliveries:
@@ -179,17 +177,6 @@ class Jobs:
                 seconds_by_stage=json.dumps(dict(seconds_by_stage)),
                 **({"model_version": model_version} if model_version else {}),
             )
-
-    def _refuse_overtaken(
-        self, connection: sa.Connection, job_id: str, attempt: int | None
-    ) -> None:
-        if attempt is None:
-            return
-        row = connection.execute(
-            sa.select(_j.c.attempt, _j.c.state).where(_j.c.job_id == job_id)
-        ).one_or_none()
-        if row is None or row.attempt != attempt or row.state != JobState.RUNNING:
-            raise Overtaken(f"attempt {attempt} of job {job_id}")
 
     def _insert_result(self, connection: sa.Connection, result: Result) -> None:
         values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
@@ -226,7 +213,7 @@ class Jobs:
         """
         now = _now()
         with self._database.write() as connection:
-            self._refuse_overtaken(connection, job_id, attempt)
+            refuse_overtaken(connection, job_id, attempt)
             rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
             if retry_at is None:
                 rows.change_state(connection, "job", job_id, JobState.DEAD, reason, now)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events
-from dicom_node.ledger.jobs import SUPERSEDED, Overtaken
+from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.pipeline.retry import next_delay_s
 from dicom_node.records import Job, JobState, SeriesState
@@ -37,7 +37,8 @@ def run_attempt(
 
     What it fails of decides whether and when the next attempt is queued, as
     `dicom_node.pipeline.retry` has it; an operator's retry gives it all its attempts again. A job
-    whose series is being received again is cancelled: routing the whole series makes another.
+    whose series is being received again is cancelled, also when that began while it ran: routing
+    the whole series makes another.
     What an operator cancelled or held meanwhile stays as he left it. Nothing is raised but
     `LedgerUnavailable`: then nothing is known of the attempt, and it will be made again.
     """
@@ -52,6 +53,9 @@ def run_attempt(
         return
     try:
         _process(job, workshop, events, rules)
+    except Superseded:
+        jobs.cancel(job_id, SUPERSEDED)
+        events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
     except Overtaken:
         events.job_changed(job_id, "overtaken", "another attempt decided", attempt)
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_node.ledger.jobs import Overtaken
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.overtaking import Overtaken
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import DeliveryState, Job, JobState, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result

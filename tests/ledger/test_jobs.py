@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_node.ledger.jobs import MAX_STARTS, SUPERSEDED, Overtaken
+from dicom_node.ledger.jobs import MAX_STARTS
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import Job, JobState, Priority, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result

@@ -14,8 +14,8 @@ from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
 from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.errors import OutOfSpace, UnknownName
-from dicom_node.ledger.jobs import Overtaken
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.overtaking import Overtaken
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.records import Job, JobState, SeriesState

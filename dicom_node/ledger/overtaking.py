@@ -1,0 +1,52 @@
+"""When the end of an attempt no longer counts: somebody, or a late slice, came in between."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import tables
+from dicom_node.records import JobState, SeriesState
+
+SUPERSEDED = "superseded_by_late_instances"
+_j, _s = tables.jobs, tables.series
+
+
+class Overtaken(Exception):
+    """An attempt that is no longer the ledger's: somebody decided on its job in the meantime."""
+
+
+class Superseded(Overtaken):
+    """Instances arrived while the job ran: what it found is of a series that is not whole."""
+
+
+def refuse_overtaken(connection: sa.Connection, job_id: str, attempt: int | None) -> None:
+    """Raise `Overtaken` unless this attempt runs; without an attempt nothing is asked."""
+    if attempt is None:
+        return
+    row = connection.execute(
+        sa.select(_j.c.attempt, _j.c.state).where(_j.c.job_id == job_id)
+    ).one_or_none()
+    if row is None or row.attempt != attempt or row.state != JobState.RUNNING:
+        raise Overtaken(f"attempt {attempt} of job {job_id}")
+
+
+def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | None) -> None:
+    """Raise `Superseded` when the job's series was opened again, or routed again, while it ran.
+
+    In the transaction that records the results, so that none of them is ever delivered.
+    """
+    if attempt is None:
+        return
+    job = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
+    state = connection.execute(
+        sa.select(_s.c.state).where(_s.c.series_instance_uid == job.series_instance_uid)
+    ).scalar_one_or_none()
+    is_open = state in (SeriesState.RECEIVING, SeriesState.COMPLETE)
+    newer = connection.execute(
+        sa.select(sa.func.count()).select_from(_j).where(
+            _j.c.series_instance_uid == job.series_instance_uid, _j.c.rule == job.rule,
+            _j.c.job_id != job_id, _j.c.created_at >= job.changed_at,
+        )
+    ).scalar_one()
+    if is_open or newer:
+        raise Superseded(f"attempt {attempt} of job {job_id}")
