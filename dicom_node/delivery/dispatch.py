@@ -201,10 +201,10 @@ class DeliveryDispatch:
                 is_under_way = shipment.key in self._handed or shipment.key in self._running
             if not is_under_way and circuit.changed_at - shipment.created_at > patience:
                 asked_before = circuit.changed_at - patience
-                self._ledger.deliveries.give_up(shipment, asked_before, circuit.reason)
-                self._events.delivery_changed(
-                    shipment.key, shipment.destination, "dead", circuit.reason
-                )
+                if self._ledger.deliveries.give_up(shipment, asked_before, circuit.reason):
+                    self._events.delivery_changed(
+                        shipment.key, shipment.destination, "dead", circuit.reason
+                    )
 
     def close(self) -> None:
         """Hand out no more and let nobody wait for a destination that does not answer."""

@@ -238,3 +238,14 @@ def test_two_shipments_that_wait_together_share_an_association(
         assert archive.released == 0
         box.sender.close(0.0)
         assert archive.ended.wait(10)
+
+
+def test_a_probe_that_a_stop_cuts_off_says_nothing_about_the_destination(tmp_path: Path) -> None:
+    with outbox(tmp_path, {"pacs": free_port()}) as box:
+        box.add_job(1)
+        box.round()
+        found = box.ledger.circuits.find("pacs")
+        box.sender.close(0.0)
+        box.clock.reach(found.not_before)
+        box.round()
+        assert box.ledger.circuits.find("pacs") == found

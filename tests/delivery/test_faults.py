@@ -100,6 +100,7 @@ def test_what_waited_while_the_node_was_off_is_tried_before_it_is_given_up(
         box.add_job(1)
         box.round()
         box.clock.advance(30 * 24 * 3600)
+        # As at a start: the last time that the destination was asked is a month ago.
         box.dispatch.reconcile()
         assert box.states(1) == [PENDING]
         with scripted_peer(port=port) as script:
