@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.uid import UID
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -179,13 +179,14 @@ class BoundedMessages(DIMSEServiceProvider):
     """pynetdicom's message assembly, with limits on what a peer may make it keep in memory."""
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """See `DIMSEServiceProvider.receive_primitive`; beyond the limits the peer is aborted."""
+        """See `DIMSEServiceProvider.receive_primitive`; beyond the limits the peer is cut off."""
         super().receive_primitive(primitive)
         message = self.message
         data_set = message.data_set if message is not None else None
         size_bytes = data_set.tell() if data_set is not None else 0
         if size_bytes > _LONGEST_MESSAGE_BYTES or self.msg_queue.qsize() > _MOST_QUEUED:
-            self.dul.event_queue.put("Evt19")
+            # No abort: an answer on its way would cross it, which pynetdicom does not outlive.
+            cast("IntakeAssociation", self.assoc).close_hard()
 
 
 def _request(
