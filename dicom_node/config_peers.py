@@ -76,6 +76,15 @@ class DicomWebSettings(Settings):
     ca_file: Path | None = None
     timeout_s: Annotated[Seconds, Field(gt=0)] = 60
 
+    @model_validator(mode="after")
+    def _keep_the_token_secret(self) -> Self:
+        parts = urlsplit(self.url)
+        on_this_host = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if self.token_file is not None and parts.scheme == "http" and not on_this_host:
+            text = "found http:// beside a token_file, expected https://: anybody could read the token"
+            raise PydanticCustomError("at_path", "{text}", {"path": ("url",), "text": text})
+        return self
+
 
 class PeerSettings(Settings):
     """A DICOM application that may call the node and that results can be sent to.
