@@ -104,15 +104,15 @@ def _copy(
     listed = ", ".join(f'"{name}"' for name in names)
     # The names are those of our own tables, and the condition is one of this module.
     insert = f"INSERT OR IGNORE INTO {table} ({listed}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-    before = target.total_changes
+    copied = 0
     for rows in _readable(source, table, listed, condition):
         for row in rows:
             try:
-                target.execute(insert, row)
+                copied += target.execute(insert, row).rowcount
             except sqlite3.IntegrityError:
                 # A row that breaks the table's rules is damage too.
                 continue
-    return target.total_changes - before
+    return copied
 
 
 def _readable(
