@@ -81,7 +81,7 @@ class DicomWebSettings(Settings):
         parts = urlsplit(self.url)
         on_this_host = parts.hostname in ("127.0.0.1", "::1", "localhost")
         if self.token_file is not None and parts.scheme == "http" and not on_this_host:
-            text = "found http:// beside a token_file, expected https://: anybody could read the token"
+            text = "found http:// beside a token_file, expected https://: anybody could read it"
             raise PydanticCustomError("at_path", "{text}", {"path": ("url",), "text": text})
         return self
 
