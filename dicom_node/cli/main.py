@@ -7,6 +7,7 @@ reading command prints one JSON document on stdout and nothing else; logs go to 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
     release, send, fetch, echo, models, schema,
 )
+# These end before there is any garbage to speak of.
+_SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release"})
 _DEFAULT_FILES = (Path("config.yaml"), Path("/etc/dicom-node/config.yaml"))
 
 
@@ -76,6 +79,8 @@ def find_config(given: Path | None) -> Path | None:
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parsed = build_parser().parse_args(arguments)
+    if parsed.command not in _SHORT:
+        gc.enable()
     parsed.config = find_config(parsed.config)
     # Before anything is read: what libraries say of a file may name its patient.
     configure_logging("warning", "console")
@@ -103,4 +108,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point of the ``dicom-node`` script."""
-    sys.exit(run_command())
+    code = run_command()
+    # The interpreter would look through all that was imported once more before it ends.
+    gc.freeze()
+    sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,13 @@ def test_reading_commands_import_nothing_heavy(filled: Site, arguments: list[str
     assert [name for name in HEAVY if f"'{name}'" in modules] == []
     if arguments[0] in ("--help", "schema"):
         assert "'sqlalchemy'" not in modules and "'numpy'" not in modules
+
+
+@pytest.mark.parametrize(("command", "collects"), [("status", False), ("models", True)])
+def test_only_commands_that_end_at_once_do_without_the_garbage_collector(
+    site: Site, monkeypatch: pytest.MonkeyPatch, command: str, collects: bool
+) -> None:
+    turned_on: list[bool] = []
+    monkeypatch.setattr(gc, "enable", lambda: turned_on.append(True))
+    site(command)
+    assert bool(turned_on) is collects
