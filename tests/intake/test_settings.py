@@ -57,3 +57,10 @@ def test_a_place_that_was_left_is_free_again() -> None:
     assert [active.enter(2), active.enter(2), active.enter(2)] == [True, True, False]
     active.leave()
     assert active.enter(2)
+
+
+def test_a_dicomweb_server_without_an_ae_title_lets_nobody_in() -> None:
+    config = Config.model_validate(
+        {"peers": {"web": {"dicomweb": {"url": "https://pacs.example.org/dicom-web"}}}}
+    )
+    assert ListenerSettings.of(config).calling_ae_titles == ()
