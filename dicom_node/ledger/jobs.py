@@ -17,8 +17,10 @@ from dicom_node.records import Delivery, Job, JobState, Priority, Result, Series
 
 _j, _r, _d = tables.jobs, tables.results, tables.deliveries
 _RESUMED = "resumed_after_restart"
-# A job that was running at so many ends of the node is what ends it.
-MAX_STARTS = 5
+# A job that was running at so many ends of the node is likely to be what ends it. Networks and
+# codecs have processes of their own, so most ends have another cause, and a run of power cuts
+# must not make a dead letter of the job that is always first.
+MAX_STARTS = 10
 
 
 class Jobs:
