@@ -26,6 +26,7 @@ from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery.association import Timeouts
 from dicom_node.delivery.backoff import delay_s
 from dicom_node.delivery.n_action import CONTEXTS, CommitmentAssociation, Report
+from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
 from dicom_node.events import Events
 from dicom_node.ledger.commitments import MOST_ITEMS, NO_REPORT, NOT_OFFERED, Left, Wanting
@@ -34,6 +35,7 @@ from dicom_node.ledger.ledger import Ledger
 _ROUND_S = 1.0
 _LEAST_ASKS = 3
 _NOT_OFFERED_FOR = timedelta(hours=6)
+_PATIENCE_S = 2.0
 _STOPPED_WITHIN_S = 10.0
 # No such SOP class, no such action, SOP class not supported, unrecognised operation.
 _MEANS_NOT_OFFERED = frozenset({0x0118, 0x0122, 0x0123, 0x0211})
@@ -73,6 +75,7 @@ class CommitmentAsker:
         self._timeouts = timeouts or Timeouts()
         self._pauses: dict[str, _Pause] = {}
         self._busy: dict[str, threading.Thread] = {}
+        self._sockets = OpenSockets()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
 
@@ -81,8 +84,10 @@ class CommitmentAsker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more; a request under way ends by itself and is taken up at the next start."""
+        """Ask no more; a request under way is cut off after a while and asked for again later."""
         self._stopping.set()
+        self._sockets.wait_until_none(_PATIENCE_S)
+        self._sockets.cut_all()
         for thread in (self._thread, *self._busy.values()):
             if thread.is_alive():
                 thread.join(_STOPPED_WITHIN_S)
@@ -231,7 +236,7 @@ class CommitmentAsker:
         LedgerUnavailable
         """
         with CommitmentAssociation(
-            peer, self._config.node.ae_title, CONTEXTS, self._timeouts
+            peer, self._config.node.ae_title, CONTEXTS, self._timeouts, self._sockets
         ) as association:
             context = association.context
             if context is None:

@@ -274,6 +274,9 @@ def test_an_archive_that_hangs_holds_up_nobody_else(node: Site) -> None:
         # The round is over while the question still hangs; the next one leaves it alone.
         asker.tick()
         assert list(asker._busy.values()) == [asking]
+        # Stopping does not wait for its answer either.
+        asker.stop()
+        assert not asking.is_alive()
 
 
 def test_results_of_an_unfinished_shipment_wait_for_the_rest_a_while(tmp_path: Path) -> None:
