@@ -64,7 +64,8 @@ class CommitmentRequests:
         """Keep a request, durably when this returns; it is due from ``report_at`` on.
 
         The same request again is reported on again: its sender has lost our answer. False, and
-        nothing is kept, when too much of this application waits for its report already.
+        nothing is kept, when it lists too much, or too much of this application waits for its
+        report already.
         """
         title = calling_ae_title.strip()[:16]
         mine = sa.and_(_q.c.transaction_uid == transaction_uid, _q.c.calling_ae_title == title)
@@ -73,6 +74,8 @@ class CommitmentRequests:
             "changed_at": rows.to_seconds(now), "reason": "",
         }  # fmt: skip
         asked = list(dict.fromkeys(items))
+        if len(asked) > MOST_ITEMS:
+            return False
         with self._database.write() as connection:
             row = connection.execute(sa.select(_q.c["items"]).where(mine)).one_or_none()
             if row is not None:

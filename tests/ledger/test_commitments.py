@@ -136,6 +136,8 @@ def test_who_fetches_no_reports_is_refused_in_the_end(
     ]
     assert taken == [True, True, False]
     assert record("1.1", "CT02", [(SEG, "1.2")], now=START, report_at=START)
+    monkeypatch.setattr(commitment_requests, "MOST_ITEMS", 1)
+    assert not record("1.2", "CT02", [(SEG, "1.2"), (SEG, "1.3")], now=START, report_at=START)
 
 
 def test_an_instance_is_found_by_its_uid_in_every_series(ledger: Ledger) -> None:
