@@ -9,14 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, states, tables
+from dicom_node.ledger import rows, states, tables, unclean_ends
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
 _j, _r, _d = tables.jobs, tables.results, tables.deliveries
-_RESUMED = "resumed_after_restart"
 # A job that was running at so many ends of the node is likely to be what ends it. Networks and
 # codecs have processes of their own, so most ends have another cause, and a run of power cuts
 # must not make a dead letter of the job that is always first.
@@ -94,8 +93,8 @@ class Jobs:
         """Take a queued job, or one that a restart left running; ``None`` if it is not to run.
 
         The attempt must be the ledger's own: an engine that runs an old attempt again finds
-        that there is nothing to do. An attempt that was running at `MAX_STARTS` ends of the node
-        is dead (``node.ended_while_running``): it is likely to be what ends the node. Where
+        that there is nothing to do. One that was running at several ends of the node waits for
+        the others, and is dead in the end (`dicom_node.ledger.unclean_ends`). Where
         ``per_model`` has no room for one more of its model, the job stays queued for a new
         attempt: here every process counts the same jobs.
         """
@@ -106,18 +105,16 @@ class Jobs:
                 return None
             if row.state not in (JobState.QUEUED, JobState.RUNNING):
                 return None
-            if row.state == JobState.RUNNING and self._starts(connection, row) >= MAX_STARTS:
-                for state in (JobState.FAILED, JobState.DEAD):
-                    rows.change_state(
-                        connection, "job", job_id, state, "node.ended_while_running", now
-                    )
+            if row.state == JobState.RUNNING and not unclean_ends.goes_on(
+                connection, job_id, attempt, now
+            ):
                 return None
             if row.state == JobState.QUEUED and self._is_full(connection, row, per_model or {}):
                 connection.execute(
                     sa.update(_j).where(_j.c.job_id == job_id).values(attempt=attempt + 1)
                 )
                 return None
-            reason = "started" if row.state == JobState.QUEUED else _RESUMED
+            reason = "started" if row.state == JobState.QUEUED else unclean_ends.RESUMED
             rows.change_state(connection, "job", job_id, JobState.RUNNING, reason, now)
             taken = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
         return rows.to_job(taken)
@@ -131,17 +128,6 @@ class Jobs:
             _j.c.state == str(JobState.RUNNING), _j.c.model_id == row.model_id
         )
         return int(connection.execute(query).scalar_one()) >= per_model[row.model_id]
-
-    def _starts(self, connection: sa.Connection, row: sa.Row[Any]) -> int:
-        t = tables.transitions
-        return int(
-            connection.execute(
-                sa.select(sa.func.count()).where(
-                    t.c.kind == "job", t.c.key == row.job_id, t.c.attempt == row.attempt,
-                    t.c.to_state == str(JobState.RUNNING),
-                )
-            ).scalar_one()
-        )
 
     def succeed(
         self,
@@ -238,7 +224,7 @@ class Jobs:
         with self._database.write() as connection:
             attempt = self._attempt(connection, job_id) + 1
             rows.change_state(
-                connection, "job", job_id, JobState.QUEUED, "retried_by_operator", now,
+                connection, "job", job_id, JobState.QUEUED, unclean_ends.RETRIED, now,
                 attempt=attempt, not_before=now,
             )
             return rows.to_job(connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one())

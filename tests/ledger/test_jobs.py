@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_node.ledger.jobs import MAX_STARTS
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken
 from dicom_node.ledger.states import IllegalTransition
@@ -120,17 +119,6 @@ def test_a_job_that_has_begun_is_not_bumped_where_only_waiting_ones_are_to_be(
     assert routed.jobs.start("job-1", 2) is not None
     routed.jobs.bump("job-1", 2, "by_its_age", if_running=False)
     assert routed.jobs.runs("job-1", 2)
-
-
-def test_a_job_that_was_running_at_every_end_of_the_node_is_a_dead_letter(routed: Ledger) -> None:
-    for _ in range(MAX_STARTS):
-        assert routed.jobs.start("job-1", 1) is not None
-    assert routed.jobs.start("job-1", 1) is None
-    found = routed.jobs.find("job-1")
-    assert found is not None
-    assert (found.state, found.reason) == (JobState.DEAD, "node.ended_while_running")
-    assert routed.jobs.retry("job-1").attempt == 2
-    assert routed.jobs.start("job-1", 2) is not None
 
 
 def test_a_superseded_job_is_queued_again_when_the_same_images_are_routed(routed: Ledger) -> None:
