@@ -183,11 +183,12 @@ def test_what_cannot_be_understood_is_c000_and_quarantined(both: Start, data: by
     assert node.half_received() == []
 
 
-def test_below_the_watermark_everything_is_refused_and_the_association_lives(
+def test_when_the_watermark_is_met_everything_is_refused_and_the_association_lives(
     both: Start,
 ) -> None:
-    node = both(refuse_below_free_bytes=1 << 60)
+    node = both()
     scu = node.scu()
+    node.spool._refuse_below_free_bytes = 1 << 60
     uid, data = slice_of(1, 300_000)
     assert [scu.store(CT, uid, data) for _ in range(2)] == [0xA700, 0xA700]
     assert scu.echo(3) == 0
