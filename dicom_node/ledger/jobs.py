@@ -281,7 +281,7 @@ class Jobs:
         return self._jobs(query.order_by(_j.c.created_at))
 
     def waiting(
-        self, *, longest_delay_s: float, without_models: Sequence[str] = (), limit: int = 200
+        self, *, longest_delay_s: float, without_models: Sequence[str] = (), limit: int = 50
     ) -> list[Job]:
         """Queued jobs that are due: of each priority the first ``limit`` to arrive.
 
