@@ -21,6 +21,9 @@ from typing import Any, TextIO
 
 _log = logging.getLogger("dicom_node")
 _QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})
+# They call an error what is an everyday answer (nobody listens there, refused), which the node
+# tells itself, with peer and reason; an exception in them is told still.
+_TOLD_BY_THE_NODE = frozenset({"pynetdicom.transport", "pynetdicom.acse"})
 _ExceptionInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
@@ -81,9 +84,12 @@ def configure_logging(level: str, form: str) -> None:
     """Send the node's events to stderr as ``console`` lines or ``json`` documents.
 
     Libraries speak only from WARNING up; those that read DICOM only from ERROR up, and without
-    their text. Python's warnings are told at ``debug`` level, without their text.
+    their text. That a peer was not reached or refused is told once, by the node.
+    Python's warnings are told at ``debug`` level, without their text.
     """
     handler = _Stderr()
+    if level.lower() != "debug":
+        handler.addFilter(_is_news)
     handler.setFormatter(_JsonFormatter() if form == "json" else _ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -95,6 +101,11 @@ def configure_logging(level: str, form: str) -> None:
         log.propagate = True
     warnings.showwarning = _tell_warning
     _log.setLevel(level.upper())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the node does not tell it by itself."""
+    return record.name not in _TOLD_BY_THE_NODE or bool(record.exc_info)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -69,6 +69,24 @@ def test_a_traceback_tells_where_and_what_type_and_no_text(
         assert word in said
 
 
+@pytest.mark.parametrize("library", ["pynetdicom.transport", "pynetdicom.acse"])
+def test_a_peer_that_does_not_answer_is_told_by_the_node_alone(
+    capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    log = logging.getLogger(library)
+    configure_logging("info", "console")
+    log.error("Association request failed: unable to connect to remote")
+    assert capsys.readouterr().err == ""
+    try:
+        raise ValueError("DOE^JOHN")
+    except ValueError:
+        log.exception("Exception in a handler")
+    assert "reported something" in capsys.readouterr().err, "an exception is no refusal"
+    configure_logging("debug", "console")
+    log.error("Association request failed: unable to connect to remote")
+    assert "reported something" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("library", ["pydicom", "pynetdicom.acse", "highdicom", "py.warnings"])
 def test_a_library_that_quotes_values_says_only_where(
     capsys: pytest.CaptureFixture[str], library: str
