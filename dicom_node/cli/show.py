@@ -12,13 +12,15 @@ from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
 from dicom_node.cli.waiting import Outlook, duration
 from dicom_node.events import hash_uid
-from dicom_node.pipeline.retry import cause_of
+from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.records import DeliveryState, Job, Series, Transition
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
 
 _MOST_SERIES = 1_000_000
+# As a person reads it: such a failure is an answer, and no further attempt changes it.
+_CAUSES = {Cause.NEVER: "for good"}
 
 
 def add_parser(commands: Any) -> None:
@@ -99,7 +101,8 @@ def _print(one: dict[str, Any]) -> None:
         print(f"    asked for {duration(job['age_s'])} ago"
               + (f"; waits for {job['waits_for']}" if job["waits_for"] else ""))
         if job["failures"]:
-            causes = ", ".join(f"{n} {cause}" for cause, n in sorted(job["failures"].items()))
+            counted = sorted(job["failures"].items())
+            causes = ", ".join(f"{n} {_CAUSES.get(cause, cause)}" for cause, n in counted)
             print(f"    failed attempts by cause: {causes}")
         _print_history(job["history"], "    ")
         stages = ", ".join(f"{name} {s:.2f} s" for name, s in job["seconds_by_stage"].items())

@@ -95,6 +95,8 @@ def _job_outcome(job: Job, deliveries: list[Delivery], outlook: Outlook) -> str:
         numbers = Counter(
             f"{one.state} ({one.reason})"
             if one.reason and one.state in (DeliveryState.PENDING, DeliveryState.DEAD)
+            else f"{one.state}, not committed yet"
+            if one.state is DeliveryState.SENT and outlook.requires_commitment(destination)
             else str(one.state)
             for one in deliveries
             if one.destination == destination

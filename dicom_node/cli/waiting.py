@@ -25,6 +25,8 @@ class Outlook:
     def __init__(self, ledger: Ledger, config: Config) -> None:
         self._now = datetime.now(UTC)
         self._per_model = config.jobs.per_model
+        self._commitment = config.delivery.storage_commitment
+        self._peers = config.peers
         waiting = ledger.jobs.waiting(longest_delay_s=2 * LONGEST_DELAY_S, limit=_MOST)
         order = in_order(waiting, self._now, config.jobs.promote_after_s)
         self._before = {job.job_id: number for number, job in enumerate(order)}
@@ -34,6 +36,12 @@ class Outlook:
     def age_s(self, job: Job) -> float:
         """How long ago a job was asked for."""
         return max(0.0, (self._now - job.created_at).total_seconds())
+
+    def requires_commitment(self, destination: str) -> bool:
+        """Whether what this destination took counts only once it committed to it."""
+        peer = self._peers.get(destination)
+        policy = peer.storage_commitment if peer is not None else None
+        return (policy or self._commitment) == "required" and (peer is None or peer.speaks_dimse)
 
     def of_job(self, job: Job, deliveries: Sequence[Delivery] = ()) -> str:
         """What a job or its results wait for; empty when for nothing."""
@@ -58,7 +66,9 @@ class Outlook:
         most = self._per_model.get(job.model_id)
         if most is not None and self._running[job.model_id] >= most:
             return f"its model, of which {most} may run at once"
-        return f"{number} others before it" if number else "a free device, next in turn"
+        if number == 0:
+            return "a free device, next in turn"
+        return f"{number} others before it" if number > 1 else "1 other before it"
 
     def _of_destination(self, deliveries: Sequence[Delivery], name: str) -> str:
         waiting = [one for one in deliveries if one.state is DeliveryState.PENDING]
@@ -75,6 +85,9 @@ class Outlook:
             f"{name} to commit to {asked[commitment]} ({commitment})"
             for commitment in ("wanted", "asked") if asked[commitment]
         ]
+        # One that is away or offers no commitment was not asked: nothing is recorded then.
+        if asked[""] and self.requires_commitment(name):
+            words.append(f"{name} to commit to {asked['']} (required, not asked yet)")
         return ", ".join(words)
 
 

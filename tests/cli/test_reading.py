@@ -9,7 +9,7 @@ import pytest
 from dicom_node.events import hash_uid
 from dicom_node.records import SeriesState
 from tests.cli.running import Site
-from tests.ledger.conftest import instance
+from tests.ledger.conftest import START, instance, job
 
 
 @pytest.mark.parametrize("command", ["status", "jobs"])
@@ -68,6 +68,27 @@ def test_jobs_tell_priority_age_and_what_each_waits_for(filled: Site) -> None:
     assert found["job-1"]["waits_for"] == "pacs to take 1"
     text = filled("jobs").out
     assert "waits for" in text and "next in turn" in text and "routine" in text
+
+
+@pytest.mark.parametrize(("policy", "is_told"), [("required", True), ("auto", False)])
+def test_a_commitment_that_is_required_and_could_not_be_asked_for_is_told(
+    filled: Site, policy: str, is_told: bool
+) -> None:
+    filled.settings(more=f"delivery: {{storage_commitment: {policy}}}\n")
+    assert ("pacs to commit to 1 (required, not asked yet)" in filled("jobs").out) is is_told
+    assert ("pacs to commit to 1" in filled("show", "job-1").out) is is_told
+    assert ("1 sent, not committed yet" in filled("status").out) is is_told
+
+
+def test_an_input_that_no_model_could_take_was_not_to_be_tried_again(site: Site) -> None:
+    ledger = site.ledger()
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.jobs.route("1.2.3", [job("job-1")], "rules: lungs", seen=START)
+    ledger.jobs.start("job-1", 1)
+    ledger.jobs.fail("job-1", "input.slice_gap: 12 mm", retry_at=None)
+    ledger.close()
+    assert "failed attempts by cause: 1 for good" in site("show", "job-1").out
 
 
 def test_looking_changes_nothing_and_waits_for_nobody(filled: Site) -> None:
