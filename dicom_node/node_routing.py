@@ -37,7 +37,7 @@ class Router:
         self._events = events
 
     def check(self, *, weights: bool = False) -> None:
-        """Raise `ConfigurationError` when a rule names a model that cannot be used here.
+        """Raise `ConfigurationError` when a rule or a limit names a model that cannot be used here.
 
         With ``weights`` also when the weights are not those of the card: every job would die.
         """
@@ -52,6 +52,11 @@ class Router:
                 raise ConfigurationError(refusal, key_path=path)
             if weights:
                 _check_weights(card, path)
+        for name in self._config.jobs.per_model:
+            try:
+                self._catalog.get(name)
+            except ModelError as error:
+                raise UnknownName(str(error), key_path=f"jobs.per_model.{name}") from error
 
     def route_complete(self) -> int:
         """Route or decline every complete series; returns how many."""

@@ -240,6 +240,14 @@ def test_a_rule_with_an_unknown_model_is_refused_by_its_place(
         router(ledger, spool, models, CT_RULE, {**CT_RULE, "name": "2", "model": "none"}).check()
 
 
+def test_a_limit_for_a_model_that_does_not_exist_is_refused_by_its_place(
+    ledger: Ledger, spool: Spool, models: Path
+) -> None:
+    router(ledger, spool, models, CT_RULE, jobs={"per_model": {"tiny": 1}}).check()
+    with pytest.raises(UnknownName, match=r"jobs\.per_model\.tyni"):
+        router(ledger, spool, models, CT_RULE, jobs={"per_model": {"tyni": 1}}).check()
+
+
 def test_weights_that_are_not_those_of_the_card_are_found_at_start(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:

@@ -116,6 +116,12 @@ def _models(config: Config) -> str:
             load_template(card.report)
         except TemplateError as error:
             raise ConfigurationError(f"rule {rule.name!r}: report of {card.id}: {error}") from error
+    for name in config.jobs.per_model:
+        try:
+            catalog.get(name)
+        except ModelError as error:
+            text = f"jobs.per_model.{name}: {error}"
+            raise ConfigurationError(text, reason=error.reason) from error
     ruled = len({rule.model for rule in config.rules})
     return f"{len(catalog.cards())} known; {ruled} in rules, with weights as their cards say"
 

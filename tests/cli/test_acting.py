@@ -153,6 +153,12 @@ def test_check_names_the_file_that_it_read(site: Site) -> None:
     assert str(site.config) in checks[0]["found"]
 
 
+def test_check_misses_a_model_that_is_limited(site: Site) -> None:
+    site.settings(more="jobs: {per_model: {lungs: 1}}\n")
+    answer = site("check", "--no-network")
+    assert answer.code == 1 and "jobs.per_model.lungs" in answer.out and "lungs-ct" in answer.out
+
+
 def test_check_misses_a_report_template(site: Site) -> None:
     folder = site.folder / "models" / "mine"
     shutil.copytree(Path(ai_models.__file__).parent / "zoo" / "lungs-ct", folder)
