@@ -82,6 +82,10 @@ def _free_space(config: Config) -> str:
     text += f"{watermark_bytes / 2**30:.1f} GiB"
     if free_bytes <= watermark_bytes:
         raise StorageFailed(text)
+    from dicom_node.intake.pressure import UNKNOWN_BYTES
+
+    if watermark_bytes and free_bytes - watermark_bytes < UNKNOWN_BYTES:
+        text += "; new associations may be refused: a study may not fit above that"
     return text
 
 

@@ -153,6 +153,17 @@ def test_check_names_the_file_that_it_read(site: Site) -> None:
     assert str(site.config) in checks[0]["found"]
 
 
+def test_check_tells_that_no_study_fits_above_the_line(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = site.config.read_text()
+    site.config.write_text(text.replace("free_bytes: 0", "free_bytes: 1"))
+    assert "new associations" not in site("check", "--no-network").out
+    usage = shutil.disk_usage(site.folder)._replace(free=100 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    assert "new associations may be refused" in site("check", "--no-network").out
+
+
 def test_check_misses_a_model_that_is_limited(site: Site) -> None:
     site.settings(more="jobs: {per_model: {lungs: 1}}\n")
     answer = site("check", "--no-network")
