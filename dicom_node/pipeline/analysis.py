@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 SERIES_NUMBERS = {"segmentation": 9001, "volumetric report": 9002, "planar report": 9003}
 
+# Of whom and of what a result says that it is, as far as archives keep it alike.
+_SUBJECT = (
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+)  # fmt: skip
+
 Predict = Callable[[Card, Volume], SegmentationPrediction]
 
 
@@ -122,6 +128,9 @@ def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:
         configuration["left_out"] = left_out
+    # A corrected patient or another study makes other objects: those that are there name the old.
+    source = loaded.source_images[0]
+    configuration["subject"] = [str(source.get(one, "")).rstrip(" ^") for one in _SUBJECT]
     return ResultIdentity(
         input_digests=loaded.content_digests,
         model_id=card.id,

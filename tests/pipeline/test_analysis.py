@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from ai_models.card import Card
@@ -17,7 +18,7 @@ from dicom_node.pipeline import analysis
 from dicom_node.pipeline.analysis import Analysis, analyse
 from dicom_node.results.equipment import node_equipment
 from tests.ai_models.tiny_models import threshold_onnx, write_model
-from tests.dicom_samples import ct_series, write_series
+from tests.dicom_samples import ct_series, with_attributes, write_series
 
 AT = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 EQUIPMENT = node_equipment("DICOMNODE", "1")
@@ -90,6 +91,28 @@ def test_what_can_change_a_result_changes_its_identity(
 
 def test_a_late_slice_makes_new_objects(tmp_path: Path, paths: list[Path]) -> None:
     assert not set(_uids(run(tmp_path, paths[:-1]))) & set(_uids(run(tmp_path, paths)))
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        {"PatientID": "RIGHT"}, {"PatientName": "Right^Patient"}, {"AccessionNumber": "A2"},
+        {"StudyInstanceUID": "1.2.99"}, {"SeriesInstanceUID": "1.2.98"},
+    ],
+    ids=lambda one: next(iter(one)),
+)  # fmt: skip
+def test_images_of_a_corrected_patient_make_new_objects_that_name_the_right_one(
+    tmp_path: Path, paths: list[Path], corrected: dict[str, str]
+) -> None:
+    before = run(tmp_path, paths)
+    for path in paths:
+        with_attributes([dataset := pydicom.dcmread(path)], **corrected)
+        dataset.save_as(path)
+    after = run(tmp_path, paths)
+    assert not set(_uids(before)) & set(_uids(after))
+    (keyword, value), = corrected.items()
+    if keyword != "SeriesInstanceUID":
+        assert {str(dataset[keyword].value) for _, dataset in after.objects} == {value}
 
 
 def _uids(found: Analysis) -> list[str]:
