@@ -115,7 +115,9 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 def _replace(path: Path, found: str) -> Recovery:
     new = Path(f"{path}.new")
     if not path.exists() and new.exists() and not find_damage(new):
-        # The power went between the two names: the new one is complete, or it would have none.
+        # The power went between the names: the new one is complete, or the old one had its own.
+        # A log that is still there belongs to the old one, and never meets the new.
+        _set_aside(path, _last_name(path))
         return _finish(path, new, Recovery(found, "as the ledger's own history says"))
     aside = _free_name(path)
     for name in ("", *_BELONGING):
@@ -130,13 +132,18 @@ def _replace(path: Path, found: str) -> Recovery:
     recovery = Recovery(found, aside.name, salvaged)
     _record(new, recovery)
     _sync(new)
-    # The log first: beside the new file, the old one's log would be taken for its own.
-    for name in (*_BELONGING, ""):
+    # The file first: a start that is cut off here finds none, and goes on with the new one. The
+    # old file without its log may look sound, and would be taken for the ledger.
+    _set_aside(path, aside)
+    return _finish(path, new, recovery)
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    for name in ("", *_BELONGING):
         former = Path(f"{path}{name}")
         if former.exists():
             former.rename(f"{aside}{name}")
-    _sync(path.parent)
-    return _finish(path, new, recovery)
+            _sync(path.parent)
 
 
 def _finish(path: Path, new: Path, recovery: Recovery) -> Recovery:
@@ -151,6 +158,16 @@ def _free_name(path: Path) -> Path:
     while any(Path(f"{path}.damaged-{number}{name}").exists() for name in ("", *_BELONGING)):
         number += 1
     return Path(f"{path}.damaged-{number}")
+
+
+def _last_name(path: Path) -> Path:
+    """The name that the file got whose log kept its own; a free one where there is none."""
+    number = 1
+    while Path(f"{path}.damaged-{number + 1}").exists():
+        number += 1
+    last = Path(f"{path}.damaged-{number}")
+    taken = any(Path(f"{last}{name}").exists() for name in _BELONGING)
+    return last if last.exists() and not taken else _free_name(path)
 
 
 def _record(new: Path, recovery: Recovery) -> None:

@@ -250,6 +250,47 @@ def test_a_start_that_was_cut_off_between_the_two_names_is_finished(tmp_path: Pa
     ledger.close()
 
 
+_DROP_AND_DIE = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA wal_autocheckpoint=0")
+connection.execute("UPDATE jobs SET state = 'held' WHERE job_id = 'job-0'")
+connection.execute("DROP TABLE deliveries")
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("names", range(4))
+def test_a_start_cut_off_at_any_name_does_not_go_on_with_the_file_without_its_log(
+    tmp_path: Path, names: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    filled(path, jobs=1)
+    subprocess.run([sys.executable, "-c", _DROP_AND_DIE, str(path)], check=False)
+    log = Path(f"{path}-wal").read_bytes()
+    given: list[str] = []
+    rename = Path.rename
+
+    def cut_off(former: Path, name: str) -> Path:
+        if len(given) == names:
+            raise KeyboardInterrupt
+        given.append(name)
+        return rename(former, name)
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "rename", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            heal(url(path))
+    assert heal(url(path)) is not None
+    assert heal(url(path)) is None
+    ledger = Ledger.open(path)
+    (job_0,) = ledger.jobs.latest()
+    assert job_0.state == "held", "what the log alone holds went over"
+    ledger.close()
+    assert Path(f"{path}.damaged-1-wal").read_bytes() == log
+    assert Path(f"{path}.damaged-1").exists() and not Path(f"{path}.new").exists()
+
+
 def test_half_a_new_ledger_of_a_start_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     filled(path)
