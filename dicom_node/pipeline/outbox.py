@@ -8,7 +8,7 @@ of its making at least: two contents of one UID.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import PurePosixPath
@@ -27,7 +27,7 @@ _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
     """Tell the ledger of every result object that it does not know; returns how many.
 
-    Half-written ones are removed.
+    Half-written ones are removed, and twins of those that it knows.
 
     Of two files of one object the older one counts. A file that cannot be read goes to the
     quarantine, so that its object is made anew.
@@ -41,6 +41,7 @@ def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
     found = spool.results()
     while chunk := list(islice(found, _AT_ONCE)):
         known = ledger.outbox.paths_known(PurePosixPath(path).stem for path, _ in chunk)
+        _drop_twins(spool, known, [path for path, _ in chunk])
         unknown = [one for one in chunk if PurePosixPath(one[0]).stem not in known]
         unknown.sort(key=lambda one: one[1])
         results = list(_read(spool, unknown, events))
@@ -48,6 +49,17 @@ def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
             ledger.outbox.add(results)
             added += len(results)
     return added
+
+
+def _drop_twins(spool: Spool, known: Mapping[str, str], paths: Sequence[str]) -> None:
+    """Remove what lies beside the file that the ledger names, and may have sent.
+
+    A ledger that is rebuilt later could not tell which of the two that was.
+    """
+    for path in paths:
+        named = known.get(PurePosixPath(path).stem, path)
+        if named != path and spool.resolve(named).exists():
+            spool.remove(path)
 
 
 def _read(spool: Spool, files: list[tuple[str, float]], events: Events) -> Iterator[Result]:

@@ -59,12 +59,15 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     except UnreadableInstances as error:
         raise error.below(workshop.spool.root) from error
     results = [_keep(job, kind, dataset, workshop) for kind, dataset in analysis.objects]
-    workshop.ledger.jobs.succeed(
-        job.job_id, results, _deliveries(job, results),
-        _reason(job, results, analysis, len(paths), workshop.spool),
-        analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
-    )
-    _drop_twins(results, workshop)
+    try:
+        workshop.ledger.jobs.succeed(
+            job.job_id, results, _deliveries(job, results),
+            _reason(job, results, analysis, len(paths), workshop.spool),
+            analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
+        )
+    finally:
+        # Also of an attempt that was overtaken: what it wrote may not be taken up later.
+        _drop_twins(results, workshop)
     return analysis
 
 

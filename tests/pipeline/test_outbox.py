@@ -11,6 +11,7 @@ import pytest
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.overtaking import Superseded
 from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.records import SeriesState
@@ -92,7 +93,7 @@ def test_a_result_that_can_no_longer_be_read_is_made_anew(workshop: Workshop) ->
     assert len(list((workshop.spool.root / "quarantine").glob("*.bin"))) == 1
 
 
-def test_of_two_jobs_that_make_one_object_at_once_one_file_stays(
+def test_of_two_jobs_that_make_one_object_at_once_the_file_that_may_be_sent_stays(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = started(workshop, "job-1")
@@ -108,5 +109,18 @@ def test_of_two_jobs_that_make_one_object_at_once_one_file_stays(
         return put_result(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(workshop.spool, "put_result", put_after_the_other)
-    process(first, workshop)
+    with pytest.raises(Superseded):
+        process(first, workshop)
     assert len(list(workshop.spool.results())) == len(on_disk(workshop)) == len(contents(workshop))
+    assert on_disk(workshop) == contents(workshop)
+
+
+def test_the_twin_of_an_object_that_may_have_been_sent_goes_at_start(workshop: Workshop) -> None:
+    process(started(workshop, "job-1"), workshop)
+    sendable = contents(workshop)
+    twin = workshop.spool.root / "outbox/job-0" / f"{next(iter(sendable))}.dcm"
+    twin.parent.mkdir()
+    twin.write_bytes(b"the same object, made at another time")
+    assert take_up_results(workshop.spool, workshop.ledger, Events()) == 0
+    assert not twin.exists()
+    assert on_disk(workshop) == contents(workshop) == sendable
