@@ -106,6 +106,11 @@ class Deliveries:
             state = self._state(connection, delivery_id)
             if state not in states.OPEN_DELIVERIES:
                 return state
+            if state is DeliveryState.FAILED:
+                # Nothing leaves one so; but an answer that cannot be recorded is asked for again.
+                rows.change_state(
+                    connection, "delivery", delivery_id, DeliveryState.PENDING, "taken_up", now
+                )
             if outcome.stored:
                 rows.change_state(
                     connection, "delivery", delivery_id, DeliveryState.SENT, outcome.reason, now,

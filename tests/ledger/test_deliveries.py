@@ -66,6 +66,21 @@ def test_what_another_attempt_has_brought_to_an_end_stays_as_it_is(routed: Ledge
     assert [t.to_state for t in routed.history("delivery", "job-1:pacs:01")] == ["pending", "sent"]
 
 
+@pytest.mark.parametrize(
+    ("stored", "state"), [(True, DeliveryState.SENT), (False, DeliveryState.DEAD)]
+)
+def test_the_answer_for_one_that_was_left_failed_is_recorded_and_not_asked_for_for_ever(
+    routed: Ledger, stored: bool, state: DeliveryState
+) -> None:
+    _made(routed, 1)
+    with routed._database.write() as connection:
+        connection.execute(sa.text("UPDATE deliveries SET state = 'failed'"))
+    (one,) = routed.deliveries.pending("job-1", "pacs")
+    answered = _answer(1, stored=stored)
+    assert routed.deliveries.record(one.delivery_id, answered, retry_at=LATER) is state
+    assert routed.deliveries.pending("job-1", "pacs") == []
+
+
 def test_a_transient_answer_after_the_time_for_retries_is_the_last(routed: Ledger) -> None:
     _made(routed, 1)
     busy = _answer(1, stored=False, transient=True)
