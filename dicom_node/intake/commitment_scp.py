@@ -113,7 +113,8 @@ class CommitmentScp:
         self, association: IntakeAssociation, context_id: int, request: CommitmentRequest
     ) -> bool:
         """Whether that is settled; otherwise there is something else to do first, or no peer."""
-        age_s = (datetime.now(UTC) - request.received_at).total_seconds()
+        # Below nothing when the clock was set back.
+        age_s = max(0.0, (datetime.now(UTC) - request.received_at).total_seconds())
         report_after_s = association.settings.commitment_report_after_s
         if not _stays(association, report_after_s - age_s):
             return False

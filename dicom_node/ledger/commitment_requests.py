@@ -18,6 +18,8 @@ from dicom_node.ledger.database import Database
 MOST_ITEMS = 50_000
 MOST_PENDING = 500
 _CHUNK = 500
+# What was changed so much later than now was changed before the clock was set back.
+_CLOCK_SET_BACK_S = 60.0
 _q, _i = tables.commitment_requests, tables.instances
 
 
@@ -108,8 +110,7 @@ class CommitmentRequests:
 
     def titles_due(self, now: datetime) -> list[str]:
         """AE titles that a report is to be sent to now."""
-        due = sa.and_(_q.c.state == "pending", _q.c.not_before <= rows.to_seconds(now))
-        query = sa.select(_q.c.calling_ae_title).where(due).distinct()
+        query = sa.select(_q.c.calling_ae_title).where(_is_due(now)).distinct()
         with self._database.read() as connection:
             return [row[0] for row in connection.execute(query.order_by(_q.c.calling_ae_title))]
 
@@ -119,8 +120,7 @@ class CommitmentRequests:
         """Requests whose report is to be sent to this one now, the longest waiting first."""
         query = (
             sa.select(_q)
-            .where(_q.c.state == "pending", _q.c.not_before <= rows.to_seconds(now))
-            .where(_q.c.calling_ae_title == calling_ae_title)
+            .where(_is_due(now), _q.c.calling_ae_title == calling_ae_title)
             .order_by(_q.c.not_before)
             .limit(most)
         )
@@ -171,6 +171,12 @@ class CommitmentRequests:
                         Kept(row.sop_class_uid, row.path, row.size_bytes)
                     )
         return found
+
+
+def _is_due(now: datetime) -> sa.ColumnElement[bool]:
+    at = rows.to_seconds(now)
+    was_set_back = _q.c.changed_at > at + _CLOCK_SET_BACK_S
+    return sa.and_(_q.c.state == "pending", sa.or_(_q.c.not_before <= at, was_set_back))
 
 
 def _first(known: list[list[str]]) -> list[Reference]:

@@ -39,6 +39,8 @@ NO_REPORT = "commitment.no_report"
 NOT_OFFERED = "commitment.not_offered"
 MOST_ITEMS = 1000
 _SIBLINGS_WAITED_FOR_S = 60.0
+# What was asked for so much later than now was asked for before the clock was set back.
+_CLOCK_SET_BACK_S = 60.0
 _c, _i, _d, _r = tables.commitments, tables.commitment_items, tables.deliveries, tables.results
 _OPEN = [str(state) for state in states.OPEN_DELIVERIES]
 _SENT = str(DeliveryState.SENT)
@@ -106,7 +108,12 @@ class Commitments:
             .where(_d.c.destination == destination)
             .where(~has_open_sibling | (_d.c.changed_at < at - _SIBLINGS_WAITED_FOR_S))
             .group_by(_d.c.delivery_id, _d.c.job_id, _d.c.destination, _d.c.created_at)
-            .having(sa.or_(asked_until.is_(None), asked_until <= at))
+            .having(
+                sa.or_(
+                    asked_until.is_(None), asked_until <= at,
+                    sa.func.max(_c.c.changed_at) > at + _CLOCK_SET_BACK_S,
+                )
+            )
             .order_by(_d.c.created_at, _d.c.delivery_id)
             .limit(most)
         )
@@ -224,9 +231,13 @@ class Commitments:
 
     def overdue(self, now: datetime) -> list[tuple[str, int]]:
         """(transaction, how often its deliveries were asked for at most) past their time."""
+        at = rows.to_seconds(now)
         query = (
             sa.select(_c.c.transaction_uid)
-            .where(_c.c.state == "asked", _c.c.not_before <= rows.to_seconds(now))
+            .where(
+                _c.c.state == "asked",
+                sa.or_(_c.c.not_before <= at, _c.c.asked_at > at + _CLOCK_SET_BACK_S),
+            )
             .order_by(_c.c.not_before)
         )
         with self._database.read() as connection:

@@ -67,6 +67,24 @@ def test_an_open_transaction_is_overdue_when_its_time_is_over(sent: Ledger) -> N
     assert [(one.delivery_id, one.asks) for one in wanting] == [(name, 1) for name in NAMES]
 
 
+def test_a_clock_set_back_by_a_day_keeps_nobody_from_asking_again(sent: Ledger) -> None:
+    begin(sent)
+    yesterday = START - 24 * HOUR
+    assert sent.commitments.overdue(yesterday) == [("1.1", 1)]
+    assert sent.commitments.end("1.1", "no_report", now=START, again_at=START + HOUR)
+    assert [one.delivery_id for one in sent.commitments.wanting("pacs", yesterday)] == NAMES
+    assert sent.commitments.wanting("pacs", START) == []
+
+
+def test_a_clock_set_back_by_a_day_keeps_no_report_from_who_asked(ledger: Ledger) -> None:
+    requests = ledger.commitment_requests
+    assert requests.record("1.9", "CT1", [(SEG, "2.25.1")], now=START, report_at=START + HOUR)
+    assert requests.titles_due(START) == []
+    yesterday = START - 24 * HOUR
+    assert requests.titles_due(yesterday) == ["CT1"]
+    assert [one.transaction_uid for one in requests.due("CT1", yesterday)] == ["1.9"]
+
+
 def test_the_same_report_again_changes_nothing(sent: Ledger) -> None:
     begin(sent)
     committed = {(SEG, "2.25.1"), (SEG, "2.25.2")}
