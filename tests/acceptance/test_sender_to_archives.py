@@ -84,17 +84,20 @@ def test_storescp_that_takes_implicit_little_endian_only_gets_it_re_encoded(tmp_
     assert received.ImagePositionPatient == dataset.ImagePositionPatient
 
 
-def test_compressed_object_is_refused_for_good_by_a_storescp_that_does_not_take_it(
+def test_compressed_object_comes_uncompressed_to_a_storescp_that_takes_nothing_else(
     tmp_path: Path,
 ) -> None:
     plain = write_series(ct_series((1, 64, 64)), tmp_path / "plain")
     paths = peers.transcode(plain, tmp_path / "compressed", "rle")
     with peers.DcmtkStorescp(tmp_path) as storescp:
         (outcome,) = Sender("DICOMNODE").send(storescp.peer, paths)
+        (stored,) = storescp.files()
 
-    assert not outcome.stored
-    assert not outcome.transient
-    assert outcome.reason.startswith("peer.context_rejected.")
+    assert outcome.stored
+    sent, kept = pydicom.dcmread(plain[0]), pydicom.dcmread(stored)
+    assert kept.SOPInstanceUID == sent.SOPInstanceUID
+    assert not kept.file_meta.TransferSyntaxUID.is_compressed
+    assert kept.PixelData == sent.PixelData
 
 
 def test_archives_answer_an_echo(orthanc: peers.Orthanc, storescp: peers.DcmtkStorescp) -> None:
