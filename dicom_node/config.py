@@ -272,6 +272,18 @@ class Config(Settings):
         return {name: peer.model_copy(update={"name": name}) for name, peer in peers.items()}
 
     @model_validator(mode="after")
+    def _commitment_can_be_had_where_required(self) -> Config:
+        if self.delivery.storage_commitment == "required":
+            for name, peer in self.peers.items():
+                if not peer.speaks_dimse and peer.storage_commitment is None:
+                    raise _at(
+                        ("peers", name, "storage_commitment"),
+                        "found nothing while delivery.storage_commitment is required, expected "
+                        "off: STOW-RS has no commitment",
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _rules_agree_with_the_rest(self) -> Config:
         seen: dict[str, int] = {}
         for index, rule in enumerate(self.rules):

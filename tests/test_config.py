@@ -354,6 +354,7 @@ def test_a_dicomweb_server_is_a_peer_without_host_and_port(tmp_path: Path) -> No
         "peers:\n  cloud: {dicomweb: {url: 'https://h/', port: 1}}\n",
         "peers:\n  cloud: {dicomweb: {url: 'https://h/'}, storage_commitment: required}\n",
         "peers:\n  cloud: {dicomweb: {url: 'http://h.example.org/', token_file: t}}\n",
+        "delivery: {storage_commitment: required}\npeers:\n  cloud: {dicomweb: {url: 'https://h/'}}\n",
         "peers:\n  cloud: {}\n",
     ],
 )

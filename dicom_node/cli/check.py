@@ -8,9 +8,14 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import ledger_url, open_catalog, open_config
+from dicom_node.cli.opened import (
+    REBUILT_AT_START,
+    ledger_url,
+    open_catalog,
+    open_config,
+)
 from dicom_node.cli.output import print_json, print_table
-from dicom_node.errors import ConfigurationError, NodeError, StorageFailed
+from dicom_node.errors import ConfigurationError, LedgerDamaged, NodeError, StorageFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,11 +95,17 @@ def _free_space(config: Config) -> str:
 
 
 def _ledger(config: Config) -> str:
+    from dicom_node.ledger.database import sqlite_path
     from dicom_node.ledger.ledger import Ledger
+    from dicom_node.ledger.recovery import find_damage
 
     # A ledger that this user made might not be writable for the user that the node runs as.
     if config.database.url is None and not (config.node.data_dir / "ledger.db").exists():
         return "will be created at the first start"
+    path = sqlite_path(ledger_url(config))
+    damage = find_damage(path) if path is not None else ""
+    if damage:
+        raise LedgerDamaged(f"{damage}; {REBUILT_AT_START}")
     ledger = Ledger.open(ledger_url(config))
     counts = ledger.receipts.count_by_state()
     ledger.close()

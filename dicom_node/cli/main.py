@@ -33,7 +33,8 @@ from dicom_node.cli import (
     show,
     status,
 )
-from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.cli.opened import REBUILT_AT_START
+from dicom_node.errors import ConfigurationError, LedgerDamaged, NodeError
 from dicom_node.events import configure_logging
 
 _COMMANDS = (
@@ -90,7 +91,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         print(f"dicom-node: configuration: {error}", file=sys.stderr)
         return 2
     except NodeError as error:
-        print(f"dicom-node: {error.reason}: {error}", file=sys.stderr)
+        hint = f"; {REBUILT_AT_START}" if isinstance(error, LedgerDamaged) else ""
+        print(f"dicom-node: {error.reason}: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
 
 
+REBUILT_AT_START = "the next start of the node sets it aside and rebuilds it from the images"
+
+
 def open_config(arguments: argparse.Namespace) -> Config:
     """The settings that ``--config`` and the environment name.
 
@@ -24,6 +28,25 @@ def open_config(arguments: argparse.Namespace) -> Config:
         With key path and line.
     """
     return configuration.load(arguments.config)
+
+
+def running_roles(config: Config) -> dict[str, int]:
+    """Which roles of the node run on this host, each with its process id.
+
+    A running node holds a lock on the file of each role in its data directory.
+    """
+    roles: dict[str, int] = {}
+    for role in ("intake", "work", "deliver"):
+        try:
+            with (config.node.data_dir / f"{role}.lock").open(encoding="ascii") as held:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    text = held.read().strip()
+                    roles[role] = int(text) if text.isdecimal() else 0
+        except OSError:
+            continue
+    return roles
 
 
 def ledger_url(config: Config) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import open_config, open_ledger
+from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.waiting import Outlook
 from dicom_node.records import CircuitState, DeliveryState, JobState, SeriesState
@@ -40,14 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     }
     notes = ledger.notes.latest(5)
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
+    running = running_roles(config)
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
         print_json({
-            **counts, "away": [vars(one) for one in away],
+            **counts, "running": running, "away": [vars(one) for one in away],
             "node": [vars(note) for note in notes],
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
+    print(f"node          {_running_text(running)}")
     for kind, by_state in counts.items():
         text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         print(f"{kind.replace('_', ' '):13} {text or 'none'}")
@@ -59,6 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     _print_latest(latest)
     return 0
+
+
+def _running_text(running: dict[str, int]) -> str:
+    if not running:
+        return "does not run here: nothing is received, computed or sent until `serve`"
+    missing = [role for role in ("intake", "work", "deliver") if role not in running]
+    pids = ", ".join(str(pid) for pid in sorted(set(running.values())))
+    text = f"runs ({', '.join(running)}; pid {pids})"
+    return text + (f", not here: {', '.join(missing)}" if missing else "")
 
 
 def _print_latest(latest: Sequence[tuple[Series, str]]) -> None:

@@ -62,13 +62,17 @@ def heal(url: str, *, patience_s: float = _PATIENCE_S) -> Recovery | None:
         finally:
             shared.release()
         if not found:
+            suspect_path(path).unlink(missing_ok=True)
             return None
         # Others that have it open see this, and end.
         suspect(path, found)
         alone = Guard(path, alone=True, patience_s=patience_s)
         try:
             found = find_damage(path)
-            return _replace(path, found) if found else None
+            if found:
+                return _replace(path, found)
+            suspect_path(path).unlink(missing_ok=True)
+            return None
         finally:
             alone.release()
 
@@ -77,7 +81,7 @@ def find_damage(path: Path) -> str:
     """What is wrong with a SQLite ledger, or an empty string; one that is not there is well.
 
     Reads the whole file once; when somebody has called it damaged, the indexes are compared with
-    their tables as well, and the word is taken back if all is well.
+    their tables as well.
 
     Raises
     ------
@@ -89,8 +93,7 @@ def find_damage(path: Path) -> str:
         return "the file is missing and what belongs to it is there" if left else ""
     if not path.stat().st_size:
         return "the file is empty"
-    suspected = suspect_path(path)
-    check = "integrity_check" if suspected.exists() else "quick_check"
+    check = "integrity_check" if suspect_path(path).exists() else "quick_check"
     try:
         with closing(open_to_read(path)) as connection:
             found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(3)")]
@@ -103,7 +106,6 @@ def find_damage(path: Path) -> str:
         return "; ".join(found).replace("\n", " ")[:300]
     if missing and missing != _CORE:
         return f"tables are missing: {', '.join(sorted(missing))}"
-    suspected.unlink(missing_ok=True)
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 
 import pytest
@@ -27,6 +28,21 @@ def test_status_counts_and_names_the_latest(filled: Site) -> None:
     assert (series["series_instance_uid"], series["state"]) == ("1.2.3", "routed")
     text = filled("status")
     assert text.code == 0 and "1 dead, 1 succeeded" in text.out and "1.2.3" in text.out
+
+
+def test_status_says_whether_the_node_runs(filled: Site) -> None:
+    assert "node          does not run here" in filled("status").out
+    assert filled("status", "--json").json()["running"] == {}
+    held = [(filled.data_dir / f"{role}.lock").open("w+") for role in ("intake", "work")]
+    for lock in held:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert "node          runs (intake, work; pid 4711), not here: deliver" in filled("status").out
+    assert filled("status", "--json").json()["running"] == {"intake": 4711, "work": 4711}
+    for lock in held:
+        lock.close()
+    assert filled("status", "--json").json()["running"] == {}
 
 
 def test_status_tells_of_a_routed_series_what_became_of_it(filled: Site) -> None:
@@ -171,3 +187,9 @@ def test_a_damaged_ledger_is_exit_1_and_no_traceback(site: Site) -> None:
     (site.data_dir / "ledger.db").write_bytes(b"no database" * 500)
     answer = site("status")
     assert answer.code == 1 and answer.err.startswith("dicom-node: ledger.damaged")
+    assert "the next start of the node sets it aside" in answer.err
+    (found,) = [
+        one for one in site("check", "--no-network", "--json").json()["checks"]
+        if one["check"] == "ledger"
+    ]
+    assert not found["ok"] and "the next start of the node sets it aside" in found["found"]
