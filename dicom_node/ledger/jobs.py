@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, states, tables, unclean_ends
+from dicom_node.ledger import rows, tables, unclean_ends
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
@@ -269,11 +269,6 @@ class Jobs:
     def find(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
         return next(iter(self._jobs(sa.select(_j).where(_j.c.job_id == job_id))), None)
-
-    def open(self) -> list[Job]:
-        """Every job that is not at an end: what the reconciler submits."""
-        wanted = [str(state) for state in states.OPEN_JOBS]
-        return self._jobs(sa.select(_j).where(_j.c.state.in_(wanted)).order_by(_j.c.created_at))
 
     def running(self) -> list[Job]:
         """Every job that runs, or ran when the node ended."""

@@ -46,7 +46,6 @@ DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
 
 _TABLES: dict[type, Mapping[Any, frozenset[Any]]] = {_S: SERIES, _J: JOB, _D: DELIVERY}
 
-OPEN_JOBS = (_J.QUEUED, _J.RUNNING, _J.FAILED)
 OPEN_DELIVERIES = (_D.PENDING, _D.FAILED)
 
 
