@@ -38,7 +38,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="the main job on an embedded default")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH",
                         help="CT files or folders (default: a generated chest)")
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="DIR",
+                        help="where objects and pictures go (default: demo-output)")
     parser.add_argument("--keep-running", action="store_true",
                         help="leave the node running until Ctrl-C")
     parser.set_defaults(run=run)

@@ -27,7 +27,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("run", help="one model on files, without a network")
     parser.add_argument("model", metavar="MODEL", help="a model, as `models` prints it")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help="where objects, pictures and predictions.json go")
     parser.set_defaults(run=run)
 
 

@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("send", help="store files at a peer, by C-STORE or STOW-RS")
     parser.add_argument("peer", metavar="PEER", help="a name under `peers` of the settings")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
     parser.set_defaults(run=run)
 
 
