@@ -360,7 +360,8 @@ def _read_and_digest(
         warnings.simplefilter("ignore")
         digests = list(pool.map(one_instance, members.values()))
     if lost:
-        raise _Unreadable(lost)
+        # Threads find them in any order, and what is said of them must not depend on it.
+        raise _Unreadable(sorted(lost, key=lambda one: str(one[0].path)))
     return dict(digest for digest in digests if digest is not None)
 
 

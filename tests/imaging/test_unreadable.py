@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dicom_node.errors import NotUnderstood, StorageFailed, UnsuitableInput
-from dicom_node.imaging import decode
+from dicom_node.imaging import decode, volume
 from dicom_node.imaging.codec_pool import CodecPool
 from dicom_node.imaging.codec_process import CodecLimits
 from dicom_node.imaging.reading import Header
@@ -122,6 +123,31 @@ def test_more_than_a_few_bad_slices_decline_the_series(tmp_path: Path) -> None:
     for path in paths[37:]:
         cut(path)
     assert len(load_volume(paths).unreadable) == 3
+
+
+def test_unreadable_slices_are_named_in_one_order_whichever_is_found_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = series(tmp_path)
+    cut(paths[38])
+    cut(paths[39])
+    found: list[Path | None] = []
+    second_is_found = threading.Event()
+
+    def late_for_the_first(header: Header, *rest: Any) -> None:
+        try:
+            decode.read_frames(header, *rest)
+        except UnsuitableInput:
+            if header.path == paths[38]:
+                assert second_is_found.wait(60)
+            found.append(header.path)
+            second_is_found.set()
+            raise
+
+    monkeypatch.setattr(volume, "_THREADS", 4)
+    monkeypatch.setattr(volume, "read_frames", late_for_the_first)
+    assert [one.path for one in load_volume(paths).unreadable] == paths[38:]
+    assert found == [paths[39], paths[38]]
 
 
 def test_a_short_series_can_lose_none(tmp_path: Path) -> None:
