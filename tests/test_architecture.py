@@ -32,7 +32,10 @@ PARTS = {
     "dicom_node.__main__": "dicom_node.cli",
     "dicom_node.node_routing": "dicom_node.node",
 }
-EVERYWHERE = {"dicom_node", "dicom_node.errors", "dicom_node.records", "dicom_node.references"}
+EVERYWHERE = {
+    "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.records",
+    "dicom_node.references",
+}
 ROOMS = {
     "dicom_node.config",
     "dicom_node.spool",
@@ -53,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node": set(),
     "dicom_node.errors": set(),
     "dicom_node.records": set(),
+    "dicom_node.backoff": set(),
     "dicom_node.references": {"dicom_node.errors"},
     "dicom_node.events": set(),
     "dicom_node.config": set(),

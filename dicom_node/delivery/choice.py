@@ -17,11 +17,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from dicom_node.backoff import is_due
+
 # By then it has waited about half a minute; what comes behind it would wait up to 15 more.
 PATIENCE_ATTEMPTS = 3
 # Routine results are not held up for longer by urgent ones that never end.
 _URGENT_AFTER = timedelta(minutes=30)
-_LONGEST_PAUSE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,8 @@ class Waiting:
     is_urgent: bool = False
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it need not wait any longer.
-
-        A pause longer than any that is ever chosen means that the clock was set back.
-        """
-        return self.not_before <= now or self.not_before > now + _LONGEST_PAUSE
+        """Whether it need not wait any longer."""
+        return is_due(self.not_before, now)
 
 
 def choose(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from dicom_node.delivery.backoff import LONGEST_DELAY_S, delay_s
+from dicom_node.backoff import LONGEST_DELAY_S, delay_s
 from dicom_node.records import Circuit, CircuitState
 
 Decision = Callable[[Circuit], Circuit]

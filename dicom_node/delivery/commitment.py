@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from dicom_node.backoff import delay_s, is_due
 from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery.association import Timeouts
-from dicom_node.delivery.backoff import LONGEST_DELAY_S, delay_s
 from dicom_node.delivery.n_action import CONTEXTS, CommitmentAssociation, Report
 from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
@@ -134,9 +134,7 @@ class CommitmentAsker:
         pause, busy = self._pauses.get(name), self._busy.get(name)
         if busy is not None and busy.is_alive():
             return True
-        # A pause longer than any that is ever chosen means that the clock was set back.
-        longest = now + timedelta(seconds=LONGEST_DELAY_S)
-        return pause is not None and now < pause.until <= longest
+        return pause is not None and not is_due(pause.until, now)
 
     def _ae_title_of(self, wanting: Wanting) -> str:
         """Whose AE title `sender` means for this job; "" for a destination with a name."""

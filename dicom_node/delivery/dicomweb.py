@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.delivery.http_service import HttpService
 from dicom_node.delivery.open_sockets import STOPPING, OpenSockets
-from dicom_node.delivery.part10 import FileHead, read_file_head
-from dicom_node.delivery.sender import HELD_BACK, Sender
+from dicom_node.delivery.outgoing import HELD_BACK, Outgoing, inspect, is_held_back
+from dicom_node.delivery.sender import Sender
 from dicom_node.delivery.stow_answer import (
     TRANSFER_SYNTAX_NOT_SUPPORTED,
     UNSUPPORTED_MEDIA_TYPE,
@@ -38,19 +37,6 @@ _DICOM_JSON = "application/dicom+json"
 _PIECE_BYTES = 1 << 17
 # A study that cannot be there: the service answers without looking far, and names no patient.
 _NO_STUDY = "/studies?StudyInstanceUID=2.25.0&limit=1"
-
-
-@dataclass(frozen=True)
-class _Object:
-    """One file that can be sent, and its place in the caller's list."""
-
-    position: int
-    path: Path
-    head: FileHead
-
-    def outcome(self, reason: str, *, transient: bool = True) -> SendOutcome:
-        """The outcome of an object that the service did not answer for."""
-        return SendOutcome(self.head.sop_instance_uid, None, False, transient, reason)
 
 
 class StowSender:
@@ -92,14 +78,7 @@ class StowSender:
             Nothing was taken: no connection, or the service answers for none of its objects
             now (401, 404, 503, a redirect...); ``retry_after_s`` is the pause that it asked for.
         """
-        outcomes: dict[int, SendOutcome] = {}
-        waiting: list[_Object] = []
-        for position, path in enumerate(paths):
-            inspected = _inspect(position, path)
-            if isinstance(inspected, _Object):
-                waiting.append(inspected)
-            else:
-                outcomes[position] = inspected
+        waiting, outcomes = inspect(paths)
         if waiting:
             self._send_all(peer, waiting, outcomes, in_order)
         return [outcomes[position] for position in range(len(paths))]
@@ -132,14 +111,14 @@ class StowSender:
     def _send_all(
         self,
         peer: PeerSettings,
-        waiting: Sequence[_Object],
+        waiting: Sequence[Outgoing],
         outcomes: dict[int, SendOutcome],
         in_order: bool,
     ) -> None:
         reason = ""
         with self._service(peer) as service:
             for item in waiting:
-                held_back = in_order and _is_behind_a_transient(item, outcomes)
+                held_back = in_order and is_held_back(item, outcomes)
                 reason = STOPPING if self._stopping else HELD_BACK if held_back else ""
                 if reason:
                     break
@@ -157,7 +136,7 @@ class StowSender:
             {one.position: one.outcome(reason) for one in waiting if one.position not in outcomes}
         )
 
-    def _store(self, service: HttpService, item: _Object) -> SendOutcome:
+    def _store(self, service: HttpService, item: Outgoing) -> SendOutcome:
         try:
             with item.path.open("rb") as file:
                 outcome = _post(service, item, file)
@@ -183,25 +162,7 @@ class _RefusesAll(PeerUnavailable):
     """The answer is of the service as a whole, so that nothing more need be sent."""
 
 
-def _inspect(position: int, path: Path) -> _Object | SendOutcome:
-    try:
-        with path.open("rb") as file:
-            return _Object(position, path, read_file_head(file))
-    except NotUnderstood as error:
-        return SendOutcome("", None, False, False, error.reason)
-    except FileNotFoundError:
-        return SendOutcome("", None, False, False, "file.missing")
-    except OSError:
-        return SendOutcome("", None, False, True, "file.unreadable")
-
-
-def _is_behind_a_transient(item: _Object, outcomes: Mapping[int, SendOutcome]) -> bool:
-    return any(
-        outcome.transient for position, outcome in outcomes.items() if position < item.position
-    )
-
-
-def _post(service: HttpService, item: _Object, file: BinaryIO) -> SendOutcome:
+def _post(service: HttpService, item: Outgoing, file: BinaryIO) -> SendOutcome:
     boundary = uuid.uuid4().hex
     before = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     after = f"\r\n--{boundary}--\r\n".encode()

@@ -20,9 +20,8 @@ from dicom_node import references
 from dicom_node.delivery import wire
 from dicom_node.delivery.association import Association, Context
 from dicom_node.errors import PeerUnavailable
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 
-PUSH_MODEL = "1.2.840.10008.1.20.1"
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 # Implicit first: every application has it (PS3.5 section 10.1).
 CONTEXTS = (
     Context(PUSH_MODEL, "1.2.840.10008.1.2"),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.delivery.association import MAX_CONTEXTS, Association, Context, Timeouts
 from dicom_node.delivery.open_sockets import STOPPING
-from dicom_node.delivery.part10 import FileHead, read_file_head
+from dicom_node.delivery.outgoing import HELD_BACK, Outgoing, inspect, is_held_back
+from dicom_node.delivery.part10 import read_file_head
 from dicom_node.delivery.pool import AssociationPool
 from dicom_node.delivery.status import classify
 from dicom_node.delivery.transcode import alternatives, transcoded
@@ -25,9 +25,6 @@ from dicom_node.records import SendOutcome
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
 
-# The object itself was not tried: one before it, which it belongs to, has to be there first.
-HELD_BACK = "delivery.held_back"
-
 _VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 _HUNG_UP = frozenset({"peer.connection_lost", "peer.aborted", "peer.released"})
 # PS3.8 table 9-18.
@@ -36,27 +33,6 @@ _CONTEXT_RESULTS = {
     3: "sop_class_not_supported",
     4: "transfer_syntax_not_supported",
 }
-
-
-@dataclass(frozen=True)
-class _Object:
-    """One file that can be sent, and its place in the caller's list."""
-
-    position: int
-    path: Path
-    head: FileHead
-    size_bytes: int
-
-    @property
-    def contexts(self) -> tuple[Context, ...]:
-        """The contexts in which this file can be sent, its own first."""
-        own = self.head.transfer_syntax_uid
-        return tuple(Context(self.head.sop_class_uid, uid) for uid in (own, *alternatives(own)))
-
-    def outcome(self, reason: str, *, transient: bool) -> SendOutcome:
-        """The outcome of an object that the peer did not answer for."""
-        uid = self.head.sop_instance_uid
-        return SendOutcome(uid, None, stored=False, transient=transient, reason=reason)
 
 
 class Sender:
@@ -111,16 +87,9 @@ class Sender:
             No association was established, so nothing was sent; ``reason`` says why
             (``peer.unreachable``, ``peer.rejected.called_ae_title``, ``peer.timeout``...).
         """
-        outcomes: dict[int, SendOutcome] = {}
-        objects = []
-        for position, path in enumerate(paths):
-            inspected = _inspect(position, path)
-            if isinstance(inspected, _Object):
-                objects.append(inspected)
-            else:
-                outcomes[position] = inspected
+        objects, outcomes = inspect(paths)
         for batch in _batches(objects):
-            held_back = _behind_a_transient(batch, outcomes) if in_order else []
+            held_back = [one for one in batch if in_order and is_held_back(one, outcomes)]
             outcomes.update(_unsent(held_back, HELD_BACK))
             batch = _without(batch, outcomes)
             if not batch:
@@ -158,9 +127,9 @@ class Sender:
         return seconds
 
     def _send_batch(
-        self, peer: PeerSettings, batch: Sequence[_Object], in_order: bool
+        self, peer: PeerSettings, batch: Sequence[Outgoing], in_order: bool
     ) -> dict[int, SendOutcome]:
-        contexts = list(dict.fromkeys(context for item in batch for context in item.contexts))
+        contexts = list(dict.fromkeys(context for item in batch for context in _contexts(item)))
         association = self._pool.take_idle(peer, contexts)
         if association is not None:
             outcomes, reason = self._store_all(peer, association, batch, in_order)
@@ -175,7 +144,7 @@ class Sender:
         self,
         peer: PeerSettings,
         association: Association,
-        batch: Sequence[_Object],
+        batch: Sequence[Outgoing],
         in_order: bool,
     ) -> tuple[dict[int, SendOutcome], str]:
         """The outcomes of what was answered or cannot be sent, and why the rest is not there."""
@@ -204,53 +173,39 @@ class Sender:
         return outcomes, reason
 
 
-def _inspect(position: int, path: Path) -> _Object | SendOutcome:
-    try:
-        with path.open("rb") as file:
-            return _Object(position, path, read_file_head(file), os.fstat(file.fileno()).st_size)
-    except NotUnderstood as error:
-        return SendOutcome("", None, stored=False, transient=False, reason=error.reason)
-    except FileNotFoundError:
-        return SendOutcome("", None, stored=False, transient=False, reason="file.missing")
-    except OSError:
-        return SendOutcome("", None, stored=False, transient=True, reason="file.unreadable")
+def _contexts(item: Outgoing) -> tuple[Context, ...]:
+    """The contexts in which a file can be sent, its own first."""
+    own = item.head.transfer_syntax_uid
+    return tuple(Context(item.head.sop_class_uid, uid) for uid in (own, *alternatives(own)))
 
 
-def _batches(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
-    batch: list[_Object] = []
+def _batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    batch: list[Outgoing] = []
     contexts: set[Context] = set()
     for item in objects:
-        if len(contexts | set(item.contexts)) > MAX_CONTEXTS:
+        if len(contexts | set(_contexts(item))) > MAX_CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append(item)
-        contexts.update(item.contexts)
+        contexts.update(_contexts(item))
     if batch:
         yield batch
 
 
-def _behind_a_transient(
-    batch: Sequence[_Object], outcomes: Mapping[int, SendOutcome]
-) -> list[_Object]:
-    transient = [position for position, outcome in outcomes.items() if outcome.transient]
-    first = min(transient, default=None)
-    return [item for item in batch if first is not None and item.position > first]
-
-
 def _without(
-    batch: Sequence[_Object], outcomes: Mapping[int, SendOutcome]
-) -> list[_Object]:
+    batch: Sequence[Outgoing], outcomes: Mapping[int, SendOutcome]
+) -> list[Outgoing]:
     return [item for item in batch if item.position not in outcomes]
 
 
-def _unsent(objects: Sequence[_Object], reason: str) -> dict[int, SendOutcome]:
-    return {item.position: item.outcome(reason, transient=True) for item in objects}
+def _unsent(objects: Sequence[Outgoing], reason: str) -> dict[int, SendOutcome]:
+    return {item.position: item.outcome(reason) for item in objects}
 
 
-def _store(association: Association, item: _Object, scratch: Path | None) -> SendOutcome:
-    context = next((one for one in item.contexts if association.accepts(one)), None)
+def _store(association: Association, item: Outgoing, scratch: Path | None) -> SendOutcome:
+    context = next((one for one in _contexts(item) if association.accepts(one)), None)
     if context is None:
-        result = association.rejected.get(item.contexts[0], 2)
+        result = association.rejected.get(_contexts(item)[0], 2)
         word = _CONTEXT_RESULTS.get(result, "no_reason")
         return item.outcome(f"peer.context_rejected.{word}", transient=False)
     try:
@@ -265,7 +220,7 @@ def _store(association: Association, item: _Object, scratch: Path | None) -> Sen
 
 
 def _open_data_set(
-    item: _Object, context: Context, scratch: Path | None
+    item: Outgoing, context: Context, scratch: Path | None
 ) -> tuple[BinaryIO, int]:
     """The data set's bytes in the context's transfer syntax, and how many they are."""
     own = context.transfer_syntax_uid == item.head.transfer_syntax_uid

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from dicom_node.backoff import delay_s
 from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery import circuit
-from dicom_node.delivery.backoff import delay_s
 from dicom_node.delivery.dicomweb import StowSender
 from dicom_node.delivery.open_sockets import STOPPING
-from dicom_node.delivery.sender import HELD_BACK, Sender
+from dicom_node.delivery.outgoing import HELD_BACK
+from dicom_node.delivery.sender import Sender
 from dicom_node.errors import (
     LedgerUnavailable,
     NodeError,

@@ -19,8 +19,6 @@ from dicom_node.spool import Spool
 if TYPE_CHECKING:
     from dicom_node.ledger.commitment_requests import CommitmentRequest, CommitmentRequests, Kept
 
-PUSH_MODEL = "1.2.840.10008.1.20.1"
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 # Failure Reason (0008,1197), PS3.3 section C.14.1.1.
 PROCESSING_FAILURE = 0x0110
 NO_SUCH_INSTANCE = 0x0112

@@ -16,16 +16,17 @@ from pynetdicom import build_context, build_role
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import decode
 
+from dicom_node.backoff import delay_s
 from dicom_node.config import Config, PeerSettings
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
 from dicom_node.events import Events
-from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, Verdict, judge
+from dicom_node.intake.commitment import Verdict, judge
 from dicom_node.ledger.commitment_requests import CommitmentRequest
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicom_node.spool import Spool
 
 _ROUND_S = 1.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S, _DOUBLINGS = 5.0, 900.0, 10
 _STOPPED_WITHIN_S = 10.0
 # Processing failure and resource limitation may pass; every other answer is final.
 _TRANSIENT = frozenset({0x0110, 0x0213})
@@ -143,9 +144,8 @@ class CommitmentReports:
         if now - request.received_at > timedelta(hours=self._config.delivery.retry_for_h):
             self._requests.end(request, "dead", reason, now)
             return
-        longest_s = _FIRST_DELAY_S * 2.0 ** min(request.attempt - 1, _DOUBLINGS)
-        delay_s = min(_LONGEST_DELAY_S, longest_s) * (0.5 + 0.5 * random.random())
-        self._requests.again(request, reason, now, now + timedelta(seconds=delay_s))
+        wait_s = delay_s(request.attempt, random.random())
+        self._requests.again(request, reason, now, now + timedelta(seconds=wait_s))
 
     def _send(self, verdict: Verdict, peer: PeerSettings) -> int:
         """The status of the peer's answer.

@@ -20,13 +20,11 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from dicom_node.errors import SUCCESS, LedgerUnavailable, NotUnderstood
 from dicom_node.events import Events
 from dicom_node.intake.commitment import (
-    PUSH_MODEL,
-    PUSH_MODEL_INSTANCE,
     Verdict,
     asked_for,
     judge,
 )
-from dicom_node.references import TooManyItems
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE, TooManyItems
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:

@@ -32,13 +32,13 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.errors import NodeError
 from dicom_node.events import Events
-from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicom_node.intake.commitment_scp import CommitmentScp
 from dicom_node.intake.notifications import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     PROCEDURE_STEP,
     Notifications,
 )
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:

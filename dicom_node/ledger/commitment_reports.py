@@ -5,6 +5,7 @@ Part of `dicom_node.ledger.commitments`, inside whose transactions all of this r
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dicom_node.backoff import delay_s
 from dicom_node.ledger import rows, tables
 from dicom_node.records import DeliveryState
 
 _DUPLICATE_TRANSACTION = 0x0131
-_RESEND_FIRST_S, _RESEND_LONGEST_S, _DOUBLINGS = 5.0, 900.0, 10
 # Failure Reason (0008,1197), PS3.3 section C.14.1.1.
 _REASONS = {
     0x0110: "processing_failure",
@@ -77,7 +78,7 @@ def settle(
             continue
         if code is not None:
             word = _REASONS.get(code, f"{code & 0xFFFF:04x}")
-            again_at = at + resend_after_s(delivery.attempt)
+            again_at = at + delay_s(delivery.attempt, random.random())
             is_late = again_at > delivery.created_at + retry_for_s
             again = None if is_late else (_next_attempt(connection, delivery, attempts), again_at)
             changes.append(fail(connection, delivery, f"commitment.failed.{word}", at, again))
@@ -152,8 +153,3 @@ def mark(connection: sa.Connection, delivery_ids: Sequence[str], word: str) -> N
         .where(_d.c.delivery_id.in_(delivery_ids), _d.c.state == _SENT)
         .values(commitment=word)
     )
-
-
-def resend_after_s(attempt: int) -> float:
-    """Seconds to wait after what failed for the ``attempt``-th time."""
-    return min(_RESEND_LONGEST_S, _RESEND_FIRST_S * 2.0 ** min(attempt - 1, _DOUBLINGS))

@@ -9,6 +9,7 @@ transaction was given up still counts, for the destination has said it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from dicom_node import references
+from dicom_node.backoff import delay_s
 from dicom_node.errors import SUCCESS, LedgerUnavailable, NotUnderstood
 from dicom_node.ledger import rows, states, tables
 from dicom_node.ledger.commitment_reports import (
@@ -28,7 +30,6 @@ from dicom_node.ledger.commitment_reports import (
     as_asked_for,
     fail,
     mark,
-    resend_after_s,
     settle,
 )
 from dicom_node.ledger.database import Database
@@ -361,13 +362,13 @@ class Commitments:
             changes, silent = settle(
                 connection, transaction_uid, committed, failed, row.retry_for_s, at
             )
+            wait_s = delay_s(self._asks(connection, transaction_uid), random.random())
             connection.execute(
                 sa.update(_c)
                 .where(_c.c.transaction_uid == transaction_uid)
                 .values(
-                    state="answered", changed_at=at,
+                    state="answered", changed_at=at, not_before=at + wait_s,
                     reason="commitment.incomplete_report" if silent else "",
-                    not_before=at + resend_after_s(self._asks(connection, transaction_uid)),
                 )
             )
         return Reported(Standing.TAKEN, changes)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables, unclean_ends
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.outbox import insert_result
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -157,7 +158,7 @@ class Jobs:
             refuse_overtaken(connection, job_id, attempt)
             refuse_superseded(connection, job_id, attempt)
             for result in results:
-                self._insert_result(connection, result)
+                insert_result(self._database, connection, result)
             for delivery in deliveries:
                 self._insert_delivery(connection, delivery, now)
             rows.change_state(
@@ -165,11 +166,6 @@ class Jobs:
                 seconds_by_stage=json.dumps(dict(seconds_by_stage)),
                 **({"model_version": model_version} if model_version else {}),
             )
-
-    def _insert_result(self, connection: sa.Connection, result: Result) -> None:
-        values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
-        insert = self._database.insert(_r).values(values)
-        connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))
 
     def _insert_delivery(self, connection: sa.Connection, delivery: Delivery, now: float) -> None:
         values = {

@@ -39,8 +39,11 @@ class Outbox:
         """
         with self._database.write() as connection:
             for result in results:
-                values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
-                insert = self._database.insert(_r).values(values)
-                connection.execute(
-                    insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"])
-                )
+                insert_result(self._database, connection, result)
+
+
+def insert_result(database: Database, connection: sa.Connection, result: Result) -> None:
+    """Record one object within a transaction; one that is known stays as it is."""
+    values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
+    insert = database.insert(_r).values(values)
+    connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))

@@ -12,7 +12,7 @@ from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from dicom_node.delivery.n_action import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 
 PATIENCE_S = 60.0
 CT = "1.2.840.10008.5.1.4.1.1.2"

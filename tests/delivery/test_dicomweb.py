@@ -11,7 +11,7 @@ from pydicom import dcmread
 from dicom_node.config import PeerSettings
 from dicom_node.config_peers import DicomWebSettings
 from dicom_node.delivery.dicomweb import StowSender
-from dicom_node.delivery.sender import HELD_BACK
+from dicom_node.delivery.outgoing import HELD_BACK
 from dicom_node.errors import PeerUnavailable
 from tests.delivery.scripted_peer import EXPLICIT
 from tests.delivery.scripted_service import (

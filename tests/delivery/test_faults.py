@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.delivery.backoff import LONGEST_DELAY_S
+from dicom_node.backoff import LONGEST_DELAY_S
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.ledger.engine import DbosEngine
 from dicom_node.records import CircuitState, DeliveryState

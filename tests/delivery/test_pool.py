@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.delivery.open_sockets import STOPPING
-from dicom_node.delivery.sender import HELD_BACK, Sender
+from dicom_node.delivery.outgoing import HELD_BACK
+from dicom_node.delivery.sender import Sender
 from dicom_node.errors import PeerUnavailable
 from tests.delivery.scripted_peer import abort, scripted_peer
 from tests.dicom_samples import ct_series, write_series

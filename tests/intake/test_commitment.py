@@ -19,7 +19,7 @@ from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 
 from dicom_node.errors import LedgerUnavailable
-from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from tests.dicom_samples import ct_series
 from tests.intake.serving import ServingNode as Node
 

@@ -20,7 +20,7 @@ from bench.raw_scu import (
     value,
 )
 from dicom_node import references
-from dicom_node.intake.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from tests.intake.serving import ServingNode as Node
 
 CONTEXTS = ((1, PUSH_MODEL, [IMPLICIT]), (3, VERIFICATION, [EXPLICIT]))

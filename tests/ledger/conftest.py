@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Delivery, DeliveryState, Instance, Job, JobState, Priority, Result
+from dicom_node.records import (
+    Delivery,
+    DeliveryState,
+    Instance,
+    Job,
+    JobState,
+    Priority,
+    Result,
+    SeriesState,
+)
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
@@ -66,3 +75,12 @@ def delivery(number: int, job_id: str = "job-1", destination: str = "pacs") -> D
         state=DeliveryState.PENDING, reason="produced", attempt=1, status=None,
         not_before=START, changed_at=START,
     )
+
+
+@pytest.fixture
+def routed(ledger: Ledger) -> Ledger:
+    """One series of one instance, routed to one job."""
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    assert ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
+    return ledger

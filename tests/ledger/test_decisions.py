@@ -10,15 +10,7 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import Overtaken
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import DeliveryState, Job, JobState, SeriesState
-from tests.ledger.conftest import START, delivery, instance, job, result
-
-
-@pytest.fixture
-def routed(ledger: Ledger) -> Ledger:
-    ledger.index([instance(1)])
-    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
-    assert ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
-    return ledger
+from tests.ledger.conftest import START, delivery, job, result
 
 
 def found(ledger: Ledger) -> Job:

@@ -9,18 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import DeliveryState, SendOutcome, SeriesState
-from tests.ledger.conftest import START, delivery, instance, job, result
+from dicom_node.records import DeliveryState, SendOutcome
+from tests.ledger.conftest import START, delivery, result
 
 LATER = START + timedelta(minutes=2)
-
-
-@pytest.fixture
-def routed(ledger: Ledger) -> Ledger:
-    ledger.index([instance(1)])
-    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
-    assert ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
-    return ledger
 
 
 def _made(ledger: Ledger, *numbers: int) -> None:

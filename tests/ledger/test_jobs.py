@@ -14,14 +14,6 @@ from dicom_node.records import Job, JobState, Priority, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
 
-@pytest.fixture
-def routed(ledger: Ledger) -> Ledger:
-    ledger.index([instance(1)])
-    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
-    assert ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
-    return ledger
-
-
 def test_routing_queues_the_jobs_of_a_series_once(routed: Ledger) -> None:
     routed.index([instance(2, at=START + timedelta(seconds=1))])
     routed.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.unclean_ends import ENDED, MOST_ENDS
-from dicom_node.records import Job, JobState, SeriesState
-from tests.ledger.conftest import START, instance, job
-
-
-@pytest.fixture
-def routed(ledger: Ledger) -> Ledger:
-    ledger.index([instance(1)])
-    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
-    assert ledger.jobs.route("1.2.3", [job()], "rule: lungs", seen=START)
-    return ledger
+from dicom_node.records import Job, JobState
 
 
 def now(ledger: Ledger) -> Job:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.delivery.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, delay_s
+from dicom_node.backoff import FIRST_DELAY_S, LONGEST_DELAY_S, delay_s
 
 
 def test_first_delay_is_at_most_five_seconds_and_no_less_than_half_of_it() -> None:

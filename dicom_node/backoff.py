@@ -1,9 +1,11 @@
-"""How long to wait before trying a destination again: exponential, jittered, pure.
+"""How long to wait before trying a peer again: exponential, jittered, pure.
 
 The caller decides when to give up (``delivery.retry_for_h``); nothing here looks at a clock.
 """
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 FIRST_DELAY_S = 5.0
 LONGEST_DELAY_S = 900.0
@@ -38,3 +40,11 @@ def delay_s(attempt: int, random: float) -> float:
     doublings = min(attempt - 1, _LAST_DOUBLING)
     ceiling_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0**doublings)
     return ceiling_s * (0.5 + 0.5 * random)
+
+
+def is_due(not_before: datetime, now: datetime) -> bool:
+    """Whether a wait chosen by `delay_s` is over.
+
+    One that would be longer than any that is ever chosen means that the clock was set back.
+    """
+    return not_before <= now or not_before > now + timedelta(seconds=LONGEST_DELAY_S)
