@@ -126,10 +126,38 @@ class SegmentationPrediction:
 
     ``label_map`` is uint8 ``(slices, rows, columns)``: 0 background, otherwise ``Label.value``.
     ``seconds_by_stage`` and ``notes`` (precision, device, fall-backs taken) go into the report.
+    ``probabilities`` maps label values to float32 0..1 on the same grid, where the card asks
+    for them.
     """
 
     label_map: LabelMap
     labels: tuple[Label, ...]
+    algorithm: Algorithm
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    probabilities: dict[int, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClassificationPrediction:
+    """Scores of a whole image, series or study: output name to probability, 0..1.
+
+    ``saliency`` maps output names to float32 0..1 on the grid of the input: (rows, columns) of
+    an image, (slices, rows, columns) of a volume.
+    """
+
+    scores: dict[str, float]
+    algorithm: Algorithm
+    saliency: dict[str, FloatArray] = field(default_factory=dict)
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RegressionPrediction:
+    """Numbers of a whole image, series or study: output name to value in the template's unit."""
+
+    values: dict[str, float]
     algorithm: Algorithm
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -218,6 +218,12 @@ class DeliverySettings(Settings):
     commitment_wait_s: Seconds = 5
 
 
+class ResultsSettings(Settings):
+    """What results say to their reader."""
+
+    language: Literal["en", "de", "fr", "zh"] = "en"
+
+
 class WebSettings(Settings):
     """Where the status page and its API listen."""
 
@@ -253,6 +259,7 @@ class Config(Settings):
     routing: RoutingSettings = RoutingSettings()
     jobs: JobsSettings = JobsSettings()
     delivery: DeliverySettings = DeliverySettings()
+    results: ResultsSettings = ResultsSettings()
     web: WebSettings = WebSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()

@@ -86,6 +86,27 @@ class DicomWebSettings(Settings):
         return self
 
 
+class ResultForms(Settings):
+    """What a destination gets of a result, and in which form.
+
+    ``auto`` is the best form that the destination takes. A form that is named here and that the
+    destination does not take is replaced by the next best. ``dicom_node.results.profile`` chooses.
+    """
+
+    segmentation: Literal[
+        "auto", "binary", "labelmap", "structure_set", "presentation_state", "off"
+    ] = "auto"
+    report: Literal["auto", "comprehensive_3d", "comprehensive", "enhanced", "text", "off"] = "auto"
+    secondary_capture: Literal["auto", "always", "off"] = "auto"
+    parametric_map: Flag = True
+    probability_map: Flag = True
+    key_objects: Flag = False
+    presentation_state: Flag = False
+    pdf: Flag = False
+    rejection_notes: Flag = False
+    compression: Literal["none", "rle", "deflated", "jpeg_ls", "jpeg_2000"] = "none"
+
+
 class PeerSettings(Settings):
     """A DICOM application that may call the node and that results can be sent to.
 
@@ -102,6 +123,7 @@ class PeerSettings(Settings):
     query: Literal["auto", "off"] = "auto"
     retrieve: Literal["auto", "c-move", "c-get", "off"] = "auto"
     dicomweb: DicomWebSettings | None = None
+    results: ResultForms = ResultForms()
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -6,6 +6,7 @@ Times are aware UTC datetimes (``_at``), durations are seconds (``_s``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +41,7 @@ class DeliveryState(StrEnum):
     COMMITTED = "committed"
     FAILED = "failed"
     DEAD = "dead"
+    REPLACED = "replaced"
 
 
 class CircuitState(StrEnum):
@@ -139,7 +141,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """One DICOM object that a job made; ``path`` is relative to the spool."""
+    """One DICOM object that a job made; ``path`` is relative to the spool.
+
+    ``form`` is empty for what the node keeps of every result; otherwise the form in which a
+    destination takes the object ``made_from`` (a SOP Instance UID), such as ``labelmap``.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -149,6 +155,46 @@ class Result:
     kind: str
     path: str
     created_at: datetime
+    form: str = ""
+    made_from: str = ""
+
+
+@dataclass(frozen=True)
+class DestinationProfile:
+    """What a destination takes, as far as it is known.
+
+    ``accepted`` maps SOP class UIDs to the transfer syntaxes accepted in an association that
+    offered every class and syntax that results have; what is not in it was rejected. ``refused``
+    are SOP classes that were refused in the answer to an object (0x0122). ``probed_at`` is
+    ``None`` while it was never asked: then everything counts as taken that was not refused.
+    """
+
+    destination: str
+    accepted: Mapping[str, tuple[str, ...]]
+    refused: frozenset[str]
+    probed_at: datetime | None
+
+    def takes(self, sop_class_uid: str) -> bool:
+        """Whether objects of this class can be sent there."""
+        if sop_class_uid in self.refused:
+            return False
+        return self.probed_at is None or bool(self.accepted.get(sop_class_uid))
+
+
+@dataclass(frozen=True)
+class Duty:
+    """Something the node owes beyond a job's first results.
+
+    ``answer``: a job that is dead, by ``key``, has no result and owes an answer that says so.
+    ``forms``: what the job sends to a destination (``key`` is ``job:destination``) is to be
+    chosen anew, because the destination takes other forms than was thought.
+    """
+
+    kind: str
+    key: str
+    attempt: int
+    not_before: datetime
+    reason: str
 
 
 @dataclass(frozen=True)

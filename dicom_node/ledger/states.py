@@ -7,7 +7,8 @@ A state that maps to itself is a new attempt after a restart, recorded like any 
               routed -> declined when every job of the series declined its input
     job       queued -> running -> succeeded | failed | cancelled; failed -> queued by policy,
               then dead; queued or running -> held by an operator, then queued or cancelled
-    delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead
+    delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead;
+              replaced when another object goes there in its place: another form, a new version
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ JOB: dict[JobState, frozenset[JobState]] = {
 }
 
 DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
-    _D.PENDING: frozenset({_D.SENT, _D.FAILED}),
+    _D.PENDING: frozenset({_D.SENT, _D.FAILED, _D.REPLACED}),
     _D.SENT: frozenset({_D.COMMITTED, _D.FAILED}),
-    _D.FAILED: frozenset({_D.PENDING, _D.DEAD}),
-    _D.DEAD: frozenset({_D.PENDING}),
+    _D.FAILED: frozenset({_D.PENDING, _D.DEAD, _D.REPLACED}),
+    _D.DEAD: frozenset({_D.PENDING, _D.REPLACED}),
     _D.COMMITTED: frozenset(),
+    _D.REPLACED: frozenset({_D.PENDING}),
 }
 
 _TABLES: dict[type, Mapping[Any, frozenset[Any]]] = {_S: SERIES, _J: JOB, _D: DELIVERY}

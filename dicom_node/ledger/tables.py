@@ -111,7 +111,33 @@ results = Table(
     Column("kind", String(32), nullable=False),
     Column("path", Text, nullable=False),
     Column("created_at", Float, nullable=False),
+    # The form in which a destination takes the object made_from; both "" for what is kept of all.
+    Column("form", String(32), nullable=False, server_default=""),
+    Column("made_from", String(64), nullable=False, server_default=""),
     Index("results_by_job", "job_id"),
+    Index("results_by_origin", "made_from"),
+)
+
+# What a destination takes; ``accepted`` is JSON {class: [syntax, ...]}, ``refused`` [class, ...].
+destination_profiles = Table(
+    "destination_profiles",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("accepted", Text, nullable=False),
+    Column("refused", Text, nullable=False),
+    Column("probed_at", Float),
+)
+
+# What the node owes beyond a job's first results: see records.Duty.
+duties = Table(
+    "duties",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("key", String(160), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("duties_by_time", "not_before"),
 )
 
 deliveries = Table(

@@ -23,12 +23,11 @@ from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
 from dicom_node.results import gate, report
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.identity import ResultIdentity
+from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
 from dicom_node.results.segmentation import build_segmentation
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-SERIES_NUMBERS = {"segmentation": 9001, "volumetric report": 9002, "planar report": 9003}
 
 # Of whom and of what a result says that it is, as far as archives keep it alike.
 _SUBJECT = (
@@ -150,7 +149,7 @@ def _describe(
     created_at: datetime,
 ) -> tuple[tuple[str, Dataset], ...]:
     """Segmentation, volumetric and planar report; or the report that nothing was found."""
-    request = report.ReportRequest(
+    request = ResultRequest(
         source_images=loaded.source_images,
         frame_numbers=loaded.frame_numbers,
         labels=prediction.labels,

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ai_models.types import Algorithm, Code, Label, LabelMap
+from ai_models.types import Code, Label, LabelMap
 from dicom_node.errors import ConfigurationError
 from dicom_node.results.contours import largest_section
-from dicom_node.results.equipment import Equipment, algorithm_equipment, describe, long_string
+from dicom_node.results.equipment import algorithm_equipment, describe, long_string
 from dicom_node.results.evidence import set_evidence
 from dicom_node.results.finish import finish, local_time
 from dicom_node.results.headers import normalise
-from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.report_numbers import (
     SegmentMeasurement,
     numbers_of,
@@ -28,6 +25,7 @@ from dicom_node.results.report_numbers import (
     pooled,
     thinned,
 )
+from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import segment_numbers, tracking_identifier, tracking_uid
 from sr_templates import narrative
 from sr_templates.image_library import add_images
@@ -51,29 +49,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-@dataclass(frozen=True)
-class ReportRequest:
-    """What every report of one result needs.
-
-    ``source_images`` and ``frame_numbers`` are as for ``build_segmentation``; ``input_notes`` are
-    sentences on what was done to the input, free of patient data; ``template`` is the name of a
-    file in ``sr_templates``. ``is_final`` sets Preliminary Flag: false until a person released it.
-    """
-
-    source_images: Sequence[Dataset]
-    frame_numbers: Sequence[int]
-    labels: tuple[Label, ...]
-    algorithm: Algorithm
-    identity: ResultIdentity
-    equipment: Equipment
-    created_at: datetime
-    template: str = "lungs"
-    input_notes: tuple[str, ...] = ()
-    is_final: bool = False
-
-
 def build_volumetric_report(
-    request: ReportRequest,
+    request: ResultRequest,
     segmentation: Dataset,
     label_map: LabelMap,
     measurements: Mapping[int, SegmentMeasurement],
@@ -116,7 +93,7 @@ def build_volumetric_report(
 
 
 def build_planar_report(
-    request: ReportRequest, label_map: LabelMap, *, series_number: int
+    request: ResultRequest, label_map: LabelMap, *, series_number: int
 ) -> Dataset | None:
     """Report with one TID 1410 group per label: its largest section as a closed polygon.
 
@@ -139,7 +116,7 @@ def build_planar_report(
     return _document(request, content, sources, None, "planar", series_number)
 
 
-def build_negative_report(request: ReportRequest, *, series_number: int) -> Dataset:
+def build_negative_report(request: ResultRequest, *, series_number: int) -> Dataset:
     """The explicit answer that the algorithm ran and found nothing it looks for."""
     template = _template(request)
     sources, notes = normalise(request.source_images)
@@ -152,7 +129,7 @@ def build_negative_report(request: ReportRequest, *, series_number: int) -> Data
     return _document(request, content, sources, None, "negative", series_number)
 
 
-def _template(request: ReportRequest) -> ReportTemplate:
+def _template(request: ResultRequest) -> ReportTemplate:
     try:
         return load_template(request.template)
     except TemplateError as problem:
@@ -167,7 +144,7 @@ def _tree(content: ReportContent, source: Dataset) -> Dataset:
 
 
 def _finding(
-    request: ReportRequest,
+    request: ResultRequest,
     label: Label,
     source: Dataset,
     values: dict[str, float],
@@ -187,7 +164,7 @@ def _finding(
 
 
 def _total_finding(
-    request: ReportRequest,
+    request: ResultRequest,
     total: TotalTemplate,
     category: Code,
     source: Dataset,
@@ -219,7 +196,7 @@ def _reference(
 
 
 def _planar_finding(
-    request: ReportRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
+    request: ResultRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
 ) -> Finding:
     section = largest_section(label_map, label.value, pixel_spacing_mm(sources[0]))
     several = len(sources) > 1
@@ -237,7 +214,7 @@ def _planar_finding(
 
 
 def _comments(
-    request: ReportRequest,
+    request: ResultRequest,
     template: ReportTemplate,
     findings: Sequence[Finding],
     rows: Sequence[MeasurementTemplate],
@@ -257,7 +234,7 @@ def _comments(
 
 
 def _content(
-    request: ReportRequest,
+    request: ResultRequest,
     template: ReportTemplate,
     rows: tuple[MeasurementTemplate, ...],
     findings: Sequence[Finding],
@@ -283,7 +260,7 @@ def _content(
 
 
 def _document(
-    request: ReportRequest,
+    request: ResultRequest,
     content: ReportContent,
     sources: Sequence[Dataset],
     segmentation: Dataset | None,

@@ -26,6 +26,8 @@ ALLOWED: dict[type[StrEnum], set[tuple[str, str]]] = {
     DeliveryState: {
         ("pending", "sent"), ("pending", "failed"), ("sent", "committed"), ("sent", "failed"),
         ("failed", "pending"), ("failed", "dead"), ("dead", "pending"),
+        ("pending", "replaced"), ("failed", "replaced"), ("dead", "replaced"),
+        ("replaced", "pending"),
     },
 }
 PAIRS = [

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.identity import ResultIdentity
-from dicom_node.results.report import ReportRequest
+from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import build_segmentation
 from tests.dicom_samples import ct_series, enhanced_series
 
@@ -157,7 +157,7 @@ def segmentation_of(
     return segmentation
 
 
-def request_for(datasets: Sequence[Dataset], **changes: Any) -> ReportRequest:
+def request_for(datasets: Sequence[Dataset], **changes: Any) -> ResultRequest:
     """A request for a report on ``datasets``."""
     basis: dict[str, Any] = {
         "source_images": datasets,
@@ -169,7 +169,7 @@ def request_for(datasets: Sequence[Dataset], **changes: Any) -> ReportRequest:
         "created_at": CREATED_AT,
         "input_notes": ("gantry tilt of 12 degrees corrected",),
     }
-    return ReportRequest(**{**basis, **changes})
+    return ResultRequest(**{**basis, **changes})
 
 
 def affine_lps(datasets: Sequence[Dataset]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,87 @@
+"""What every object of one result is built from, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ai_models.types import Algorithm, Label
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.identity import ResultIdentity
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# Results stand behind the images of their study (PS3.3 C.7.3.1: Series Number has no meaning).
+SERIES_NUMBERS = {
+    "segmentation": 9001,
+    "volumetric report": 9002,
+    "planar report": 9003,
+    "probability map": 9004,
+    "parametric map": 9005,
+    "secondary capture": 9006,
+    "key objects": 9007,
+    "presentation state": 9008,
+    "pdf": 9009,
+    "structure set": 9010,
+    "rejection note": 9011,
+    "text report": 9012,
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An object that another one refers to, with what a reference needs (PS3.3 10.8)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True)
+class ResultRequest:
+    """What every object of one result needs.
+
+    Attributes
+    ----------
+    source_images
+        Headers of the source in slice order, pixel data not needed; one data set for an
+        enhanced multi-frame source.
+    frame_numbers
+        1-based frame of each slice; all 1 for single-frame sources.
+    labels, algorithm, identity, equipment, created_at
+        What was looked for, by what, on what, who writes it and when.
+    template
+        The name of a file in ``sr_templates``.
+    language
+        Of the sentences for the reader: ``en``, ``de``, ``fr`` or ``zh``.
+    outputs
+        Numbers of the whole series by their names in the template: probabilities, a bone age.
+    predecessors
+        Reports on an earlier version of this input, which this result supersedes
+        (Predecessor Documents Sequence, PS3.3 C.17.2.3).
+    input_notes
+        Sentences on what was done to the input, free of patient data.
+    is_final
+        Sets Preliminary Flag: false until a person released it.
+    is_complete
+        Sets Completion Flag: false when a part of the input was left out.
+    """
+
+    source_images: Sequence[Dataset]
+    frame_numbers: Sequence[int]
+    labels: tuple[Label, ...]
+    algorithm: Algorithm
+    identity: ResultIdentity
+    equipment: Equipment
+    created_at: datetime
+    template: str = "lungs"
+    language: str = "en"
+    outputs: Mapping[str, float] = field(default_factory=dict)
+    predecessors: tuple[Reference, ...] = ()
+    input_notes: tuple[str, ...] = ()
+    is_final: bool = False
+    is_complete: bool = True
