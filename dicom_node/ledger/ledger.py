@@ -19,11 +19,13 @@ from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
+from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.procedure_steps import ProcedureSteps
+from dicom_node.ledger.profiles import Profiles
 from dicom_node.ledger.receipts import Receipts
 from dicom_node.records import Association, Instance, Transition
 
@@ -51,6 +53,10 @@ class Ledger:
         What destinations were asked to keep for good.
     commitment_requests
         What others asked the node to keep for good.
+    profiles
+        What destinations take.
+    duties
+        What the node owes beyond the first results of its jobs.
     """
 
     def __init__(self, database: Database) -> None:
@@ -67,6 +73,8 @@ class Ledger:
         self.procedure_steps = ProcedureSteps(database)
         self.commitments = Commitments(database)
         self.commitment_requests = CommitmentRequests(database)
+        self.profiles = Profiles(database)
+        self.duties = Duties(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:
