@@ -1,4 +1,4 @@
-"""The largest section of a segment and its outline, in pixels of the source image."""
+"""Outlines and borders of a mask, and the largest section of a segment, in source pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from ai_models.types import LabelMap
 
 Mask = npt.NDArray[np.bool_]
-_TURNS = {(0, 1): (1, 0), (1, 0): (0, -1), (0, -1): (-1, 0), (-1, 0): (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -49,43 +48,68 @@ def outline(part: Mask) -> npt.NDArray[np.float64]:
 
     Clockwise as displayed, only corners: its area is exactly that of the pixels inside.
     """
-    padded = np.pad(part, 1)
-    row, column = (int(v) for v in np.argwhere(padded)[0])
-    start = (row, column)
-    position, direction = start, (0, 1)
-    points = [start]
-    while True:
-        position = (position[0] + direction[0], position[1] + direction[1])
-        turned = _turned(padded, position, direction)
-        if position == start and turned == (0, 1):
-            break
-        if turned != direction:
-            points.append(position)
-            direction = turned
-    points.append(start)
-    corners = np.asarray(points, float) - 1
-    return corners[:, ::-1]
+    return outlines(part)[0]
 
 
-def _turned(padded: Mask, position: tuple[int, int], direction: tuple[int, int]) -> tuple[int, int]:
-    """Next direction along the edge, mask on the right hand; a diagonal touch is not crossed."""
-    row, column = position
-    right = _TURNS[direction]
-    left = (-right[0], -right[1])
-    ahead_right = _pixel(padded, row, column, direction, right)
-    ahead_left = _pixel(padded, row, column, direction, left)
-    if not ahead_right:
-        return right
-    return left if ahead_left else direction
+def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
+    """Closed outlines of every part of a ``(rows, columns)`` mask and of every hole in it.
+
+    Each is ``(n, 2)``, (column, row) corners along the pixel edges, clockwise as displayed from
+    its topmost, then leftmost corner, in the order of those corners. Parts are 4-connected: where
+    two pixels touch at a corner only, the outlines touch and do not cross. Filled by the even-odd
+    rule they give the mask.
+    """
+    points, across, along = _corners(np.pad(mask, 1).astype(np.int8))
+    unseen = np.ones(len(points), bool)
+    found = []
+    for start in range(len(points)):
+        if not unseen[start]:
+            continue
+        loop: list[int] = []
+        corner = start
+        while not loop or corner != start:
+            loop += [corner, across[corner]]
+            corner = along[across[corner]]
+        unseen[loop] = False
+        found.append(points[[*loop, start]])
+    return found
 
 
-def _pixel(
-    padded: Mask, row: int, column: int, ahead: tuple[int, int], side: tuple[int, int]
-) -> bool:
-    """Whether the pixel ahead of a grid corner, on one side, is in the mask."""
-    down = ahead[0] + side[0]
-    across = ahead[1] + side[1]
-    return bool(padded[row + (0 if down > 0 else -1), column + (0 if across > 0 else -1)])
+def _corners(
+    padded: npt.NDArray[np.int8],
+) -> tuple[npt.NDArray[np.float64], list[int], list[int]]:
+    """Corners of all outlines, row by row, and for each the next one on its row and its column.
+
+    Along a row or a column the edges of a mask begin and end in turn, so neighbours pair up. A
+    corner where two pixels touch is two: the first has the edge to the left, the second that to
+    the right; which of them has the edge upwards depends on the pixels.
+    """
+    above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
+    below_left, below_right = padded[1:, :-1], padded[1:, 1:]
+    turns = (above_left + above_right + below_left + below_right) % 2 == 1
+    falling = (above_left & below_right) > (above_right | below_left)
+    rising = (above_right & below_left) > (above_left | below_right)
+    places = np.argwhere(turns | falling | rising)
+    twice = (falling | rising)[tuple(places.T)]
+    repeated = np.repeat(np.arange(len(places)), 1 + twice)
+    rows, columns = places[repeated].T
+    second = np.concatenate([[False], repeated[1:] == repeated[:-1]])
+    lower = np.where(rising[rows, columns], ~second, second)
+    by_column = np.lexsort((lower, rows, columns))
+    partner = np.empty_like(by_column)
+    partner[by_column] = by_column.reshape(-1, 2)[:, ::-1].ravel()
+    along_row = np.arange(len(rows)).reshape(-1, 2)[:, ::-1].ravel()
+    return np.stack([columns, rows], axis=1).astype(float), along_row.tolist(), partner.tolist()
+
+
+def border(mask: Mask, width: int = 1) -> Mask:
+    """The pixels of a ``(rows, columns)`` mask within ``width`` pixels of its edge, seen along
+    rows and columns. The edge of the image is an edge of the mask."""
+    core = mask
+    for _ in range(width):
+        padded = np.pad(core, 1)
+        core = core & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~core
 
 
 def _largest_part(plane: Mask) -> Mask:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from dicom_node.results.contours import largest_section, outline
+from dicom_node.results.contours import border, largest_section, outline, outlines
 
 
 def area(points: np.ndarray) -> float:
@@ -39,6 +39,43 @@ def test_the_outline_encloses_exactly_the_pixels_of_its_part(plane: np.ndarray) 
         assert points.min() >= 0
         assert points[:, 0].max() <= 9
         assert points[:, 1].max() <= 7
+
+
+def filled_even_odd(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centre an odd number of outline edges lies to the left of."""
+    crossings = np.zeros((shape[0], shape[1] + 1), int)
+    for points in loops:
+        for (x0, y0), (x1, y1) in zip(points[:-1].astype(int), points[1:].astype(int), strict=True):
+            assert (x0 == x1) != (y0 == y1)
+            crossings[min(y0, y1) : max(y0, y1), x0] += x0 == x1
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(bool, (7, 9)))
+def test_all_outlines_filled_by_the_even_odd_rule_are_the_mask(plane: np.ndarray) -> None:
+    loops = outlines(plane)
+    assert (filled_even_odd(loops, plane.shape) == plane).all()
+    parts = ndimage.label(plane)[1]
+    holes = ndimage.label(~np.pad(plane, 1), np.ones((3, 3)))[1] - 1
+    assert len(loops) == parts + holes
+    assert all(points[0].tolist() == points[-1].tolist() for points in loops)
+
+
+def test_pixels_that_touch_at_a_corner_have_outlines_of_their_own() -> None:
+    plane = np.zeros((4, 4), bool)
+    plane[0, 1] = plane[1, 0] = plane[2, 2] = plane[3, 3] = True
+    assert [area(points) for points in outlines(plane)] == [1, 1, 1, 1]
+
+
+def test_a_border_is_the_rim_of_the_mask_and_stays_inside_it() -> None:
+    plane = np.zeros((9, 9), bool)
+    plane[1:8, 0:7] = True
+    plane[4, 3] = False
+    assert border(plane).sum() == 24 + 4
+    assert not border(plane)[~plane].any()
+    assert border(plane)[3, 0]
+    assert border(plane, 2).sum() == 48
 
 
 def test_the_largest_section_is_measured_in_millimetres() -> None:
