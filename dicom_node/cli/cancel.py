@@ -20,6 +20,8 @@ def add_parser(commands: Any) -> None:
     named_jobs.add_arguments(parser, (JobState.QUEUED, JobState.RUNNING, JobState.HELD))
     parser.add_argument("--deliveries", action="store_true",
                         help="stop what waits to be sent of these jobs, not the jobs")
+    parser.add_argument("--without-answer", action="store_true",
+                        help="send no report that says the series was not analysed")
     parser.set_defaults(run=run)
 
 
@@ -31,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.deliveries:
         return _stop_deliveries(arguments, ledger)
     return named_jobs.decide(
-        arguments, ledger, lambda job: ledger.decisions.cancel(job.job_id),
+        arguments, ledger,
+        lambda job: ledger.decisions.cancel(job.job_id, answer=not arguments.without_answer),
         JobState.CANCELLED, "cancelled",
     )
 

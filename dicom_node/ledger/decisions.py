@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import duties, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import DeliveryState, Job, JobState
@@ -48,15 +48,18 @@ class Decisions:
         """
         return self._change(job_id, JobState.QUEUED, RELEASED, only_from=JobState.HELD)
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, *, answer: bool = True) -> Job:
         """End a job without results; a running attempt of it ends. A retry brings it back.
+
+        Whoever waits for its results is answered that the series was not analysed, unless
+        ``answer`` is false.
 
         Raises
         ------
         IllegalTransition
             When the job is at an end.
         """
-        return self._change(job_id, JobState.CANCELLED, CANCELLED)
+        return self._change(job_id, JobState.CANCELLED, CANCELLED, owes_answer=answer)
 
     def hurry(self, job_id: str) -> bool:
         """Let a queued job's next attempt not wait any longer; false when it does not wait."""
@@ -104,7 +107,8 @@ class Decisions:
             return [row[0] for row in connection.execute(query)]
 
     def _change(
-        self, job_id: str, state: JobState, reason: str, only_from: JobState | None = None
+        self, job_id: str, state: JobState, reason: str, only_from: JobState | None = None,
+        *, owes_answer: bool = False,
     ) -> Job:
         """Every way back to ``queued`` is a new attempt: what ran before is overtaken."""
         now = _now()
@@ -120,6 +124,8 @@ class Decisions:
                 connection, "job", job_id, state, reason, now,
                 **(again if state is JobState.QUEUED else {}),
             )
+            if owes_answer:
+                duties.add(connection, duties.ANSWER, job_id, reason, now)
             return rows.to_job(connection.execute(query).one())
 
 

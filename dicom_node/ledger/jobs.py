@@ -9,14 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables, unclean_ends
+from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_result
+from dicom_node.ledger.outbox import insert_delivery, insert_result
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
-_j, _r, _d = tables.jobs, tables.results, tables.deliveries
+_j, _r = tables.jobs, tables.results
 # A job that was running at so many ends of the node is likely to be what ends it. Networks and
 # codecs have processes of their own, so most ends have another cause, and a run of power cuts
 # must not make a dead letter of the job that is always first.
@@ -144,8 +144,9 @@ class Jobs:
         """Record a job's results and what is to be delivered, in one transaction.
 
         A result or delivery that is there already (same UID, same destination) stays as it is:
-        the same input gives the same object, and nothing is sent twice. ``model_version`` is
-        the version that ran, where it is not the one that was asked for.
+        the same input gives the same object, and nothing is sent twice. What waits to be sent of
+        an older version is replaced. ``model_version`` is the version that ran, where it is not
+        the one that was asked for.
 
         Raises
         ------
@@ -160,35 +161,20 @@ class Jobs:
             for result in results:
                 insert_result(self._database, connection, result)
             for delivery in deliveries:
-                self._insert_delivery(connection, delivery, now)
+                insert_delivery(self._database, connection, delivery, now)
+            versions.supersede(connection, job_id, {one.sop_instance_uid for one in results}, now)
             rows.change_state(
                 connection, "job", job_id, JobState.SUCCEEDED, reason, now,
                 seconds_by_stage=json.dumps(dict(seconds_by_stage)),
                 **({"model_version": model_version} if model_version else {}),
             )
 
-    def _insert_delivery(self, connection: sa.Connection, delivery: Delivery, now: float) -> None:
-        values = {
-            **vars(delivery),
-            "state": str(delivery.state),
-            "not_before": rows.to_seconds(delivery.not_before),
-            "created_at": now,
-            "changed_at": now,
-        }
-        insert = self._database.insert(_d).values(values)
-        done = connection.execute(
-            insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
-        )
-        if done.rowcount:
-            rows.record_transition(
-                connection, "delivery", delivery.delivery_id, "", delivery.state,
-                delivery.reason, delivery.attempt, now,
-            )
-
     def fail(
         self, job_id: str, reason: str, *, retry_at: datetime | None, attempt: int | None = None
     ) -> None:
         """Record a failed attempt: queued again for ``retry_at``, or dead without one.
+
+        Of a dead job the node owes an answer (`dicom_node.records.Duty`).
 
         Raises
         ------
@@ -201,6 +187,7 @@ class Jobs:
             rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
             if retry_at is None:
                 rows.change_state(connection, "job", job_id, JobState.DEAD, reason, now)
+                duties.add(connection, duties.ANSWER, job_id, reason, now)
                 return
             attempt = self._attempt(connection, job_id) + 1
             rows.change_state(

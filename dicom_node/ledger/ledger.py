@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
+from dicom_node.ledger.answers import Answers
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
@@ -27,6 +28,7 @@ from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
 from dicom_node.ledger.receipts import Receipts
+from dicom_node.ledger.versions import Versions
 from dicom_node.records import Association, Instance, Transition
 
 
@@ -41,6 +43,10 @@ class Ledger:
         The index of kept files, for the comparison with the disk.
     outbox
         Which result objects lie on disk.
+    versions
+        Which results on one series follow each other.
+    answers
+        What was answered of jobs that have no result.
     notes
         What happened to the node itself.
     decisions
@@ -66,6 +72,8 @@ class Ledger:
         self.jobs = Jobs(database)
         self.deliveries = Deliveries(database)
         self.outbox = Outbox(database)
+        self.versions = Versions(database)
+        self.answers = Answers(database)
         self.notes = Notes(database)
         self.decisions = Decisions(database)
         self.circuits = Circuits(database)

@@ -1,4 +1,7 @@
-"""Result objects that lie in the outbox, whether or not their job's end was written down."""
+"""Result objects that lie in the outbox, and where they are to go.
+
+They are known whether or not their job's end was written down.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import Result
+from dicom_node.records import Delivery, Result
 
 _CHUNK = 500
-_r = tables.results
+_r, _d = tables.results, tables.deliveries
 
 
 class Outbox:
@@ -47,3 +50,25 @@ def insert_result(database: Database, connection: sa.Connection, result: Result)
     values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
     insert = database.insert(_r).values(values)
     connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))
+
+
+def insert_delivery(
+    database: Database, connection: sa.Connection, delivery: Delivery, now: float
+) -> None:
+    """Ask for one delivery within a transaction; of an object and destination there is one."""
+    values = {
+        **vars(delivery),
+        "state": str(delivery.state),
+        "not_before": rows.to_seconds(delivery.not_before),
+        "created_at": now,
+        "changed_at": now,
+    }
+    insert = database.insert(_d).values(values)
+    done = connection.execute(
+        insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
+    )
+    if done.rowcount:
+        rows.record_transition(
+            connection, "delivery", delivery.delivery_id, "", delivery.state,
+            delivery.reason, delivery.attempt, now,
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import duties, rows, tables
 from dicom_node.records import JobState
 
 RESUMED = "resumed_after_restart"
@@ -34,6 +34,7 @@ def goes_on(connection: sa.Connection, job_id: str, attempt: int, now: float) ->
     rows.change_state(connection, "job", job_id, JobState.FAILED, ENDED, now)
     if ends >= MOST_ENDS:
         rows.change_state(connection, "job", job_id, JobState.DEAD, ENDED, now)
+        duties.add(connection, duties.ANSWER, job_id, ENDED, now)
     else:
         wait_s = min(_LONGEST_WAIT_S, 2.0**ends)
         rows.change_state(

@@ -1,0 +1,70 @@
+"""Answers that a series was not analysed: of jobs that are at an end without a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import decisions, duties, rows, tables, versions
+from dicom_node.ledger.database import Database
+from dicom_node.ledger.outbox import insert_delivery, insert_result
+from dicom_node.records import Delivery, Duty, Job, JobState, Result
+
+_j, _r, _u = tables.jobs, tables.results, tables.duties
+
+
+def is_answered_for(job: Job) -> bool:
+    """Whether a job is at an end that somebody has to be told of."""
+    if job.state is JobState.CANCELLED:
+        return job.reason == decisions.CANCELLED
+    return job.state is JobState.DEAD
+
+
+class Answers:
+    """What the ledger knows of answers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def give(
+        self, duty: Duty, job: Job, results: Sequence[Result], deliveries: Sequence[Delivery]
+    ) -> bool:
+        """Record an answer and what is to be delivered, and end the duty, in one transaction.
+
+        The job stays as it is. False, and nothing is recorded but the end of the duty, when it
+        is no longer at that end: an operator retried it.
+        """
+        now = datetime.now(UTC).timestamp()
+        query = sa.select(_j).where(_j.c.job_id == job.job_id)
+        with self._database.write() as connection:
+            duties.end(connection, duty)
+            found = rows.to_job(connection.execute(query).one())
+            if (found.state, found.reason) != (job.state, job.reason):
+                return False
+            for result in results:
+                insert_result(self._database, connection, result)
+            for delivery in deliveries:
+                insert_delivery(self._database, connection, delivery, now)
+            new = {one.sop_instance_uid for one in results}
+            versions.supersede(connection, job.job_id, new, now)
+        return True
+
+    def owe_missing(self) -> int:
+        """Owe an answer for every dead job that made no object; returns how many.
+
+        A ledger that was rebuilt knows its dead jobs, and not what was owed of them.
+        """
+        query = (
+            sa.select(_j.c.job_id, _j.c.reason)
+            .outerjoin(_r, _r.c.job_id == _j.c.job_id)
+            .outerjoin(_u, (_u.c.key == _j.c.job_id) & (_u.c.kind == duties.ANSWER))
+            .where(_j.c.state == str(JobState.DEAD), _r.c.job_id.is_(None), _u.c.key.is_(None))
+        )
+        now = datetime.now(UTC).timestamp()
+        with self._database.write() as connection:
+            owed = connection.execute(query).all()
+            for row in owed:
+                duties.add(connection, duties.ANSWER, row.job_id, row.reason, now)
+        return len(owed)
