@@ -120,40 +120,40 @@ def unexplained(complaints: Iterable[Complaint]) -> list[str]:
 
 def dciodvfy(path: Path) -> list[Complaint]:
     """IOD check of dicom3tools."""
-    output = _run([_tool("dciodvfy"), "-new", str(path)])
-    return _lines("dciodvfy", path, output, r"^(Error|Warning|Abort)")
+    output = run_tool([find_tool("dciodvfy"), "-new", str(path)])
+    return complaints_in("dciodvfy", path, output, r"^(Error|Warning|Abort)")
 
 
 def dcentvfy(source: Path, path: Path) -> list[Complaint]:
     """Whether patient and study of ``path`` are those of ``source`` (dicom3tools)."""
-    output = _run([_tool("dcentvfy"), str(source), str(path)])
-    return _lines("dcentvfy", path, output, r"^(Error|Warning)")
+    output = run_tool([find_tool("dcentvfy"), str(source), str(path)])
+    return complaints_in("dcentvfy", path, output, r"^(Error|Warning)")
 
 
 def dcmdump(path: Path) -> list[Complaint]:
     """Whether DCMTK parses the whole file."""
-    output = _run([_tool("dcmdump"), "-q", "+L", str(path)])
-    return _lines("dcmdump", path, output, r"^[EFW]:")
+    output = run_tool([find_tool("dcmdump"), "-q", "+L", str(path)])
+    return complaints_in("dcmdump", path, output, r"^[EFW]:")
 
 
 def dsrdump(path: Path) -> list[Complaint]:
     """DCMTK's strict parser of structured reports."""
-    output = _run([_tool("dsrdump"), "+U8", str(path)])
-    return _lines("dsrdump", path, output, r"^[EFW]:")
+    output = run_tool([find_tool("dsrdump"), "+U8", str(path)])
+    return complaints_in("dsrdump", path, output, r"^[EFW]:")
 
 
 def dicom_validator(paths: Sequence[Path], cache: Path) -> list[Complaint]:
     """dicom-validator with tables built offline into ``cache``."""
     from tests.conformance import dicom_validator_cache
 
-    tool = _tool("validate_iods")
+    tool = find_tool("validate_iods")
     if not (cache / "editions.json").exists():
         dicom_validator_cache.build(cache)
     wanted = r"Tag \(|is missing|unexpected|is empty|not allowed|invalid|Traceback"
     complaints = []
     for path in paths:
-        output = _run([tool, "-src", str(cache), "-e", "local", str(path)])
-        complaints += _lines("dicom-validator", path, output, wanted)
+        output = run_tool([tool, "-src", str(cache), "-e", "local", str(path)])
+        complaints += complaints_in("dicom-validator", path, output, wanted)
     return complaints
 
 
@@ -161,9 +161,12 @@ def pixelmed(kind: str, paths: Sequence[Path]) -> list[Complaint]:
     """pixelmed's instance (``iod``) or report (``sr``) validator, all files in one JVM."""
     if not _PIXELMED.exists():
         raise ToolMissing(f"pixelmed is not installed: {_PIXELMED}")
-    _tool("java")
+    find_tool("java")
     batch = str(_HERE / "PixelmedBatch.java")
-    output = _run([*_JAVA, "-cp", str(_PIXELMED), batch, kind, *map(str, paths)], timeout_s=280)
+    output = run_tool(
+        [*_JAVA, "-cp", str(_PIXELMED), batch, kind, *map(str, paths)],
+        timeout_s=max(280, 60 * len(paths)),
+    )
     complaints: list[Complaint] = []
     seen = output.split("@@FILE ")[1:]
     if len(seen) != len(paths):
@@ -172,7 +175,7 @@ def pixelmed(kind: str, paths: Sequence[Path]) -> list[Complaint]:
         name, _, text = section.partition("\n")
         if "validation complete" not in text:
             raise AssertionError(f"pixelmed gave no verdict: {text[-500:]}")
-        found = _lines(f"pixelmed-{kind}", Path(name.strip()), text, r"^(Error|Warning)|unrecogn")
+        found = complaints_in(f"pixelmed-{kind}", Path(name.strip()), text, r"^(Error|Warning)|unrecogn")
         complaints += found
     return complaints
 
@@ -181,8 +184,8 @@ def tid1500reader(path: Path, directory: Path) -> tuple[dict[str, Any], list[Com
     """What dcmqi reads out of a report, and what it says while it does."""
     target = directory / f"{path.stem}.json"
     arguments = ["--inputDICOM", str(path), "--outputMetadata", str(target)]
-    output = _run([_tool("tid1500reader"), *arguments])
-    complaints = _lines("tid1500reader", path, output, r"\S")
+    output = run_tool([find_tool("tid1500reader"), *arguments])
+    complaints = complaints_in("tid1500reader", path, output, r"\S")
     return json.loads(target.read_text()) if target.exists() else {}, complaints
 
 
@@ -196,9 +199,9 @@ def masks_by_dcmqi(
     """
     import SimpleITK
 
-    output = _run(
+    output = run_tool(
         [
-            _tool("segimage2itkimage"),
+            find_tool("segimage2itkimage"),
             "--inputDICOM",
             str(path),
             "--outputDirectory",
@@ -231,7 +234,8 @@ def _affine(image: Any) -> npt.NDArray[np.float64]:
     return affine
 
 
-def _tool(name: str) -> str:
+def find_tool(name: str) -> str:
+    """Where a program lies: beside the interpreter, else on the path."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -239,14 +243,16 @@ def _tool(name: str) -> str:
     return found
 
 
-def _run(command: Sequence[str], timeout_s: float = 120) -> str:
+def run_tool(command: Sequence[str], timeout_s: float = 120) -> str:
+    """Everything that a program prints, whatever its exit code."""
     completed = subprocess.run(
         list(command), capture_output=True, timeout=timeout_s, env={**os.environ, "LC_ALL": "C"}
     )
     return (completed.stdout + completed.stderr).decode("utf-8", "replace")
 
 
-def _lines(tool: str, path: Path, output: str, pattern: str) -> list[Complaint]:
+def complaints_in(tool: str, path: Path, output: str, pattern: str) -> list[Complaint]:
+    """One complaint for each line of ``output`` in which ``pattern`` is found."""
     return [
         Complaint(tool, path, line.strip())
         for line in output.splitlines()
