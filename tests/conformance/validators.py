@@ -175,7 +175,9 @@ def pixelmed(kind: str, paths: Sequence[Path]) -> list[Complaint]:
         name, _, text = section.partition("\n")
         if "validation complete" not in text:
             raise AssertionError(f"pixelmed gave no verdict: {text[-500:]}")
-        found = complaints_in(f"pixelmed-{kind}", Path(name.strip()), text, r"^(Error|Warning)|unrecogn")
+        found = complaints_in(
+            f"pixelmed-{kind}", Path(name.strip()), text, r"^(Error|Warning)|unrecogn"
+        )
         complaints += found
     return complaints
 
