@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, build_context
+from pydicom.uid import UID
+from pynetdicom import build_context
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -26,6 +27,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.transport import AddressInformation
 
+from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.delivery import wire
 from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import PeerUnavailable
@@ -35,9 +37,8 @@ if TYPE_CHECKING:
 
 MAX_CONTEXTS = 128
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-_VERSION_NAME = "DICOM_NODE"
 # Only commands come back to a storage SCU, and they are some hundred bytes.
-_OUR_MAXIMUM_PDU_BYTES = 16_384
+OUR_MAXIMUM_PDU_BYTES = 16_384
 _LONGEST_PDU_BYTES = 1 << 20
 _LONGEST_COMMAND_BYTES = 1 << 16
 _LARGEST_FRAGMENT_BYTES = 131_072 - 6
@@ -356,11 +357,11 @@ def _encode_request(
         item.context_id = context_id
         proposed.append(item)
     maximum_length = MaximumLengthNotification()
-    maximum_length.maximum_length_received = _OUR_MAXIMUM_PDU_BYTES
+    maximum_length.maximum_length_received = OUR_MAXIMUM_PDU_BYTES
     implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version = ImplementationVersionNameNotification()
-    version.implementation_version_name = _VERSION_NAME
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     request = A_ASSOCIATE()
     request.application_context_name = _APPLICATION_CONTEXT
     request.calling_ae_title = calling_ae_title

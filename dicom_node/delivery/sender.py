@@ -25,7 +25,7 @@ from dicom_node.records import SendOutcome
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
 
-_VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
+VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 _HUNG_UP = frozenset({"peer.connection_lost", "peer.aborted", "peer.released"})
 # PS3.8 table 9-18.
 _CONTEXT_RESULTS = {
@@ -113,12 +113,12 @@ class Sender:
             The peer does not offer verification.
         """
         started = time.monotonic()
-        with self._pool.open(peer, [_VERIFICATION]) as association:
-            if not association.accepts(_VERIFICATION):
+        with self._pool.open(peer, [VERIFICATION]) as association:
+            if not association.accepts(VERIFICATION):
                 raise PeerRefused(
                     f"{peer.name} does not offer C-ECHO", reason="peer.context_rejected"
                 )
-            status = association.echo(_VERIFICATION)
+            status = association.echo(VERIFICATION)
             seconds = time.monotonic() - started
         if status != 0:
             raise PeerUnavailable(

@@ -12,10 +12,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
+from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import decode
+from pynetdicom.presentation import PresentationContext
 
+from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.backoff import delay_s
 from dicom_node.config import Config, PeerSettings
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
@@ -156,12 +159,13 @@ class CommitmentReports:
             No association, no context for storage commitment, or no answer.
         """
         entity = ApplicationEntity(self._config.node.ae_title)
+        entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.connection_timeout = entity.acse_timeout = 30
         entity.dimse_timeout = entity.network_timeout = 60
         association = entity.associate(
             peer.host, peer.port, ae_title=peer.ae_title,
-            contexts=[build_context(PUSH_MODEL)],
-            ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
+            contexts=[report_context()], ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
         )  # fmt: skip
         try:
             if not association.is_established:
@@ -179,3 +183,8 @@ class CommitmentReports:
         if "Status" not in answer:
             raise PeerUnavailable("did not answer a commitment report", reason="peer.timeout")
         return int(answer.Status)
+
+
+def report_context() -> PresentationContext:
+    """What is proposed for a report; the node is its SCP."""
+    return build_context(PUSH_MODEL)

@@ -6,9 +6,7 @@ import hashlib
 import struct
 from functools import lru_cache
 
-# Fixed for this product, derived like our other UIDs (2.25 and a UUID).
-IMPLEMENTATION_CLASS_UID = "2.25.302415288372834911905731540216447301123"
-IMPLEMENTATION_VERSION_NAME = "DICOM_NODE"
+from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SHORT_FORM = struct.Struct("<HH2sH")
 _PREAMBLE = bytes(128) + b"DICM"

@@ -13,6 +13,7 @@ from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
+from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.events import Events
 from dicom_node.intake.active import ActiveAssociations
 from dicom_node.intake.association import (
@@ -22,7 +23,6 @@ from dicom_node.intake.association import (
     wait_until,
 )
 from dicom_node.intake.contexts import SupportedContexts
-from dicom_node.intake.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.intake.normalised import NormalisedServices
 from dicom_node.intake.pressure import Room, StudyBytes
 from dicom_node.intake.settings import ListenerSettings

@@ -57,6 +57,14 @@ UNRECOGNISED_OPERATION = 0x0211
 _EXPLICIT_VR = "1.2.840.10008.1.2.1"
 _LONGEST_MESSAGE_BYTES = 16 << 20
 _MOST_QUEUED = 16
+# SOP class and request of every service.
+SERVED: tuple[tuple[str, type[Message]], ...] = (
+    (PUSH_MODEL, N_EVENT_REPORT),
+    (PUSH_MODEL, N_ACTION),
+    (INSTANCE_AVAILABILITY_NOTIFICATION, N_CREATE),
+    (PROCEDURE_STEP, N_CREATE),
+    (PROCEDURE_STEP, N_SET),
+)
 _DATA_SETS = {
     N_ACTION: "ActionInformation",
     N_CREATE: "AttributeList",
@@ -107,18 +115,16 @@ class NormalisedServices:
         self._events = events
         self._commitment = CommitmentScp(ledger, spool, events)
         self._notifications = Notifications(ledger, events)
-        self._services: dict[tuple[str, type], Service] = {
-            (PUSH_MODEL, N_EVENT_REPORT): self._take_report,
-            (PUSH_MODEL, N_ACTION): self._commitment.action,
-            (INSTANCE_AVAILABILITY_NOTIFICATION, N_CREATE): self._notifications.availability,
-            (PROCEDURE_STEP, N_CREATE): self._notifications.begin_step,
-            (PROCEDURE_STEP, N_SET): self._notifications.change_step,
-        }
+        services: tuple[Service, ...] = (
+            self._take_report, self._commitment.action, self._notifications.availability,
+            self._notifications.begin_step, self._notifications.change_step,
+        )  # fmt: skip
+        self._services = dict(zip(SERVED, services, strict=True))
 
     @property
     def sop_classes(self) -> frozenset[str]:
         """The abstract syntaxes to accept."""
-        return frozenset(sop_class for sop_class, _ in self._services)
+        return frozenset(sop_class for sop_class, _ in SERVED)
 
     def serve(
         self, association: IntakeAssociation, message: Message, context: PresentationContext

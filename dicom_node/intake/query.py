@@ -21,8 +21,8 @@ from pynetdicom import build_context
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.errors import PeerBusy, PeerRefused, PeerUnavailable
-from dicom_node.intake.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 MOST_INSTANCES = 100_000
 UIDS_PER_REQUEST = 200
 MOVE_DESTINATION_UNKNOWN = 0xA801
-_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 _PENDING = (0xFF00, 0xFF01)
 _SOME_FAILED = 0xB000
 _MOST_SERIES_ANSWERS = 1000
@@ -117,7 +117,7 @@ class QueryAssociation:
     ) -> None:
         self.peer = peer
         self.limits = limits or Limits()
-        self._contexts = list(contexts) or [query_context(_FIND), query_context(_MOVE)]
+        self._contexts = list(contexts) or [query_context(FIND), query_context(MOVE)]
         self._roles = list(roles)
         self._handlers = list(handlers)
         self._entity = ApplicationEntity(calling_ae_title)
@@ -249,8 +249,8 @@ class QueryAssociation:
         """
         total = Retrieved(0, 0, 0)
         for query in retrievals(study_instance_uid, series_instance_uid, sop_instance_uids):
-            self.need(_MOVE, "C-MOVE")
-            answers = self._retrieving().send_c_move(query, destination, _MOVE)
+            self.need(MOVE, "C-MOVE")
+            answers = self._retrieving().send_c_move(query, destination, MOVE)
             total += self.follow("move", answers, progress)
         return total
 
@@ -292,10 +292,10 @@ class QueryAssociation:
 
     def _find(self, query: Dataset, most: int) -> Iterator[Dataset]:
         """The identifiers of the pending responses; raises for every end but success."""
-        self.need(_FIND, "C-FIND")
+        self.need(FIND, "C-FIND")
         self.association.dimse_timeout = self.limits.answer_s
         deadline = time.monotonic() + self.limits.query_s
-        answers = self.association.send_c_find(query, _FIND)
+        answers = self.association.send_c_find(query, FIND)
         for answered, (status, identifier) in enumerate(answers, start=1):
             code = self._status(status, "find")
             if code == 0x0000:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dicom_node.events import Events
     from dicom_node.spool import Spool
 
-_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
 # PS3.8 section 9.3.2.2: 128 presentation contexts, one of them for the request itself.
 _MOST_CONTEXTS = 127
 # One context each, so that a peer sends what it has as it has it; what is left shares one.
@@ -146,18 +146,18 @@ class GetQuery:
         classes = classes[:_MOST_CONTEXTS]
         opened = QueryAssociation(
             self.calling_ae_title, self.peer, limits,
-            contexts=[query_context(_GET), *storage_contexts(classes)],
+            contexts=[query_context(GET), *storage_contexts(classes)],
             roles=[build_role(uid, scp_role=True) for uid in classes],
             handlers=[(evt.EVT_C_STORE, _on_store, [keep])],
         )
         total = Retrieved(0, 0, 0)
         with opened as association:
-            association.need(_GET, "C-GET")
+            association.need(GET, "C-GET")
             association.association.dimse_timeout = association.limits.retrieve_answer_s
             for query in retrievals(
                 self.study_instance_uid, self.series_instance_uid, self._sop_instance_uids
             ):
-                answers = association.association.send_c_get(query, _GET)
+                answers = association.association.send_c_get(query, GET)
                 total += association.follow("get", answers, self._progress)
         return total
 
