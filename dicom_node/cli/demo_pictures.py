@@ -9,6 +9,7 @@ import numpy as np
 
 from ai_models.array.measurements import measure
 from ai_models.types import Label, LabelMap
+from dicom_node.imaging.display import displayed
 from dicom_node.imaging.volume import load_volume
 from dicom_node.results.gate import read_label_map
 from dicom_node.results.overlay import write_overlays
@@ -36,7 +37,9 @@ def draw(node: Node, series_instance_uid: str, output: Path) -> None:
             if label.value in found:
                 print(f"  {label.name:24} {found[label.value].volume_ml:8.1f} ml, mean "
                       f"{found[label.value].mean_hu:7.1f} HU")
-        write_overlays(loaded.volume, label_map, card.labels, output, "overlay",
+        display = displayed(loaded.volume.array, loaded.volume.unit, loaded.source_images[0],
+                            card.labels)
+        write_overlays(loaded.volume, display, label_map, card.labels, output, "overlay",
                        demonstration=card.demonstration)
 
 

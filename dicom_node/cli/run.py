@@ -139,11 +139,14 @@ def write_objects(analysis: Analysis, output: Path, stem: str) -> list[Path]:
 
 def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
     """Axial, coronal and sagittal overlay."""
+    from dicom_node.imaging.display import displayed
     from dicom_node.results.overlay import write_overlays
 
-    prediction = analysis.prediction
+    prediction, volume = analysis.prediction, analysis.loaded.volume
+    header = analysis.loaded.source_images[0]
+    display = displayed(volume.array, volume.unit, header, prediction.labels)
     return write_overlays(
-        analysis.loaded.volume, prediction.label_map, prediction.labels, output, f"{stem}overlay",
+        volume, display, prediction.label_map, prediction.labels, output, f"{stem}overlay",
         demonstration=prediction.algorithm.demonstration,
     )
 

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Image
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
 from dicom_node.imaging.digest import image_digest
+from dicom_node.imaging.display import first_window, windowed
 from dicom_node.imaging.elements import number, numbers, sequence, text
 from dicom_node.imaging.modality import rescale_of, rescaled
 from dicom_node.imaging.planes import NOT_SOURCE_IMAGES, InputNote, decline
@@ -93,34 +94,18 @@ def _apply_voi(
     values: Values, dataset: Dataset, inside: npt.NDArray[np.bool_]
 ) -> tuple[Values, list[InputNote]]:
     """Values of interest to [0, 1], before any inversion."""
-    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
-    if centers and widths:
-        function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
-        windowed = _window(values, centers[0], widths[0], function)
-        if windowed is not None:
-            return windowed, []
+    stated = first_window(dataset)
+    seen = None if stated is None else windowed(values, stated)
+    if seen is not None:
+        return np.asarray(seen, np.float64), []
     for item in sequence(dataset, "VOILUTSequence")[:1]:
         looked_up = _look_up(values, item)
         if looked_up is not None:
             return looked_up, []
-    seen = values[inside]
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+    shown = values[inside]
+    low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 0.0)
     note = InputNote("input.voi_full_range", "no usable window or VOI LUT: full range shown")
     return np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0), [note]
-
-
-def _window(values: Values, center: float, width: float, function: str) -> Values | None:
-    """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.2 (LINEAR_EXACT), C.11.2.1.3.1 (SIGMOID)."""
-    if function == "SIGMOID" and width > 0:
-        exponent = np.clip(-4.0 * (values - center) / width, -700, 700)
-        return np.asarray(1.0 / (1.0 + np.exp(exponent)), np.float64)
-    if function == "LINEAR_EXACT" and width > 0:
-        return np.clip((values - center) / width + 0.5, 0.0, 1.0)
-    if function == "LINEAR" and width == 1:
-        return np.where(values > center - 0.5, 1.0, 0.0)
-    if function == "LINEAR" and width > 1:
-        return np.clip((values - (center - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
-    return None
 
 
 def _look_up(values: Values, item: Dataset) -> Values | None:

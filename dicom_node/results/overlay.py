@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ai_models.types import Label, LabelMap, Volume
+from dicom_node.results.contours import border
 from dicom_node.results.equipment import DEMONSTRATION
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Pixels = npt.NDArray[np.uint8]
-_LUNG_WINDOW_HU = (-600.0, 1500.0)
-_SOFT_TISSUE_WINDOW_HU = (40.0, 400.0)
-_LUNG_TYPES = frozenset({"39607008"})
 _OPACITY = 0.3
 _LONG_SIDE = 640
 _MARGIN = 20
@@ -50,6 +48,7 @@ _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
 
 def write_overlays(
     volume: Volume,
+    display: Pixels,
     label_map: LabelMap,
     labels: Sequence[Label],
     directory: Path,
@@ -65,8 +64,9 @@ def write_overlays(
 
     Parameters
     ----------
-    volume, label_map
+    volume, display, label_map
         The same grid, ``(slices, rows, columns)``; a sheared grid is shown as it is stored.
+        ``display`` is the volume in 8-bit grey.
     demonstration
         Whether the pictures carry the mark of a demonstration; they do unless it is ruled out.
     """
@@ -77,7 +77,9 @@ def write_overlays(
     axes = _array_axes(volume)
     paths = []
     for view in _VIEWS:
-        picture = _picture(volume, label_map, labels, axes, view, np.rint(centre).astype(int))
+        picture = _picture(
+            volume, display, label_map, labels, axes, view, np.rint(centre).astype(int)
+        )
         path = directory / f"{stem}_{view.name}.png"
         _annotate(picture, view, volume, label_map, labels, demonstration).save(path)
         paths.append(path)
@@ -98,6 +100,7 @@ def _array_axes(volume: Volume) -> list[tuple[int, int]]:
 
 def _picture(
     volume: Volume,
+    display: Pixels,
     label_map: LabelMap,
     labels: Sequence[Label],
     axes: list[tuple[int, int]],
@@ -107,13 +110,13 @@ def _picture(
     from PIL import Image
 
     cut = axes[view.across][0]
-    grey = _windowed(_plane(volume.array, axes, view, int(centre[cut])), labels, volume.unit)
+    grey = _plane(display, axes, view, int(centre[cut]))
     marks = _plane(label_map, axes, view, int(centre[cut]))
     across_mm = volume.spacing_mm[axes[view.right[0]][0]] * grey.shape[1]
     down_mm = volume.spacing_mm[axes[view.down[0]][0]] * grey.shape[0]
     scale = _LONG_SIDE / max(across_mm, down_mm)
     size = (max(1, round(across_mm * scale)), max(1, round(down_mm * scale)))
-    smooth = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR)
+    smooth = Image.fromarray(np.ascontiguousarray(grey)).resize(size, Image.Resampling.BILINEAR)
     enlarged = np.asarray(
         Image.fromarray(np.ascontiguousarray(marks)).resize(size, Image.Resampling.NEAREST)
     )
@@ -133,33 +136,15 @@ def _plane(
     return plane[:, ::-1] if right_sign * view.right[1] < 0 else plane
 
 
-def _windowed(plane: npt.NDArray[np.generic], labels: Sequence[Label], unit: str) -> Pixels:
-    values = plane.astype(np.float32)
-    if unit == "HU":
-        lungs = any(label.type.value in _LUNG_TYPES for label in labels)
-        centre, width = _LUNG_WINDOW_HU if lungs else _SOFT_TISSUE_WINDOW_HU
-        low, high = centre - width / 2, centre + width / 2
-    else:
-        low, high = (float(v) for v in np.percentile(values, (1, 99)))
-    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255
-    return np.ascontiguousarray(scaled.astype(np.uint8))
-
-
 def _coloured(grey: Pixels, marks: Pixels, labels: Sequence[Label]) -> Pixels:
     colours = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     for label in labels:
         inside = marks == label.value
         colour = np.asarray(label.color_rgb, np.float32)
         colours[inside] = (1 - _OPACITY) * colours[inside] + _OPACITY * colour
-        colours[_edge(inside)] = colour
+        colours[border(inside)] = colour
     result: Pixels = colours.astype(np.uint8)
     return result
-
-
-def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    padded = np.pad(inside, 1)
-    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return inside & ~core
 
 
 def _annotate(

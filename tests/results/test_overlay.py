@@ -11,6 +11,7 @@ from ai_models.types import LabelMap, Volume
 from dicom_node.results.overlay import write_overlays
 from tests.results import samples
 
+GREY = np.full(samples.SHAPE, 80, np.uint8)
 RIGHT_RGB, LEFT_RGB = samples.RIGHT.color_rgb, samples.LEFT.color_rgb
 
 
@@ -32,7 +33,7 @@ def columns_of(path: Path, rgb: tuple[int, int, int]) -> tuple[float, float]:
 
 
 def draw(volume: Volume, mask: LabelMap, directory: Path, **options: bool) -> dict[str, Path]:
-    paths = write_overlays(volume, mask, samples.LABELS, directory, "case", **options)
+    paths = write_overlays(volume, GREY, mask, samples.LABELS, directory, "case", **options)
     return {path.stem.removeprefix("case_"): path for path in paths}
 
 
