@@ -1,0 +1,385 @@
+"""What of a result goes to a destination, and in which form: chosen, not built.
+
+Each destination gets the best form that it takes. A segmentation descends from BINARY over
+LABELMAP, RT Structure Set and Presentation State to pictures; a report from Comprehensive 3D
+over Comprehensive and Enhanced to Basic Text, then to a page as a picture. What cites another
+object cites the form that is sent there. ``dicom_node.results.forms`` builds what is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dicom_node.records import DestinationProfile
+
+# SOP classes of results (PS3.4 B.5).
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+
+CLASS_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        SEGMENTATION: "Segmentation (66.4)",
+        LABEL_MAP_SEGMENTATION: "Label Map Segmentation (66.7)",
+        PARAMETRIC_MAP: "Parametric Map (30)",
+        COMPREHENSIVE_3D_SR: "Comprehensive 3D SR (88.34)",
+        COMPREHENSIVE_SR: "Comprehensive SR (88.33)",
+        ENHANCED_SR: "Enhanced SR (88.22)",
+        BASIC_TEXT_SR: "Basic Text SR (88.11)",
+        RT_STRUCTURE_SET: "RT Structure Set (481.3)",
+        PRESENTATION_STATE: "Grayscale Softcopy Presentation State (11.1)",
+        SECONDARY_CAPTURE: "Secondary Capture (7)",
+        KEY_OBJECTS: "Key Object Selection Document (88.59)",
+        ENCAPSULATED_PDF: "Encapsulated PDF (104.1)",
+    }
+)
+DOCUMENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "comprehensive_3d": COMPREHENSIVE_3D_SR,
+        "comprehensive": COMPREHENSIVE_SR,
+        "enhanced": ENHANCED_SR,
+        "text": BASIC_TEXT_SR,
+    }
+)
+REPORT_KINDS = (
+    "volumetric report",
+    "planar report",
+    "image report",
+    "negative report",
+    "not analysed report",
+)
+NOTHING_FITS = "forms.nothing_fits"
+"""Reason code of a destination for which `plan` has nothing: it takes no class of results."""
+
+# A cited object goes before what cites it.
+_ORDER = (
+    "segmentation",
+    "probability map",
+    "parametric map",
+    *REPORT_KINDS,
+    "structure set",
+    "presentation state",
+    "secondary capture",
+    "key objects",
+    "pdf",
+)
+_CLASS_OF_KIND = {
+    "segmentation": SEGMENTATION,
+    "probability map": SEGMENTATION,
+    "parametric map": PARAMETRIC_MAP,
+    "structure set": RT_STRUCTURE_SET,
+    "presentation state": PRESENTATION_STATE,
+    "secondary capture": SECONDARY_CAPTURE,
+    "key objects": KEY_OBJECTS,
+    "pdf": ENCAPSULATED_PDF,
+}
+_SEGMENTATION_LADDER = {
+    "binary": ("segmentation", ""),
+    "labelmap": ("segmentation", "labelmap"),
+    "structure_set": ("structure set", "structure_set"),
+    "presentation_state": ("presentation state", "presentation_state"),
+}
+_PICTURES = ("secondary capture", "pictures")
+_NOTICE = ("secondary capture", "notice")
+_KEY_OBJECTS = ("key objects", "key_objects")
+_PDF = ("pdf", "pdf")
+_CITES_SEGMENTATION = frozenset({"volumetric report"})
+_CITES_MAPS = frozenset({"image report"})
+# Images that have no place in the patient, on which viewers show no Segmentation.
+_PROJECTIONS = frozenset(
+    {"CR", "DX", "MG", "IO", "PX", "RF", "XA", "US", "IVUS", "ES", "XC", "OP", "GM", "SM"}
+)
+
+Wish = tuple[str, str]
+"""Kind and form of an object."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a destination is set to get: ``peers.<name>.results`` of the configuration."""
+
+    segmentation: str = "auto"
+    report: str = "auto"
+    secondary_capture: str = "auto"
+    parametric_map: bool = True
+    probability_map: bool = True
+    key_objects: bool = False
+    presentation_state: bool = False
+    pdf: bool = False
+    rejection_notes: bool = False
+    compression: str = "none"
+
+
+@dataclass(frozen=True)
+class Sending:
+    """One kind of object that goes to a destination.
+
+    ``kind`` is that of the object as it is sent. ``form`` is empty for the object that the node
+    keeps, otherwise what is built from it. ``why`` tells a person why it is this one.
+    """
+
+    kind: str
+    form: str
+    why: str
+
+    @property
+    def wish(self) -> Wish:
+        """What is to be built, whatever the reason."""
+        return self.kind, self.form
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP class of the object."""
+        return sop_class_of(self.kind, self.form)
+
+
+@dataclass(frozen=True)
+class ReportForm:
+    """How a report that is sent differs from the one that is kept.
+
+    ``document`` is a key of ``DOCUMENTS``; ``segmentation`` what the report cites, ``binary``,
+    ``labelmap`` or ``none``; ``maps`` whether it cites parametric maps. A Basic Text SR cites
+    none of them.
+    """
+
+    document: str = "comprehensive_3d"
+    segmentation: str = "binary"
+    maps: bool = True
+
+    @property
+    def name(self) -> str:
+        """The form's word, such as ``comprehensive+labelmap``; empty for the report as kept."""
+        if self == ReportForm():
+            return ""
+        if self.document == "text":
+            return "text"
+        cited = {"binary": [], "labelmap": ["labelmap"], "none": ["no_segmentation"]}
+        return "+".join(
+            [self.document, *cited[self.segmentation], *([] if self.maps else ["no_maps"])]
+        )
+
+    @classmethod
+    def named(cls, name: str) -> ReportForm:
+        """The form that has this ``name``."""
+        if not name:
+            return cls()
+        document, *rest = name.split("+")
+        if document == "text":
+            return cls("text", "none", maps=False)
+        segmentation = "labelmap" if "labelmap" in rest else "binary"
+        if "no_segmentation" in rest:
+            segmentation = "none"
+        return cls(document, segmentation, maps="no_maps" not in rest)
+
+
+def sop_class_of(kind: str, form: str) -> str:
+    """SOP class of an object of this kind in this form."""
+    if kind in REPORT_KINDS:
+        return DOCUMENTS[ReportForm.named(form).document]
+    return LABEL_MAP_SEGMENTATION if form == "labelmap" else _CLASS_OF_KIND[kind]
+
+
+def plan(
+    kinds: Collection[str],
+    profile: DestinationProfile | None,
+    wanted: Wanted,
+    modality: str,
+    failed: Mapping[Wish, str] = MappingProxyType({}),
+) -> tuple[Sending, ...]:
+    """What goes to a destination of a result, in sending order.
+
+    Parameters
+    ----------
+    kinds
+        Kinds of the objects that the node keeps of the result.
+    profile
+        ``None`` for a destination that was never asked: it counts as taking everything except
+        LABELMAP, which must have been negotiated.
+    wanted
+        Settings choose among forms and add to them. They do not make the node silent: where
+        they leave nothing, the destination gets what it would get without them.
+    modality
+        Of the source.
+    failed
+        Forms that could not be built, and why; the next best takes their place.
+
+    Returns
+    -------
+    tuple of Sending
+        Empty when the destination takes no class that could carry this result
+        (``NOTHING_FITS``).
+    """
+    choice = _Choice(frozenset(kinds), profile, modality, failed)
+    return (
+        _planned(choice, wanted)
+        or _notice_instead(choice, wanted)
+        or _planned(choice, Wanted())
+        or _last_resort(choice)
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which objects can be sent, and why the others cannot."""
+
+    kinds: frozenset[str]
+    profile: DestinationProfile | None
+    modality: str
+    failed: Mapping[Wish, str]
+
+    @property
+    def has_findings(self) -> bool:
+        return "segmentation" in self.kinds
+
+    def refusal(self, wish: Wish) -> str:
+        """Why this object cannot be sent; empty when it can."""
+        if wish in self.failed:
+            return self.failed[wish]
+        sop_class = sop_class_of(*wish)
+        name = CLASS_NAMES[sop_class]
+        if sop_class == RT_STRUCTURE_SET and self.modality in _PROJECTIONS:
+            return f"{self.modality} images have no place in the patient for an {name}"
+        asked = self.profile is not None and self.profile.probed_at is not None
+        if sop_class == LABEL_MAP_SEGMENTATION and not asked:
+            return f"{name} was not negotiated"
+        if self.profile is not None and not self.profile.takes(sop_class):
+            return f"destination takes no {name}"
+        return ""
+
+    def best(self, wishes: Sequence[Wish], *, named: bool = False) -> Sending | None:
+        """The first of ``wishes`` that can be sent, with what spoke against those before it."""
+        refusals: list[str] = []
+        for wish in wishes:
+            refusal = self.refusal(wish)
+            if not refusal:
+                return Sending(*wish, why="; ".join(refusals) or self._merit(named))
+            refusals.append(refusal)
+        return None
+
+    def _merit(self, named: bool) -> str:
+        if named:
+            return "set for this destination"
+        asked = self.profile is not None and self.profile.probed_at is not None
+        return "best form" if asked else "best form; destination not asked what it takes"
+
+
+def _planned(choice: _Choice, wanted: Wanted) -> tuple[Sending, ...]:
+    region = _region(choice, wanted)
+    shown = {region.wish} if region else set[Wish]()
+    maps = list(_maps(choice, wanted, shown))
+    cited = shown | {one.wish for one in maps}
+    found = [
+        *([region] if region else []),
+        *maps,
+        *_reports(choice, wanted, cited),
+        *_pictures(choice, wanted),
+        *_extras(choice, wanted),
+    ]
+    once = {one.wish: one for one in reversed(found)}
+    return tuple(sorted(once.values(), key=lambda one: (_ORDER.index(one.kind), one.form)))
+
+
+def _region(choice: _Choice, wanted: Wanted) -> Sending | None:
+    """Where the findings lie: the segmentation in the best form."""
+    if not choice.has_findings or wanted.segmentation == "off":
+        return None
+    named = wanted.segmentation != "auto"
+    wishes = [wish for form, wish in _SEGMENTATION_LADDER.items() if form != wanted.segmentation]
+    if named:
+        wishes.insert(0, _SEGMENTATION_LADDER[wanted.segmentation])
+    return choice.best(wishes, named=named)
+
+
+def _maps(choice: _Choice, wanted: Wanted, shown: Collection[Wish]) -> Iterator[Sending]:
+    # Viewers that ignore or refuse FRACTIONAL must still have something to show.
+    beside_mask = not {("segmentation", ""), ("segmentation", "labelmap")}.isdisjoint(shown)
+    for kind, is_wanted in (
+        ("probability map", wanted.probability_map and beside_mask),
+        ("parametric map", wanted.parametric_map),
+    ):
+        if kind in choice.kinds and is_wanted and (best := choice.best([(kind, "")])):
+            yield best
+
+
+def _reports(choice: _Choice, wanted: Wanted, cited: Collection[Wish]) -> Iterator[Sending]:
+    if wanted.report == "off":
+        return
+    named = wanted.report != "auto"
+    documents = sorted(DOCUMENTS, key=lambda one: one != wanted.report)
+    for kind in REPORT_KINDS:
+        if kind not in choice.kinds:
+            continue
+        forms = (_report_form(choice, kind, document, cited) for document in documents)
+        wishes = [(kind, form.name) for form in forms]
+        pages = [_PDF] if wanted.secondary_capture == "off" else [_NOTICE, _PDF]
+        if best := choice.best([*wishes, *pages], named=named):
+            yield best
+
+
+def _report_form(choice: _Choice, kind: str, document: str, cited: Collection[Wish]) -> ReportForm:
+    if document == "text":
+        return ReportForm.named("text")
+    segmentation = "binary"
+    if kind in _CITES_SEGMENTATION and ("segmentation", "") not in cited:
+        segmentation = "labelmap" if ("segmentation", "labelmap") in cited else "none"
+    dropped = kind in _CITES_MAPS and "parametric map" in choice.kinds
+    maps = not dropped or ("parametric map", "") in cited
+    return ReportForm(document, segmentation, maps)
+
+
+def _pictures(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:
+    """Pictures for viewers that do not show the regions themselves."""
+    if wanted.secondary_capture == "off" or choice.refusal(_PICTURES):
+        return
+    always = wanted.secondary_capture == "always"
+    if not choice.has_findings:
+        if always and (page := choice.best([_NOTICE], named=True)):
+            yield page
+        return
+    reason = "set for this destination" if always else _reason_for_pictures(choice)
+    if reason:
+        yield Sending(*_PICTURES, why=reason)
+
+
+def _reason_for_pictures(choice: _Choice) -> str:
+    refusals = [choice.refusal(("segmentation", form)) for form in ("", "labelmap")]
+    if all(refusals):
+        return refusals[0]
+    if choice.modality in _PROJECTIONS:
+        return f"viewers show no Segmentation on {choice.modality}"
+    return "viewers show no Parametric Map" if "parametric map" in choice.kinds else ""
+
+
+def _extras(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:
+    for wish, is_wanted in (
+        (_SEGMENTATION_LADDER["presentation_state"], wanted.presentation_state),
+        (_KEY_OBJECTS, wanted.key_objects),
+        (_PDF, wanted.pdf),
+    ):
+        can_be_built = choice.has_findings or wish == _PDF
+        if is_wanted and can_be_built and (best := choice.best([wish], named=True)):
+            yield best
+
+
+def _notice_instead(choice: _Choice, wanted: Wanted) -> tuple[Sending, ...]:
+    """A page that says what the reports say, where reports are not wanted."""
+    if wanted.secondary_capture == "off" or choice.refusal(_NOTICE):
+        return ()
+    return (Sending(*_NOTICE, why="nothing else may go to this destination"),)
+
+
+def _last_resort(choice: _Choice) -> tuple[Sending, ...]:
+    if choice.has_findings and not choice.refusal(_KEY_OBJECTS):
+        return (Sending(*_KEY_OBJECTS, why="destination takes no other class of results"),)
+    return ()
