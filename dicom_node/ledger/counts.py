@@ -24,6 +24,7 @@ def keep_counts(connection: sa.Connection) -> None:
     Runs inside the caller's transaction, which holds the write lock.
     """
     if connection.exec_driver_sql(_IS_KEPT).first() is not None:
+        _add_newer_states(connection)
         return
     connection.exec_driver_sql(
         "CREATE TABLE state_counts (kind TEXT NOT NULL, state TEXT NOT NULL,"
@@ -49,6 +50,17 @@ def keep_counts(connection: sa.Connection) -> None:
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {name} AFTER {when} ON {kind} BEGIN {then} END"
             )
+
+
+def _add_newer_states(connection: sa.Connection) -> None:
+    """Count what an earlier version, which made the table, had no word for."""
+    found = connection.exec_driver_sql("SELECT kind, state FROM state_counts")
+    known = {(row.kind, row.state) for row in found}
+    every = {(kind, str(state)) for kind, states in _COUNTED.items() for state in states}
+    for row in sorted(every - known):
+        connection.exec_driver_sql(
+            "INSERT INTO state_counts (kind, state, number) VALUES (?, ?, 0)", row
+        )
 
 
 def _change(kind: str, row: str, by: str) -> str:

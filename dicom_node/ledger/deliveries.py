@@ -9,11 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, states, tables
+from dicom_node.ledger import replacing, rows, states, tables
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
-from dicom_node.records import Delivery, DeliveryState, SendOutcome
+from dicom_node.ledger.replanning import (
+    Recipient,
+    is_class_refused,
+    note_refusal,
+    waits_for_forms,
+)
+from dicom_node.records import Delivery, DeliveryState, Duty, SendOutcome
 
 _d, _j, _s = tables.deliveries, tables.jobs, tables.series
 # A job numbers its deliveries in the order of its results, with two digits or more. When they
@@ -54,7 +60,8 @@ class Deliveries:
     def open_shipments(self, besides: Collection[str] = ()) -> list[Shipment]:
         """Every job and destination with something still to send, earliest first.
 
-        ``besides``: destinations that are left out. What is sent or dead is not looked at.
+        ``besides``: destinations that are left out. What is sent or dead is not looked at, and
+        what is being chosen anew (`dicom_node.ledger.replanning`) waits for that.
         """
         wanted = [str(state) for state in states.OPEN_DELIVERIES]
         found = (
@@ -66,6 +73,7 @@ class Deliveries:
                 sa.func.min(_d.c.created_at).label("created_at"),
             )
             .where(_d.c.state.in_(wanted), _d.c.destination.not_in(list(besides)))
+            .where(~waits_for_forms(_d.c.job_id, _d.c.destination))
             .group_by(_d.c.job_id, _d.c.destination)
             .subquery()
         )
@@ -82,52 +90,90 @@ class Deliveries:
             return [_to_shipment(row) for row in connection.execute(query)]
 
     def pending(self, job_id: str, destination: str) -> list[Delivery]:
-        """What is still to be sent to one destination for one job, in the order of its results."""
+        """What is to be sent to one destination for one job, in the order of its results.
+
+        Nothing while that is being chosen anew.
+        """
         wanted = [str(state) for state in states.OPEN_DELIVERIES]
         query = (
             sa.select(_d)
             .where(_d.c.job_id == job_id, _d.c.destination == destination, _d.c.state.in_(wanted))
+            .where(~waits_for_forms(_d.c.job_id, _d.c.destination))
             .order_by(*_IN_ORDER)
         )
         return self._deliveries(query)
 
     def record(
-        self, delivery_id: str, outcome: SendOutcome, *, retry_at: datetime | None
+        self,
+        delivery_id: str,
+        outcome: SendOutcome,
+        *,
+        retry_at: datetime | None,
+        recipient: Recipient | None = None,
     ) -> DeliveryState:
         """Record what a destination answered and return the state that follows.
 
         Stored becomes ``sent``; a transient failure becomes ``pending`` again for ``retry_at``;
         a permanent one, or a transient one without ``retry_at``, becomes ``dead``. A delivery
-        that another attempt has brought to an end meanwhile stays as that one left it.
+        that another attempt has brought to an end meanwhile stays as that one left it; only one
+        that was replaced while it was under way is ``sent`` if it was stored. Where
+        ``recipient`` is given, a SOP class that it refused is noted in the same transaction.
         """
         now = datetime.now(UTC).timestamp()
-        change: dict[str, Any] = {"status": outcome.status}
         with self._database.write() as connection:
             state = self._state(connection, delivery_id)
-            if state not in states.OPEN_DELIVERIES:
+            was_replaced = state is DeliveryState.REPLACED and outcome.stored
+            if state not in states.OPEN_DELIVERIES and not was_replaced:
                 return state
-            if state is DeliveryState.FAILED:
-                # Nothing leaves one so; but an answer that cannot be recorded is asked for again.
+            if state is not DeliveryState.PENDING:
+                # Nothing is left failed; but an answer that cannot be recorded is asked for again.
                 rows.change_state(
                     connection, "delivery", delivery_id, DeliveryState.PENDING, "taken_up", now
                 )
-            if outcome.stored:
-                rows.change_state(
-                    connection, "delivery", delivery_id, DeliveryState.SENT, outcome.reason, now,
-                    **change,
-                )
-                return DeliveryState.SENT
+            follows = DeliveryState.SENT if outcome.stored else DeliveryState.FAILED
             rows.change_state(
-                connection, "delivery", delivery_id, DeliveryState.FAILED, outcome.reason, now,
-                **change,
+                connection, "delivery", delivery_id, follows, outcome.reason, now,
+                status=outcome.status,
             )
+            if outcome.stored:
+                return DeliveryState.SENT
             if retry_at is None or not outcome.transient:
-                rows.change_state(
-                    connection, "delivery", delivery_id, DeliveryState.DEAD, outcome.reason, now
-                )
+                self._bury(connection, delivery_id, outcome.reason, recipient, now)
                 return DeliveryState.DEAD
             self._queue_again(connection, delivery_id, outcome.reason, retry_at, now)
             return DeliveryState.PENDING
+
+    def _bury(
+        self, connection: sa.Connection, delivery_id: str, reason: str,
+        recipient: Recipient | None, now: float,
+    ) -> None:  # fmt: skip
+        rows.change_state(connection, "delivery", delivery_id, DeliveryState.DEAD, reason, now)
+        if recipient is not None and is_class_refused(reason):
+            note_refusal(self._database, connection, delivery_id, recipient, reason, now)
+
+    def replace(
+        self,
+        job_id: str,
+        destination: str,
+        keep: Collection[str],
+        additions: Sequence[Delivery],
+        reason: str,
+        *,
+        duty: Duty | None = None,
+    ) -> None:
+        """Send this of a job to a destination in place of what was chosen before.
+
+        In one transaction: what is open or dead and whose SOP Instance UID is neither in ``keep``
+        nor of an addition becomes ``replaced``, with ``reason``. Additions are recorded behind
+        what is there, under ids that the ledger gives them; one that is there already stays as
+        it is, and is ``pending`` again where it had been replaced. Then nothing is owed here any
+        more; with ``duty`` only if it was not added again meanwhile.
+        """
+        now = datetime.now(UTC).timestamp()
+        shipment = (job_id, destination)
+        with self._database.write() as connection:
+            replacing.replace(self._database, connection, shipment, keep, additions, reason, now)
+            replacing.end_duty(connection, shipment, duty)
 
     def _state(self, connection: sa.Connection, delivery_id: str) -> DeliveryState:
         query = sa.select(_d.c.state).where(_d.c.delivery_id == delivery_id)

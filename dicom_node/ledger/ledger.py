@@ -28,6 +28,7 @@ from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
 from dicom_node.ledger.receipts import Receipts
+from dicom_node.ledger.replanning import Replanning
 from dicom_node.ledger.versions import Versions
 from dicom_node.records import Association, Instance, Transition
 
@@ -61,6 +62,8 @@ class Ledger:
         What others asked the node to keep for good.
     profiles
         What destinations take.
+    replanning
+        What follows when they take other things than was thought.
     duties
         What the node owes beyond the first results of its jobs.
     """
@@ -82,6 +85,7 @@ class Ledger:
         self.commitments = Commitments(database)
         self.commitment_requests = CommitmentRequests(database)
         self.profiles = Profiles(database)
+        self.replanning = Replanning(database)
         self.duties = Duties(database)
 
     @classmethod

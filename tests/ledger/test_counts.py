@@ -107,3 +107,17 @@ def test_a_ledger_without_kept_counts_is_counted_on_demand(tmp_path: Path) -> No
         )
         assert count_by_state(connection, "series") == {"routed": 1}
     engine.dispose()
+
+
+def test_a_state_that_an_earlier_version_did_not_know_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM state_counts WHERE state = 'replaced'")
+    ledger = Ledger.open(path)
+    work(ledger, path)
+    with ledger._database.write() as connection:
+        connection.execute(sa.text("UPDATE deliveries SET state = 'replaced'"))
+    agree(ledger, path)
+    assert ledger.deliveries.count_by_state() == {"replaced": 1}
+    ledger.close()
