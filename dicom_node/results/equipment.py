@@ -43,6 +43,11 @@ class Equipment:
         """UID of this installation: the same in every report it writes (PS3.16 TID 1004)."""
         return derived_uid("device", self.manufacturer, self.model_name, self.device_serial_number)
 
+    @property
+    def creator_name(self) -> str:
+        """The node as Content Creator's Name (PN): no separator of PS3.5 6.2.1 is in it."""
+        return "".join(c for c in long_string(self.model_name) if c not in "^=\\") + "^AI"
+
 
 def long_string(text: str) -> str:
     """``text`` fit for an LO attribute: no backslash or control character, 64 characters."""

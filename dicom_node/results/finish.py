@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _OFFSET = re.compile(r"^([+-])(\d{2})(\d{2})$")
+_NO_IMAGES = frozenset({"SR", "KO", "RTSTRUCT"})
 _IMAGE_ONLY = ("BodyPartExamined", "Laterality", "PositionReferenceIndicator")
 
 
@@ -39,7 +40,7 @@ def finish(result: Any, source: Dataset, equipment: Equipment, moment: datetime)
     """
     if _OFFSET.match(str(source.get("TimezoneOffsetFromUTC", ""))):
         result.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
-    if result.Modality != "SR":
+    if result.Modality not in _NO_IMAGES:
         for keyword in _IMAGE_ONLY:
             if keyword in source:
                 setattr(result, keyword, source[keyword].value)
@@ -54,3 +55,10 @@ def finish(result: Any, source: Dataset, equipment: Equipment, moment: datetime)
         result.InstitutionName = long_string(equipment.institution_name)
     finished: Dataset = result
     return finished
+
+
+def set_dimension_organization(result: Any, organization_uid: str) -> None:
+    """Give a multi-frame result a derived Dimension Organization UID in place of a random one."""
+    result.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization_uid
+    for index in result.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization_uid

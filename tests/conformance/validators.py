@@ -39,6 +39,11 @@ NOISE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "dciodvfy",
+        r"(ImageType|FrameType)\(.*\[4\]> - Unrecognized defined term = <QUANTITY>",
+        "what highdicom and dcmqi write for a Parametric Map; the tool does not know it",
+    ),
+    (
+        "dciodvfy",
         r"Retired Person Name form",
         "the source's own value, carried unchanged",
     ),
