@@ -1,0 +1,87 @@
+"""What every check of the gate begins with: a result as its encoded bytes say it, and whose it is.
+
+Nothing here comes from the library that writes results. A check returns nothing, or raises what
+``refused`` makes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import GateRefused
+
+_FLOAT_PIXEL_DATA = 0x7FE00008
+
+
+def refused(reason: str, message: str) -> GateRefused:
+    """The error of a check, with the reason ``gate.<reason>``."""
+    return GateRefused(message, reason=f"gate.{reason}")
+
+
+def read_back(result: Dataset | bytes | Path) -> Dataset:
+    """What will be sent, read from its Part 10 bytes or its file; a data set is encoded first.
+
+    The bytes of native and of compressed pixels are the value of their element as it stands, in
+    memory and in a file: they are taken over without being copied.
+
+    Raises
+    ------
+    GateRefused
+        ``gate.unreadable``.
+    """
+    try:
+        if isinstance(result, Dataset):
+            return _encoded_and_read(result)
+        return pydicom.dcmread(result if isinstance(result, Path) else io.BytesIO(result))
+    except (
+        pydicom.errors.InvalidDicomError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as problem:
+        raise refused("unreadable", f"a result cannot be read back: {problem}") from problem
+
+
+def _encoded_and_read(result: Dataset) -> Dataset:
+    header, pixels = result[:_FLOAT_PIXEL_DATA], result[_FLOAT_PIXEL_DATA:]
+    header.file_meta = result.file_meta
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, header, enforce_file_format=True)
+    buffer.seek(0)
+    decoded = pydicom.dcmread(buffer)
+    decoded.update(pixels)
+    return decoded
+
+
+def check_identity(decoded: Dataset, source_images: Sequence[Dataset]) -> None:
+    """Refuse (``gate.reference``) what is of another patient or study, or in the source series."""
+    source = source_images[0]
+    for keyword in ("PatientID", "StudyInstanceUID"):
+        if str(decoded.get(keyword) or "") != str(source.get(keyword) or ""):
+            raise refused("reference", f"{keyword} of the result is not the source's")
+    if decoded.SeriesInstanceUID == source.SeriesInstanceUID:
+        raise refused("reference", "the result is in the series of its source")
+
+
+def check_references(decoded: Dataset, source_images: Sequence[Dataset]) -> None:
+    """As ``check_identity``, for an image that names its frame of reference and all its sources."""
+    check_identity(decoded, source_images)
+    frame_of_reference_uid = str(source_images[0].get("FrameOfReferenceUID", ""))
+    if str(decoded.get("FrameOfReferenceUID", "")) != frame_of_reference_uid:
+        raise refused("reference", "FrameOfReferenceUID of the result is not the source's")
+    known = {str(image.SOPInstanceUID) for image in source_images}
+    series_uid = str(source_images[0].SeriesInstanceUID)
+    series = decoded.get("ReferencedSeriesSequence", [])
+    listed = {
+        str(instance.ReferencedSOPInstanceUID)
+        for item in series
+        for instance in item.ReferencedInstanceSequence
+    }
+    if [str(item.SeriesInstanceUID) for item in series] != [series_uid] or listed != known:
+        raise refused("reference", "ReferencedSeriesSequence does not list the source")
