@@ -68,7 +68,7 @@ def algorithm_equipment(algorithm: Algorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    description = f"weights sha256 {algorithm.weights_sha256}"
+    description = f"model {algorithm.model_id}, weights sha256 {algorithm.weights_sha256}"
     if algorithm.demonstration:
         description = f"{DEMONSTRATION}. {description}"
     item = hd.ContributingEquipment(

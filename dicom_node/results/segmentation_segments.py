@@ -56,9 +56,13 @@ def numbered(values: Sequence[int], labels: Sequence[Label]) -> dict[int, int]:
 
 def tracking_uid(identity: ResultIdentity, series_instance_uid: str, label: Label) -> str:
     """Tracking UID of a label's finding, the same in the segmentation and in every report."""
+    return identity.tracking_uid(series_instance_uid, finding_of(label))
+
+
+def finding_of(label: Label) -> str:
+    """What tells the finding of a label from those of the other labels of a model."""
     laterality = label.laterality.value if label.laterality else ""
-    finding = f"{label.type.scheme}:{label.type.value}:{laterality}:{label.value}"
-    return identity.tracking_uid(series_instance_uid, finding)
+    return f"{label.type.scheme}:{label.type.value}:{laterality}:{label.value}"
 
 
 def tracking_identifier(label: Label, algorithm: Algorithm) -> str:
