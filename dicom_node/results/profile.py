@@ -13,37 +13,22 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dicom_node.records import DestinationProfile
-
-# SOP classes of results (PS3.4 B.5).
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
-PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
-COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
-COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
-ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
-BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
-RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
-ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-
-CLASS_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        SEGMENTATION: "Segmentation (66.4)",
-        LABEL_MAP_SEGMENTATION: "Label Map Segmentation (66.7)",
-        PARAMETRIC_MAP: "Parametric Map (30)",
-        COMPREHENSIVE_3D_SR: "Comprehensive 3D SR (88.34)",
-        COMPREHENSIVE_SR: "Comprehensive SR (88.33)",
-        ENHANCED_SR: "Enhanced SR (88.22)",
-        BASIC_TEXT_SR: "Basic Text SR (88.11)",
-        RT_STRUCTURE_SET: "RT Structure Set (481.3)",
-        PRESENTATION_STATE: "Grayscale Softcopy Presentation State (11.1)",
-        SECONDARY_CAPTURE: "Secondary Capture (7)",
-        KEY_OBJECTS: "Key Object Selection Document (88.59)",
-        ENCAPSULATED_PDF: "Encapsulated PDF (104.1)",
-    }
+from dicom_node.results.sop_classes import (
+    BASIC_TEXT_SR,
+    CLASS_NAMES,
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
+    ENCAPSULATED_PDF,
+    ENHANCED_SR,
+    KEY_OBJECTS,
+    LABEL_MAP_SEGMENTATION,
+    PARAMETRIC_MAP,
+    PRESENTATION_STATE,
+    RT_STRUCTURE_SET,
+    SECONDARY_CAPTURE,
+    SEGMENTATION,
 )
+
 DOCUMENTS: Mapping[str, str] = MappingProxyType(
     {
         "comprehensive_3d": COMPREHENSIVE_3D_SR,
@@ -67,10 +52,10 @@ _ORDER = (
     "segmentation",
     "probability map",
     "parametric map",
+    "secondary capture",
     *REPORT_KINDS,
     "structure set",
     "presentation state",
-    "secondary capture",
     "key objects",
     "pdf",
 )
@@ -90,12 +75,15 @@ _SEGMENTATION_LADDER = {
     "structure_set": ("structure set", "structure_set"),
     "presentation_state": ("presentation state", "presentation_state"),
 }
+_KEPT_PICTURES = ("secondary capture", "")
 _PICTURES = ("secondary capture", "pictures")
 _NOTICE = ("secondary capture", "notice")
 _KEY_OBJECTS = ("key objects", "key_objects")
 _PDF = ("pdf", "pdf")
 _CITES_SEGMENTATION = frozenset({"volumetric report"})
-_CITES_MAPS = frozenset({"image report"})
+_CITES_EXPLANATION = frozenset({"image report"})
+# What shows where a model looked; a report cites the first that there is.
+_EXPLANATIONS = ("parametric map", "secondary capture")
 # Images that have no place in the patient, on which viewers show no Segmentation.
 _PROJECTIONS = frozenset(
     {"CR", "DX", "MG", "IO", "PX", "RF", "XA", "US", "IVUS", "ES", "XC", "OP", "GM", "SM"}
@@ -149,13 +137,13 @@ class ReportForm:
     """How a report that is sent differs from the one that is kept.
 
     ``document`` is a key of ``DOCUMENTS``; ``segmentation`` what the report cites, ``binary``,
-    ``labelmap`` or ``none``; ``maps`` whether it cites parametric maps. A Basic Text SR cites
-    none of them.
+    ``labelmap`` or ``none``; ``explanation`` whether it cites what shows where a model looked. A
+    Basic Text SR cites none of them.
     """
 
     document: str = "comprehensive_3d"
     segmentation: str = "binary"
-    maps: bool = True
+    explanation: bool = True
 
     @property
     def name(self) -> str:
@@ -166,7 +154,11 @@ class ReportForm:
             return "text"
         cited = {"binary": [], "labelmap": ["labelmap"], "none": ["no_segmentation"]}
         return "+".join(
-            [self.document, *cited[self.segmentation], *([] if self.maps else ["no_maps"])]
+            [
+                self.document,
+                *cited[self.segmentation],
+                *([] if self.explanation else ["no_explanation"]),
+            ]
         )
 
     @classmethod
@@ -176,11 +168,11 @@ class ReportForm:
             return cls()
         document, *rest = name.split("+")
         if document == "text":
-            return cls("text", "none", maps=False)
+            return cls("text", "none", explanation=False)
         segmentation = "labelmap" if "labelmap" in rest else "binary"
         if "no_segmentation" in rest:
             segmentation = "none"
-        return cls(document, segmentation, maps="no_maps" not in rest)
+        return cls(document, segmentation, explanation="no_explanation" not in rest)
 
 
 def sop_class_of(kind: str, form: str) -> str:
@@ -276,16 +268,11 @@ class _Choice:
 
 def _planned(choice: _Choice, wanted: Wanted) -> tuple[Sending, ...]:
     region = _region(choice, wanted)
-    shown = {region.wish} if region else set[Wish]()
-    maps = list(_maps(choice, wanted, shown))
-    cited = shown | {one.wish for one in maps}
-    found = [
-        *([region] if region else []),
-        *maps,
-        *_reports(choice, wanted, cited),
-        *_pictures(choice, wanted),
-        *_extras(choice, wanted),
-    ]
+    shown = [region] if region else []
+    shown += _maps(choice, wanted, {one.wish for one in shown})
+    shown += _pictures(choice, wanted)
+    cited = {one.wish for one in shown}
+    found = [*shown, *_reports(choice, wanted, cited), *_extras(choice, wanted)]
     once = {one.wish: one for one in reversed(found)}
     return tuple(sorted(once.values(), key=lambda one: (_ORDER.index(one.kind), one.form)))
 
@@ -333,32 +320,36 @@ def _report_form(choice: _Choice, kind: str, document: str, cited: Collection[Wi
     segmentation = "binary"
     if kind in _CITES_SEGMENTATION and ("segmentation", "") not in cited:
         segmentation = "labelmap" if ("segmentation", "labelmap") in cited else "none"
-    dropped = kind in _CITES_MAPS and "parametric map" in choice.kinds
-    maps = not dropped or ("parametric map", "") in cited
-    return ReportForm(document, segmentation, maps)
+    explanations = [(one, "") for one in _EXPLANATIONS if one in choice.kinds]
+    cites_explanation = kind in _CITES_EXPLANATION and explanations
+    explanation = not cites_explanation or explanations[0] in cited
+    return ReportForm(document, segmentation, explanation)
 
 
 def _pictures(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:
-    """Pictures for viewers that do not show the regions themselves."""
-    if wanted.secondary_capture == "off" or choice.refusal(_PICTURES):
+    """Pictures for viewers that do not show the objects that programs read."""
+    if wanted.secondary_capture == "off":
         return
     always = wanted.secondary_capture == "always"
-    if not choice.has_findings:
-        if always and (page := choice.best([_NOTICE], named=True)):
-            yield page
-        return
     reason = "set for this destination" if always else _reason_for_pictures(choice)
-    if reason:
-        yield Sending(*_PICTURES, why=reason)
+    wishes = [_KEPT_PICTURES] if "secondary capture" in choice.kinds else []
+    if choice.has_findings or (not wishes and "parametric map" in choice.kinds):
+        wishes.append(_PICTURES)
+    for wish in wishes or [_NOTICE]:
+        if reason and not choice.refusal(wish):
+            yield Sending(*wish, why=reason)
 
 
 def _reason_for_pictures(choice: _Choice) -> str:
+    if not choice.has_findings:
+        explained = not choice.kinds.isdisjoint(_EXPLANATIONS)
+        return "viewers show in pictures only where a model looked" if explained else ""
     refusals = [choice.refusal(("segmentation", form)) for form in ("", "labelmap")]
     if all(refusals):
         return refusals[0]
     if choice.modality in _PROJECTIONS:
         return f"viewers show no Segmentation on {choice.modality}"
-    return "viewers show no Parametric Map" if "parametric map" in choice.kinds else ""
+    return ""
 
 
 def _extras(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:

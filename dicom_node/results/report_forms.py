@@ -17,13 +17,13 @@ from pydicom.dataset import Dataset
 from ai_models.types import Code
 from dicom_node.errors import GateRefused
 from dicom_node.results.identity import derived_uid
-from dicom_node.results.profile import (
+from dicom_node.results.request import Reference
+from dicom_node.results.sop_classes import (
     BASIC_TEXT_SR,
     LABEL_MAP_SEGMENTATION,
     PARAMETRIC_MAP,
     SEGMENTATION,
 )
-from dicom_node.results.request import Reference
 
 _MEASUREMENT_GROUP = "125007"
 _IMAGING_MEASUREMENTS = "126010"
@@ -154,6 +154,16 @@ def is_named(item: Dataset, code_value: str) -> bool:
     return bool(names) and names[0].CodeValue == code_value
 
 
+def in_words(group: Dataset) -> str:
+    """The numbers and codes of a measurement group as one English sentence."""
+    parts = [
+        f"{_name(child)} {_value(child)}"
+        for child in group.ContentSequence
+        if child.RelationshipType == "CONTAINS" and _is_said(child)
+    ]
+    return f"{_subject(group)}: {'; '.join(parts)}" if parts else _subject(group)
+
+
 def number_text(item: Dataset) -> str:
     """A NUM as text: its value and its unit, or why there is no value (PS3.3 C.18.1)."""
     measured = item.get("MeasuredValueSequence")
@@ -244,13 +254,7 @@ def _shows_no_source(item: Dataset) -> bool:
 
 def _sentence(group: Dataset) -> Dataset:
     """A measurement group in words, and the images that its regions were drawn on."""
-    parts = [
-        f"{_name(child)} {_value(child)}"
-        for child in group.ContentSequence
-        if child.RelationshipType == "CONTAINS" and _is_said(child)
-    ]
-    text = f"{_subject(group)}: {'; '.join(parts)}" if parts else _subject(group)
-    sentence = _text("CONTAINS", _coded(_FINDING), text)
+    sentence = _text("CONTAINS", _coded(_FINDING), in_words(group))
     images = [
         _image(item)
         for item in items(group)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from dicom_node.config_peers import ResultForms
 from dicom_node.records import DestinationProfile
-from dicom_node.results import profile as classes
+from dicom_node.results import sop_classes as classes
 from dicom_node.results.profile import (
-    CLASS_NAMES,
     REPORT_KINDS,
     ReportForm,
     Sending,
@@ -19,6 +18,7 @@ from dicom_node.results.profile import (
     plan,
     sop_class_of,
 )
+from dicom_node.results.sop_classes import CLASS_NAMES
 
 FINDINGS = ("segmentation", "volumetric report", "planar report")
 EVERYTHING = frozenset(CLASS_NAMES)
@@ -85,19 +85,17 @@ def test_labelmap_is_sent_only_where_it_was_negotiated() -> None:
 
 
 def test_regions_descend_to_structure_set_presentation_state_and_pictures() -> None:
-    no_seg = BOTH_SEG
-    reports = [("volumetric report", "comprehensive_3d+no_segmentation"), ("planar report", "")]
-    pictures = ("secondary capture", "pictures")
-    assert planned(without(*no_seg)) == [
-        *reports, ("structure set", "structure_set"), pictures,
-    ]  # fmt: skip
-    assert planned(without(*no_seg), modality="DX") == [
-        *reports, ("presentation state", "presentation_state"), pictures,
-    ]  # fmt: skip
-    assert planned(without(*no_seg, classes.RT_STRUCTURE_SET, classes.PRESENTATION_STATE)) == [
-        *reports,
-        pictures,
+    above = [
+        ("secondary capture", "pictures"),
+        ("volumetric report", "comprehensive_3d+no_segmentation"),
+        ("planar report", ""),
     ]
+    structure_set = ("structure set", "structure_set")
+    state = ("presentation state", "presentation_state")
+    assert planned(without(*BOTH_SEG)) == [*above, structure_set]
+    assert planned(without(*BOTH_SEG), modality="DX") == [*above, state]
+    none_of_them = {*BOTH_SEG, classes.RT_STRUCTURE_SET, classes.PRESENTATION_STATE}
+    assert planned(without(*none_of_them)) == above
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,8 @@ def test_every_step_down_says_what_was_not_taken() -> None:
 def test_radiographs_and_saliency_come_with_pictures() -> None:
     pictures = ("secondary capture", "pictures")
     assert pictures in planned(None, modality="CR")
-    assert pictures in planned(None, (*FINDINGS, "parametric map"))
+    assert pictures in planned(None, ("parametric map", "image report"))
+    assert pictures not in planned(None, (*FINDINGS, "parametric map"))
     assert pictures not in planned(None, modality="CR", secondary_capture="off")
     assert pictures in planned(None, secondary_capture="always")
 
@@ -161,11 +160,12 @@ def test_a_probability_map_goes_only_beside_a_mask() -> None:
     assert ("probability map", "") not in planned(None, kinds, probability_map=False)
 
 
-def test_a_report_cites_no_map_that_is_not_sent() -> None:
-    kinds = ("parametric map", "image report")
-    assert planned(None, kinds) == [("parametric map", ""), ("image report", "")]
-    lacking = without(classes.PARAMETRIC_MAP)
-    assert planned(lacking, kinds) == [("image report", "comprehensive_3d+no_maps")]
+@pytest.mark.parametrize("explanation", ["parametric map", "secondary capture"])
+def test_a_report_cites_no_explanation_that_is_not_sent(explanation: str) -> None:
+    kinds = (explanation, "image report")
+    assert {(explanation, ""), ("image report", "")} <= set(planned(None, kinds))
+    lacking = without(sop_class_of(explanation, ""))
+    assert ("image report", "comprehensive_3d+no_explanation") in planned(lacking, kinds)
 
 
 def test_what_could_not_be_built_is_replaced_by_the_next_best() -> None:
@@ -223,7 +223,13 @@ KINDS = st.one_of(
     st.sets(st.sampled_from(["planar report", "probability map", "parametric map"])).map(
         lambda more: ("segmentation", "volumetric report", *sorted(more))
     ),
-    st.sampled_from([("image report",), ("image report", "parametric map")]),
+    st.sampled_from(
+        [
+            ("image report",),
+            ("image report", "parametric map"),
+            ("image report", "secondary capture"),
+        ]
+    ),
 )
 
 
@@ -261,5 +267,6 @@ def assert_cited_goes_first(
     if report.kind == "volumetric report" and form.segmentation != "none":
         cited = "" if form.segmentation == "binary" else "labelmap"
         assert ("segmentation", cited) in before
-    if report.kind == "image report" and form.maps and "parametric map" in kinds:
-        assert ("parametric map", "") in before
+    explanations = [one for one in ("parametric map", "secondary capture") if one in kinds]
+    if report.kind == "image report" and form.explanation and explanations:
+        assert (explanations[0], "") in before

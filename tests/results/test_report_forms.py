@@ -8,13 +8,6 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import GateRefused
-from dicom_node.results.profile import (
-    BASIC_TEXT_SR,
-    COMPREHENSIVE_SR,
-    ENHANCED_SR,
-    LABEL_MAP_SEGMENTATION,
-    SEGMENTATION,
-)
 from dicom_node.results.report import (
     build_negative_report,
     build_planar_report,
@@ -29,6 +22,13 @@ from dicom_node.results.report_forms import (
     without,
 )
 from dicom_node.results.request import Reference
+from dicom_node.results.sop_classes import (
+    BASIC_TEXT_SR,
+    COMPREHENSIVE_SR,
+    ENHANCED_SR,
+    LABEL_MAP_SEGMENTATION,
+    SEGMENTATION,
+)
 from tests.conformance import validators
 from tests.results import samples
 from tests.results.samples import items, named
