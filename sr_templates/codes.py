@@ -31,8 +31,20 @@ ORIENTATION = (
     Code("110909", "DCM", "Image Orientation (Patient) Column Z"),
 )
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
-MILLIMETER = Code("mm", "UCUM", "millimeter")
+MILLIMETER = Code("mm", "UCUM", "mm")
 DIRECTION_COSINE = Code("{-1:1}", "UCUM", "{-1:1}")
+VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
+SOURCE_OF_MEASUREMENT = Code("121112", "DCM", "Source of Measurement")
+# RFC 5646, CID 5000: the languages that reports are written in.
+LANGUAGE_CODES = {
+    "en": Code("en", "RFC5646", "English"),
+    "de": Code("de", "RFC5646", "German"),
+    "fr": Code("fr", "RFC5646", "French"),
+    "zh": Code("zh", "RFC5646", "Chinese"),
+}
+# The scheme of what no dictionary of the standard has, with the name that reports give it
+# (PS3.3 C.12.1, Coding Scheme Identification Sequence).
+PRIVATE_SCHEMES = {"99DCMNODE": ("DICOM Node concepts", "DICOM Node project")}
 
 
 def concept(code: Code) -> Any:

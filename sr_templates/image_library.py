@@ -30,13 +30,18 @@ _MODALITIES = {
 }
 
 
-def image_library(first: Dataset) -> Any:
-    """Image Library container for a series like ``first``, without its images' own items."""
+def image_library(first: Dataset, *, images_agree: bool = True) -> Any:
+    """Image Library container for a series like ``first``, without its images' own items.
+
+    Where the images do not agree, only the modality of ``first`` is told.
+    """
     import highdicom as hd
 
     library = _container(codes.IMAGE_LIBRARY)
     group = _container(codes.IMAGE_LIBRARY_GROUP)
-    group.ContentSequence = hd.sr.ContentSequence(_shared(first))
+    shared = [*_modality(first), *(_shared(first) if images_agree else [])]
+    if shared:
+        group.ContentSequence = hd.sr.ContentSequence(shared)
     library.ContentSequence = hd.sr.ContentSequence([group])
     return library
 
@@ -55,7 +60,9 @@ def add_images(report: Dataset, images: Sequence[Dataset]) -> None:
     group = library.ContentSequence[0]
     name = _code_sequence(codes.SOURCE)
     entries = [_entry(image, name) for image in images]
-    group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence([*group.ContentSequence, *entries]))
+    items = [*group.get("ContentSequence", []), *entries]
+    if items:
+        group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(items))
 
 
 def _entry(image: Dataset, name: Any) -> Dataset:
@@ -92,19 +99,25 @@ def _container(name: Code) -> Any:
     return hd.sr.ContainerContentItem(name=codes.concept(name), relationship_type="CONTAINS")
 
 
+def _modality(image: Dataset) -> list[Any]:
+    import highdicom as hd
+
+    modality = _MODALITIES.get(str(image.get("Modality", "")))
+    if modality is None:
+        return []
+    return [
+        hd.sr.CodeContentItem(
+            name=codes.concept(codes.MODALITY),
+            value=codes.concept(modality),
+            relationship_type="HAS ACQ CONTEXT",
+        )
+    ]
+
+
 def _shared(image: Dataset) -> list[Any]:
     import highdicom as hd
 
     items: list[Any] = []
-    modality = _MODALITIES.get(str(image.get("Modality", "")))
-    if modality is not None:
-        items.append(
-            hd.sr.CodeContentItem(
-                name=codes.concept(codes.MODALITY),
-                value=codes.concept(modality),
-                relationship_type="HAS ACQ CONTEXT",
-            )
-        )
     if image.get("FrameOfReferenceUID"):
         items.append(
             hd.sr.UIDRefContentItem(

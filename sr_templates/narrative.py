@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ai_models.types import Algorithm, Label
-from sr_templates.template import MeasurementTemplate, ReportTemplate
+from ai_models.types import Algorithm
+from sr_templates.entries import Language
+from sr_templates.numbers import Evaluated, Measured
+from sr_templates.sentences import Sentences
+from sr_templates.template import load_sentences
 
 _UT_LIMIT = 1024
 
 
-def written(value: float, decimals: int) -> str:
-    """``value`` as a report shows it, without a negative zero."""
-    text = f"{value:.{decimals}f}"
-    return text.lstrip("-") if float(text) == 0 else text
+@dataclass(frozen=True)
+class Narrator:
+    """Says in one language what a report says in codes and numbers.
 
+    ``own`` are the sentences of a template that stand in the place of the general ones.
+    """
 
-def finding_sentence(
-    sentence: str,
-    name: str,
-    rows: Sequence[MeasurementTemplate],
-    measurements: Mapping[str, float],
-) -> str:
-    """One finding's numbers in words."""
-    values = {row.measurement: written(measurements[row.measurement], row.decimals) for row in rows}
-    return sentence.format(label=name, **values)
+    language: Language
+    own: Sentences
 
+    def demonstration(self, algorithm: Algorithm) -> list[str]:
+        """That the result must not be used, where that is so."""
+        return [self._sentence("demonstration")] if algorithm.demonstration else []
 
-def opening(template: ReportTemplate, algorithm: Algorithm) -> list[str]:
-    """Who computed the report, and first of all whether it may be used."""
-    words = template.narrative
-    sentences = [words.demonstration] if algorithm.demonstration else []
-    return [*sentences, words.computed.format(algorithm=algorithm.name, version=algorithm.version)]
+    def opening(self, algorithm: Algorithm, *, is_complete: bool = True) -> list[str]:
+        """Whether the report may be used, who computed it, and whether it is whole."""
+        computed = self._sentence("computed")
+        return [
+            *self.demonstration(algorithm),
+            computed.format(algorithm=algorithm.name, version=algorithm.version),
+            *([] if is_complete else [self._sentence("partial")]),
+        ]
 
+    def finding(
+        self, name: str, measured: Sequence[Measured], evaluated: Sequence[Evaluated]
+    ) -> str:
+        """One measurement group in words."""
+        phrases = [
+            *(
+                one.quantity.text.in_language(self.language).format(value=one.written)
+                for one in measured
+            ),
+            *(one.term.text.in_language(self.language) for one in evaluated),
+        ]
+        values = self._sentence("separator").join(phrases)
+        return self._sentence("finding").format(name=name, values=values)
 
-def closing(
-    template: ReportTemplate, not_found: Sequence[Label], input_notes: Sequence[str]
-) -> list[str]:
-    """What was looked for and not found, and what was done to the input."""
-    words = template.narrative
-    return [
-        *(words.not_found.format(label=label.name) for label in not_found),
-        *(words.input_note.format(note=note.rstrip("."))[:_UT_LIMIT] for note in input_notes),
-    ]
+    def closing(self, not_found: Sequence[str], input_notes: Sequence[str]) -> list[str]:
+        """What was looked for and not found, and what was done to the input."""
+        return [
+            *(self._sentence("not_found").format(name=name) for name in not_found),
+            *(
+                self._sentence("input_note").format(note=note.rstrip("."))[:_UT_LIMIT]
+                for note in input_notes
+            ),
+        ]
 
+    def nothing_found(self, names: Sequence[str]) -> str:
+        """The sentence of an explicit negative report."""
+        listed = self._sentence("separator").join(names)
+        return self._sentence("nothing_found").format(names=listed)
 
-def nothing_found(template: ReportTemplate, labels: Sequence[Label]) -> str:
-    """The sentence of an explicit negative report."""
-    names = ", ".join(label.name for label in labels)
-    return template.narrative.nothing_found.format(labels=names)
+    def _sentence(self, key: str) -> str:
+        own = getattr(self.own, key)
+        wording = own if own is not None else getattr(load_sentences(), key)
+        words: str = wording.in_language(self.language)
+        return words

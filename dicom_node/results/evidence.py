@@ -1,4 +1,4 @@
-"""The evidence of a report: every instance that it was made from (PS3.3 C.17.2)."""
+"""The instances that a report was made from and that it supersedes (PS3.3 C.17.2)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,61 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results.request import Reference
 
-def set_evidence(report: Dataset, sources: Sequence[Dataset], segmentation: Dataset | None) -> None:
-    """List every input and the Segmentation as evidence (PS3.3 C.17.2)."""
+
+def references_to(instances: Sequence[Dataset]) -> list[Reference]:
+    """What is needed to refer to each of ``instances``, which must have their UIDs."""
+    return [
+        Reference(
+            str(instance.SOPClassUID),
+            str(instance.SOPInstanceUID),
+            str(instance.SeriesInstanceUID),
+            str(instance.StudyInstanceUID),
+        )
+        for instance in instances
+    ]
+
+
+def set_evidence(
+    report: Dataset, evidence: Sequence[Reference], predecessors: Sequence[Reference] = ()
+) -> None:
+    """List ``evidence``, and ``predecessors`` as the documents that ``report`` supersedes.
+
+    Replaces what highdicom collected, which is complete only for what the tree refers to.
+    """
+    for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
+        report.pop(keyword, None)
+    if evidence:
+        report.CurrentRequestedProcedureEvidenceSequence = _by_study(evidence)
+    if predecessors:
+        report.PredecessorDocumentsSequence = _by_study(predecessors)
+
+
+def _by_study(references: Sequence[Reference]) -> list[Dataset]:
+    """References in the macro of PS3.3 table C.17-3, each instance once, in the order given."""
+    studies: dict[str, dict[str, dict[str, str]]] = {}
+    for reference in references:
+        series = studies.setdefault(reference.study_instance_uid, {})
+        instances = series.setdefault(reference.series_instance_uid, {})
+        instances.setdefault(reference.sop_instance_uid, reference.sop_class_uid)
+    return [_study(uid, series) for uid, series in studies.items()]
+
+
+def _study(study_instance_uid: str, series: dict[str, dict[str, str]]) -> Dataset:
     study = Dataset()
-    study.StudyInstanceUID = sources[0].StudyInstanceUID
-    study.ReferencedSeriesSequence = [_series_evidence(sources)]
-    if segmentation is not None:
-        study.ReferencedSeriesSequence.append(_series_evidence([segmentation]))
-    report.CurrentRequestedProcedureEvidenceSequence = [study]
-    report.pop("PertinentOtherEvidenceSequence", None)
+    study.ReferencedSeriesSequence = [_series(uid, one) for uid, one in series.items()]
+    study.StudyInstanceUID = study_instance_uid
+    return study
 
 
-def _series_evidence(instances: Sequence[Dataset]) -> Dataset:
+def _series(series_instance_uid: str, instances: dict[str, str]) -> Dataset:
     series = Dataset()
     series.ReferencedSOPSequence = []
-    for instance in instances:
+    for sop_instance_uid, sop_class_uid in instances.items():
         reference = Dataset()
-        reference.ReferencedSOPClassUID = instance.SOPClassUID
-        reference.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+        reference.ReferencedSOPClassUID = sop_class_uid
+        reference.ReferencedSOPInstanceUID = sop_instance_uid
         series.ReferencedSOPSequence.append(reference)
-    series.SeriesInstanceUID = instances[0].SeriesInstanceUID
+    series.SeriesInstanceUID = series_instance_uid
     return series

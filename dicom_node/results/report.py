@@ -1,49 +1,36 @@
-"""Structured reports on a segmentation: Comprehensive 3D SR, TID 1500 (PS3.3 A.35.13).
+"""Structured reports on what a model found (PS3.16 TID 1500).
 
-Two documents, never one: the volumetric one measures the segments of the Segmentation, the
-planar one outlines the largest section of each label on a source image, for viewers that show
-nothing of the first. When nothing was found there is one negative report and no Segmentation.
+On a segmentation there are two documents, never one: the volumetric one measures the segments,
+the planar one outlines the largest section of each label on a source image, for viewers that show
+nothing of the first. Numbers of a whole image have a report of their own. When nothing was found
+there is one negative report and no Segmentation.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ai_models.types import Code, Label, LabelMap
 from dicom_node.errors import ConfigurationError
-from dicom_node.results.contours import largest_section
-from dicom_node.results.equipment import algorithm_equipment, describe, long_string
-from dicom_node.results.evidence import set_evidence
-from dicom_node.results.finish import finish, local_time
+from dicom_node.results.evidence import references_to
 from dicom_node.results.headers import normalise
-from dicom_node.results.report_numbers import (
-    SegmentMeasurement,
-    numbers_of,
-    pixel_spacing_mm,
-    pooled,
-    thinned,
+from dicom_node.results.report_document import (
+    DocumentSource,
+    build_document,
+    language_of,
+    made_from,
+    observer_of,
 )
-from dicom_node.results.request import ResultRequest
-from dicom_node.results.segmentation import segment_numbers, tracking_identifier, tracking_uid
-from sr_templates import narrative
-from sr_templates.image_library import add_images
-from sr_templates.measurement_report import (
-    Finding,
-    Observer,
-    PlanarRegion,
-    ReportContent,
-    SegmentReference,
-    build_content,
-)
-from sr_templates.template import (
-    MeasurementTemplate,
-    ReportTemplate,
-    TemplateError,
-    TotalTemplate,
-    load_template,
-)
+from dicom_node.results.report_findings import Finder
+from dicom_node.results.report_numbers import SegmentMeasurement
+from dicom_node.results.request import Reference, ResultRequest
+from dicom_node.results.segmentation import segment_numbers
+from sr_templates.measurement_groups import Finding, PlanarRegion
+from sr_templates.measurement_report import ReportContent
+from sr_templates.narrative import Narrator
+from sr_templates.report_template import ReportTemplate
+from sr_templates.template import TemplateError, load_template
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -59,9 +46,9 @@ def build_volumetric_report(
 ) -> Dataset:
     """Report with one TID 1411 group per segment, and one for all of them together.
 
-    ``measurements`` maps label values to what was measured; ``label_map`` must be the one that
-    ``segmentation`` was built from. The group of all segments pools mean and standard deviation
-    by voxel counts.
+    ``measurements`` maps label values to what was measured, a number for each name that the
+    template asks for; ``label_map`` must be the one that ``segmentation`` was built from. The
+    group of all segments pools mean and standard deviation by voxel counts.
 
     Raises
     ------
@@ -69,27 +56,15 @@ def build_volumetric_report(
         There is no such template, or it does not know the modality of the source.
     UnsuitableInput
         The source headers cannot carry a result (see ``headers.normalise``).
+    GateRefused
+        ``gate.not_finite``, ``gate.out_of_range``, ``gate.missing_number``.
     """
-    template = _template(request)
-    sources, notes = normalise(request.source_images)
+    writer = _Writer(request)
     numbers = segment_numbers(label_map, request.labels)
-    found = [label for label in request.labels if label.value in numbers]
-    findings = [
-        _finding(request, label, sources[0], numbers_of(measurements[label.value]), where)
-        for label in found
-        for where in (_reference(segmentation, (numbers[label.value],), sources[0]),)
-    ]
-    if template.total is not None and len(found) > 1:
-        together = pooled([measurements[label.value] for label in found])
-        where = _reference(segmentation, tuple(numbers.values()), sources[0])
-        findings.append(
-            _total_finding(request, template.total, found[0].category, sources[0], together, where)
-        )
-    comments = _comments(
-        request, template, findings, template.volumetric, template.narrative.finding, notes
-    )
-    content = _content(request, template, template.volumetric, findings, comments, sources[0])
-    return _document(request, content, sources, segmentation, "volumetric", series_number)
+    findings = writer.finder.volumetric(segmentation, label_map, numbers, measurements)
+    missed = [label for label in request.labels if label.value not in numbers]
+    source = made_from(writer.sources, references_to([segmentation]))
+    return writer.written("volumetric", series_number, source, findings, missed)
 
 
 def build_planar_report(
@@ -97,212 +72,131 @@ def build_planar_report(
 ) -> Dataset | None:
     """Report with one TID 1410 group per label: its largest section as a closed polygon.
 
-    Returns ``None`` when no label occurs or the template has no planar measurements.
+    Returns ``None`` when no label occurs or the template has no planar measurements. Raises as
+    ``build_volumetric_report`` does.
     """
-    template = _template(request)
     numbers = segment_numbers(label_map, request.labels)
-    if not numbers or not template.planar:
+    if not numbers or _template(request).planar is None:
         return None
-    sources, notes = normalise(request.source_images)
-    findings = [
-        _planar_finding(request, label, label_map, sources)
-        for label in request.labels
-        if label.value in numbers
-    ]
-    comments = _comments(
-        request, template, findings, template.planar, template.narrative.section, notes
-    )
-    content = _content(request, template, template.planar, findings, comments, sources[0])
-    return _document(request, content, sources, None, "planar", series_number)
+    writer = _Writer(request)
+    found = [label for label in request.labels if label.value in numbers]
+    missed = [label for label in request.labels if label.value not in numbers]
+    findings = writer.finder.planar(label_map, found)
+    outlined = {
+        finding.where.sop_instance_uid
+        for finding in findings
+        if isinstance(finding.where, PlanarRegion)
+    }
+    images = [image for image in writer.sources if str(image.SOPInstanceUID) in outlined]
+    source = made_from(writer.sources, references_to(images))
+    return writer.written("planar", series_number, source, findings, missed)
+
+
+def build_image_report(
+    request: ResultRequest, *, series_number: int, explanation: Reference | None = None
+) -> Dataset:
+    """Report on ``request.outputs``: one TID 1501 group per ``image`` group of the template.
+
+    ``explanation`` is a Parametric Map or Secondary Capture that shows what the model looked at;
+    every group refers to it (Visual explanation, 130401 DCM). Where every evaluation came out
+    as a term that the template calls negative, the report also gives its coded negative answer.
+
+    Raises
+    ------
+    ConfigurationError, UnsuitableInput
+        As ``build_volumetric_report``; also when the template has no ``image`` groups.
+    GateRefused
+        ``gate.not_finite``, ``gate.out_of_range``, ``gate.missing_number``, or
+        ``gate.unknown_number`` for an output that the template does not report.
+    """
+    writer = _Writer(request)
+    if not writer.template.image:
+        raise ConfigurationError(
+            f"template {writer.template.name} has no groups on whole images", key_path="report"
+        )
+    findings = writer.finder.image(explanation)
+    source = made_from(writer.sources, [] if explanation is None else [explanation])
+    return writer.written("image", series_number, source, findings)
 
 
 def build_negative_report(request: ResultRequest, *, series_number: int) -> Dataset:
     """The explicit answer that the algorithm ran and found nothing it looks for."""
-    template = _template(request)
-    sources, notes = normalise(request.source_images)
-    comments = [
-        *narrative.opening(template, request.algorithm),
-        narrative.nothing_found(template, request.labels),
-        *narrative.closing(template, (), (*request.input_notes, *notes)),
-    ]
-    content = _content(request, template, (), [], comments, sources[0])
-    return _document(request, content, sources, None, "negative", series_number)
+    writer = _Writer(request)
+    return writer.written("negative", series_number, made_from(writer.sources), ())
+
+
+class _Writer:
+    """Template, repaired headers and language of one report, and the way to its document."""
+
+    def __init__(self, request: ResultRequest) -> None:
+        self.request = request
+        self.template = _template(request)
+        self.sources, self._notes = normalise(request.source_images)
+        self._language = language_of(request)
+        self._narrator = Narrator(self._language, self.template.sentences)
+        self.finder = Finder(request, self.template, self._language, self.sources)
+
+    def written(
+        self,
+        kind: str,
+        series_number: int,
+        source: DocumentSource,
+        findings: Sequence[Finding],
+        not_found: Sequence[Label] = (),
+    ) -> Dataset:
+        """The document; ``not_found`` are labels that have no group."""
+        template, request = self.template, self.request
+        answer = template.nothing_found
+        content = ReportContent(
+            title=template.title,
+            language=self._language,
+            procedure=self._procedure(),
+            algorithm=request.algorithm,
+            observer=observer_of(request.equipment),
+            findings=tuple(findings),
+            answers=((answer.concept, answer.value),) if _is_negative(findings) else (),
+            comments=tuple(self._comments(findings, not_found)),
+        )
+        schemes = {
+            designator: (scheme.name, scheme.responsible_organization)
+            for designator, scheme in template.coding_schemes.items()
+        }
+        return build_document(
+            request, content, source, kind, series_number=series_number, coding_schemes=schemes
+        )
+
+    def _comments(self, findings: Sequence[Finding], not_found: Sequence[Label]) -> list[str]:
+        request, say = self.request, self._narrator
+        names = [finding.name for finding in findings] or self._names(request.labels)
+        return [
+            *say.opening(request.algorithm, is_complete=request.is_complete),
+            *([say.nothing_found(names)] if _is_negative(findings) else []),
+            *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
+            *say.closing(self._names(not_found), (*request.input_notes, *self._notes)),
+        ]
+
+    def _names(self, labels: Sequence[Label]) -> list[str]:
+        return [self.template.name_of(label.name, self._language) for label in labels]
+
+    def _procedure(self) -> Code:
+        modality = str(self.sources[0].Modality)
+        procedure = self.template.procedure_reported.get(modality)
+        if procedure is None:
+            raise ConfigurationError(
+                f"template {self.template.name} names no procedure for modality {modality}",
+                key_path="procedure_reported",
+            )
+        return procedure
+
+
+def _is_negative(findings: Sequence[Finding]) -> bool:
+    """Whether there is nothing, or every evaluation says so."""
+    terms = [one.term for finding in findings for one in finding.evaluated]
+    return not findings or (bool(terms) and all(term.negative for term in terms))
 
 
 def _template(request: ResultRequest) -> ReportTemplate:
     try:
-        return load_template(request.template)
+        return load_template(request.template, request.template_folder)
     except TemplateError as problem:
         raise ConfigurationError(str(problem), key_path="report") from problem
-
-
-def _tree(content: ReportContent, source: Dataset) -> Dataset:
-    try:
-        return build_content(content, source)
-    except TemplateError as problem:
-        raise ConfigurationError(str(problem), key_path="procedure_reported") from problem
-
-
-def _finding(
-    request: ResultRequest,
-    label: Label,
-    source: Dataset,
-    values: dict[str, float],
-    where: SegmentReference | PlanarRegion,
-) -> Finding:
-    return Finding(
-        name=label.name,
-        category=label.category,
-        type=label.type,
-        laterality=label.laterality,
-        anatomic_region=label.anatomic_region,
-        tracking_identifier=tracking_identifier(label, request.algorithm),
-        tracking_uid=tracking_uid(request.identity, str(source.SeriesInstanceUID), label),
-        measurements=values,
-        where=where,
-    )
-
-
-def _total_finding(
-    request: ResultRequest,
-    total: TotalTemplate,
-    category: Code,
-    source: Dataset,
-    values: dict[str, float],
-    where: SegmentReference,
-) -> Finding:
-    series_uid = str(source.SeriesInstanceUID)
-    return Finding(
-        name=total.name,
-        category=category,
-        type=total.type,
-        laterality=total.laterality,
-        tracking_identifier=long_string(f"{request.algorithm.model_id} {total.name}"),
-        tracking_uid=request.identity.tracking_uid(series_uid, f"total:{total.name}"),
-        measurements=values,
-        where=where,
-    )
-
-
-def _reference(
-    segmentation: Dataset, segments: tuple[int, ...], source: Dataset
-) -> SegmentReference:
-    return SegmentReference(
-        sop_class_uid=str(segmentation.SOPClassUID),
-        sop_instance_uid=str(segmentation.SOPInstanceUID),
-        segment_numbers=segments,
-        source_series_instance_uid=str(source.SeriesInstanceUID),
-    )
-
-
-def _planar_finding(
-    request: ResultRequest, label: Label, label_map: LabelMap, sources: Sequence[Dataset]
-) -> Finding:
-    section = largest_section(label_map, label.value, pixel_spacing_mm(sources[0]))
-    several = len(sources) > 1
-    image = sources[section.slice_index] if several else sources[0]
-    multi_frame = int(image.get("NumberOfFrames") or 1) > 1
-    frame = int(request.frame_numbers[section.slice_index]) if multi_frame else None
-    values = {"area_mm2": section.area_mm2, "long_axis_mm": section.long_axis_mm}
-    where = PlanarRegion(
-        points=thinned(section.points),
-        sop_class_uid=str(image.SOPClassUID),
-        sop_instance_uid=str(image.SOPInstanceUID),
-        frame_number=frame,
-    )
-    return _finding(request, label, sources[0], values, where)
-
-
-def _comments(
-    request: ResultRequest,
-    template: ReportTemplate,
-    findings: Sequence[Finding],
-    rows: Sequence[MeasurementTemplate],
-    sentence: str,
-    notes: tuple[str, ...],
-) -> list[str]:
-    names = {finding.name for finding in findings}
-    not_found = [label for label in request.labels if label.name not in names]
-    return [
-        *narrative.opening(template, request.algorithm),
-        *(
-            narrative.finding_sentence(sentence, finding.name, rows, finding.measurements)
-            for finding in findings
-        ),
-        *narrative.closing(template, not_found, (*request.input_notes, *notes)),
-    ]
-
-
-def _content(
-    request: ResultRequest,
-    template: ReportTemplate,
-    rows: tuple[MeasurementTemplate, ...],
-    findings: Sequence[Finding],
-    comments: Sequence[str],
-    source: Dataset,
-) -> ReportContent:
-    equipment = request.equipment
-    return ReportContent(
-        template=template,
-        rows=rows,
-        findings=tuple(findings),
-        algorithm=request.algorithm,
-        observer=Observer(
-            uid=equipment.device_uid,
-            name=equipment.station_name or equipment.model_name,
-            manufacturer=equipment.manufacturer,
-            model_name=equipment.model_name,
-            serial_number=equipment.device_serial_number,
-        ),
-        modality=str(source.Modality),
-        comments=tuple(comments),
-    )
-
-
-def _document(
-    request: ResultRequest,
-    content: ReportContent,
-    sources: Sequence[Dataset],
-    segmentation: Dataset | None,
-    kind: str,
-    series_number: int,
-) -> Dataset:
-    import highdicom as hd
-
-    moment = local_time(request.created_at, sources[0])
-    equipment = request.equipment
-    regions = {
-        finding.where.sop_instance_uid
-        for finding in content.findings
-        if isinstance(finding.where, PlanarRegion)
-    }
-    shown = [image for image in sources[1:] if image.SOPInstanceUID in regions]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report: Any = hd.sr.Comprehensive3DSR(
-            evidence=[sources[0], *shown, *([] if segmentation is None else [segmentation])],
-            content=_tree(content, sources[0]),
-            series_instance_uid=request.identity.uid(f"{kind}.series"),
-            series_number=series_number,
-            sop_instance_uid=request.identity.uid(f"{kind}.instance"),
-            instance_number=1,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
-            is_complete=True,
-            is_final=request.is_final,
-            is_verified=False,
-            series_description=describe(
-                f"Report {request.algorithm.model_id} {kind}", request.algorithm
-            ),
-            content_date=moment.date(),
-            content_time=moment.time(),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(request.algorithm)],
-        )
-    add_images(report, sources)
-    set_evidence(report, sources, segmentation)
-    return finish(report, sources[0], equipment, moment)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dicom_node.results.contours import Section
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+Points = npt.NDArray[np.float64]
+SECTION_NUMBERS = frozenset({"area_mm2", "long_axis_mm", "short_axis_mm"})
 _POINT_LIMIT = 8000
 
 
@@ -45,7 +49,7 @@ def pixel_spacing_mm(source: Dataset) -> tuple[float, float]:
     return float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1])
 
 
-def thinned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def thinned(points: Points) -> Points:
     """``points`` within what one FL element can hold (64 KB), still closed."""
     step = -(-len(points) // _POINT_LIMIT)
     if step == 1:
@@ -54,13 +58,41 @@ def thinned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([kept, kept[:1]])
 
 
-def numbers_of(measurement: SegmentMeasurement) -> dict[str, float]:
-    """The numbers of one label, by the names that templates use."""
+def numbers_of(measurement: SegmentMeasurement, names: Iterable[str]) -> dict[str, float]:
+    """The numbers of one label: those attributes of ``measurement`` that ``names`` names.
+
+    One that ``measurement`` does not have, or has as ``None``, was not measured.
+    """
+    found = {name: getattr(measurement, name, None) for name in names}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def section_numbers(section: Section, pixel_spacing_mm: tuple[float, float]) -> dict[str, float]:
+    """The numbers of a label's largest section; ``pixel_spacing_mm`` is (row, column)."""
     return {
-        "volume_ml": measurement.volume_ml,
-        "mean_hu": measurement.mean_hu,
-        "standard_deviation_hu": measurement.standard_deviation_hu,
+        "area_mm2": section.area_mm2,
+        "long_axis_mm": section.long_axis_mm,
+        "short_axis_mm": _width_mm(section, pixel_spacing_mm),
     }
+
+
+def _width_mm(section: Section, pixel_spacing_mm: tuple[float, float]) -> float:
+    """Extent of the outline across its long axis."""
+    points = np.unique(section.points[:, ::-1] * np.asarray(pixel_spacing_mm), axis=0)
+    start, end = _ends_of_long_axis(points, section.long_axis_mm)
+    row, column = (end - start) / np.linalg.norm(end - start)
+    across = points @ np.asarray([-column, row])
+    return float(across.max() - across.min())
+
+
+def _ends_of_long_axis(points: Points, long_axis_mm: float) -> tuple[Points, Points]:
+    """Two of ``points`` that are ``long_axis_mm`` apart."""
+    for point in points:
+        distances = np.linalg.norm(points - point, axis=1)
+        farthest = int(distances.argmax())
+        if distances[farthest] >= long_axis_mm - 1e-6:
+            return point, points[farthest]
+    raise ValueError("the long axis is not one of this outline")
 
 
 def pooled(measurements: Sequence[SegmentMeasurement]) -> dict[str, float]:

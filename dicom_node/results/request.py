@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_models.types import Algorithm, Label
@@ -54,8 +55,9 @@ class ResultRequest:
         1-based frame of each slice; all 1 for single-frame sources.
     labels, algorithm, identity, equipment, created_at
         What was looked for, by what, on what, who writes it and when.
-    template
-        The name of a file in ``sr_templates``.
+    template, template_folder
+        The name of a file in ``template_folder``, the folder of the model's card, or else in
+        ``sr_templates``.
     language
         Of the sentences for the reader: ``en``, ``de``, ``fr`` or ``zh``.
     outputs
@@ -85,3 +87,4 @@ class ResultRequest:
     input_notes: tuple[str, ...] = ()
     is_final: bool = False
     is_complete: bool = True
+    template_folder: Path | None = None

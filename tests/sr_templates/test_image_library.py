@@ -37,3 +37,12 @@ def test_an_enhanced_image_is_described_from_its_shared_groups() -> None:
     assert values(report, "111026") == [1.25]
     assert values(report, "112225") == [2.5]
     assert len(named(report, "260753009")) == 1
+
+
+def test_of_images_that_do_not_agree_only_the_modality_is_told() -> None:
+    report = Dataset()
+    report.ContentSequence = [image_library(samples.ct()[0], images_agree=False)]
+    add_images(report, samples.ct())
+    assert len(named(report, "121139")) == 1
+    assert values(report, "110910") == []
+    assert len(named(report, "260753009")) == 10

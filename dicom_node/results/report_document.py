@@ -1,0 +1,172 @@
+"""Reports of every kind as a document: Comprehensive 3D SR (PS3.3 A.35.13)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.results.equipment import Equipment, algorithm_equipment, describe
+from dicom_node.results.evidence import references_to, set_evidence
+from dicom_node.results.finish import finish, local_time
+from dicom_node.results.identity import derived_uid
+from dicom_node.results.request import Reference, ResultRequest
+from sr_templates.codes import PRIVATE_SCHEMES
+from sr_templates.entries import LANGUAGES, Language
+from sr_templates.image_library import add_images
+from sr_templates.measurement_report import Observer, ReportContent, build_content
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_CODE_SEQUENCES = (
+    "ConceptNameCodeSequence",
+    "ConceptCodeSequence",
+    "MeasurementUnitsCodeSequence",
+)
+
+
+@dataclass(frozen=True)
+class DocumentSource:
+    """What a report was made from.
+
+    Attributes
+    ----------
+    first
+        The image that gives patient and study.
+    images
+        For the Image Library.
+    evidence
+        The instances that the report was made from.
+    cited
+        What the tree refers to beside the first image.
+    images_agree
+        Whether what the first image says holds for the others.
+    """
+
+    first: Dataset
+    images: Sequence[Dataset]
+    evidence: Sequence[Reference]
+    cited: Sequence[Reference] = ()
+    images_agree: bool = True
+
+
+def made_from(images: Sequence[Dataset], cited: Sequence[Reference] = ()) -> DocumentSource:
+    """A report on ``images``, which agree and have their UIDs."""
+    return DocumentSource(images[0], images, references_to(images), cited)
+
+
+def language_of(request: ResultRequest) -> Language:
+    """The language of the sentences; raises `ConfigurationError` for one that there is not."""
+    for language in LANGUAGES:
+        if request.language == language:
+            return language
+    raise ConfigurationError(
+        f"reports are written in {', '.join(LANGUAGES)}, not in {request.language!r}",
+        key_path="results.language",
+    )
+
+
+def observer_of(equipment: Equipment) -> Observer:
+    """The node as the device that observed (PS3.16 TID 1004)."""
+    return Observer(
+        uid=equipment.device_uid,
+        name=equipment.station_name or equipment.model_name,
+        manufacturer=equipment.manufacturer,
+        model_name=equipment.model_name,
+        serial_number=equipment.device_serial_number,
+    )
+
+
+def build_document(
+    request: ResultRequest,
+    content: ReportContent,
+    source: DocumentSource,
+    kind: str,
+    *,
+    series_number: int,
+    told_apart_by: str = "",
+    coding_schemes: dict[str, tuple[str, str]] | None = None,
+) -> Dataset:
+    """The finished document.
+
+    ``kind`` and ``told_apart_by`` enter its UIDs; ``coding_schemes`` maps private schemes of a
+    template to (name, responsible organization).
+    """
+    import highdicom as hd
+
+    first = source.first
+    moment = local_time(request.created_at, first)
+    equipment = request.equipment
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report: Any = hd.sr.Comprehensive3DSR(
+            evidence=[first, *(_named(reference) for reference in source.cited)],
+            content=build_content(content, first, images_agree=source.images_agree),
+            series_instance_uid=request.identity.uid(f"{kind}.series{told_apart_by}"),
+            series_number=series_number,
+            sop_instance_uid=request.identity.uid(f"{kind}.instance{told_apart_by}"),
+            instance_number=1,
+            manufacturer=equipment.manufacturer,
+            manufacturer_model_name=equipment.model_name,
+            software_versions=equipment.software_versions,
+            device_serial_number=equipment.device_serial_number,
+            is_complete=request.is_complete,
+            is_final=request.is_final,
+            is_verified=False,
+            series_description=describe(
+                f"Report {request.algorithm.model_id} {kind}", request.algorithm
+            ),
+            content_date=moment.date(),
+            content_time=moment.time(),
+            series_date=moment.date(),
+            series_time=moment.time(),
+            specific_character_set="ISO_IR 192",
+            contributing_equipment=[algorithm_equipment(request.algorithm)],
+        )
+    add_images(report, source.images)
+    set_evidence(report, [*source.evidence, *source.cited], request.predecessors)
+    _identify_schemes(report, {**PRIVATE_SCHEMES, **(coding_schemes or {})})
+    return finish(report, first, equipment, moment)
+
+
+def _named(reference: Reference) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    instance = Dataset()
+    instance.SOPClassUID = reference.sop_class_uid
+    instance.SOPInstanceUID = reference.sop_instance_uid
+    instance.SeriesInstanceUID = reference.series_instance_uid
+    instance.StudyInstanceUID = reference.study_instance_uid
+    return instance
+
+
+def _identify_schemes(report: Dataset, described: dict[str, tuple[str, str]]) -> None:
+    """Say what each private coding scheme of the report is (PS3.3 C.12.1)."""
+    from pydicom.dataset import Dataset
+
+    items = []
+    for designator in sorted(_schemes(report) & described.keys()):
+        name, organization = described[designator]
+        item = Dataset()
+        item.CodingSchemeDesignator = designator
+        item.CodingSchemeUID = derived_uid("coding scheme", designator, organization)
+        item.CodingSchemeName = name
+        item.CodingSchemeResponsibleOrganization = organization
+        items.append(item)
+    if items:
+        report.CodingSchemeIdentificationSequence = items
+
+
+def _schemes(item: Dataset) -> set[str]:
+    found = {
+        str(code.CodingSchemeDesignator)
+        for holder in (item, *item.get("MeasuredValueSequence", []))
+        for keyword in _CODE_SEQUENCES
+        for code in holder.get(keyword, [])
+    }
+    for child in item.get("ContentSequence", []):
+        found |= _schemes(child)
+    return found

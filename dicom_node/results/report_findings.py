@@ -1,0 +1,226 @@
+"""Numbers and places of a result as the measurement groups that its template asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ai_models.types import Label, LabelMap
+from dicom_node.errors import ConfigurationError, GateRefused
+from dicom_node.results.contours import Section, largest_section
+from dicom_node.results.equipment import long_string
+from dicom_node.results.report_numbers import (
+    SECTION_NUMBERS,
+    SegmentMeasurement,
+    numbers_of,
+    pixel_spacing_mm,
+    pooled,
+    section_numbers,
+    thinned,
+)
+from dicom_node.results.request import Reference, ResultRequest
+from dicom_node.results.segmentation import tracking_identifier, tracking_uid
+from sr_templates.entries import Language
+from sr_templates.measurement_groups import Finding, PlanarRegion, SegmentReference, WholeImage
+from sr_templates.numbers import Evaluated, Measured, NumberRefused, evaluated, measured
+from sr_templates.report_template import Group, ImageGroup, ReportTemplate, Total
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Finder:
+    """The groups of one report. ``sources`` are the repaired headers, in slice order."""
+
+    request: ResultRequest
+    template: ReportTemplate
+    language: Language
+    sources: Sequence[Dataset]
+
+    def volumetric(
+        self,
+        segmentation: Dataset,
+        label_map: LabelMap,
+        segment_numbers: Mapping[int, int],
+        measurements: Mapping[int, SegmentMeasurement],
+    ) -> list[Finding]:
+        """One group per segment, and the total where the template has one."""
+        groups = self.template.volumetric
+        if groups is None:
+            raise ConfigurationError(
+                f"template {self.template.name} has no groups on segments", key_path="report"
+            )
+        found = [label for label in self.request.labels if label.value in segment_numbers]
+        findings = []
+        for label in found:
+            numbers = numbers_of(measurements[label.value], _names(groups))
+            numbers = self._with_section(numbers, _names(groups), label_map, label)
+            where = self._segments(segmentation, (segment_numbers[label.value],))
+            findings.append(self._of_label(label, groups, numbers, where))
+        if groups.total is not None and len(found) > 1:
+            numbers = pooled([measurements[label.value] for label in found])
+            where = self._segments(segmentation, tuple(segment_numbers.values()))
+            findings.append(self._total(groups, groups.total, found[0], numbers, where))
+        return findings
+
+    def planar(self, label_map: LabelMap, found: Sequence[Label]) -> list[Finding]:
+        """The largest section of every label of ``found``, all of which occur."""
+        group = self.template.planar
+        return [] if group is None else [self._planar(group, label_map, label) for label in found]
+
+    def image(self, explanation: Reference | None) -> list[Finding]:
+        """The groups on the whole image that the model gave numbers for."""
+        outputs = self.request.outputs
+        groups = self.template.image
+        unknown = set(outputs) - {name for group in groups for name in _names(group)}
+        if unknown:
+            raise GateRefused(
+                f"template {self.template.name} does not report {', '.join(sorted(unknown))}",
+                reason="gate.unknown_number",
+            )
+        findings = [self._image(group, explanation) for group in groups]
+        given = [one for one in findings if one.measured or one.evaluated]
+        if not given:
+            raise GateRefused(
+                f"nothing that template {self.template.name} reports was given",
+                reason="gate.missing_number",
+            )
+        return given
+
+    def _of_label(
+        self,
+        label: Label,
+        group: Group,
+        numbers: Mapping[str, float],
+        where: SegmentReference | PlanarRegion,
+    ) -> Finding:
+        measurements, evaluations = self._numbers(group, numbers)
+        series_uid = str(self.sources[0].SeriesInstanceUID)
+        return Finding(
+            name=self.template.name_of(label.name, self.language),
+            category=label.category,
+            type=label.type,
+            site=label.anatomic_region or label.type,
+            laterality=label.laterality,
+            tracking_identifier=tracking_identifier(label, self.request.algorithm),
+            tracking_uid=tracking_uid(self.request.identity, series_uid, label),
+            measured=measurements,
+            evaluated=evaluations,
+            where=where,
+        )
+
+    def _total(
+        self,
+        groups: Group,
+        total: Total,
+        first: Label,
+        numbers: Mapping[str, float],
+        where: SegmentReference,
+    ) -> Finding:
+        known = {name: key for name, key in groups.measurements.items() if name in numbers}
+        measurements, _ = self._numbers(Group(measurements=known), numbers)
+        name, model = total.name.en, self.request.algorithm.model_id
+        series_uid = str(self.sources[0].SeriesInstanceUID)
+        return Finding(
+            name=total.name.in_language(self.language),
+            category=first.category,
+            type=total.type,
+            site=total.type,
+            laterality=total.laterality,
+            tracking_identifier=long_string(f"{model} {name}"),
+            tracking_uid=self.request.identity.tracking_uid(series_uid, f"total:{name}"),
+            measured=measurements,
+            evaluated=(),
+            where=where,
+        )
+
+    def _planar(self, group: Group, label_map: LabelMap, label: Label) -> Finding:
+        section = self._section(label_map, label)
+        image = self.sources[section.slice_index] if len(self.sources) > 1 else self.sources[0]
+        multi_frame = int(image.get("NumberOfFrames") or 1) > 1
+        where = PlanarRegion(
+            points=thinned(section.points),
+            sop_class_uid=str(image.SOPClassUID),
+            sop_instance_uid=str(image.SOPInstanceUID),
+            frame_number=(
+                int(self.request.frame_numbers[section.slice_index]) if multi_frame else None
+            ),
+        )
+        numbers = section_numbers(section, pixel_spacing_mm(self.sources[0]))
+        return self._of_label(label, group, numbers, where)
+
+    def _image(self, group: ImageGroup, explanation: Reference | None) -> Finding:
+        outputs = self.request.outputs
+        asked = {name for name in _names(group) if name in outputs}
+        measurements: tuple[Measured, ...] = ()
+        evaluations: tuple[Evaluated, ...] = ()
+        if asked or not self._is_optional(group):
+            measurements, evaluations = self._numbers(group, outputs)
+        only = self.sources[0] if len(self.sources) == 1 else None
+        series_uid = str(self.sources[0].SeriesInstanceUID)
+        model = self.request.algorithm.model_id
+        return Finding(
+            name=group.name.in_language(self.language),
+            category=group.category,
+            type=group.finding,
+            site=group.site,
+            laterality=group.laterality,
+            tracking_identifier=long_string(f"{model} {group.name.en}"),
+            tracking_uid=self.request.identity.tracking_uid(series_uid, f"image:{group.group}"),
+            measured=measurements,
+            evaluated=evaluations,
+            where=WholeImage(
+                source=None if only is None else (str(only.SOPClassUID), str(only.SOPInstanceUID)),
+                explanation=(
+                    None
+                    if explanation is None
+                    else (explanation.sop_class_uid, explanation.sop_instance_uid)
+                ),
+            ),
+        )
+
+    def _is_optional(self, group: ImageGroup) -> bool:
+        return group.largest_of is None and all(
+            self.template.quantities[key].optional for key in group.measurements.values()
+        )
+
+    def _numbers(
+        self, group: Group, numbers: Mapping[str, float]
+    ) -> tuple[tuple[Measured, ...], tuple[Evaluated, ...]]:
+        try:
+            return (
+                measured(self.template, group, numbers),
+                evaluated(self.template, group, numbers),
+            )
+        except NumberRefused as refused:
+            raise GateRefused(str(refused), reason=f"gate.{refused.kind}") from refused
+
+    def _with_section(
+        self, numbers: dict[str, float], names: set[str], label_map: LabelMap, label: Label
+    ) -> dict[str, float]:
+        """``numbers`` with those of the largest section, where the template names one of them."""
+        if not (names & SECTION_NUMBERS) - numbers.keys():
+            return numbers
+        section = self._section(label_map, label)
+        return {**section_numbers(section, pixel_spacing_mm(self.sources[0])), **numbers}
+
+    def _section(self, label_map: LabelMap, label: Label) -> Section:
+        return largest_section(label_map, label.value, pixel_spacing_mm(self.sources[0]))
+
+    def _segments(self, segmentation: Dataset, numbers: tuple[int, ...]) -> SegmentReference:
+        return SegmentReference(
+            sop_class_uid=str(segmentation.SOPClassUID),
+            sop_instance_uid=str(segmentation.SOPInstanceUID),
+            segment_numbers=numbers,
+            source_series_instance_uid=str(self.sources[0].SeriesInstanceUID),
+        )
+
+
+def _names(group: Group) -> set[str]:
+    """The names of all numbers that a group asks for."""
+    names = {*group.measurements, *group.evaluations}
+    if isinstance(group, ImageGroup) and group.largest_of is not None:
+        names |= set(group.largest_of.terms)
+    return names

@@ -1,0 +1,135 @@
+"""Which numbers a measurement group reports, and which coded terms they amount to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ai_models.types import Code
+from sr_templates.report_template import (
+    Group,
+    ImageGroup,
+    LargestOf,
+    Quantity,
+    ReportTemplate,
+    Scale,
+    Term,
+)
+
+
+class NumberRefused(ValueError):
+    """A number cannot be reported; ``kind`` says why."""
+
+    def __init__(
+        self, name: str, kind: Literal["not_finite", "out_of_range", "missing_number"], message: str
+    ) -> None:
+        super().__init__(f"{name}: {message}")
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One NUM: ``value`` is rounded as it is written."""
+
+    quantity: Quantity
+    value: float
+
+    @property
+    def written(self) -> str:
+        """The number as a report shows it, without a negative zero."""
+        return written(self.value, self.quantity.decimals)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One qualitative evaluation: the term, and how it was chosen."""
+
+    concept: Code
+    term: Term
+    rule: str
+
+
+def written(value: float, decimals: int) -> str:
+    """``value`` as a report shows it, without a negative zero."""
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def measured(
+    template: ReportTemplate, group: Group, numbers: Mapping[str, float]
+) -> tuple[Measured, ...]:
+    """What ``group`` measures of ``numbers``.
+
+    Raises
+    ------
+    NumberRefused
+        A number is missing and not optional, not finite, or out of the range of its quantity.
+    """
+    found = []
+    for name, key in group.measurements.items():
+        quantity = template.quantities[key]
+        if name in numbers:
+            value = _checked(name, numbers[name], quantity)
+            found.append(Measured(quantity, float(written(value, quantity.decimals))))
+        elif not quantity.optional:
+            raise NumberRefused(name, "missing_number", "the template asks for it")
+    return tuple(found)
+
+
+def evaluated(
+    template: ReportTemplate, group: Group, numbers: Mapping[str, float]
+) -> tuple[Evaluated, ...]:
+    """The coded terms that ``numbers`` amount to; a number that is absent has none.
+
+    Thresholds are applied to the numbers as the model gave them, before rounding.
+
+    Raises
+    ------
+    NumberRefused
+        A number is not finite, or one of ``largest_of`` is missing.
+    """
+    found = [
+        _on_scale(template.scales[key], name, _finite(name, numbers[name]))
+        for name, key in group.evaluations.items()
+        if name in numbers
+    ]
+    if isinstance(group, ImageGroup) and group.largest_of is not None:
+        found.append(_largest(group.largest_of, numbers))
+    return tuple(found)
+
+
+def _checked(name: str, value: float, quantity: Quantity) -> float:
+    number = _finite(name, value)
+    low, high = quantity.minimum, quantity.maximum
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise NumberRefused(name, "out_of_range", f"the number is not within {low} and {high}")
+    return number
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise NumberRefused(name, "not_finite", "not a finite number")
+    return float(value)
+
+
+def _on_scale(scale: Scale, name: str, value: float) -> Evaluated:
+    step = next(one for one in scale.steps if one.at_least is None or value >= one.at_least)
+    bounds = ", ".join(
+        f"{one.value.meaning} from {one.at_least:g}"
+        for one in scale.steps
+        if one.at_least is not None
+    )
+    return Evaluated(scale.concept, step, f"{name}: {bounds}, else {scale.steps[-1].value.meaning}")
+
+
+def _largest(largest_of: LargestOf, numbers: Mapping[str, float]) -> Evaluated:
+    for name in largest_of.terms:
+        if name not in numbers:
+            raise NumberRefused(name, "missing_number", "the largest is sought of all")
+    values = {name: _finite(name, numbers[name]) for name in largest_of.terms}
+    name = max(values, key=lambda one: values[one])
+    return Evaluated(
+        largest_of.concept, largest_of.terms[name], f"largest of {', '.join(largest_of.terms)}"
+    )

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.errors import ConfigurationError, UnsuitableInput
+from dicom_node.results import gate
+from dicom_node.results.declined import build_not_analysed_report
+from tests.results import samples
+from tests.results.samples import named
+from tests.results.test_report import encoded, texts
+
+
+def declined(
+    datasets: list[Dataset], reason: str = "input.too_few_slices", **changes: object
+) -> Dataset:
+    request = samples.request_for(datasets, labels=(), frame_numbers=(), input_notes=(), **changes)
+    return build_not_analysed_report(request, reason, "3 of 10 slices.", series_number=9002)
+
+
+def evidence(report: Dataset) -> list[str]:
+    return [
+        instance.ReferencedSOPInstanceUID
+        for study in report.get("CurrentRequestedProcedureEvidenceSequence", [])
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    ]
+
+
+def reason_of(report: Dataset) -> str:
+    return str(named(report, "NOT_ANALYSED_WHY")[0].ConceptCodeSequence[0].CodeValue)
+
+
+def test_it_says_in_codes_that_no_algorithm_succeeded_and_why() -> None:
+    report = declined(samples.ct())
+    assert named(report, "111017")[0].ConceptCodeSequence[0].CodeValue == "111245"
+    assert reason_of(report) == "110523"
+    assert named(report, "125007") == []
+    scheme = report.CodingSchemeIdentificationSequence[0]
+    assert scheme.CodingSchemeDesignator == "99DCMNODE"
+    assert scheme.CodingSchemeName == "DICOM Node concepts"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("input.modality", "110522"),
+        ("input.mixed_studies", "110521"),
+        ("input.something_new", "110521"),
+        ("model.failed", "110501"),
+        ("worker.deadline_exceeded", "110527"),
+        ("worker.lost", "110501"),
+        ("gate.centroid", "110501"),
+        ("storage.out_of_space", "110527"),
+        ("configuration.unknown_name", "110513"),
+        ("configuration", "110513"),
+        ("unexpected.KeyError", "110513"),
+        ("ledger.unavailable", "110513"),
+    ],
+)
+def test_the_longest_beginning_of_the_reason_decides_its_code(reason: str, code: str) -> None:
+    assert reason_of(declined(samples.ct(), reason)) == code
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "NOT ANALYSED"),
+        ("de", "NICHT ANALYSIERT"),
+        ("fr", "PAS ÉTÉ ANALYSÉES"),
+        ("zh", "未经分析"),
+    ],
+)
+def test_the_reader_is_told_that_nothing_was_looked_at(language: str, words: str) -> None:
+    said = texts(declined(samples.ct(), language=language))
+    assert said[0].startswith("DEMONSTRATION, NOT FOR CLINICAL USE")
+    assert words in said[1]
+    assert "input.too_few_slices" in said[3]
+    assert "3 of 10 slices" in said[3]
+
+
+def two_series() -> list[Dataset]:
+    return [*samples.ct()[:2], *samples.ct(shape=(2, 30, 48))]
+
+
+def without(datasets: list[Dataset], *keywords: str) -> list[Dataset]:
+    for dataset in datasets:
+        for keyword in keywords:
+            dataset.pop(keyword, None)
+    return datasets
+
+
+BAD = {
+    "two series of two studies": two_series,
+    "one image": lambda: samples.ct()[:1],
+    "no frame of reference": lambda: without(samples.ct(), "FrameOfReferenceUID"),
+    "no pixel spacing": lambda: without(samples.ct()[:4], "PixelSpacing", "SliceThickness"),
+    "no matrix": lambda: without(samples.ct()[:1], "Rows", "Columns"),
+    "no modality": lambda: without(samples.ct()[:1], "Modality"),
+    "no patient": lambda: without(
+        samples.ct()[:1], "PatientID", "PatientName", "PatientBirthDate", "PatientSex"
+    ),
+    "malformed position": lambda: samples.ct(ImagePositionPatient=["1", "2"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_answer_is_possible_precisely_when_the_input_is_bad(name: str) -> None:
+    datasets = BAD[name]()
+    report = declined(datasets)
+    encoded(report)
+    assert evidence(report) == [dataset.SOPInstanceUID for dataset in datasets]
+    assert report.StudyInstanceUID == datasets[0].StudyInstanceUID
+    gate.check_report(report, datasets)
+
+
+def test_an_image_without_uids_is_not_evidence() -> None:
+    datasets = samples.ct()[:3]
+    request = samples.request_for(datasets, labels=())
+    del datasets[0].SOPInstanceUID
+    del datasets[1].SOPClassUID
+    report = build_not_analysed_report(request, "input.invalid_uid", "", series_number=9002)
+    assert evidence(report) == [datasets[2].SOPInstanceUID]
+    library = named(report, "260753009")
+    assert [i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in library] == evidence(
+        report
+    )
+
+
+def test_what_is_no_image_is_evidence_and_not_in_the_image_library() -> None:
+    document = without(samples.ct()[:1], "Rows", "Columns")
+    assert named(declined(document, "input.not_an_image"), "260753009") == []
+
+
+def test_a_report_of_no_study_is_refused() -> None:
+    datasets = samples.ct()[:2]
+    request = samples.request_for(datasets)
+    with pytest.raises(UnsuitableInput, match="StudyInstanceUID"):
+        without(datasets, "StudyInstanceUID")
+        build_not_analysed_report(request, "input.empty", "", series_number=1)
+
+
+def test_a_language_without_sentences_is_a_fault_of_the_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="en, de, fr, zh"):
+        declined(samples.ct(), language="es")
+
+
+def test_the_same_failure_makes_the_same_object_and_another_one_another() -> None:
+    datasets = samples.ct()
+    first = declined(datasets)
+    assert encoded(first) == encoded(declined(datasets))
+    assert first.SOPInstanceUID != declined(datasets, "model.failed").SOPInstanceUID
