@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ai_models.types import Code, FloatArray
-from dicom_node.errors import GateRefused, UnsuitableInput
+from dicom_node.errors import GateRefused
 from dicom_node.results.anatomy import frame_anatomy
 from dicom_node.results.equipment import algorithm_equipment, describe, long_string
 from dicom_node.results.finish import finish, local_time, set_dimension_organization
 from dicom_node.results.headers import normalise
 from dicom_node.results.request import ResultRequest
+from dicom_node.results.slice_planes import slice_planes
 from sr_templates.codes import concept
 
 if TYPE_CHECKING:
@@ -133,22 +134,11 @@ def _positions(sources: Sequence[Dataset], frame_numbers: Sequence[int]) -> list
     """Where each slice lies in an enhanced source; ``None`` where every source is one slice."""
     import highdicom as hd
 
-    first = sources[0]
-    if "ImagePositionPatient" in first:
+    planes = slice_planes(sources, frame_numbers)
+    if "ImagePositionPatient" in sources[0]:
         return None
-    frames = first.get("PerFrameFunctionalGroupsSequence", [])
-    if not frames or "PlanePositionSequence" not in frames[0]:
-        raise UnsuitableInput(
-            "a Parametric Map needs a source with a place in the patient",
-            reason="input.no_frame_of_reference",
-        )
-    return [
-        hd.PlanePositionSequence(
-            hd.CoordinateSystemNames.PATIENT,
-            frames[number - 1].PlanePositionSequence[0].ImagePositionPatient,
-        )
-        for number in frame_numbers
-    ]
+    patient = hd.CoordinateSystemNames.PATIENT
+    return [hd.PlanePositionSequence(patient, position) for position in planes.positions_mm]
 
 
 def _check_values(values: FloatArray, grid: tuple[int, int, int]) -> None:
