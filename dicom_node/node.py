@@ -20,6 +20,7 @@ from typing import IO
 import dicom_node
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
+from dicom_node.delivery.capabilities import CapabilityProber
 from dicom_node.delivery.commitment import CommitmentAsker
 from dicom_node.delivery.dispatch import DeliveryDispatch
 from dicom_node.delivery.shipping import Shipping
@@ -105,6 +106,7 @@ class Node:
         )
         if "deliver" in self._roles:
             self._dispatches.append(self._deliveries)
+        self._prober = CapabilityProber(config, self.ledger, events)
         self._commitment = CommitmentAsker(config, self.ledger, events)
         self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
         self._next_submit = self._next_reconcile = 0.0
@@ -146,6 +148,7 @@ class Node:
             )
 
         if "deliver" in self._roles:
+            self._prober.start()
             self._commitment.start()
 
     def _start_engine(self) -> None:
@@ -259,6 +262,7 @@ class Node:
         self._enquiry.close()
         if self._listeners is not None:
             self._listeners.close()
+        self._prober.stop()
         self._commitment.stop()
         self._commitment_reports.stop()
         self._deliveries.close()

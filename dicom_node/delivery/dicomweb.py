@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dicom_node.delivery.compression import compressed
 from dicom_node.delivery.http_service import HttpService
 from dicom_node.delivery.open_sockets import STOPPING, OpenSockets
 from dicom_node.delivery.outgoing import HELD_BACK, Outgoing, inspect, is_held_back
+from dicom_node.delivery.rewriting import EXPLICIT_LITTLE_ENDIAN
 from dicom_node.delivery.sender import Sender
 from dicom_node.delivery.stow_answer import (
     TRANSFER_SYNTAX_NOT_SUPPORTED,
@@ -26,7 +28,7 @@ from dicom_node.delivery.stow_answer import (
     reason_of,
     refuses_all,
 )
-from dicom_node.delivery.transcode import EXPLICIT_LITTLE_ENDIAN, alternatives, transcoded
+from dicom_node.delivery.transcode import alternatives, transcoded
 from dicom_node.errors import NotUnderstood, PeerUnavailable, StorageFailed
 from dicom_node.records import SendOutcome
 
@@ -63,14 +65,19 @@ class StowSender:
         self._sockets.cut_all()
 
     def send(
-        self, peer: PeerSettings, paths: Sequence[Path], *, in_order: bool = False
+        self,
+        peer: PeerSettings,
+        paths: Sequence[Path],
+        *,
+        in_order: bool = False,
+        compression: str = "none",
     ) -> list[SendOutcome]:
         """Store Part 10 files at ``peer`` and return one outcome per path, in their order.
 
-        An object is sent as it is on disk; where the service does not take its transfer syntax
-        it is sent once more, uncompressed. When the connection breaks off, the object under way
-        and those behind it are transient. With ``in_order`` those behind one that may be taken
-        later are not tried (`HELD_BACK`).
+        An object is sent as it is on disk, or losslessly compressed with ``compression``; where
+        the service does not take its transfer syntax it is sent once more, uncompressed. When
+        the connection breaks off, the object under way and those behind it are transient. With
+        ``in_order`` those behind one that may be taken later are not tried (`HELD_BACK`).
 
         Raises
         ------
@@ -78,7 +85,7 @@ class StowSender:
             Nothing was taken: no connection, or the service answers for none of its objects
             now (401, 404, 503, a redirect...); ``retry_after_s`` is the pause that it asked for.
         """
-        waiting, outcomes = inspect(paths)
+        waiting, outcomes = inspect(paths, compression)
         if waiting:
             self._send_all(peer, waiting, outcomes, in_order)
         return [outcomes[position] for position in range(len(paths))]
@@ -137,25 +144,38 @@ class StowSender:
         )
 
     def _store(self, service: HttpService, item: Outgoing) -> SendOutcome:
-        try:
-            with item.path.open("rb") as file:
-                outcome = _post(service, item, file)
-            refused = outcome.reason == UNSUPPORTED_MEDIA_TYPE
-            if not refused and outcome.status != TRANSFER_SYNTAX_NOT_SUPPORTED:
-                return outcome
-            if EXPLICIT_LITTLE_ENDIAN not in alternatives(item.head.transfer_syntax_uid):
-                return outcome
-            with transcoded(item.path, EXPLICIT_LITTLE_ENDIAN, self._scratch) as plain:
-                return _post(service, item, plain)
-        except (NotUnderstood, StorageFailed) as error:
-            return item.outcome(error.reason, transient=error.transient)
-        except OSError:
-            return item.outcome("file.unreadable")
+        outcome = item.outcome("file.unreadable")
+        for open_one in self._encodings(item):
+            try:
+                with open_one() as file:
+                    outcome = _post(service, item, file)
+            except (NotUnderstood, StorageFailed) as error:
+                outcome = item.outcome(error.reason, transient=error.transient)
+                continue
+            except OSError:
+                return item.outcome("file.unreadable")
+            if not _is_syntax_refused(outcome):
+                break
+        return outcome
+
+    def _encodings(self, item: Outgoing) -> Iterator[Callable[[], BinaryIO]]:
+        """The ways in which a file can be sent, best first."""
+        path, scratch = item.path, self._scratch
+        if item.compressed_syntax:
+            yield lambda: compressed(path, item.compressed_syntax, scratch)
+        yield lambda: path.open("rb")
+        if EXPLICIT_LITTLE_ENDIAN in alternatives(item.head.transfer_syntax_uid):
+            yield lambda: transcoded(path, EXPLICIT_LITTLE_ENDIAN, scratch)
 
 
 def sender_for(calling_ae_title: str, peer: PeerSettings) -> Sender | StowSender:
     """What can send to a peer: STOW-RS where it has a DICOMweb service, C-STORE elsewhere."""
     return Sender(calling_ae_title) if peer.dicomweb is None else StowSender()
+
+
+def _is_syntax_refused(outcome: SendOutcome) -> bool:
+    is_refused = outcome.reason == UNSUPPORTED_MEDIA_TYPE
+    return is_refused or outcome.status == TRANSFER_SYNTAX_NOT_SUPPORTED
 
 
 class _RefusesAll(PeerUnavailable):

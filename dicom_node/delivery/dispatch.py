@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from dicom_node.config import Config
 from dicom_node.delivery import choice
 from dicom_node.delivery.circuit import is_probe_due
-from dicom_node.delivery.shipping import Shipping, lane_of, local_clock
+from dicom_node.delivery.recipients import lane_of
+from dicom_node.delivery.shipping import Shipping, local_clock
 from dicom_node.errors import TransientError
 from dicom_node.events import Events
 from dicom_node.ledger.deliveries import Shipment

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.delivery.compression import compressed_syntax
 from dicom_node.delivery.part10 import FileHead, read_file_head
 from dicom_node.errors import NotUnderstood
 from dicom_node.records import SendOutcome
@@ -22,12 +23,17 @@ Outcomes = dict[int, SendOutcome]
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One file that can be sent, and its place in the caller's list."""
+    """One file that can be sent, and its place in the caller's list.
+
+    ``compressed_syntax`` is the transfer syntax to compress it to where the peer takes that;
+    empty where it is not to be compressed.
+    """
 
     position: int
     path: Path
     head: FileHead
     size_bytes: int
+    compressed_syntax: str = ""
 
     def outcome(self, reason: str, *, transient: bool = True) -> SendOutcome:
         """The outcome of an object that the peer did not answer for."""
@@ -35,12 +41,17 @@ class Outgoing:
         return SendOutcome(uid, None, stored=False, transient=transient, reason=reason)
 
 
-def inspect(paths: Sequence[Path]) -> tuple[list[Outgoing], Outcomes]:
-    """What can be sent, in order, and the outcomes by position of what cannot."""
+def inspect(
+    paths: Sequence[Path], compression: str = "none"
+) -> tuple[list[Outgoing], Outcomes]:
+    """What can be sent, in order, and the outcomes by position of what cannot.
+
+    ``compression`` is a word of the settings (``peers.<name>.results.compression``).
+    """
     objects: list[Outgoing] = []
     outcomes: Outcomes = {}
     for position, path in enumerate(paths):
-        found = _inspect(position, path)
+        found = _inspect(position, path, compression)
         if isinstance(found, Outgoing):
             objects.append(found)
         else:
@@ -55,10 +66,12 @@ def is_held_back(item: Outgoing, outcomes: Mapping[int, SendOutcome]) -> bool:
     )
 
 
-def _inspect(position: int, path: Path) -> Outgoing | SendOutcome:
+def _inspect(position: int, path: Path, compression: str) -> Outgoing | SendOutcome:
     try:
         with path.open("rb") as file:
-            return Outgoing(position, path, read_file_head(file), os.fstat(file.fileno()).st_size)
+            head, size_bytes = read_file_head(file), os.fstat(file.fileno()).st_size
+        syntax = compressed_syntax(path, head, compression)
+        return Outgoing(position, path, head, size_bytes, syntax)
     except NotUnderstood as error:
         return SendOutcome("", None, stored=False, transient=False, reason=error.reason)
     except FileNotFoundError:

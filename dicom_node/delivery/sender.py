@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.delivery.association import MAX_CONTEXTS, Association, Context, Timeouts
+from dicom_node.delivery.compression import compressed
 from dicom_node.delivery.open_sockets import STOPPING
 from dicom_node.delivery.outgoing import HELD_BACK, Outgoing, inspect, is_held_back
 from dicom_node.delivery.part10 import read_file_head
@@ -58,8 +59,9 @@ class Sender:
         idle_s: float = 0.0,
         scratch: Path | None = None,
     ) -> None:
+        self.timeouts = timeouts or Timeouts()
         self._scratch = scratch
-        self._pool = AssociationPool(calling_ae_title, timeouts or Timeouts(), idle_s)
+        self._pool = AssociationPool(calling_ae_title, self.timeouts, idle_s)
 
     def close(self, grace_s: float) -> None:
         """Begin no other object, wait so long for those under way, then cut them off.
@@ -69,12 +71,18 @@ class Sender:
         self._pool.close(grace_s)
 
     def send(
-        self, peer: PeerSettings, paths: Sequence[Path], *, in_order: bool = False
+        self,
+        peer: PeerSettings,
+        paths: Sequence[Path],
+        *,
+        in_order: bool = False,
+        compression: str = "none",
     ) -> list[SendOutcome]:
         """Store Part 10 files at ``peer`` and return one outcome per path, in their order.
 
         An object is sent as it is on disk; only where the peer does not take its transfer syntax
-        is it sent uncompressed in one that the peer takes (`transcode`). When the association
+        is it sent uncompressed in one that the peer takes (`transcode`), and with ``compression``
+        losslessly compressed where the peer takes that (`compression`). When the association
         breaks off, the object under way and those behind it are transient and those answered
         before keep their answers. A refused object does not hold back the ones behind it, unless
         ``in_order``: then those behind one that may be taken later are not tried (`HELD_BACK`).
@@ -87,7 +95,7 @@ class Sender:
             No association was established, so nothing was sent; ``reason`` says why
             (``peer.unreachable``, ``peer.rejected.called_ae_title``, ``peer.timeout``...).
         """
-        objects, outcomes = inspect(paths)
+        objects, outcomes = inspect(paths, compression)
         for batch in _batches(objects):
             held_back = [one for one in batch if in_order and is_held_back(one, outcomes)]
             outcomes.update(_unsent(held_back, HELD_BACK))
@@ -174,9 +182,10 @@ class Sender:
 
 
 def _contexts(item: Outgoing) -> tuple[Context, ...]:
-    """The contexts in which a file can be sent, its own first."""
+    """The contexts in which a file can be sent, best first."""
     own = item.head.transfer_syntax_uid
-    return tuple(Context(item.head.sop_class_uid, uid) for uid in (own, *alternatives(own)))
+    syntaxes = (item.compressed_syntax, own, *alternatives(own))
+    return tuple(Context(item.head.sop_class_uid, uid) for uid in syntaxes if uid)
 
 
 def _batches(objects: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -203,13 +212,13 @@ def _unsent(objects: Sequence[Outgoing], reason: str) -> dict[int, SendOutcome]:
 
 
 def _store(association: Association, item: Outgoing, scratch: Path | None) -> SendOutcome:
-    context = next((one for one in _contexts(item) if association.accepts(one)), None)
-    if context is None:
-        result = association.rejected.get(_contexts(item)[0], 2)
-        word = _CONTEXT_RESULTS.get(result, "no_reason")
+    contexts = [one for one in _contexts(item) if association.accepts(one)]
+    if not contexts:
+        own = Context(item.head.sop_class_uid, item.head.transfer_syntax_uid)
+        word = _CONTEXT_RESULTS.get(association.rejected.get(own, 2), "no_reason")
         return item.outcome(f"peer.context_rejected.{word}", transient=False)
     try:
-        data_set, length_bytes = _open_data_set(item, context, scratch)
+        context, data_set, length_bytes = _open_best(item, contexts, scratch)
     except (NotUnderstood, StorageFailed) as error:
         return item.outcome(error.reason, transient=error.transient)
     uid = item.head.sop_instance_uid
@@ -219,13 +228,28 @@ def _store(association: Association, item: Outgoing, scratch: Path | None) -> Se
     return SendOutcome(uid, status, meaning.stored, meaning.transient, meaning.reason)
 
 
+def _open_best(
+    item: Outgoing, contexts: Sequence[Context], scratch: Path | None
+) -> tuple[Context, BinaryIO, int]:
+    """The data set in the first of the contexts in which it can be had, and how long it is."""
+    best, *others = contexts
+    try:
+        return best, *_open_data_set(item, best, scratch)
+    except (NotUnderstood, StorageFailed):
+        # Compression is for the peer's convenience: what cannot be compressed goes as it is.
+        if best.transfer_syntax_uid != item.compressed_syntax or not others:
+            raise
+    return others[0], *_open_data_set(item, others[0], scratch)
+
+
 def _open_data_set(
     item: Outgoing, context: Context, scratch: Path | None
 ) -> tuple[BinaryIO, int]:
     """The data set's bytes in the context's transfer syntax, and how many they are."""
-    own = context.transfer_syntax_uid == item.head.transfer_syntax_uid
     syntax = context.transfer_syntax_uid
-    file = item.path.open("rb") if own else transcoded(item.path, syntax, scratch)
+    own = syntax == item.head.transfer_syntax_uid
+    rewrite = compressed if syntax == item.compressed_syntax else transcoded
+    file = item.path.open("rb") if own else rewrite(item.path, syntax, scratch)
     try:
         size_bytes = os.fstat(file.fileno()).st_size
         if own and size_bytes != item.size_bytes:

@@ -11,9 +11,11 @@ from pathlib import Path
 from dicom_node.backoff import delay_s
 from dicom_node.config import SENDER, Config, PeerSettings
 from dicom_node.delivery import circuit
+from dicom_node.delivery.capabilities import Capabilities
 from dicom_node.delivery.dicomweb import StowSender
 from dicom_node.delivery.open_sockets import STOPPING
 from dicom_node.delivery.outgoing import HELD_BACK
+from dicom_node.delivery.recipients import lane_of, recipient_of
 from dicom_node.delivery.sender import Sender
 from dicom_node.errors import (
     LedgerUnavailable,
@@ -24,6 +26,8 @@ from dicom_node.errors import (
 )
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.replanning import Recipient
+from dicom_node.ledger.states import OPEN_DELIVERIES
 from dicom_node.records import CircuitState, Delivery, DeliveryState, SendOutcome
 from dicom_node.spool import Spool
 
@@ -34,16 +38,6 @@ _IDLE_S = 2.0
 def local_clock() -> datetime:
     """The time, as the node's deliveries reckon it."""
     return datetime.now(UTC)
-
-
-def lane_of(config: Config, destination: str, sender_ae_title: str) -> str:
-    """The name of the peer that a destination means; the destination itself where none is known."""
-    if destination != SENDER or not sender_ae_title:
-        return destination
-    for name, peer in config.peers.items():
-        if peer.ae_title == sender_ae_title:
-            return name
-    return destination
 
 
 class Shipping:
@@ -78,6 +72,7 @@ class Shipping:
         scratch = spool.root / "incoming"
         self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S, scratch=scratch)
         self._stow_sender = StowSender(scratch=scratch)
+        self._capabilities = Capabilities(config, ledger, events, self._sender.timeouts)
         self._clock = clock
         self._draw = draw
 
@@ -89,6 +84,9 @@ class Shipping:
 
     def run_attempt(self, key: str, attempt: int) -> None:
         """Send what is open of one job to one destination (``job:destination``).
+
+        A destination that was never asked what it takes is asked first, so that nothing is sent
+        in a form that it does not take.
 
         Raises
         ------
@@ -102,14 +100,15 @@ class Shipping:
             return
         outcomes, wait_s = self._attempt(job_id, destination, pending)
         if outcomes:
-            self._record(destination, pending, outcomes, wait_s)
+            self._record(job_id, destination, pending, outcomes, wait_s)
 
     def _attempt(
         self, job_id: str, destination: str, pending: Sequence[Delivery]
     ) -> tuple[list[SendOutcome], float]:
         """What became of each delivery, and how long to wait before those that failed are tried.
 
-        Empty where the destination is away, so that nothing was tried.
+        Empty where nothing was tried: the destination is away, or what it gets is to be chosen
+        anew.
         """
         wait_s = delay_s(max(delivery.attempt for delivery in pending), self._draw())
         try:
@@ -117,6 +116,9 @@ class Shipping:
             if self._ledger.circuits.find(peer.name).state is CircuitState.OPEN:
                 return [], 0.0
             try:
+                self._capabilities.ask_first(peer)
+                if not self._ledger.deliveries.pending(job_id, destination):
+                    return [], 0.0
                 return self._send(peer, pending), wait_s
             except PeerUnavailable as error:
                 self._note_absence(peer.name, error)
@@ -158,7 +160,9 @@ class Shipping:
         sent: list[SendOutcome] = []
         if wanted:
             paths = [self._path(delivery) for delivery in wanted]
-            sent = self._sender_for(peer).send(peer, paths, in_order=True)
+            sent = self._sender_for(peer).send(
+                peer, paths, in_order=True, compression=peer.results.compression
+            )
         if any(outcome.status is not None for outcome in sent):
             self._change_circuit(peer.name, circuit.after_delivery(self._clock()))
         answers = iter(sent)
@@ -183,7 +187,7 @@ class Shipping:
                 continue
             if twin.state in (DeliveryState.SENT, DeliveryState.COMMITTED):
                 there[uid] = SendOutcome(uid, twin.status, True, False, f"sent_to.{peer.name}")
-            elif twin.state != DeliveryState.DEAD:
+            elif twin.state in OPEN_DELIVERIES:
                 there[uid] = SendOutcome(uid, None, False, True, HELD_BACK)
         return there
 
@@ -204,6 +208,7 @@ class Shipping:
 
     def _record(
         self,
+        job_id: str,
         destination: str,
         pending: Sequence[Delivery],
         outcomes: Sequence[SendOutcome],
@@ -213,13 +218,15 @@ class Shipping:
         retry_at = now + timedelta(seconds=wait_s)
         asked_at = self._ledger.deliveries.started_at(pending)
         gives_up = now - asked_at > timedelta(hours=self._config.delivery.retry_for_h)
+        recipient = self._recipient(job_id, destination)
         for delivery, outcome in zip(pending, outcomes, strict=True):
             if outcome.reason in (HELD_BACK, STOPPING):
                 at_once = gives_up or outcome.reason == STOPPING
                 self._ledger.deliveries.put_off(delivery.delivery_id, now if at_once else retry_at)
                 continue
             state = self._ledger.deliveries.record(
-                delivery.delivery_id, outcome, retry_at=None if gives_up else retry_at
+                delivery.delivery_id, outcome, retry_at=None if gives_up else retry_at,
+                recipient=recipient,
             )
             self._events.delivery_changed(
                 delivery.delivery_id, destination, str(state), outcome.reason
@@ -237,6 +244,13 @@ class Shipping:
                 reason="peer.sender_unknown",
             )
         return self._config.peer(name)
+
+    def _recipient(self, job_id: str, destination: str) -> Recipient | None:
+        """Whose answers these are; ``None`` where nobody was asked."""
+        try:
+            return recipient_of(self._config, self._peer(job_id, destination))
+        except UnknownName:
+            return None
 
     def _path(self, delivery: Delivery) -> Path:
         result = self._ledger.jobs.find_result(delivery.sop_instance_uid)

@@ -7,17 +7,13 @@ ultrasound and visible light IODs allow; other photometric interpretations stay 
 leaves them (JPEG 2000 turns YBR_RCT and YBR_ICT into RGB, PS3.5 8.2.4). That an image was
 compressed with loss stays recorded in it (PS3.3 C.7.6.1.1.5).
 
-Pixel data go from file to file, a frame or a piece at a time, into a file without a name: it is
-gone when it is closed, also when the process is killed.
+Pixel data go from file to file, a frame or a piece at a time.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import struct
-import tempfile
-import warnings
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -25,17 +21,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dicom_node.delivery.part10 import read_file_head
-from dicom_node.errors import NotUnderstood, StorageFailed
+from dicom_node.delivery.rewriting import (
+    DEFLATED_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    PIECE_BYTES,
+    PIXEL_DATA,
+    UNDEFINED_LENGTH,
+    into_new_file,
+    made_of,
+    next_element,
+    write_meta,
+)
+from dicom_node.errors import NotUnderstood
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from pydicom.dataset import Dataset, FileDataset
 
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-_DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
-_EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _RLE = "1.2.840.10008.1.2.5"
 _LOSSY_JPEG = frozenset(("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"))
 # JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE: what a decoder is installed for.
@@ -43,9 +48,6 @@ _COMPRESSED = _LOSSY_JPEG | {
     _RLE,
     *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81, 90, 91, 201, 202, 203)),
 }
-_PIXEL_DATA = 0x7FE00010
-_UNDEFINED = 0xFFFFFFFF
-_PIECE_BYTES = 1 << 20
 # One element of at most 4 GiB and a header; what inflates to more is no image.
 _LONGEST_INFLATED_BYTES = (1 << 32) + (64 << 20)
 _WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OV": 8, "OD": 8}
@@ -56,7 +58,7 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
     plain = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
     if transfer_syntax_uid in plain:
         return tuple(uid for uid in plain if uid != transfer_syntax_uid)
-    known = {_DEFLATED_LITTLE_ENDIAN, _EXPLICIT_BIG_ENDIAN} | _COMPRESSED
+    known = {DEFLATED_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN} | _COMPRESSED
     return plain if transfer_syntax_uid in known else ()
 
 
@@ -73,74 +75,32 @@ def transcoded(path: Path, transfer_syntax_uid: str, scratch: Path | None = None
     StorageFailed
         The source could not be read or the copy not be written.
     """
-    try:
-        with path.open("rb") as source, warnings.catch_warnings():
-            # Warnings on odd values would quote them, and they may be a patient's.
-            warnings.simplefilter("ignore")
-            return _transcode(source, transfer_syntax_uid, scratch)
-    except NotUnderstood as error:
-        raise NotUnderstood(str(error), reason="file.not_reencodable") from error
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # Parsers and codecs raise anything on damaged bytes, and the one of RLE, which is written in
-    # Rust, what is no Exception; one object is one answer.
-    except BaseException as error:
-        # Without a number it is not the system that said so, but a parser of a file cut short.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise StorageFailed(f"cannot be re-encoded: {error.strerror}") from error
-        raise NotUnderstood(
-            f"cannot be re-encoded: {type(error).__name__}", reason="file.not_reencodable"
-        ) from error
+    return made_of(path, lambda source: _transcode(source, transfer_syntax_uid, scratch))
 
 
 def _transcode(source: BinaryIO, target: str, scratch: Path | None) -> BinaryIO:
     head = read_file_head(source)
     if target not in alternatives(head.transfer_syntax_uid):
         raise NotUnderstood("no plain form of this transfer syntax")
-    if head.transfer_syntax_uid != _DEFLATED_LITTLE_ENDIAN:
-        return _into_new_file(scratch, _rewrite, source, target)
-    inflated = _into_new_file(scratch, _inflate, source, head.data_set_offset_bytes)
+    if head.transfer_syntax_uid != DEFLATED_LITTLE_ENDIAN:
+        return into_new_file(scratch, _rewrite, source, target)
+    inflated = into_new_file(scratch, _inflate, source, head.data_set_offset_bytes)
     if target == EXPLICIT_LITTLE_ENDIAN:
         return inflated
     with inflated:
-        return _into_new_file(scratch, _rewrite, inflated, target)
-
-
-def _into_new_file(scratch: Path | None, fill: Any, *arguments: Any) -> BinaryIO:
-    out: BinaryIO = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - the caller closes it
-    try:
-        arguments[0].seek(0)
-        fill(*arguments, out)
-        out.seek(0)
-    # Whatever it was, the file is nobody's then.
-    except BaseException:
-        out.close()
-        raise
-    return out
+        return into_new_file(scratch, _rewrite, inflated, target)
 
 
 def _inflate(source: BinaryIO, offset_bytes: int, out: BinaryIO) -> None:
-    _write_meta(source.read(offset_bytes)[132:], EXPLICIT_LITTLE_ENDIAN, out)
+    write_meta(source.read(offset_bytes)[132:], EXPLICIT_LITTLE_ENDIAN, out)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     while not inflate.eof:
-        given = inflate.unconsumed_tail or source.read(_PIECE_BYTES)
+        given = inflate.unconsumed_tail or source.read(PIECE_BYTES)
         if not given:
             raise NotUnderstood("the deflated data set is cut off")
-        out.write(inflate.decompress(given, _PIECE_BYTES))
+        out.write(inflate.decompress(given, PIECE_BYTES))
         if out.tell() > _LONGEST_INFLATED_BYTES:
             raise NotUnderstood("the data set inflates to more than an object can be")
-
-
-def _write_meta(encoded: bytes, transfer_syntax_uid: str, out: BinaryIO) -> None:
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.filereader import read_dataset
-    from pydicom.filewriter import dcmwrite
-    from pydicom.uid import UID
-
-    meta = FileMetaDataset(read_dataset(io.BytesIO(encoded), False, True))
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    bare = FileDataset("", {}, preamble=bytes(128), file_meta=meta)
-    dcmwrite(out, bare, implicit_vr=False, little_endian=True)
 
 
 def _rewrite(source: BinaryIO, target: str, out: BinaryIO) -> None:
@@ -149,12 +109,12 @@ def _rewrite(source: BinaryIO, target: str, out: BinaryIO) -> None:
     dataset = dcmread(source, stop_before_pixels=True)
     own = str(dataset.file_meta.TransferSyntaxUID)
     _make_plain(dataset, own)
-    element = _next_element(source, own)
+    element = next_element(source, own)
     if element is None:
         _write_head(dataset, target, out)
         return
     vr, length = element
-    if length == _UNDEFINED:
+    if length == UNDEFINED_LENGTH:
         start = source.tell()
         _write_decoded(source, dataset, own, target, out)
         source.seek(start)
@@ -162,20 +122,6 @@ def _rewrite(source: BinaryIO, target: str, out: BinaryIO) -> None:
     else:
         _write_native(source, dataset, (own, vr, length), target, out)
     _write_tail(source, dataset, own, target, out)
-
-
-def _next_element(source: BinaryIO, transfer_syntax_uid: str) -> tuple[str, int] | None:
-    """VR and length of the pixel data that ``source`` stands before; None at its end."""
-    order = ">" if transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN else "<"
-    header = source.read(8)
-    if not header:
-        return None
-    group, number = struct.unpack(f"{order}HH", header[:4])
-    if (group << 16) + number != _PIXEL_DATA:
-        raise NotUnderstood("pixel data of another kind than integers")
-    if transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN:
-        return "OW", struct.unpack("<I", header[4:])[0]
-    return header[4:6].decode("ascii"), struct.unpack(f"{order}I", source.read(4))[0]
 
 
 def _write_head(dataset: FileDataset, target: str, out: BinaryIO) -> None:
@@ -187,9 +133,9 @@ def _write_head(dataset: FileDataset, target: str, out: BinaryIO) -> None:
 
 
 def _write_pixel_header(dataset: Dataset, target: str, length: int, out: BinaryIO) -> None:
-    if length >= _UNDEFINED:
+    if length >= UNDEFINED_LENGTH:
         raise NotUnderstood("more pixels than uncompressed pixel data can hold")
-    out.write(struct.pack("<HH", _PIXEL_DATA >> 16, _PIXEL_DATA & 0xFFFF))
+    out.write(struct.pack("<HH", PIXEL_DATA >> 16, PIXEL_DATA & 0xFFFF))
     if target != IMPLICIT_LITTLE_ENDIAN:
         out.write(b"OB\0\0" if dataset.BitsAllocated <= 8 else b"OW\0\0")
     out.write(struct.pack("<I", length))
@@ -203,14 +149,14 @@ def _write_native(
     out: BinaryIO,
 ) -> None:
     own, vr, length = element
-    swap = own == _EXPLICIT_BIG_ENDIAN and vr == "OW"
+    swap = own == EXPLICIT_BIG_ENDIAN and vr == "OW"
     if swap and dataset.BitsAllocated > 16:
         raise NotUnderstood("big endian pixels of more than 16 bits")
     _write_head(dataset, target, out)
     _write_pixel_header(dataset, target, length + length % 2, out)
     left = length
     while left:
-        piece = source.read(min(left, _PIECE_BYTES))
+        piece = source.read(min(left, PIECE_BYTES))
         if not piece:
             raise NotUnderstood("the file ends inside the pixel data")
         left -= len(piece)
@@ -309,7 +255,7 @@ def _write_tail(
     from pydicom.filereader import read_dataset
     from pydicom.filewriter import write_dataset
 
-    big_endian = own == _EXPLICIT_BIG_ENDIAN
+    big_endian = own == EXPLICIT_BIG_ENDIAN
     tail = read_dataset(source, own == IMPLICIT_LITTLE_ENDIAN, not big_endian)
     _make_plain(tail, own)
     buffer = DicomIO(out)
@@ -320,7 +266,7 @@ def _write_tail(
 
 def _make_plain(dataset: Dataset, own: str) -> None:
     """Turn the values of nested and other elements round that no writer converts, in place."""
-    if own == _EXPLICIT_BIG_ENDIAN:
+    if own == EXPLICIT_BIG_ENDIAN:
         for element in dataset.iterall():
             word_bytes = _WORD_BYTES.get(element.VR)
             if word_bytes and element.value:

@@ -54,7 +54,7 @@ def put_profile(
     database: Database, connection: sa.Connection, profile: DestinationProfile
 ) -> None:
     """Within a transaction: keep a profile in place of the former one."""
-    accepted = {uid: sorted(syntaxes) for uid, syntaxes in sorted(profile.accepted.items())}
+    accepted = {uid: list(syntaxes) for uid, syntaxes in profile.accepted.items()}
     values = {
         "destination": profile.destination,
         "accepted": json.dumps(accepted),

@@ -76,7 +76,10 @@ class Replanning:
             if not forget_refusals:
                 profile = replace(profile, refused=profile.refused | before.refused)
             put_profile(self._database, connection, profile)
-            gained = {uid for uid in profile.accepted if _is_gained(uid, before, profile)}
+            gained = {
+                uid for uid in (*profile.accepted, *before.refused)
+                if _is_gained(uid, before, profile)
+            }
             affected = [
                 row for row in _concerned(connection, recipient)
                 if gained or _is_gained(row.sop_class_uid, profile, before)

@@ -20,7 +20,13 @@ from dicom_node.delivery.shipping import Shipping
 from dicom_node.events import Events
 from dicom_node.ledger.engine import Handler, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Delivery, DeliveryState, Priority, SeriesState
+from dicom_node.records import (
+    Delivery,
+    DeliveryState,
+    DestinationProfile,
+    Priority,
+    SeriesState,
+)
 from dicom_node.spool import Spool
 from tests.dicom_samples import ct_series, write_instance
 from tests.ledger.conftest import START, delivery, instance, job, result
@@ -110,6 +116,7 @@ class Outbox:
         self.clock = Clock()
         self.engine = HeldEngine()
         self.ledger = Ledger.open(folder / "ledger.db")
+        know_what_is_taken(self.ledger, *ports)
         self.spool = Spool(folder / "spool")
         self.draw: Callable[[], float] = random.Random(7).random
         self.sender = Sender("NODE", timeouts, idle_s=idle_s)
@@ -170,6 +177,13 @@ class Outbox:
 
     def states(self, number: int, destination: str = "pacs") -> list[DeliveryState]:
         return [one.state for one in self.of_job(number, destination)]
+
+
+def know_what_is_taken(ledger: Ledger, *names: str) -> None:
+    """Let peers count as asked, so that the first shipment does not ask them."""
+    taken = {result(1).sop_class_uid: ("1.2.840.10008.1.2.1",)}
+    for name in names:
+        ledger.profiles.put(DestinationProfile(name, taken, frozenset(), START))
 
 
 def _copy_of(path: Path) -> Callable[[BinaryIO], object]:

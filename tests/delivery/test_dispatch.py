@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config import Config
-from dicom_node.delivery.shipping import lane_of
+from dicom_node.delivery.recipients import lane_of
 from dicom_node.records import CircuitState, DeliveryState, Priority
 from tests.delivery.outbox import Outbox, outbox
 from tests.delivery.scripted_peer import ScriptedPeer, answer_when, scripted_peer

@@ -19,6 +19,7 @@ from dicom_node.ledger import tables
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import CircuitState, DeliveryState, SendOutcome, SeriesState
 from dicom_node.spool import Spool
+from tests.delivery.outbox import know_what_is_taken
 from tests.delivery.scripted_peer import scripted_peer
 from tests.dicom_samples import ct_series, write_instance
 from tests.ledger.conftest import START, delivery, instance, job, result
@@ -36,6 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     numbers = (1, 2, 3)
     deliveries = [delivery(n) for n in numbers] + [delivery(1, destination="sender")]
     opened.jobs.succeed("job-1", [result(n) for n in numbers], deliveries, "result", {})
+    know_what_is_taken(opened, "pacs", "scanner")
     yield opened
     opened.close()
 
