@@ -125,4 +125,4 @@ def _voi_place(header: Dataset) -> Dataset:
 
 
 def _grey(seen: Values) -> Pixels:
-    return np.asarray(np.rint(np.clip(seen, 0.0, 1.0) * 255.0), np.uint8)
+    return np.asarray(np.rint(np.clip(np.asarray(seen, np.float64), 0.0, 1.0) * 255.0), np.uint8)

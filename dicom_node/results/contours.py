@@ -59,7 +59,12 @@ def outlines(mask: Mask) -> list[npt.NDArray[np.float64]]:
     two pixels touch at a corner only, the outlines touch and do not cross. Filled by the even-odd
     rule they give the mask.
     """
-    points, across, along = _corners(np.pad(mask, 1).astype(np.int8))
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return []
+    occupied = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    points, across, along = _corners(np.pad(occupied, 1).astype(np.int8))
+    points += (columns[0], rows[0])
     unseen = np.ones(len(points), bool)
     found = []
     for start in range(len(points)):

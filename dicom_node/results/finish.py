@@ -62,3 +62,13 @@ def set_dimension_organization(result: Any, organization_uid: str) -> None:
     result.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization_uid
     for index in result.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization_uid
+
+
+def finish_picture(result: Any, source: Dataset, equipment: Equipment, moment: datetime) -> Dataset:
+    """As `finish`, for what lies in no frame of reference of its own: captures, presentation
+    states and documents. Laterality is empty where nothing says which part was examined."""
+    finished = finish(result, source, equipment, moment)
+    finished.pop("PositionReferenceIndicator", None)
+    if "BodyPartExamined" not in finished and "Laterality" not in finished:
+        finished.Laterality = ""
+    return finished
