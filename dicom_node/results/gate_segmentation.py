@@ -187,6 +187,8 @@ def _check_segments(decoded: Dataset, labels: Sequence[Label], numbers: dict[int
         int(segment.SegmentNumber): _codes_of_segment(segment)
         for segment in decoded.SegmentSequence
     }
+    if decoded.SegmentationType == "LABELMAP":
+        found.pop(0, None)  # the background, which may be described (PS3.3 C.8.20.2)
     if found != expected:
         raise refused("labels", "the segments do not describe the labels of the mask")
 
