@@ -155,6 +155,7 @@ def test_the_background_asks_by_itself_and_stops(ledger: Ledger) -> None:
     assert ledger.profiles.find("pacs") is not None
 
 
+@pytest.mark.network
 def test_dcmtk_in_its_default_takes_no_label_map_and_nothing_compressed(tmp_path: Path) -> None:
     with DcmtkStorescp(tmp_path) as storescp:
         found = probe(storescp.peer, "NODE")
@@ -162,6 +163,7 @@ def test_dcmtk_in_its_default_takes_no_label_map_and_nothing_compressed(tmp_path
     assert RLE not in found.accepted[SEGMENTATION]
 
 
+@pytest.mark.network
 def test_orthanc_takes_no_label_map_and_compressed_segmentations(tmp_path: Path) -> None:
     with Orthanc(tmp_path) as orthanc:
         found = probe(orthanc.peer, "NODE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,17 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.delivery.compression import SYNTAXES, compressed, compressed_syntax
+from dicom_node.delivery.dicomweb import StowSender
 from dicom_node.delivery.part10 import read_file_head
+from dicom_node.delivery.sender import Sender
 from dicom_node.errors import NotUnderstood
+from tests.delivery.scripted_peer import scripted_peer
+from tests.delivery.scripted_service import failed, scripted_service, stored
 from tests.dicom_samples import ct_series, write_instance
+from tests.peers import DcmtkStorescp, Orthanc, run_program
 
 EXPLICIT = "1.2.840.10008.1.2.1"
+CT = "1.2.840.10008.5.1.4.1.1.2"
 OF_PIXELS = ("rle", "jpeg_ls", "jpeg_2000")
 
 
@@ -150,3 +157,75 @@ def test_an_image_that_an_encoder_cannot_take_is_refused_in_our_words(
         compressed(path, SYNTAXES[compression], tmp_path)
     assert caught.value.reason == "file.not_reencodable"
     assert [one.name for one in tmp_path.iterdir()] == ["image.dcm"]
+
+
+@pytest.mark.parametrize("compression", SYNTAXES)
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_peer_gets_compressed_what_it_takes_compressed(
+    tmp_path: Path, compression: str, is_taken: bool
+) -> None:
+    path, syntax = image(tmp_path, 8, 2), SYNTAXES[compression]
+    with scripted_peer(transfer_syntaxes=[EXPLICIT, *([syntax] if is_taken else [])]) as peer:
+        (outcome,) = Sender("NODE").send(peer.peer(), [path], compression=compression)
+    assert outcome.stored
+    assert peer.transfer_syntaxes == [syntax if is_taken else EXPLICIT]
+    assert (len(peer.data_sets[0]) < path.stat().st_size - 500) is is_taken
+
+
+def test_what_cannot_be_compressed_goes_as_it_is(tmp_path: Path) -> None:
+    path = image(tmp_path, 8, 1, size=(7, 8))
+    with scripted_peer(transfer_syntaxes=[EXPLICIT, SYNTAXES["jpeg_2000"]]) as peer:
+        (outcome,) = Sender("NODE").send(peer.peer(), [path], compression="jpeg_2000")
+    assert outcome.stored
+    assert peer.transfer_syntaxes == [EXPLICIT]
+
+
+def test_a_dicomweb_service_that_refuses_the_compressed_object_gets_it_as_it_is(
+    tmp_path: Path,
+) -> None:
+    path = image(tmp_path, 8, 2)
+    with scripted_service(failed(0xC122), stored) as service:
+        (outcome,) = StowSender().send(service.peer(), [path], compression="rle")
+    assert outcome.stored
+    first, second = (request.parts[0] for request in service.requests)
+    assert dcmread(BytesIO(first)).file_meta.TransferSyntaxUID == SYNTAXES["rle"]
+    assert second == path.read_bytes()
+
+
+def test_a_file_is_not_compressed_unless_the_caller_says_so(tmp_path: Path) -> None:
+    with scripted_peer(transfer_syntaxes=[EXPLICIT, SYNTAXES["rle"]]) as peer:
+        Sender("NODE").send(peer.peer(), [image(tmp_path, 8, 1)])
+    assert peer.proposed[0] == (CT, [EXPLICIT])
+    assert peer.transfer_syntaxes == [EXPLICIT]
+
+
+@pytest.mark.parametrize(
+    ("compression", "program"),
+    [("rle", "dcmdrle"), ("jpeg_ls", "dcmdjpls"), ("deflated", "dcmconv"),
+     ("jpeg_2000", "gdcmconv")],
+)
+def test_another_maker_reads_the_same_pixels(
+    tmp_path: Path, compression: str, program: str
+) -> None:
+    path, theirs = image(tmp_path, 8, 2), tmp_path / "theirs.dcm"
+    with compressed(path, SYNTAXES[compression]) as file:
+        (tmp_path / "ours.dcm").write_bytes(file.read())
+    options = ["--raw"] if program == "gdcmconv" else []
+    run_program(program, [*options, str(tmp_path / "ours.dcm"), str(theirs)])
+    assert dcmread(theirs).PixelData == dcmread(path).PixelData
+
+
+@pytest.mark.network
+def test_archives_keep_what_was_compressed_as_the_same_object(tmp_path: Path) -> None:
+    path = image(tmp_path, 8, 2)
+    before = dcmread(path)
+    with DcmtkStorescp(tmp_path, options=("+xa",)) as storescp, Orthanc(tmp_path) as orthanc:
+        for peer in (storescp.peer, orthanc.peer):
+            (outcome,) = Sender("NODE").send(peer, [path], compression="rle")
+            assert outcome.stored
+        (kept,) = storescp.files()
+        there = orthanc.download(str(before.SOPInstanceUID))
+    (tmp_path / "there.dcm").write_bytes(there)
+    for arrived in (dcmread(kept), dcmread(tmp_path / "there.dcm")):
+        assert arrived.file_meta.TransferSyntaxUID == SYNTAXES["rle"]
+        assert np.array_equal(arrived.pixel_array, before.pixel_array)
