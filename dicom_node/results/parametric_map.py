@@ -79,6 +79,7 @@ def build_parametric_map(
     mapping = _mapping(values, quantity, unit, name)
     built = _construct(request, sources, positions, values, mapping, name, series_number, moment)
     built.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [frame_anatomy(sources[0])]
+    _put_in_order(built)
     set_dimension_organization(built, request.identity.uid(f"parametric map.{name}.dimensions"))
     return finish(built, sources[0], request.equipment, moment)
 
@@ -128,6 +129,20 @@ def _construct(
             specific_character_set="ISO_IR 192",
             contributing_equipment=[algorithm_equipment(algorithm)],
         )
+
+
+def _put_in_order(built: Any) -> None:
+    """Let the frames run along the normal of their planes (row x column directions).
+
+    highdicom writes them the other way round. Frame order has no meaning in the standard, but dcmqi
+    reads it as the order of slices along the normal, and would turn the map upside down.
+    """
+    frames = list(built.PerFrameFunctionalGroupsSequence)[::-1]
+    for index, frame in enumerate(frames, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = index
+    built.PerFrameFunctionalGroupsSequence = frames
+    pixels = np.frombuffer(built.FloatPixelData, "<f4").reshape(len(frames), -1)
+    built.FloatPixelData = pixels[::-1].tobytes()
 
 
 def _positions(sources: Sequence[Dataset], frame_numbers: Sequence[int]) -> list[Any] | None:

@@ -85,6 +85,11 @@ NOISE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "dsrdump",
+        r"Check for template constraints not yet supported",
+        "DCMTK reads Key Object Selections without checking them against TID 2010",
+    ),
+    (
+        "dsrdump",
         r"VR checker does not support this Specific Character Set",
         "the VR check of DCMTK 3.6.7 has no UTF-8",
     ),
@@ -230,6 +235,24 @@ def masks_by_dcmqi(
         for segment in group:
             masks[int(segment["labelID"])] = (array == segment["labelID"], _affine(image))
     return masks
+
+
+def map_by_dcmqi(
+    path: Path, directory: Path
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """A Parametric Map as dcmqi decodes it: values ``(slices, rows, columns)``, and the affine from
+    that index to LPS mm."""
+    import SimpleITK
+
+    arguments = ["--inputDICOM", str(path), "--outputDirectory", str(directory)]
+    output = run_tool(
+        [find_tool("paramap2itkimage"), *arguments, "--prefix", path.stem, "--outputType", "nrrd"]
+    )
+    written = directory / f"{path.stem}-pmap.nrrd"
+    if not written.exists():
+        raise AssertionError(f"dcmqi read nothing: {output[-500:]}")
+    image = SimpleITK.ReadImage(str(written))
+    return SimpleITK.GetArrayFromImage(image), _affine(image)
 
 
 def _affine(image: Any) -> npt.NDArray[np.float64]:

@@ -186,4 +186,5 @@ def _centroid_mm(region: Dataset) -> np.ndarray:
     """Mean of the corners of all contours: every block has the same rectangle on each slice."""
     points = [np.asarray(c.ContourData, float).reshape(-1, 3) for c in region.ContourSequence]
     assert all(len(corners) == 4 for corners in points)
-    return np.concatenate(points).mean(axis=0)
+    centroid: np.ndarray = np.concatenate(points).mean(axis=0)
+    return centroid
