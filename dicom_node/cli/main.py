@@ -17,6 +17,7 @@ import dicom_node
 from dicom_node.cli import (
     cancel,
     check,
+    conformance,
     demo,
     echo,
     explain,
@@ -39,7 +40,7 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, send, fetch, echo, models, schema,
+    release, send, fetch, echo, models, conformance, schema,
 )
 # These end before there is any garbage to speak of.
 _SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release"})

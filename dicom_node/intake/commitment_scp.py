@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from dicom_node.ledger.commitment_requests import CommitmentRequest
     from dicom_node.ledger.ledger import Ledger
 
-_NO_SUCH_INSTANCE, _INVALID_ARGUMENT = 0x0112, 0x0115
-_NO_SUCH_ACTION, _RESOURCE_LIMITATION = 0x0123, 0x0213
+NO_SUCH_INSTANCE, INVALID_ARGUMENT = 0x0112, 0x0115
+NO_SUCH_ACTION, RESOURCE_LIMITATION = 0x0123, 0x0213
 _REQUEST_STORAGE_COMMITMENT = 1
 # The index is written in batches; what is not in it after this was not stored.
 _INDEX_PATIENCE_S = 5.0
@@ -61,22 +61,22 @@ class CommitmentScp:
             It is not kept.
         """
         if request.sop_instance_uid != PUSH_MODEL_INSTANCE:
-            return _NO_SUCH_INSTANCE
+            return NO_SUCH_INSTANCE
         if request.type_id != _REQUEST_STORAGE_COMMITMENT:
-            return _NO_SUCH_ACTION
+            return NO_SUCH_ACTION
         try:
             transaction_uid, items = asked_for(request.data_set, explicit_vr=request.explicit_vr)
         except TooManyItems:
-            return _RESOURCE_LIMITATION
+            return RESOURCE_LIMITATION
         except NotUnderstood:
-            return _INVALID_ARGUMENT
+            return INVALID_ARGUMENT
         if not transaction_uid or not items or not all(map(all, items)):
-            return _INVALID_ARGUMENT
+            return INVALID_ARGUMENT
         now = datetime.now(UTC)
         if not self._requests.record(
             transaction_uid, request.calling_ae_title, items, now=now, report_at=now + _KEEP_OFF
         ):
-            return _RESOURCE_LIMITATION
+            return RESOURCE_LIMITATION
         request.association.unreported.append((request.context_id, transaction_uid))
         self._events.commitment_asked(request.calling_ae_title, len(items))
         return SUCCESS

@@ -50,6 +50,11 @@ def storage_transfer_syntaxes() -> list[str]:
     return [*_PREFERRED, *between, *_LEAST]
 
 
+def storage_keywords() -> dict[str, str]:
+    """The keyword of every storage class, such as ``CTImageStorage``, by its UID."""
+    return {str(uid): keyword for keyword, uid in sop_class._STORAGE_CLASSES.items()}
+
+
 class SupportedContexts:
     """Abstract syntax to prepared context: Verification, all storage, the configured private.
 

@@ -32,6 +32,10 @@ class SopClassNotSupported(NodeError):
     reason = "dataset.sop_class_not_supported"
 
 
+# What a person can still look at; everything else that is refused is kept nowhere.
+QUARANTINED: tuple[type[NodeError], ...] = (NotUnderstood, DataSetMismatch)
+
+
 class Index(Protocol):
     """Who is told what was stored: `dicom_node.intake.indexer.Indexer`."""
 
@@ -155,7 +159,7 @@ class Receipt:
             kept = self._received.spool.commit(
                 part, head.study_instance_uid, head.series_instance_uid, head.sop_instance_uid
             )
-        except (NotUnderstood, DataSetMismatch) as failure:
+        except QUARANTINED as failure:
             return self._quarantine(part, failure)
         except NodeError as failure:
             part.discard()
