@@ -170,6 +170,10 @@ class Events:
         self._emit(logging.WARNING if failed else logging.INFO, "job", job=job_id, state=state,
                    reason=reason, attempt=attempt)
 
+    def duty_changed(self, kind: str, key: str, what: str, reason: str) -> None:
+        self._emit(logging.WARNING if what == "put off" else logging.INFO, "duty", duty=kind,
+                   of=key, what=what, reason=reason)
+
     def delivery_changed(self, delivery_id: str, destination: str, state: str,
                          reason: str) -> None:
         failed = state in ("failed", "dead")

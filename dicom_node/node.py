@@ -37,11 +37,14 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
 from dicom_node.node_routing import Router
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
+from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.dispatch import JobDispatch
+from dicom_node.pipeline.duties import DutyKeeper
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from dicom_node.pipeline.outbox import take_up_results
-from dicom_node.pipeline.process import Workshop
+from dicom_node.pipeline.workshop import Workshop
 from dicom_node.results.equipment import node_equipment
+from dicom_node.results.profile import Wanted
 from dicom_node.spool import Spool
 
 ROLES = frozenset({"intake", "work", "deliver"})
@@ -92,6 +95,7 @@ class Node:
         )
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
+        self._duties: DutyKeeper | None = None
         self._listeners: Listeners | None = None
         self._dispatches: list[JobDispatch | DeliveryDispatch] = []
         if "work" in self._roles:
@@ -135,6 +139,8 @@ class Node:
         if "work" in self._roles:
             take_up_results(self.spool, self.ledger, self._events)
         self._start_engine()
+        if self._duties is not None:
+            self._duties.start()
         if "intake" in self._roles:
             # Whatever is still open in the ledger belonged to listeners that are gone.
             self.ledger.receipts.lose_associations(())
@@ -167,8 +173,10 @@ class Node:
             workshop = Workshop(
                 self.ledger, self.spool, self.catalog, self._pool,
                 node_equipment(self.config.node.ae_title, dicom_node.__version__),
-                self.config.models.deadline_s,
+                destinations_of(self.config, self.ledger), self.config.models.deadline_s,
+                self.config.results.language,
             )
+            self._duties = DutyKeeper(workshop, self._events)
             rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)
             handlers["infer"] = lambda key, attempt: run_attempt(
                 key, attempt, workshop, self._events, rules
@@ -269,12 +277,21 @@ class Node:
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.
         self._engine.stop()
+        if self._duties is not None:
+            self._duties.stop()
         if self._pool is not None:
             self._pool.close()
         self.ledger.close()
         for lock in self._locks:
             lock.close()
         self._events.node_changed("stopped")
+
+
+def destinations_of(config: Config, ledger: Ledger) -> Destinations:
+    """The peers of the settings, as the pipeline knows them."""
+    wanted = {name: Wanted(**peer.results.model_dump()) for name, peer in config.peers.items()}
+    names = {peer.ae_title: name for name, peer in config.peers.items() if peer.ae_title}
+    return Destinations(ledger, wanted, names)
 
 
 def _executor_id(config: Config, roles: frozenset[str]) -> str:

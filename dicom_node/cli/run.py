@@ -98,7 +98,7 @@ def _run_one(
     output: Path,
     stem: str,
 ) -> dict[str, Any]:
-    from dicom_node.pipeline.analysis import analyse
+    from dicom_node.pipeline.analysis import Writing, analyse
     from dicom_node.results.equipment import node_equipment
 
     try:
@@ -107,8 +107,10 @@ def _run_one(
             lambda card, volume: pool.predict(
                 card.id, volume, deadline_s=min(config.models.deadline_s, card.runtime.deadline_s)
             ),
-            node_equipment(config.node.ae_title, dicom_node.__version__),
-            datetime.now(UTC),
+            Writing(
+                node_equipment(config.node.ae_title, dicom_node.__version__), datetime.now(UTC),
+                config.results.language,
+            ),
         )
     except NodeError as error:
         print(f"series {uid}: {error.reason}: {error}", file=sys.stderr)

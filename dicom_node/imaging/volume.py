@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from ai_models.types import Affine, LabelMap, Volume
+from ai_models.types import Affine, Volume
 from dicom_node.errors import NotUnderstood, PermanentError, StorageFailed, UnsuitableInput
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
 from dicom_node.imaging.digest import image_digest
@@ -55,6 +56,7 @@ from dicom_node.imaging.unreadable import (
 _THREADS = min(4, os.cpu_count() or 1)
 # Of the file, for good; whatever else the system answers may pass, and nothing is left out for it.
 _GONE = frozenset({errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR})
+Number = TypeVar("Number", bound=np.generic)
 _Lost = tuple[Header, PermanentError]
 
 __all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
@@ -97,16 +99,14 @@ class LoadedVolume:
     unreadable: tuple[UnreadableInstance, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
-    def to_source_grid(self, label_map: LabelMap) -> LabelMap:
-        """Label map of the regular grid to (source slices, rows, columns), nearest slice."""
-        if label_map.shape != self.volume.array.shape:
-            raise ValueError(
-                f"label map {label_map.shape} is not on the grid {self.volume.array.shape}"
-            )
+    def to_source_grid(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Values of the regular grid to (source slices, rows, columns), nearest slice."""
+        if values.shape != self.volume.array.shape:
+            raise ValueError(f"values {values.shape} are not on the grid {self.volume.array.shape}")
         if self.source_affine_lps is not None:
-            return label_map
+            return values
         nearest = np.rint(self.slice_coordinates).astype(int)
-        picked: LabelMap = label_map[np.clip(nearest, 0, len(label_map) - 1)]
+        picked: npt.NDArray[Number] = values[np.clip(nearest, 0, len(values) - 1)]
         return picked
 
 

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from ai_models.array.measurements import Measurement, measure
 from ai_models.card import Card
-from ai_models.types import LabelMap, SegmentationPrediction, Volume
+from ai_models.types import Label, LabelMap, SegmentationPrediction, Volume
 from dicom_node.errors import UnsuitableInput
+from dicom_node.imaging.display import Pixels, displayed
 from dicom_node.imaging.unreadable import LEFT_OUT
 from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
 from dicom_node.results import gate, report
 from dicom_node.results.equipment import Equipment
+from dicom_node.results.forms import Source
 from dicom_node.results.identity import ResultIdentity
-from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
+from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
 from dicom_node.results.segmentation import build_segmentation
 
 if TYPE_CHECKING:
@@ -39,11 +41,25 @@ Predict = Callable[[Card, Volume], SegmentationPrediction]
 
 
 @dataclass(frozen=True)
+class Writing:
+    """How results are written, whatever the model: by whom, when, in which language.
+
+    ``predecessors`` are the reports on an earlier version of the series.
+    """
+
+    equipment: Equipment
+    created_at: datetime
+    language: str = "en"
+    predecessors: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What one model made of one series.
 
     ``objects`` are (kind, data set) in the order in which they must be sent: a report comes
-    after the segmentation that it cites. ``label_map`` is on the source slices.
+    after the segmentation that it cites. ``label_map`` is on the source slices, ``request`` what
+    all objects were built from.
     """
 
     outcome: str
@@ -53,15 +69,25 @@ class Analysis:
     label_map: LabelMap
     measurements: dict[int, Measurement]
     seconds_by_stage: dict[str, float]
+    request: ResultRequest
+
+    def source(self) -> Source:
+        """What forms of the objects are made from."""
+        return source_of(self.loaded, self.request.equipment)
 
 
-def analyse(
-    paths: Sequence[Path],
-    card: Card,
-    predict: Predict,
-    equipment: Equipment,
-    created_at: datetime,
-) -> Analysis:
+def source_of(loaded: LoadedVolume, equipment: Equipment) -> Source:
+    """Headers of a series, and its images in grey when they are asked for."""
+
+    def display(labels: Sequence[Label]) -> Pixels:
+        volume = loaded.volume
+        values = loaded.to_source_grid(volume.array)
+        return displayed(values, volume.unit, loaded.source_images[0], labels)
+
+    return Source(loaded.source_images, loaded.frame_numbers, display, equipment)
+
+
+def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writing) -> Analysis:
     """Run the model of ``card`` on the series in ``paths`` and describe what it found.
 
     Raises
@@ -77,7 +103,7 @@ def analyse(
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = load_volume(paths, _limits(card))
+        loaded = load_volume(paths, limits_of(card))
         _check_modality(loaded, card)
     with _timed(seconds, "model"):
         prediction = predict(card, loaded.volume)
@@ -85,8 +111,8 @@ def analyse(
         measurements = measure(prediction.label_map, loaded.volume)
         label_map = loaded.to_source_grid(prediction.label_map)
     with _timed(seconds, "describe"):
-        objects = _describe(card, loaded, prediction, label_map, measurements, equipment,
-                            created_at)
+        request = _request(card, loaded, prediction, writing)
+        objects = _describe(request, loaded, prediction, label_map, measurements)
     with _timed(seconds, "gate"):
         _check(objects, loaded, prediction, label_map)
     return Analysis(
@@ -97,10 +123,12 @@ def analyse(
         label_map=label_map,
         measurements=measurements,
         seconds_by_stage=seconds,
+        request=request,
     )
 
 
-def _limits(card: Card) -> VolumeLimits:
+def limits_of(card: Card) -> VolumeLimits:
+    """What a series must be like for the model of ``card``."""
     limits = VolumeLimits(min_slices=card.input.min_slices)
     gap_mm = card.input.max_slice_gap_mm
     return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
@@ -115,7 +143,7 @@ def _check_modality(loaded: LoadedVolume, card: Card) -> None:
         )
 
 
-def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
+def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> ResultIdentity:
     """What the UIDs of the results are derived from: everything that can change the results."""
     configuration: dict[str, Any] = {
         "input": card.input.model_dump(mode="json"),
@@ -123,6 +151,9 @@ def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
         "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
         "report": card.report,
     }
+    # English is what results have always been written in: their UIDs stay.
+    if language != "en":
+        configuration["language"] = language
     # The report names what was left out: the same images without that remark are other objects.
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:
@@ -139,31 +170,42 @@ def identity_of(card: Card, loaded: LoadedVolume) -> ResultIdentity:
     )
 
 
+def _request(
+    card: Card, loaded: LoadedVolume, prediction: SegmentationPrediction, writing: Writing
+) -> ResultRequest:
+    identity = identity_of(card, loaded, writing.language)
+    configuration = {"configuration_sha256": identity.configuration_sha256}
+    algorithm = replace(
+        prediction.algorithm, parameters={**prediction.algorithm.parameters, **configuration}
+    )
+    return ResultRequest(
+        source_images=loaded.source_images,
+        frame_numbers=loaded.frame_numbers,
+        labels=prediction.labels,
+        algorithm=algorithm,
+        identity=identity,
+        equipment=writing.equipment,
+        created_at=writing.created_at,
+        template=card.report,
+        language=writing.language,
+        predecessors=writing.predecessors,
+        input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,
+        is_complete=not loaded.unreadable,
+    )
+
+
 def _describe(
-    card: Card,
+    request: ResultRequest,
     loaded: LoadedVolume,
     prediction: SegmentationPrediction,
     label_map: LabelMap,
     measurements: dict[int, Measurement],
-    equipment: Equipment,
-    created_at: datetime,
 ) -> tuple[tuple[str, Dataset], ...]:
     """Segmentation, volumetric and planar report; or the report that nothing was found."""
-    request = ResultRequest(
-        source_images=loaded.source_images,
-        frame_numbers=loaded.frame_numbers,
-        labels=prediction.labels,
-        algorithm=prediction.algorithm,
-        identity=identity_of(card, loaded),
-        equipment=equipment,
-        created_at=created_at,
-        template=card.report,
-        input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,
-    )
     segmentation = build_segmentation(
         loaded.source_images, loaded.frame_numbers, label_map, prediction.labels,
-        prediction.algorithm, request.identity,
-        series_number=SERIES_NUMBERS["segmentation"], equipment=equipment, created_at=created_at,
+        request.algorithm, request.identity, series_number=SERIES_NUMBERS["segmentation"],
+        equipment=request.equipment, created_at=request.created_at,
     )
     number = SERIES_NUMBERS["volumetric report"]
     if segmentation is None:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
-from dicom_node.pipeline.process import Workshop, process
+from dicom_node.pipeline.process import process
 from dicom_node.pipeline.retry import next_delay_s
+from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 
 

@@ -37,13 +37,15 @@ class Cause(StrEnum):
 class Policy:
     """How often in all (``None``: for ever; 0: as the settings say), and how long between.
 
-    The n-th delay is ``first_s * 2**(n-1)``, at most ``longest_s``, and half to one and a half
-    of that by chance, so that what failed together is not tried together.
+    What is ``costly`` is not tried more often than the settings say either. The n-th delay is
+    ``first_s * 2**(n-1)``, at most ``longest_s``, and half to one and a half of that by chance, so
+    that what failed together is not tried together.
     """
 
     attempts: int | None
     first_s: float = 0.0
     longest_s: float = 0.0
+    costly: bool = False
 
 
 AS_CONFIGURED = 0
@@ -52,8 +54,8 @@ POLICIES = {
     Cause.DISK: Policy(None, 4.0, 300.0),
     Cause.MEMORY: Policy(8, 30.0, 900.0),
     Cause.TRANSIENT: Policy(AS_CONFIGURED, 4.0, 600.0),
-    Cause.LATE: Policy(3, 60.0, 600.0),
-    Cause.MODEL: Policy(2, 4.0, 4.0),
+    Cause.LATE: Policy(3, 60.0, 600.0, costly=True),
+    Cause.MODEL: Policy(2, 4.0, 4.0, costly=True),
     Cause.NEVER: Policy(1),
 }
 
@@ -97,7 +99,8 @@ def next_delay_s(
     earlier
         Why it failed before, since it was asked for or an operator retried it.
     max_attempts
-        How often a job is tried that fails of transient causes.
+        How often a job is tried that fails of transient causes, and at most how often one is
+        whose model fails or is late.
     chance
         From 0 to 1, for the jitter.
     """
@@ -105,6 +108,8 @@ def next_delay_s(
     policy = POLICIES[cause]
     failures = 1 + sum(cause_of(one) is cause for one in earlier)
     attempts = max_attempts if policy.attempts == AS_CONFIGURED else policy.attempts
+    if attempts is not None and policy.costly:
+        attempts = min(attempts, max_attempts)
     if attempts is not None and failures >= attempts:
         return None
     # The exponent is bounded before the power: a disk may be full a thousand times.

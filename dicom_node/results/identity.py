@@ -7,6 +7,7 @@ re-send makes the same UIDs, and a changed slice, model or setting makes others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -30,8 +31,11 @@ def derived_uid(*parts: Any) -> str:
     TypeError
         A part has no canonical JSON form.
     """
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return f"2.25.{uuid.uuid5(_NAMESPACE, text).int}"
+    return f"2.25.{uuid.uuid5(_NAMESPACE, _canonical(parts)).int}"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class ResultIdentity:
             "model": [self.model_id, self.model_version, self.weights_sha256],
             "configuration": _plain(self.effective_configuration),
         }
+
+    @property
+    def configuration_sha256(self) -> str:
+        """Digest of the effective configuration, 64 hexadecimal digits."""
+        text = _canonical(self._basis["configuration"])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def uid(self, purpose: str) -> str:
         """UID of one thing in this result, such as ``segmentation.instance``.

@@ -15,7 +15,7 @@ from ai_models.predictor import Predictor
 from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.pipeline import analysis
-from dicom_node.pipeline.analysis import Analysis, analyse
+from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import ct_series, with_attributes, write_series
@@ -39,7 +39,7 @@ def card(folder: Path, threshold: float = 0.5, **changes: object) -> Card:
 
 
 def run(folder: Path, paths: list[Path], threshold: float = 0.5, **changes: object) -> Analysis:
-    return analyse(paths, card(folder, threshold, **changes), predict, EQUIPMENT, AT)
+    return analyse(paths, card(folder, threshold, **changes), predict, Writing(EQUIPMENT, AT))
 
 
 @pytest.fixture

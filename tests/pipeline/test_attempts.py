@@ -26,8 +26,8 @@ from dicom_node.events import Events, configure_logging
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline import attempts
 from dicom_node.pipeline.attempts import DEFAULT_RULES, AttemptRules, run_attempt
-from dicom_node.pipeline.process import Workshop
 from dicom_node.pipeline.retry import OUT_OF_MEMORY, SCRATCH_FAILED
+from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 

@@ -15,7 +15,7 @@ from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline import attempts
 from dicom_node.pipeline.attempts import run_attempt
-from dicom_node.pipeline.process import Workshop
+from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 

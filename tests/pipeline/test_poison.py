@@ -20,6 +20,7 @@ from dicom_node.imaging.codec_pool import CodecPool
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_routing import representative
 from dicom_node.pipeline.attempts import run_attempt
+from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.process import Workshop
 from dicom_node.records import Instance, Job, JobState, Series, SeriesState
@@ -62,7 +63,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worksh
         ledger.index(_receive(spool, uid))
     catalog = Catalog([tmp_path / "models"])
     pool = cast(InferencePool, Pool(catalog))
-    yield Workshop(ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"), 60.0)
+    yield Workshop(
+        ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"),
+        Destinations(ledger, {}, {}), 60.0,
+    )
     codecs.close()
     ledger.close()
 

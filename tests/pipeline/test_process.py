@@ -16,8 +16,10 @@ from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.errors import OutOfSpace, UnknownName
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import Overtaken
+from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
-from dicom_node.pipeline.process import Workshop, process
+from dicom_node.pipeline.process import process
+from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 from dicom_node.results.equipment import node_equipment
 from dicom_node.spool import Spool
@@ -56,7 +58,10 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
     ledger.index(received)
     catalog = Catalog([tmp_path / "models"])
     pool = cast(InferencePool, Pool(catalog))
-    yield Workshop(ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"), 60.0)
+    yield Workshop(
+        ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"),
+        Destinations(ledger, {}, {}), 60.0,
+    )
     ledger.close()
 
 

@@ -64,6 +64,8 @@ def test_each_cause_has_its_number_of_attempts() -> None:
     assert len(delays("worker.deadline_exceeded", max_attempts=100)) == 2
     assert len(delays("worker.out_of_memory")) == 7
     assert len(delays("model.failed")) == 1
+    assert delays("model.failed", max_attempts=1) == delays("worker.deadline_exceeded", 1) == []
+    assert len(delays("worker.out_of_memory", max_attempts=1)) == 7
     assert delays("input.modality") == []
     assert len(delays("storage.failed", upto=3000)) == 3000
     assert delays("worker.stopping") == [0.0] * 40

@@ -1,0 +1,87 @@
+"""Chooses anew what a destination gets of a job's results, after it took less than was thought.
+
+The objects are those that the node keeps; their images are read again where a form shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.errors import UnknownName
+from dicom_node.imaging.volume import VolumeLimits, load_volume
+from dicom_node.ledger.versions import NOT_ANALYSED
+from dicom_node.pipeline.analysis import limits_of, source_of
+from dicom_node.pipeline.answers import answer_source, headers_of
+from dicom_node.pipeline.packing import addressed, choose_again
+from dicom_node.pipeline.process import card_of
+from dicom_node.pipeline.workshop import Workshop, read_kept
+from dicom_node.records import Duty, Job, Result
+from dicom_node.results.forms import Source
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+def reform(duty: Duty, workshop: Workshop) -> None:
+    """Send to a destination what it takes of a job (``duty.key`` is ``job:destination``).
+
+    What is not sent yet and is not of the new choice is replaced. Of a version that a newer one
+    has superseded nothing more is sent, so there is nothing to choose.
+
+    Raises
+    ------
+    NotUnderstood, UnsuitableInput
+        What the forms are made from cannot be read back.
+    OutOfSpace, StorageFailed, LedgerUnavailable
+    """
+    job_id, destination = duty.key.split(":", 1)
+    job = workshop.ledger.jobs.find(job_id)
+    version = workshop.ledger.versions.previous(job) if job else None
+    canonical = [
+        one for one in (version.objects if version else ())
+        if one.job_id == job_id and not one.form and one.kind != "rejection note"
+    ]
+    if job is None or not canonical:
+        workshop.ledger.duties.done(duty)
+        return
+    source = _source(job, canonical, workshop)
+    parcels = choose_again(job, destination, canonical, source, workshop)
+    workshop.ledger.outbox.add([result for _, result in parcels])
+    workshop.ledger.deliveries.replace(
+        job_id, destination, _rejections(version.objects if version else ()),
+        addressed(job, destination, parcels), duty.reason, duty=duty,
+    )
+
+
+def _rejections(objects: Sequence[Result]) -> list[str]:
+    """What is not a form of the result and goes out whatever the choice is."""
+    return [one.sop_instance_uid for one in objects if one.kind == "rejection note"]
+
+
+def _source(job: Job, canonical: Sequence[Result], workshop: Workshop) -> Source:
+    report = next(one for one in canonical if one.kind.endswith("report"))
+    if report.kind == NOT_ANALYSED:
+        return answer_source(headers_of(job, workshop), workshop)
+    analysed = _evidence(read_kept(report, workshop))
+    paths: list[Path] = [
+        workshop.spool.resolve(one.path)
+        for one in workshop.ledger.receipts.instances(job.series_instance_uid)
+        if one.sop_instance_uid in analysed
+    ]
+    try:
+        limits = limits_of(card_of(job, workshop.catalog))
+    except UnknownName:
+        limits = VolumeLimits()
+    return source_of(load_volume(paths, limits), workshop.equipment)
+
+
+def _evidence(report: Dataset) -> set[str]:
+    """The images that a report was made from (PS3.3 C.17.2)."""
+    return {
+        str(instance.ReferencedSOPInstanceUID)
+        for study in report.get("CurrentRequestedProcedureEvidenceSequence", [])
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }

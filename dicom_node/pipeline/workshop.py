@@ -1,0 +1,96 @@
+"""What every job is done with, and how one of its objects is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ai_models.catalog import Catalog
+from dicom_node.errors import NotUnderstood
+from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.destinations import Destinations
+from dicom_node.pipeline.inference import InferencePool
+from dicom_node.records import Job, Result
+from dicom_node.results.equipment import Equipment
+from dicom_node.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every job is done with; ``language`` is that of the sentences in reports."""
+
+    ledger: Ledger
+    spool: Spool
+    catalog: Catalog
+    pool: InferencePool
+    equipment: Equipment
+    destinations: Destinations
+    deadline_s: float
+    language: str = "en"
+
+
+def keep(
+    job: Job, kind: str, dataset: Dataset, workshop: Workshop, *, form: str = "",
+    made_from: str = "",
+) -> Result:
+    """Write a result to the outbox, unless the same object is there from an earlier job.
+
+    Raises
+    ------
+    OutOfSpace, StorageFailed
+    """
+    uid = str(dataset.SOPInstanceUID)
+    known = workshop.ledger.jobs.find_result(uid)
+    if known is not None:
+        return known
+    path = workshop.spool.put_result(
+        job.job_id, uid, lambda file: dataset.save_as(file, enforce_file_format=True)
+    )
+    return Result(
+        sop_instance_uid=uid,
+        sop_class_uid=str(dataset.SOPClassUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        job_id=job.job_id,
+        kind=kind,
+        path=path,
+        created_at=datetime.now(UTC),
+        form=form,
+        made_from=made_from,
+    )
+
+
+def read_kept(result: Result, workshop: Workshop) -> Dataset:
+    """An object that the node keeps, as it is on disk.
+
+    Raises
+    ------
+    NotUnderstood
+        It is not there, or cannot be read.
+    """
+    import pydicom
+
+    path = workshop.spool.resolve(result.path)
+    try:
+        return pydicom.dcmread(path)
+    except (OSError, pydicom.errors.InvalidDicomError) as error:
+        raise NotUnderstood(
+            "a kept result cannot be read back", reason="outbox.unreadable"
+        ) from error
+
+
+def drop_twins(results: Sequence[Result], workshop: Workshop) -> None:
+    """Remove what another job made at the same time and told the ledger of first.
+
+    Of one SOP Instance UID only the object that may be sent stays on disk.
+    """
+    known = workshop.ledger.outbox.paths_known(one.sop_instance_uid for one in results)
+    for one in results:
+        if known.get(one.sop_instance_uid, one.path) != one.path:
+            workshop.spool.remove(one.path)
