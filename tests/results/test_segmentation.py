@@ -10,11 +10,17 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
-from ai_models.types import Code, Label, LabelMap
+from ai_models.types import Code, FloatArray, Label, LabelMap
 from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.imaging.volume import LoadedVolume, load_volume
 from dicom_node.results.gate import check_segmentation
-from dicom_node.results.segmentation import build_segmentation, segment_numbers
+from dicom_node.results.segmentation import (
+    build_label_map_segmentation,
+    build_probability_map,
+    build_segmentation,
+    segment_numbers,
+)
+from tests.dicom_samples import radiograph
 from tests.results import samples
 from tests.shared_data import needs_shared, shared
 
@@ -246,3 +252,131 @@ def test_an_anatomic_region_of_a_label_is_carried() -> None:
     mask = (samples.lungs() > 0).astype(np.uint8)
     segmentation = samples.segmentation_of(samples.ct(), mask, labels=(label,))
     assert segment(segmentation, 1).AnatomicRegionSequence[0].CodeValue == "816094009"
+
+
+def probabilities(datasets: Sequence[Dataset] | None = None) -> dict[int, FloatArray]:
+    mask = samples.lungs(datasets)
+    return {value: (mask == value).astype(np.float32) * np.float32(0.7) for value in (1, 2)}
+
+
+def test_every_form_has_the_segments_of_the_binary_one_and_an_identity_of_its_own() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    request = samples.request_for(datasets)
+    binary = samples.segmentation_of(datasets, mask)
+    label_map = build_label_map_segmentation(request, mask, series_number=9001)
+    fractional = build_probability_map(request, probabilities(), series_number=9004)
+    assert label_map is not None
+    assert fractional is not None
+    for form in (label_map, fractional):
+        described = {item.SegmentNumber: item for item in form.SegmentSequence}
+        for item in binary.SegmentSequence:
+            assert described[item.SegmentNumber] == item
+    objects = (binary, label_map, fractional)
+    assert len({one.SOPInstanceUID for one in objects}) == 3
+    assert len({one.SeriesInstanceUID for one in objects}) == 3
+
+
+def test_a_label_map_shows_its_numbers_and_no_palette() -> None:
+    mask = samples.lungs()
+    label_map = build_label_map_segmentation(
+        samples.request_for(samples.ct()), mask, series_number=9001
+    )
+    assert label_map is not None
+    assert label_map.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"
+    assert label_map.PhotometricInterpretation == "MONOCHROME2"
+    assert label_map.NumberOfFrames == 8
+    assert sorted(set(label_map.PixelData)) == [0, 1, 2]
+
+
+def test_a_probability_map_has_steps_of_a_255th_and_no_slice_without_any() -> None:
+    values = probabilities()
+    values[1][0, 0, 0] = 0.003
+    values[2][0, 0, 0] = 0.004
+    fractional = build_probability_map(
+        samples.request_for(samples.ct()), values, series_number=9004
+    )
+    assert fractional is not None
+    assert fractional.SegmentationType == "FRACTIONAL"
+    assert fractional.SegmentationFractionalType == "PROBABILITY"
+    assert fractional.MaximumFractionalValue == 255
+    assert fractional.NumberOfFrames == 6 + 8
+    assert set(fractional.PixelData) == {0, 1, round(0.7 * 255)}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.nan, "gate.not_finite"),
+        (np.inf, "gate.not_finite"),
+        (1.01, "gate.range"),
+        (-0.01, "gate.range"),
+    ],
+)
+def test_what_is_no_probability_is_refused(value: float, expected: str) -> None:
+    values = probabilities()
+    values[2][4, 20, 30] = value
+    with pytest.raises(GateRefused) as refused:
+        build_probability_map(samples.request_for(samples.ct()), values, series_number=9004)
+    assert refused.value.reason == expected
+
+
+def test_probabilities_of_what_no_label_describes_are_refused() -> None:
+    values = {**probabilities(), 9: probabilities()[1]}
+    with pytest.raises(GateRefused) as refused:
+        build_probability_map(samples.request_for(samples.ct()), values, series_number=9004)
+    assert refused.value.reason == "gate.labels"
+
+
+def test_nothing_found_makes_no_further_form_either() -> None:
+    request = samples.request_for(samples.ct())
+    empty = np.zeros(samples.SHAPE, np.uint8)
+    nowhere = {1: np.zeros(samples.SHAPE, np.float32)}
+    assert build_label_map_segmentation(request, empty, series_number=9001) is None
+    assert build_probability_map(request, nowhere, series_number=9004) is None
+    assert build_probability_map(request, {}, series_number=9004) is None
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "MG"])
+def test_a_radiograph_needs_no_frame_of_reference(modality: str) -> None:
+    image = radiograph(modality=modality)
+    mask: LabelMap = np.zeros((1, 48, 64), np.uint8)
+    mask[0, 5:20, 7:30], mask[0, 25:40, 40:50] = 1, 2
+    segmentation = samples.segmentation_of([image], mask)
+    assert segmentation.NumberOfFrames == 2
+    assert list(segmentation.PatientOrientation) == ["L", "F"]
+    assert "FrameOfReferenceUID" not in segmentation
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == [0.2, 0.15]
+    check_segmentation(encoded(segmentation), [image], [1], mask, samples.LABELS)
+
+
+ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
+ULTRASOUND_CINE = "1.2.840.10008.5.1.4.1.1.3.1"
+
+
+def test_a_single_ultrasound_frame_is_segmented() -> None:
+    image = radiograph(modality="US", SOPClassUID=ULTRASOUND, PatientOrientation=None)
+    mask: LabelMap = np.zeros((1, 48, 64), np.uint8)
+    mask[0, 5:20, 7:30] = 1
+    segmentation = samples.segmentation_of([image], mask)
+    check_segmentation(encoded(segmentation), [image], [1], mask, samples.LABELS)
+
+
+def test_a_cine_loop_that_lies_nowhere_is_unsuitable() -> None:
+    cine = radiograph(modality="US", SOPClassUID=ULTRASOUND_CINE, NumberOfFrames=3)
+    mask: LabelMap = np.zeros((3, 48, 64), np.uint8)
+    mask[1, 5:20, 7:30] = 1
+    with pytest.raises(UnsuitableInput) as refused:
+        samples.segmentation_of([cine], mask, frame_numbers=[1, 2, 3])
+    assert refused.value.reason == "input.no_frame_of_reference"
+
+
+def test_several_radiographs_are_no_stack() -> None:
+    first = radiograph()
+    second = radiograph(
+        SeriesInstanceUID=first.SeriesInstanceUID, StudyInstanceUID=first.StudyInstanceUID
+    )
+    mask: LabelMap = np.ones((2, 48, 64), np.uint8)
+    with pytest.raises(UnsuitableInput) as refused:
+        samples.segmentation_of([first, second], mask)
+    assert refused.value.reason == "input.no_frame_of_reference"
