@@ -9,7 +9,7 @@ object cites the form that is sent there. ``dicom_node.results.forms`` builds wh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dicom_node.records import DestinationProfile
@@ -88,6 +88,8 @@ _EXPLANATIONS = ("parametric map", "secondary capture")
 _PROJECTIONS = frozenset(
     {"CR", "DX", "MG", "IO", "PX", "RF", "XA", "US", "IVUS", "ES", "XC", "OP", "GM", "SM"}
 )
+
+_TAKES_NO = "destination takes no "
 
 Wish = tuple[str, str]
 """Kind and form of an object."""
@@ -246,7 +248,7 @@ class _Choice:
         if sop_class == LABEL_MAP_SEGMENTATION and not asked:
             return f"{name} was not negotiated"
         if self.profile is not None and not self.profile.takes(sop_class):
-            return f"destination takes no {name}"
+            return f"{_TAKES_NO}{name}"
         return ""
 
     def best(self, wishes: Sequence[Wish], *, named: bool = False) -> Sending | None:
@@ -255,7 +257,7 @@ class _Choice:
         for wish in wishes:
             refusal = self.refusal(wish)
             if not refusal:
-                return Sending(*wish, why="; ".join(refusals) or self._merit(named))
+                return Sending(*wish, why=_told(refusals) or self._merit(named))
             refusals.append(refusal)
         return None
 
@@ -264,6 +266,13 @@ class _Choice:
             return "set for this destination"
         asked = self.profile is not None and self.profile.probed_at is not None
         return "best form" if asked else "best form; destination not asked what it takes"
+
+
+def _told(refusals: Sequence[str]) -> str:
+    """What spoke against other forms, as one sentence."""
+    not_taken = [one.removeprefix(_TAKES_NO) for one in refusals if one.startswith(_TAKES_NO)]
+    others = [one for one in refusals if not one.startswith(_TAKES_NO)]
+    return "; ".join([*([_TAKES_NO + ", ".join(not_taken)] if not_taken else []), *others])
 
 
 def _planned(choice: _Choice, wanted: Wanted) -> tuple[Sending, ...]:
@@ -311,7 +320,7 @@ def _reports(choice: _Choice, wanted: Wanted, cited: Collection[Wish]) -> Iterat
         wishes = [(kind, form.name) for form in forms]
         pages = [_PDF] if wanted.secondary_capture == "off" else [_NOTICE, _PDF]
         if best := choice.best([*wishes, *pages], named=named):
-            yield best
+            yield replace(best, why=best.why + _citations_changed(best))
 
 
 def _report_form(choice: _Choice, kind: str, document: str, cited: Collection[Wish]) -> ReportForm:
@@ -324,6 +333,15 @@ def _report_form(choice: _Choice, kind: str, document: str, cited: Collection[Wi
     cites_explanation = kind in _CITES_EXPLANATION and explanations
     explanation = not cites_explanation or explanations[0] in cited
     return ReportForm(document, segmentation, explanation)
+
+
+def _citations_changed(sending: Sending) -> str:
+    form = ReportForm.named(sending.form if sending.kind in REPORT_KINDS else "")
+    if form.document == "text" or form == replace(ReportForm(), document=form.document):
+        return ""
+    if form.segmentation == "labelmap":
+        return "; cites the label map that is sent"
+    return "; cites only what is sent"
 
 
 def _pictures(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:

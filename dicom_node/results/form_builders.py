@@ -1,0 +1,246 @@
+"""Each form of a result, built from the objects that the node keeps and past its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from ai_models.types import Label, LabelMap
+from dicom_node.errors import GateRefused
+from dicom_node.results import gate, report_forms
+from dicom_node.results.equipment import Equipment
+from dicom_node.results.evidence import references_to
+from dicom_node.results.gate_forms import check_report_form
+from dicom_node.results.gate_pictures import (
+    check_captures,
+    check_notice_page,
+    check_presentation_state,
+    check_secondary_captures,
+)
+from dicom_node.results.gate_selection import check_key_objects
+from dicom_node.results.gate_structure_set import check_structure_set
+from dicom_node.results.kept import (
+    Kept,
+    codes_in_words_of,
+    quantities_of,
+    reports_of,
+    request_from,
+    saliency_of,
+    sentences_of,
+)
+from dicom_node.results.key_objects import build_key_objects
+from dicom_node.results.presentation_state import build_presentation_state
+from dicom_node.results.profile import DOCUMENTS, REPORT_KINDS, ReportForm, Wish
+from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
+from dicom_node.results.secondary_capture import (
+    build_notice_page,
+    build_saliency_captures,
+    build_secondary_captures,
+)
+from dicom_node.results.segmentation import build_label_map_segmentation
+from dicom_node.results.structure_set import build_structure_set
+
+_CONTENT = 0x0040A730
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a result was made from.
+
+    Attributes
+    ----------
+    source_images, frame_numbers
+        As in `ResultRequest`: headers in slice order, and the frame of each slice.
+    display
+        Returns the images in 8-bit grey for these labels, ``(slices, rows, columns)``, one slice
+        for a radiograph. It is called when pictures are built, at most once, because pixels cost.
+    equipment
+        Who writes the forms.
+    """
+
+    source_images: Sequence[Dataset]
+    frame_numbers: Sequence[int]
+    display: Callable[[Sequence[Label]], Pixels]
+    equipment: Equipment
+
+
+class Workbench:
+    """The kept objects of one result, and what is read from them once for all forms."""
+
+    def __init__(self, kept: Kept, source: Source) -> None:
+        self.kept = kept
+        self.source = source
+
+    def build(self, wish: Wish) -> list[tuple[Dataset, str]]:
+        """The objects of a form, checked, each with the UID of what it was made from."""
+        kind, form = wish
+        if kind in REPORT_KINDS:
+            return [self._report(one, form) for name, one in self.kept if name == kind]
+        built = _BUILDERS[wish](self)
+        if not built:
+            raise GateRefused("there is nothing to show in this form", reason="gate.empty")
+        origin = reports_of(self.kept)[0] if form in _OF_REPORTS else self.kept[0][1]
+        return [(dataset, str(origin.SOPInstanceUID)) for dataset in built]
+
+    @cached_property
+    def request(self) -> ResultRequest:
+        """The request that the kept objects tell of."""
+        source = self.source
+        return request_from(self.kept, source.source_images, source.frame_numbers, source.equipment)
+
+    @cached_property
+    def segmentation(self) -> Dataset | None:
+        """The kept BINARY Segmentation."""
+        return next((dataset for kind, dataset in self.kept if kind == "segmentation"), None)
+
+    @cached_property
+    def label_map(self) -> LabelMap:
+        """Segment numbers, ``(slices, rows, columns)``."""
+        if self.segmentation is None:
+            raise GateRefused("the result has no segmentation", reason="gate.empty")
+        return gate.read_label_map(
+            self.segmentation, self.source.source_images, self.source.frame_numbers
+        )
+
+    @cached_property
+    def display(self) -> Pixels:
+        """The images in 8-bit grey, ``(slices, rows, columns)``."""
+        return self.source.display(self.request.labels)
+
+    @cached_property
+    def label_map_segmentation(self) -> Dataset:
+        """The LABELMAP Segmentation: a form of its own, and what reports beside it cite."""
+        request = self.request
+        built = build_label_map_segmentation(
+            request, self.label_map, series_number=SERIES_NUMBERS["segmentation"]
+        )
+        if built is None:
+            raise GateRefused("there is nothing to show in this form", reason="gate.empty")
+        gate.check_label_map(
+            built, request.source_images, request.frame_numbers, self.label_map, request.labels
+        )
+        return built
+
+    def _report(self, kept: Dataset, name: str) -> tuple[Dataset, str]:
+        form = ReportForm.named(name)
+        report, cited, not_sent = kept, list[Dataset](), set[str]()
+        if self.segmentation is not None and form.segmentation == "labelmap":
+            cited = [self.label_map_segmentation]
+            old, new = references_to([self.segmentation, *cited])
+            report = report_forms.citing(report, old, new)
+            not_sent.add(old.sop_instance_uid)
+        if self.segmentation is not None and form.segmentation == "none":
+            not_sent.add(str(self.segmentation.SOPInstanceUID))
+        if not form.explanation:
+            not_sent |= {
+                str(one.SOPInstanceUID)
+                for kind, one in self.kept
+                if kind in ("parametric map", "secondary capture")
+            }
+        if not_sent:
+            report = report_forms.without(report, not_sent)
+        if form.document == "text":
+            report = report_forms.as_text(report)
+        elif form.document != "comprehensive_3d":
+            report = report_forms.as_class(report, DOCUMENTS[form.document])
+        derived = report_forms.identified(report, kept, name)
+        check_report_form(derived, kept, cited, not_sent)
+        return derived, str(kept.SOPInstanceUID)
+
+
+def _label_map(bench: Workbench) -> list[Dataset]:
+    return [bench.label_map_segmentation]
+
+
+def _presentation_state(bench: Workbench) -> list[Dataset]:
+    request, number = bench.request, SERIES_NUMBERS["presentation state"]
+    built = build_presentation_state(request, bench.label_map, series_number=number)
+    if built is None:
+        return []
+    check_presentation_state(
+        built, request.source_images, request.frame_numbers, bench.label_map, request.labels
+    )
+    return [built]
+
+
+def _structure_set(bench: Workbench) -> list[Dataset]:
+    request, number = bench.request, SERIES_NUMBERS["structure set"]
+    built = build_structure_set(request, bench.label_map, series_number=number)
+    if built is None:
+        return []
+    check_structure_set(
+        built, request.source_images, request.frame_numbers, bench.label_map, request.labels
+    )
+    return [built]
+
+
+def _pictures(bench: Workbench) -> list[Dataset]:
+    """Contours of the findings, and where the model looked."""
+    request, number = bench.request, SERIES_NUMBERS["secondary capture"]
+    images, frames = request.source_images, request.frame_numbers
+    built: list[Dataset] = []
+    if bench.segmentation is not None:
+        built += build_secondary_captures(
+            request,
+            bench.label_map,
+            bench.display,
+            series_number=number,
+            quantities=quantities_of(bench.kept),
+        )
+        check_secondary_captures(built, images, frames, bench.label_map, request.labels)
+    saliency = saliency_of(bench.kept, images, frames)
+    if saliency:
+        looked = build_saliency_captures(request, saliency, bench.display, series_number=number)
+        check_captures(looked, images, frames)
+        built += looked
+    return built
+
+
+def _notice(bench: Workbench) -> list[Dataset]:
+    subject = _subject(bench)
+    page = build_notice_page(
+        replace(bench.request, source_images=[subject], frame_numbers=[1]),
+        sentences_of(bench.kept),
+        series_number=SERIES_NUMBERS["secondary capture"],
+        english=codes_in_words_of(bench.kept),
+    )
+    check_notice_page(page, [subject])
+    return [page]
+
+
+def _subject(bench: Workbench) -> Dataset:
+    """Whose result it is, from its report: images may have been refused for their headers."""
+    report = reports_of(bench.kept)[0]
+    subject = Dataset({tag: element for tag, element in report.items() if tag != _CONTENT})
+    subject.file_meta = report.file_meta
+    body_part = bench.source.source_images[0].get("BodyPartExamined")
+    if body_part:
+        subject.BodyPartExamined = body_part
+    return subject
+
+
+def _key_objects(bench: Workbench) -> list[Dataset]:
+    request, number = bench.request, SERIES_NUMBERS["key objects"]
+    built = build_key_objects(request, bench.label_map, series_number=number)
+    if built is None:
+        return []
+    check_key_objects(built, request.source_images, request.frame_numbers, bench.label_map)
+    return [built]
+
+
+_BUILDERS: Mapping[Wish, Callable[[Workbench], list[Dataset]]] = {
+    ("segmentation", "labelmap"): _label_map,
+    ("structure set", "structure_set"): _structure_set,
+    ("presentation state", "presentation_state"): _presentation_state,
+    ("secondary capture", "pictures"): _pictures,
+    ("secondary capture", "notice"): _notice,
+    ("key objects", "key_objects"): _key_objects,
+}
+_OF_REPORTS = frozenset({"notice", "pdf"})
