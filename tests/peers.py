@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,6 +45,8 @@ _DICOMWEB_PLUGINS = (
 )
 _READY_WITHIN_S = 60.0
 _STOPPED_WITHIN_S = 20.0
+# Linux hands out ports from 32768 on.
+_FIRST_PORT, _PORTS_EACH, _MOST_WORKERS = 12_000, 1_250, 16
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP = 0x1
 # Without it DCMTK waits 40 ms for a delayed ACK after each instance.
@@ -81,11 +83,23 @@ def need_program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no other test is given.
+
+    It is none that the system hands out by itself, and each worker of pytest-xdist has its own.
+    """
+    for port in _own_ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("every port of this worker was given to a test")
+
+
+def _ports_of(worker: str) -> Iterator[int]:
+    first = _FIRST_PORT + _PORTS_EACH * (int(worker.removeprefix("gw")) % _MOST_WORKERS)
+    return iter(range(first, first + _PORTS_EACH))
+
+
+_own_ports = _ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
 
 
 class _Server:
@@ -116,7 +130,7 @@ class _Server:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End the process and wait for it."""
+        """End the process in order, so that it can be started again, and wait for it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -131,8 +145,15 @@ class _Server:
         """What the server has printed."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def _kill(self) -> None:
+        """End the process at once: Orthanc takes seconds to end in order."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self.stop()
+        self._kill()
         if kind is not None:
             # pytest shows captured stderr of a failed test.
             print(f"--- {self.log_path.name}\n{self.log_text()[-4000:]}", file=sys.stderr)
