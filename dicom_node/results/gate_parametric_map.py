@@ -11,8 +11,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Code, FloatArray
 from dicom_node.results.gate_geometry import functional_group, planes_of_frames, source_grid
 from dicom_node.results.gate_reading import check_references, read_back, refused
-
-_PARAMETRIC_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.30"
+from dicom_node.results.sop_classes import PARAMETRIC_MAP
 
 
 def check_parametric_map(
@@ -44,7 +43,7 @@ def check_parametric_map(
         ``gate.voxels``.
     """
     decoded = read_back(parametric_map)
-    if decoded.SOPClassUID != _PARAMETRIC_MAP_STORAGE:
+    if decoded.SOPClassUID != PARAMETRIC_MAP:
         raise refused("reference", "the map is not a Parametric Map")
     check_references(decoded, source_images)
     _check_quantity(decoded, quantity)

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from ai_models.types import LabelMap
 from dicom_node.results.gate_reading import check_identity, read_back, refused
 from dicom_node.results.request import Reference
+from dicom_node.results.sop_classes import KEY_OBJECTS
 
-_KEY_OBJECT_SELECTION_STORAGE = "1.2.840.10008.5.1.4.1.1.88.59"
 _OF_INTEREST = "113000"
 # Reason for Removal from Operational Use (PS3.16 CID 7031), as far as IHE IOCM knows them.
 _REJECTIONS = frozenset({"113001", "113037", "113038", "113039"})
@@ -87,7 +87,7 @@ def _document(
 ) -> Dataset:
     decoded = read_back(document)
     title = decoded.get("ConceptNameCodeSequence", [Dataset()])[0].get("CodeValue")
-    if decoded.SOPClassUID != _KEY_OBJECT_SELECTION_STORAGE or title not in titles:
+    if decoded.SOPClassUID != KEY_OBJECTS or title not in titles:
         raise refused("reference", "the document is not the selection that it should be")
     check_identity(decoded, source_images)
     referred = [str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in _items(decoded)]

@@ -14,8 +14,8 @@ from ai_models.types import Label, LabelMap
 from dicom_node.results.gate_geometry import Grid, source_grid
 from dicom_node.results.gate_reading import check_identity, read_back, refused
 from dicom_node.results.segmentation import segment_numbers
+from dicom_node.results.sop_classes import RT_STRUCTURE_SET
 
-_RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 # Contours are written to the micrometre.
 _PLANE_TOLERANCE_MM = 0.01
 
@@ -51,10 +51,7 @@ def check_structure_set(
         ``gate.voxels``.
     """
     decoded = read_back(structure_set)
-    if (
-        decoded.SOPClassUID != _RT_STRUCTURE_SET_STORAGE
-        or decoded.get("ApprovalStatus") != "UNAPPROVED"
-    ):
+    if decoded.SOPClassUID != RT_STRUCTURE_SET or decoded.get("ApprovalStatus") != "UNAPPROVED":
         raise refused("reference", "the structure set is not one that awaits approval")
     check_identity(decoded, source_images)
     _check_frame_of_reference(decoded, source_images)

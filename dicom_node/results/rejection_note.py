@@ -21,17 +21,19 @@ from dicom_node.results.headers import normalise
 from dicom_node.results.identity import derived_uid
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.selection_document import build_selection
+from dicom_node.results.sop_classes import (
+    LABEL_MAP_SEGMENTATION,
+    PARAMETRIC_MAP,
+    SECONDARY_CAPTURE,
+    SEGMENTATION,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
-# Segmentation, Label Map Segmentation, Parametric Map and the Secondary Capture classes.
-_IMAGES = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{number}"
-    for number in ("66.4", "66.7", "30", "7", "7.1", "7.2", "7.3", "7.4")
-)
+_IMAGES = frozenset({SEGMENTATION, LABEL_MAP_SEGMENTATION, PARAMETRIC_MAP, SECONDARY_CAPTURE})
 
 
 def build_rejection_note(

@@ -22,12 +22,12 @@ from dicom_node.results.keyholes import polygons
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import segment_numbers, tracking_identifier
 from dicom_node.results.slice_planes import SlicePlanes, slice_planes
+from dicom_node.results.sop_classes import RT_STRUCTURE_SET
 
 if TYPE_CHECKING:
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
 
-_RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 # PS3.3 C.8.8.5 wants a class for the study; this one is retired and what everybody writes.
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = 0x30060050
@@ -94,7 +94,7 @@ def _header(request: ResultRequest, source: Dataset, series_number: int, moment:
         series_instance_uid=request.identity.uid("structure set.series"),
         series_number=series_number,
         sop_instance_uid=request.identity.uid("structure set.instance"),
-        sop_class_uid=_RT_STRUCTURE_SET_STORAGE,
+        sop_class_uid=RT_STRUCTURE_SET,
         instance_number=1,
         modality="RTSTRUCT",
         manufacturer=equipment.manufacturer,
