@@ -180,7 +180,12 @@ def _rejection(
     if previous is None or not recipient.wanted.rejection_notes or not takes_it:
         return None
     there = workshop.ledger.versions.at(previous, destination)
-    rejected = [one for one in there if one.sop_instance_uid not in new]
+    # A note speaks for its own study: after the study was corrected, the old one is another.
+    study_uid = str(request.source_images[0].StudyInstanceUID)
+    rejected = [
+        one for one in there
+        if one.sop_instance_uid not in new and one.study_instance_uid == study_uid
+    ]
     if not rejected:
         return None
     references = [_reference(one) for one in rejected]
