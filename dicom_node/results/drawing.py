@@ -260,7 +260,7 @@ def drawable(text: str, *alternatives: str) -> str:
     for candidate in (text, *alternatives):
         if _drawing_font(candidate) is not None:
             return candidate
-    vera = _vera_path(bold=False)
+    vera = vera_path(bold=False)
     return "".join(c if _has_glyph(vera, c) else "?" for c in (text, *alternatives)[-1])
 
 
@@ -302,7 +302,7 @@ def _length(text: str, size: int, bold: bool) -> float:
 
 def _font(text: str, size: int, bold: bool) -> FreeTypeFont:
     path = _drawing_font(text)
-    if path is None or path == _vera_path(bold=False):
+    if path is None or path == vera_path(bold=False):
         return _vera(size, bold)
     return _loaded(path, size)
 
@@ -310,7 +310,7 @@ def _font(text: str, size: int, bold: bool) -> FreeTypeFont:
 @functools.lru_cache(4096)
 def _drawing_font(text: str) -> Path | None:
     """A font that has every character of ``text``."""
-    fonts = [_vera_path(bold=False), *_cjk_fonts()]
+    fonts = [vera_path(bold=False), *_cjk_fonts()]
     return next((path for path in fonts if all(_has_glyph(path, c) for c in text)), None)
 
 
@@ -330,11 +330,12 @@ def _cjk_fonts() -> tuple[Path, ...]:
 
 
 def _vera(size: int, bold: bool) -> FreeTypeFont:
-    return _loaded(_vera_path(bold), size)
+    return _loaded(vera_path(bold), size)
 
 
 @functools.cache
-def _vera_path(bold: bool) -> Path:
+def vera_path(bold: bool) -> Path:
+    """The font file of Bitstream Vera in reportlab."""
     import reportlab
 
     return Path(reportlab.__file__).parent / "fonts" / ("VeraBd.ttf" if bold else "Vera.ttf")

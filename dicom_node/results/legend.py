@@ -30,6 +30,10 @@ _WORDS: dict[str, dict[str, str]] = {
         "frame": "Series {series}, image {image}, frame {frame}",
         "scale": "{name}: weight in the result, low to high",
         "answer": "Answer of {algorithm}",
+        "patient": "Patient ID",
+        "born": "born",
+        "study": "Study",
+        "page": "Page {page}",
     },
     "de": {
         "not verified": "KI-Ergebnis, nicht geprüft",
@@ -38,6 +42,10 @@ _WORDS: dict[str, dict[str, str]] = {
         "frame": "Serie {series}, Bild {image}, Einzelbild {frame}",
         "scale": "{name}: Gewicht im Ergebnis, gering bis hoch",
         "answer": "Antwort von {algorithm}",
+        "patient": "Patienten-ID",
+        "born": "geboren",
+        "study": "Untersuchung",
+        "page": "Seite {page}",
     },
     "fr": {
         "not verified": "Résultat d'IA, non vérifié",
@@ -46,6 +54,10 @@ _WORDS: dict[str, dict[str, str]] = {
         "frame": "Série {series}, image {image}, trame {frame}",
         "scale": "{name} : poids dans le résultat, de faible à fort",
         "answer": "Réponse de {algorithm}",
+        "patient": "Identifiant",
+        "born": "né(e) le",
+        "study": "Examen",
+        "page": "Page {page}",
     },
     "zh": {
         "not verified": "AI结果，未经核实",
@@ -54,14 +66,22 @@ _WORDS: dict[str, dict[str, str]] = {
         "frame": "序列 {series}，图像 {image}，帧 {frame}",
         "scale": "{name}：对结果的影响，由低到高",
         "answer": "{algorithm} 的答复",
+        "patient": "患者编号",
+        "born": "出生日期",
+        "study": "检查",
+        "page": "第 {page} 页",
     },
 }
 
 
+def worded(language: str, key: str, **values: object) -> str:
+    """A phrase in a language, in English where it is none of ours."""
+    return _WORDS.get(language, _WORDS["en"])[key].format(**values)
+
+
 def phrase(request: ResultRequest, key: str, **values: object) -> str:
     """A phrase in the request's language, in English where no font here can draw that."""
-    words = _WORDS.get(request.language, _WORDS["en"])
-    return drawable(words[key].format(**values), _WORDS["en"][key].format(**values))
+    return drawable(worded(request.language, key, **values), worded("en", key, **values))
 
 
 def provenance(request: ResultRequest) -> list[list[LegendItem]]:
