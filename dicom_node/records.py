@@ -51,6 +51,13 @@ class CircuitState(StrEnum):
     OPEN = "open"
 
 
+class DutyKind(StrEnum):
+    """What the node owes beyond a job's first results: see `Duty`."""
+
+    ANSWER = "answer"
+    FORMS = "forms"
+
+
 class Priority(StrEnum):
     """Urgency of a job, as configured by the rule."""
 

@@ -1,4 +1,7 @@
-"""``dicom-node check``: can this node do its work? Settings, disk, ledger, models, peers."""
+"""``dicom-node check``: can this node do its work? Settings, disk, ledger, models, peers.
+
+Destinations are asked anew what they take, and the node goes by the answer.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,20 @@ from dicom_node.cli.opened import (
     open_config,
 )
 from dicom_node.cli.output import print_json, print_table
-from dicom_node.errors import ConfigurationError, LedgerDamaged, NodeError, StorageFailed
+from dicom_node.config import SENDER
+from dicom_node.errors import (
+    ConfigurationError,
+    LedgerDamaged,
+    NodeError,
+    PeerRefused,
+    StorageFailed,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dicom_node.config import Config
+    from dicom_node.config import Config, PeerSettings
+    from dicom_node.records import DestinationProfile
 
 
 def add_parser(commands: Any) -> None:
@@ -41,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         ("ledger", lambda: _ledger(config)),
         ("models", lambda: _models(config)),
     ]
-    if not arguments.no_network:
-        checks += [(f"peer {name}", _echo(config, name)) for name in config.peers]
     results = [_outcome(name, check) for name, check in checks]
+    if not arguments.no_network:
+        results += [found for name in config.peers for found in _peer(config, name)]
     if arguments.json:
         print_json({"checks": results})
     else:
@@ -99,8 +110,7 @@ def _ledger(config: Config) -> str:
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.ledger.recovery import find_damage
 
-    # A ledger that this user made might not be writable for the user that the node runs as.
-    if config.database.url is None and not (config.node.data_dir / "ledger.db").exists():
+    if _is_ledger_to_come(config):
         return "will be created at the first start"
     path = sqlite_path(ledger_url(config))
     damage = find_damage(path) if path is not None else ""
@@ -110,6 +120,14 @@ def _ledger(config: Config) -> str:
     counts = ledger.receipts.count_by_state()
     ledger.close()
     return f"{sum(counts.values())} series"
+
+
+def _is_ledger_to_come(config: Config) -> bool:
+    """Whether there is no ledger, so that none is made.
+
+    One that this user made might not be writable for the user that the node runs as.
+    """
+    return config.database.url is None and not (config.node.data_dir / "ledger.db").exists()
 
 
 def _models(config: Config) -> str:
@@ -141,20 +159,58 @@ def _models(config: Config) -> str:
     return f"{len(catalog.cards())} known; {ruled} in rules, with weights as their cards say"
 
 
-def _echo(config: Config, name: str) -> Callable[[], str]:
+def _peer(config: Config, name: str) -> list[dict[str, Any]]:
+    """Whether a peer answers, and where results go there, in which form."""
+    answered = _outcome(f"peer {name}", lambda: _echo(config, name))
+    if not answered["ok"] or not _is_destination(config, name):
+        return [answered]
+    details: dict[str, Any] = {}
+    results = _outcome(f"results to {name}", lambda: _results_to(config, name, details))
+    return [answered, {**results, **details}]
+
+
+def _is_destination(config: Config, name: str) -> bool:
     destinations = {destination for rule in config.rules for destination in rule.send_to}
+    return name in destinations or SENDER in destinations
 
-    def echo() -> str:
-        from dicom_node.delivery.dicomweb import sender_for
 
-        try:
-            peer = config.peer(name)
-            seconds = sender_for(config.node.ae_title, peer).echo(peer)
-        except NodeError as error:
-            # Many scanners send and never answer; that matters only where results go.
-            if name in destinations or "sender" in destinations:
-                raise
-            return f"does not answer, and no rule sends to it ({error.reason})"
-        return f"answered in {seconds:.3f} s"
+def _echo(config: Config, name: str) -> str:
+    from dicom_node.delivery.dicomweb import sender_for
 
-    return echo
+    try:
+        peer = config.peer(name)
+        seconds = sender_for(config.node.ae_title, peer).echo(peer)
+    except NodeError as error:
+        # Many scanners send and never answer; that matters only where results go.
+        if _is_destination(config, name):
+            raise
+        return f"does not answer, and no rule sends to it ({error.reason})"
+    return f"answered in {seconds:.3f} s"
+
+
+def _results_to(config: Config, name: str, details: dict[str, Any]) -> str:
+    from dicom_node.cli.takes import as_document, at_length, in_words, sendings
+
+    peer = config.peer(name)
+    profile = _ask(config, peer)
+    sent = sendings(peer, profile)
+    details.update(as_document(profile), results_as=[vars(one) for one in sent])
+    text = f"{at_length(profile)}; {in_words(sent)}"
+    if not sent:
+        raise PeerRefused(text, reason="peer.takes_no_results")
+    return text
+
+
+def _ask(config: Config, peer: PeerSettings) -> DestinationProfile | None:
+    """Ask anew what a peer takes, and let the node know; former refusals are forgotten."""
+    from dicom_node.delivery.capabilities import Capabilities, probe
+    from dicom_node.events import Events
+    from dicom_node.ledger.ledger import Ledger
+
+    if _is_ledger_to_come(config):
+        return probe(peer, config.node.ae_title)
+    ledger = Ledger.open(ledger_url(config))
+    try:
+        return Capabilities(config, ledger, Events()).ask(peer, forget_refusals=True)
+    finally:
+        ledger.close()

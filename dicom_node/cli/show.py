@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
+from dicom_node.cli.takes import as_document, briefly, name_of
 from dicom_node.cli.waiting import Outlook, duration
+from dicom_node.delivery.recipients import lane_of
 from dicom_node.events import hash_uid
 from dicom_node.pipeline.retry import Cause, cause_of
-from dicom_node.records import DeliveryState, Job, Series, Transition
+from dicom_node.records import (
+    Delivery,
+    DeliveryState,
+    DestinationProfile,
+    Job,
+    Result,
+    Series,
+    Transition,
+)
 
 if TYPE_CHECKING:
+    from dicom_node.config import Config
     from dicom_node.ledger.ledger import Ledger
 
 _MOST_SERIES = 1_000_000
@@ -44,11 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     outlook = Outlook(ledger, config)
     document = [_describe(ledger, series, jobs, outlook) for series, jobs in found]
+    profiles = _profiles(ledger, config, document)
     if arguments.json:
-        print_json({"series": document})
+        print_json({
+            "series": document,
+            "destinations": [
+                {"destination": name, **as_document(profile)} for name, profile in profiles.items()
+            ],
+        })
         return 0
     for one in document:
         _print(one)
+    for name, profile in profiles.items():
+        print(f"{name} takes: {briefly(profile)}")
     return 0
 
 
@@ -65,6 +84,18 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
 
 
+def _profiles(
+    ledger: Ledger, config: Config, document: list[dict[str, Any]]
+) -> dict[str, DestinationProfile | None]:
+    """What is known of each peer that something of this was for, by its name."""
+    known = ledger.profiles.all()
+    meant = {
+        lane_of(config, delivery["destination"], series["calling_ae_title"])
+        for series in document for job in series["jobs"] for delivery in job["deliveries"]
+    }
+    return {name: known.get(name) for name in sorted(meant)}
+
+
 def _describe(
     ledger: Ledger, series: Series, jobs: list[Job], outlook: Outlook
 ) -> dict[str, Any]:
@@ -77,6 +108,7 @@ def _describe(
 
 def _describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
     deliveries = ledger.deliveries.of_job(job.job_id)
+    results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
     return {
         **vars(job),
         "age_s": round(outlook.age_s(job), 1),
@@ -84,10 +116,27 @@ def _describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
         "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
         "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
         "history": ledger.history("job", job.job_id),
-        "results": [vars(result) for result in ledger.jobs.results(job.job_id)],
+        "results": [vars(result) for result in results.values()],
         "deliveries": [
-            {**vars(d), "history": ledger.history("delivery", d.delivery_id)} for d in deliveries
+            _describe_delivery(ledger, one, results.get(one.sop_instance_uid))
+            for one in deliveries
         ],
+    }
+
+
+def _describe_delivery(
+    ledger: Ledger, delivery: Delivery, result: Result | None
+) -> dict[str, Any]:
+    """A delivery with what its object is, in which form, and why it was chosen."""
+    history = ledger.history("delivery", delivery.delivery_id)
+    # The same object may be of an earlier job.
+    result = result or ledger.jobs.find_result(delivery.sop_instance_uid)
+    return {
+        **vars(delivery),
+        "kind": result.kind if result is not None else "object",
+        "form": result.form if result is not None else "",
+        "chosen_because": history[0].reason if history else "",
+        "history": history,
     }
 
 
@@ -109,23 +158,26 @@ def _print(one: dict[str, Any]) -> None:
         if stages:
             print(f"    time: {stages}")
         for result in job["results"]:
-            print(f"    {result['kind']}  {result['sop_instance_uid']}")
-        kinds = {result["sop_instance_uid"]: result["kind"] for result in job["results"]}
+            print(f"    {name_of(result['kind'], result['form'])}  {result['sop_instance_uid']}")
         for delivery in job["deliveries"]:
-            _print_delivery(delivery, kinds.get(delivery["sop_instance_uid"], "object"))
+            _print_delivery(delivery)
 
 
-def _print_delivery(delivery: dict[str, Any], kind: str) -> None:
+def _print_delivery(delivery: dict[str, Any]) -> None:
     status = delivery["status"]
     words = [delivery["reason"], "" if status is None else f"status 0x{status:04X}"]
     found = ", ".join(word for word in words if word)
-    line = f"    {kind} to {delivery['destination']}: {delivery['state']}"
+    name = name_of(delivery["kind"], delivery["form"])
+    line = f"    {name} to {delivery['destination']}: {delivery['state']}"
     line += f" ({found}), attempt {delivery['attempt']}"
     if delivery["commitment"]:
         line += f", commitment {delivery['commitment'].replace('_', ' ')}"
     if delivery["state"] == DeliveryState.PENDING:
         line += f", not before {when(delivery['not_before'])}"
     print(line)
+    because = delivery["chosen_because"]
+    if because and not because.startswith("produced"):
+        print(f"      chosen {because}")
     _print_history(delivery["history"], "      ")
 
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.waiting import Outlook
-from dicom_node.records import CircuitState, DeliveryState, JobState, SeriesState
+from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
-    from dicom_node.records import Delivery, Job, Series
+    from dicom_node.records import Delivery, Duty, Job, Series
+
+_OWED = {
+    DutyKind.ANSWER: "answer(s) for jobs without results",
+    DutyKind.FORMS: "choice(s) of what a destination gets",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -45,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({
             **counts, "running": running, "away": [vars(one) for one in away],
+            "duties": [vars(duty) for duty in outlook.duties],
             "node": [vars(note) for note in notes],
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
@@ -53,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     for kind, by_state in counts.items():
         text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         print(f"{kind.replace('_', ' '):13} {text or 'none'}")
+    if outlook.duties:
+        print(f"{'owed':13} {_owed_text(outlook.duties)}")
     for one in away:
         print(f"away          {one.destination} since {when(one.opened_at or one.changed_at)} "
               f"({one.reason}, {one.failures} failures), asked again {when(one.not_before)}")
@@ -70,6 +78,14 @@ def _running_text(running: dict[str, int]) -> str:
     pids = ", ".join(str(pid) for pid in sorted(set(running.values())))
     text = f"runs ({', '.join(running)}; pid {pids})"
     return text + (f", not here: {', '.join(missing)}" if missing else "")
+
+
+def _owed_text(duties: Sequence[Duty]) -> str:
+    """How much is owed, by kind; and of what was tried most often in vain, why."""
+    numbers = Counter(DutyKind(duty.kind) for duty in duties)
+    text = ", ".join(f"{number} {_OWED[kind]}" for kind, number in sorted(numbers.items()))
+    worst = max(duties, key=lambda duty: duty.attempt)
+    return text + (f"; tried {worst.attempt} times: {worst.reason}" if worst.attempt else "")
 
 
 def _print_latest(latest: Sequence[tuple[Series, str]]) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from dicom_node.cli.output import when
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
-from dicom_node.records import CircuitState, Delivery, DeliveryState, Job, JobState
+from dicom_node.records import (
+    CircuitState,
+    Delivery,
+    DeliveryState,
+    DutyKind,
+    Job,
+    JobState,
+)
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -31,6 +38,8 @@ class Outlook:
         order = in_order(waiting, self._now, config.jobs.promote_after_s)
         self._before = {job.job_id: number for number, job in enumerate(order)}
         self._running = Counter(job.model_id for job in ledger.jobs.running())
+        self.duties = ledger.duties.waiting()
+        self._owed = {(duty.kind, duty.key): duty for duty in self.duties}
         self.circuits = ledger.circuits.all()
 
     def age_s(self, job: Job) -> float:
@@ -55,7 +64,13 @@ class Outlook:
                 self._of_destination([d for d in deliveries if d.destination == name], name)
                 for name in destinations
             )))
-        return ""
+        is_owed = self._owes(DutyKind.ANSWER, job.job_id)
+        return "an answer that says why there is no result" if is_owed else ""
+
+    def _owes(self, kind: str, key: str) -> str:
+        """Why something is owed; empty when it is not."""
+        duty = self._owed.get((kind, key))
+        return duty.reason if duty is not None else ""
 
     def _of_queued(self, job: Job) -> str:
         number = self._before.get(job.job_id)
@@ -72,9 +87,10 @@ class Outlook:
 
     def _of_destination(self, deliveries: Sequence[Delivery], name: str) -> str:
         waiting = [one for one in deliveries if one.state is DeliveryState.PENDING]
+        choice = self._owes(DutyKind.FORMS, f"{deliveries[0].job_id}:{name}")
         asked = Counter(one.commitment for one in deliveries if one.state is DeliveryState.SENT)
-        words = []
-        if waiting:
+        words = [f"another choice of what goes to {name} ({choice})"] if choice else []
+        if waiting and not choice:
             earliest = min(one.not_before for one in waiting)
             until = f", not before {when(earliest)}" if earliest > self._now else ""
             words.append(f"{name} to take {len(waiting)}{until}")

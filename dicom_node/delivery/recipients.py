@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dicom_node.config import SENDER, Config, PeerSettings
-from dicom_node.ledger.replanning import Recipient
+
+if TYPE_CHECKING:
+    from dicom_node.ledger.replanning import Recipient
 
 
 def lane_of(config: Config, destination: str, sender_ae_title: str) -> str:
@@ -18,5 +22,8 @@ def lane_of(config: Config, destination: str, sender_ae_title: str) -> str:
 
 def recipient_of(config: Config, peer: PeerSettings) -> Recipient:
     """A peer as the ledger has to know it, to find what waits for it under either name."""
+    # The command line asks whom `sender` means, and starts without a database library.
+    from dicom_node.ledger.replanning import Recipient
+
     is_sender = lane_of(config, SENDER, peer.ae_title) == peer.name
     return Recipient(peer.name, peer.ae_title if is_sender else "")

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from dicom_node.backoff import LONGEST_DELAY_S
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import Duty
+from dicom_node.records import Duty, DutyKind
 
-ANSWER = "answer"
-FORMS = "forms"
+ANSWER = str(DutyKind.ANSWER)
+FORMS = str(DutyKind.FORMS)
 _u = tables.duties
 # No duty is put off for longer: one that is, waits for a clock that was set back.
 _LONGEST_WAIT = timedelta(seconds=LONGEST_DELAY_S)

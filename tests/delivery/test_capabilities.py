@@ -19,7 +19,7 @@ from dicom_node.errors import PeerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Circuit, CircuitState
-from dicom_node.results.profile import CLASS_NAMES
+from dicom_node.results.sop_classes import CLASS_NAMES
 from tests.delivery.scripted_peer import EXPLICIT, IMPLICIT, scripted_peer
 from tests.peers import DcmtkStorescp, Orthanc, free_port
 
