@@ -114,9 +114,13 @@ class Postprocessing(_Entry):
 
 
 class OutputEntry(_Entry):
-    """What the model answers: ``softmax`` with a background channel, or ``sigmoid`` without."""
+    """What the model answers: ``softmax`` with a background channel, or ``sigmoid`` without.
+
+    ``probabilities`` asks for the score of every label beside the label map.
+    """
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
+    probabilities: bool = False
     labels: Annotated[list[LabelEntry], Field(min_length=1, max_length=255)]
     postprocessing: Postprocessing = Postprocessing()
 

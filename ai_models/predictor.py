@@ -24,6 +24,7 @@ from ai_models.array.resample import (
     to_coarse_grid,
     to_model_grid,
     to_source_labels,
+    to_source_scores,
 )
 from ai_models.backends import Backend, open_backend
 from ai_models.card import Card
@@ -76,8 +77,9 @@ class Predictor:
         Returns
         -------
         SegmentationPrediction
-            ``label_map`` uint8 of the volume's shape; seconds of prepare, infer, restore and
-            postprocess.
+            ``label_map`` uint8 of the volume's shape; ``probabilities`` on the same grid, as the
+            network gave them (before any cleaning), where the card asks for them; seconds of
+            prepare, infer, restore and postprocess.
 
         Raises
         ------
@@ -93,12 +95,14 @@ class Predictor:
             scores = self._infer(image, box)
         with _timed(seconds, "restore"):
             scores = to_coarse_grid(scores, plan, self._background_scores())
+            probabilities = self._probabilities(scores, plan)
             scores = _clean_scores(scores, plan, self.card)
             label_map = to_source_labels(scores, plan)
         with _timed(seconds, "postprocess"):
             label_map = self._postprocess(label_map, volume)
         return SegmentationPrediction(
-            label_map, self.card.labels, self._algorithm(), seconds, self._notes(plan)
+            label_map, self.card.labels, self._algorithm(), seconds, self._notes(plan),
+            probabilities,
         )
 
     def _prepare(self, volume: Volume) -> tuple[Regridding, FloatArray, Box]:
@@ -133,6 +137,13 @@ class Predictor:
             channels=len(background) - first, padding=self.card.input.intensity.scale_to[0],
         )
         return scores
+
+    def _probabilities(self, scores: FloatArray, plan: Regridding) -> dict[int, FloatArray]:
+        if not self.card.output.probabilities:
+            return {}
+        return {
+            label.value: to_source_scores(scores[label.value], plan) for label in self.card.labels
+        }
 
     def _background_scores(self) -> FloatArray:
         scores = np.zeros(len(self.card.output.labels) + 1, dtype=np.float32)

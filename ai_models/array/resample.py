@@ -288,6 +288,29 @@ def to_source_labels(scores: FloatArray, plan: Regridding) -> LabelMap:
     return labels
 
 
+def to_source_scores(channel: FloatArray, plan: Regridding) -> FloatArray:
+    """Interpolate the scores of one channel (``coarse_shape``, 0..1) to the source grid."""
+    turned = np.ascontiguousarray(channel.transpose([int(axis) for axis in np.argsort(plan.order)]))
+    slices, rows, columns = (
+        _interpolation(step) for step in sorted(plan.steps, key=lambda step: step.source_axis)
+    )
+    scores = np.empty(plan.source_shape, dtype=np.float32)
+    across = np.ascontiguousarray(columns.T)
+    for slab in _slabs(plan.source_shape[0], rows.shape[0] * columns.shape[0] * 4 * 3):
+        planes = _along_first(slices[slab], turned).transpose(1, 0, 2)
+        scores[slab] = _along_last(_along_first(rows, planes), across).transpose(1, 0, 2)
+    # Rounding may leave the range that linear interpolation keeps.
+    return np.clip(scores, 0.0, 1.0, out=scores)
+
+
+def _interpolation(step: AxisStep) -> FloatArray:
+    """Weights ``(source_length, length)`` that take coarse samples to source ones."""
+    coordinates = step.coarse_coordinates()
+    lower = np.minimum(np.floor(coordinates).astype(int), max(step.length - 2, 0))
+    upper = np.minimum(lower + 1, step.length - 1)
+    return _expansion(lower, upper, (coordinates - lower).astype(np.float32), step.length)
+
+
 def _along_first(matrix: FloatArray, array: FloatArray) -> FloatArray:
     """``matrix`` applied along the first of three axes, as one large product."""
     flat = np.ascontiguousarray(array).reshape(array.shape[0], -1)

@@ -147,7 +147,8 @@ def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> Resul
     """What the UIDs of the results are derived from: everything that can change the results."""
     configuration: dict[str, Any] = {
         "input": card.input.model_dump(mode="json"),
-        "output": card.output.model_dump(mode="json"),
+        # Asking for probabilities makes one more object and changes none of the others.
+        "output": card.output.model_dump(mode="json", exclude={"probabilities"}),
         "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
         "report": card.report,
     }

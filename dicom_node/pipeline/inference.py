@@ -1,6 +1,7 @@
 """Models run in processes of their own: one worker per device, warm between jobs, killed when late.
 
     predict -> an idle worker -> volume.npy + one request line -> one answer line + labels.npy
+               (and probabilities-<value>.npy, where the card asks for them)
 
 A worker that dies (a CUDA fault, the kernel's out-of-memory killer) costs its own job and nothing
 else: the job gets `WorkerLost`, the next one a fresh process. A worker past its deadline, or
@@ -154,7 +155,18 @@ class InferencePool:
                 f"labels {label_map.dtype} {label_map.shape} for a volume {volume.array.shape}",
                 reason="model.wrong_output",
             )
-        return _prediction(label_map, answer["prediction"])
+        told = answer["prediction"]
+        probabilities = {
+            int(value): np.load(folder / f"probabilities-{int(value)}.npy", allow_pickle=False)
+            for value in told["probabilities"]
+        }
+        for scores in probabilities.values():
+            if scores.shape != volume.array.shape or scores.dtype != np.float32:
+                raise ModelFailed(
+                    f"probabilities {scores.dtype} {scores.shape} for a volume "
+                    f"{volume.array.shape}", reason="model.wrong_output",
+                )
+        return _prediction(label_map, probabilities, told)
 
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
@@ -163,7 +175,9 @@ class InferencePool:
             self._idle.get().end()
 
 
-def _prediction(label_map: Any, told: dict[str, Any]) -> SegmentationPrediction:
+def _prediction(
+    label_map: Any, probabilities: dict[int, Any], told: dict[str, Any]
+) -> SegmentationPrediction:
     algorithm = {**told["algorithm"], "family": Code(**told["algorithm"]["family"])}
     return SegmentationPrediction(
         label_map,
@@ -171,6 +185,7 @@ def _prediction(label_map: Any, told: dict[str, Any]) -> SegmentationPrediction:
         Algorithm(**algorithm),
         {str(stage): float(seconds) for stage, seconds in told["seconds_by_stage"].items()},
         tuple(str(note) for note in told["notes"]),
+        probabilities,
     )
 
 

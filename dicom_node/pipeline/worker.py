@@ -9,6 +9,9 @@ document a line; arrays travel as ``.npy`` files (never pickled) that the node m
              {"request", "error": {"reason", "message"}, "ends": bool}
     before   {"alive": true, "loading": bool}, again and again while there is a request
 
+The label map is written to "output", the probabilities of the labels that the prediction names
+to ``probabilities-<value>.npy`` beside it.
+
 The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
 ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
 ends at once, whatever it was doing. Whatever a library prints goes to stderr: file descriptor 1 is
@@ -76,7 +79,10 @@ class Worker:
             str(request["unit"]),
         )
         prediction = predictor.predict(volume)
-        np.save(request["output"], prediction.label_map, allow_pickle=False)
+        output = Path(request["output"])
+        np.save(output, prediction.label_map, allow_pickle=False)
+        for value, scores in prediction.probabilities.items():
+            np.save(output.with_name(f"probabilities-{value}.npy"), scores, allow_pickle=False)
         return {
             "prediction": _as_json(prediction, seconds),
             "loaded": [predictor.card.id] if seconds else [],
@@ -149,6 +155,7 @@ class Pulse:
 def _as_json(prediction: SegmentationPrediction, seconds: dict[str, float]) -> dict[str, Any]:
     return {
         "labels": [asdict(label) for label in prediction.labels],
+        "probabilities": sorted(prediction.probabilities),
         "algorithm": asdict(prediction.algorithm),
         "seconds_by_stage": {**seconds, **prediction.seconds_by_stage},
         "notes": list(prediction.notes),

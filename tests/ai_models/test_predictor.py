@@ -157,6 +157,35 @@ def test_foreground_crop_does_not_change_the_answer(bright: Predictor, tmp_path:
     assert not (found & (parts == 0)).any()
 
 
+@pytest.mark.parametrize(
+    "directions",
+    [AXIAL, AXIAL[:, [1, 2, 0]], AXIAL * [-1, 1, -1], rotation(2, 25) @ AXIAL],
+    ids=["axial", "turned", "flipped", "oblique"],
+)
+def test_probabilities_lie_on_the_grid_of_the_volume_and_agree_with_the_label_map(
+    tmp_path: Path, directions: np.ndarray
+) -> None:
+    folder = write_model(
+        tmp_path / "asked", threshold_onnx(0.5, roi=(24, 24, 24), gain=4.0),
+        runtime__roi=[24, 24, 24], output__probabilities=True,
+    )
+    predictor = Predictor(load_card(folder))
+    predictor.load()
+    volume = phantom(directions, (3.0, 2.0, 1.5))
+    prediction = predictor.predict(volume)
+    assert list(prediction.probabilities) == [1]
+    scores = prediction.probabilities[1]
+    assert (scores.shape, scores.dtype) == (volume.array.shape, np.float32)
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    sure = np.abs(scores - 0.5) > 1e-4
+    assert np.array_equal((scores > 0.5)[sure], (prediction.label_map == 1)[sure])
+
+
+def test_probabilities_are_given_only_where_the_card_asks_for_them(bright: Predictor) -> None:
+    assert bright.predict(phantom(AXIAL, (3.0, 3.0, 3.0))).probabilities == {}
+
+
 def test_sigmoid_model_needs_no_background_channel(tmp_path: Path) -> None:
     weights = threshold_onnx(0.5, channels=2, roi=(24, 24, 24))
     labels = [

@@ -47,6 +47,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(directory / "thick", threshold_onnx(0.5), id="thick", input__min_slices=900)
     slow = threshold_onnx(0.5, roi=(128, 128, 128), convolutions=400)
     write_model(directory / "slow", slow, id="slow", runtime__roi=[128, 128, 128])
+    write_model(
+        directory / "asked", threshold_onnx(0.5), id="asked", output__probabilities=True
+    )
     altered = write_model(directory / "altered", threshold_onnx(0.5), id="altered")
     (altered / "weights.onnx").write_bytes(threshold_onnx(0.6))
     return directory
@@ -86,6 +89,18 @@ def test_prediction_comes_back_whole_from_the_worker(pool: InferencePool, scratc
     assert prediction.seconds_by_stage["load"] > 0
     assert "CPUExecutionProvider" in prediction.notes[0]
     assert list(scratch.iterdir()) == []
+
+
+def test_probabilities_that_the_card_asks_for_come_back_from_the_worker(
+    pool: InferencePool, scratch: Path
+) -> None:
+    volume = volume_with_a_block()
+    prediction = pool.predict("asked", volume, deadline_s=120)
+    scores = prediction.probabilities[1]
+    assert (scores.shape, scores.dtype) == (volume.array.shape, np.float32)
+    assert np.array_equal(scores > 0.5, volume.array > 0)
+    assert list(scratch.iterdir()) == []
+    assert pool.predict("bright", volume, deadline_s=120).probabilities == {}
 
 
 def test_two_jobs_share_one_process_and_one_loaded_model(pool: InferencePool, seen: Seen) -> None:
