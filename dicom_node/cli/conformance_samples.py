@@ -161,6 +161,15 @@ def _rejection_note(world: World) -> Dataset:
     return build_rejection_note(world.request, [rejected], series_number=number)
 
 
+def _pdf(world: World) -> Dataset:
+    from dicom_node.results.pdf import build_pdf
+
+    return build_pdf(
+        world.request, [world.volumetric_report], [_secondary_capture(world)],
+        series_number=series_number("pdf"),
+    )  # fmt: skip
+
+
 _BUILDERS: dict[str, Callable[[World], Dataset]] = {
     "segmentation": lambda world: world.segmentation,
     "segmentation as label map": _label_map_segmentation,
@@ -178,5 +187,6 @@ _BUILDERS: dict[str, Callable[[World], Dataset]] = {
     "structure set": _structure_set,
     "presentation state": _presentation_state,
     "key objects": _key_objects,
+    "pdf": _pdf,
     "rejection note": _rejection_note,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +44,31 @@ class Basis:
     images: tuple[Dataset, ...]
     configured: frozenset[str]
     of_the_model: frozenset[str]
+
+    @cached_property
+    def _values(self) -> frozenset[tuple[int, str]]:
+        return frozenset(
+            (int(element.tag), _text(element))
+            for image in self.images
+            for element in image.iterall()
+            if element.VR not in ("SQ", *_BULK)
+        )
+
+    @cached_property
+    def _uids(self) -> frozenset[str]:
+        return frozenset(
+            _text(element)
+            for image in self.images
+            for element in image.iterall()
+            if element.VR == "UI"
+        )
+
+    def has(self, element: DataElement) -> bool:
+        """Whether an image has this value under this tag, or a UID under any."""
+        text = _text(element)
+        return (int(element.tag), text) in self._values or (
+            element.VR == "UI" and text in self._uids
+        )
 
 
 @dataclass(frozen=True)
@@ -210,7 +236,7 @@ def _source(
     if not both or both[0][0].VR in ("SQ", *_BULK):
         return ("" if both and both[0][0].VR == "SQ" else MADE if both else ""), ""
     texts = [_text(element) for element, _ in both]
-    if all(_is_copied(element, basis.images) for element, basis in both):
+    if all(basis.has(element) for element, basis in both):
         # A UID that is one of the images' is theirs, also where both series have it.
         is_theirs = len(set(texts)) == len(texts) or both[0][0].VR == "UI"
         return (COPIED, "") if is_theirs else (FIXED, _shown(texts[0]))
@@ -241,15 +267,4 @@ def _shown(text: str) -> str:
 def _mentions(text: str, words: Collection[str]) -> bool:
     return any(
         word == text or (len(word) > _SHORTEST_TEXT and word in text) for word in words
-    )
-
-
-def _is_copied(element: DataElement, images: Collection[Dataset]) -> bool:
-    """Whether an image has this value under this tag, or a UID under any."""
-    text = _text(element)
-    return any(
-        theirs.tag == element.tag or (theirs.VR == "UI" and element.VR == "UI")
-        for image in images
-        for theirs in image.iterall()
-        if theirs.VR not in ("SQ", *_BULK) and _text(theirs) == text
     )
