@@ -137,12 +137,6 @@ def test_dcmtk_parses_the_content_of_every_selection(
     assert _or_skip(lambda: [c for path in paths for c in validators.dsrdump(path)]) == []
 
 
-@pytest.mark.slow
-def test_pixelmed_finds_nothing_to_say_on_a_selection(results: dict[str, dict[str, Path]]) -> None:
-    paths = [results["axial"]["key-objects"]]
-    assert _or_skip(lambda: validators.pixelmed("sr", paths)) == []
-
-
 @pytest.mark.parametrize("pose", ["axial", "oblique", "feet first", "enhanced"])
 def test_dcmqi_reads_back_every_value_where_it_lies(
     results: dict[str, dict[str, Path]], pose: str, tmp_path: Path
