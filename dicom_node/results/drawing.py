@@ -27,12 +27,12 @@ Color = tuple[int, int, int]
 WHITE, GREY, RED = (235, 235, 235), (150, 150, 150), (255, 96, 96)
 _STRIP = (22, 24, 28)
 _RULE = (70, 74, 80)
-# For labels whose own colour is grey, and would be lost on a grey image, or taken already.
+# For labels whose own colour would be lost on a grey image, or is taken already.
 _SPARE_COLORS: tuple[Color, ...] = (
     (255, 214, 10), (10, 214, 255), (255, 99, 178), (124, 252, 0), (255, 140, 0),
     (178, 120, 255), (0, 255, 170), (255, 70, 70), (90, 150, 255), (200, 255, 120),
 )  # fmt: skip
-_GREY_SPREAD = 30
+_GREY_SPREAD, _DARK = 60, 110
 _HEAT = ((0.0, (60, 0, 110)), (0.35, (200, 30, 90)), (0.65, (250, 120, 20)), (1.0, (255, 240, 90)))
 _HEAT_FLOOR, _HEAT_OPACITY = 0.05, 0.65
 _NARROWEST = 384
@@ -71,12 +71,14 @@ class Sides:
 
 
 def contour_colors(labels: Sequence[Label]) -> dict[int, Color]:
-    """Label value to the colour of its contour: the label's own, unless it is grey or taken."""
+    """Label value to the colour of its contour: the label's own, unless that is near to grey, dark
+    or taken."""
     spare = [*_SPARE_COLORS, *((255, 255 - n, n) for n in range(60, 255))]
     colors: dict[int, Color] = {}
     for label in labels:
         own = label.color_rgb
-        unfit = max(own) - min(own) < _GREY_SPREAD or own in colors.values()
+        faint = max(own) - min(own) < _GREY_SPREAD or max(own) < _DARK
+        unfit = faint or own in colors.values()
         colors[label.value] = (
             next(one for one in spare if one not in colors.values()) if unfit else own
         )

@@ -20,17 +20,17 @@ from tests.results import samples
 SIDES = Sides.along(["L", "P"])
 
 
-def test_a_label_that_is_grey_or_shares_its_colour_gets_one_of_its_own() -> None:
+def test_a_label_that_is_faint_or_shares_its_colour_gets_one_of_its_own() -> None:
     labels = [
         replace(samples.RIGHT, value=1, color_rgb=(128, 128, 128)),
         replace(samples.RIGHT, value=2, color_rgb=(66, 135, 245)),
         replace(samples.RIGHT, value=3, color_rgb=(66, 135, 245)),
-        *(replace(samples.RIGHT, value=n, color_rgb=(9, 9, 9)) for n in range(4, 100)),
+        *(replace(samples.RIGHT, value=n, color_rgb=(9, 9, 90)) for n in range(4, 100)),
     ]
     colors = contour_colors(labels)
     assert colors[2] == (66, 135, 245)
     assert len(set(colors.values())) == len(labels)
-    assert all(max(color) - min(color) >= 30 for color in colors.values())
+    assert all(max(color) - min(color) >= 60 for color in colors.values())
 
 
 def test_a_contour_is_wider_where_the_picture_is_always_shown_reduced() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -34,8 +35,15 @@ MIRRORS = {
 }
 
 
-def captures(mask: np.ndarray = MASK, grey: np.ndarray = GREY) -> list[Dataset]:
-    return build_secondary_captures(REQUEST, mask, grey, series_number=9006)
+@functools.cache
+def right_captures() -> list[Dataset]:
+    return build_secondary_captures(REQUEST, MASK, GREY, series_number=9006)
+
+
+def captures(mask: np.ndarray | None = None) -> list[Dataset]:
+    if mask is None:
+        return copy.deepcopy(right_captures())
+    return build_secondary_captures(REQUEST, mask, GREY, series_number=9006)
 
 
 def check(objects: list[Dataset], mask: np.ndarray = MASK) -> None:
