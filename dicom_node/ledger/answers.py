@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import decisions, duties, rows, tables, versions
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_delivery, insert_result
+from dicom_node.ledger.outbox import insert_deliveries, insert_result
 from dicom_node.records import Delivery, Duty, Job, JobState, Result
 
 _j, _r, _u = tables.jobs, tables.results, tables.duties
@@ -45,8 +45,7 @@ class Answers:
                 return False
             for result in results:
                 insert_result(self._database, connection, result)
-            for delivery in deliveries:
-                insert_delivery(self._database, connection, delivery, now)
+            insert_deliveries(self._database, connection, deliveries, now)
             new = {one.sop_instance_uid for one in results}
             versions.supersede(connection, job.job_id, new, now)
         return True

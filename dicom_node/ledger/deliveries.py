@@ -16,6 +16,7 @@ from dicom_node.ledger.database import Database
 from dicom_node.ledger.replanning import (
     Recipient,
     is_class_refused,
+    note_acceptance,
     note_refusal,
     waits_for_forms,
 )
@@ -117,7 +118,8 @@ class Deliveries:
         a permanent one, or a transient one without ``retry_at``, becomes ``dead``. A delivery
         that another attempt has brought to an end meanwhile stays as that one left it; only one
         that was replaced while it was under way is ``sent`` if it was stored. Where
-        ``recipient`` is given, a SOP class that it refused is noted in the same transaction.
+        ``recipient`` is given, what the answer says of the SOP class is noted in the same
+        transaction.
         """
         now = datetime.now(UTC).timestamp()
         with self._database.write() as connection:
@@ -136,6 +138,8 @@ class Deliveries:
                 status=outcome.status,
             )
             if outcome.stored:
+                if recipient is not None:
+                    note_acceptance(self._database, connection, delivery_id, recipient)
                 return DeliveryState.SENT
             if retry_at is None or not outcome.transient:
                 self._bury(connection, delivery_id, outcome.reason, recipient, now)
@@ -165,7 +169,7 @@ class Deliveries:
 
         In one transaction: what is open or dead and whose SOP Instance UID is neither in ``keep``
         nor of an addition becomes ``replaced``, with ``reason``. Additions are recorded behind
-        what is there, under ids that the ledger gives them; one that is there already stays as
+        what is there, under ids that sort there; one that is there already stays as
         it is, and is ``pending`` again where it had been replaced. Then nothing is owed here any
         more; with ``duty`` only if it was not added again meanwhile.
         """

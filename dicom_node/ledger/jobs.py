@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_delivery, insert_result
+from dicom_node.ledger.outbox import insert_deliveries, insert_result
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -160,8 +160,7 @@ class Jobs:
             refuse_superseded(connection, job_id, attempt)
             for result in results:
                 insert_result(self._database, connection, result)
-            for delivery in deliveries:
-                insert_delivery(self._database, connection, delivery, now)
+            insert_deliveries(self._database, connection, deliveries, now)
             versions.supersede(connection, job_id, {one.sop_instance_uid for one in results}, now)
             rows.change_state(
                 connection, "job", job_id, JobState.SUCCEEDED, reason, now,

@@ -52,23 +52,44 @@ def insert_result(database: Database, connection: sa.Connection, result: Result)
     connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))
 
 
-def insert_delivery(
-    database: Database, connection: sa.Connection, delivery: Delivery, now: float
+def insert_deliveries(
+    database: Database, connection: sa.Connection, deliveries: Sequence[Delivery], now: float
 ) -> None:
-    """Ask for one delivery within a transaction; of an object and destination there is one."""
-    values = {
-        **vars(delivery),
-        "state": str(delivery.state),
-        "not_before": rows.to_seconds(delivery.not_before),
-        "created_at": now,
-        "changed_at": now,
-    }
-    insert = database.insert(_d).values(values)
-    done = connection.execute(
-        insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
-    )
-    if done.rowcount:
-        rows.record_transition(
-            connection, "delivery", delivery.delivery_id, "", delivery.state,
-            delivery.reason, delivery.attempt, now,
+    """Ask for deliveries within a transaction, each behind what its job sends there already.
+
+    Where there is something already, they get other ids, which sort behind it. Of an object and
+    destination there is one delivery.
+    """
+    places: dict[tuple[str, str], int] = {}
+    for delivery in deliveries:
+        shipment = (delivery.job_id, delivery.destination)
+        if shipment not in places:
+            places[shipment] = _following(connection, *shipment)
+        values = {
+            **vars(delivery),
+            "state": str(delivery.state),
+            "not_before": rows.to_seconds(delivery.not_before),
+            "created_at": now,
+            "changed_at": now,
+        }
+        if places[shipment]:
+            values["delivery_id"] = ":".join((*shipment, f"{places[shipment]:02d}"))
+            places[shipment] += 1
+        insert = database.insert(_d).values(values)
+        done = connection.execute(
+            insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
         )
+        if done.rowcount:
+            rows.record_transition(
+                connection, "delivery", values["delivery_id"], "", delivery.state,
+                delivery.reason, delivery.attempt, now,
+            )
+
+
+def _following(connection: sa.Connection, job_id: str, destination: str) -> int:
+    """The place behind all that a job sends to a destination; 0 where it sends nothing yet."""
+    query = sa.select(_d.c.delivery_id).where(
+        _d.c.job_id == job_id, _d.c.destination == destination
+    )
+    numbers = (name.rpartition(":")[2] for name in connection.execute(query).scalars())
+    return max((1 + int(one) for one in numbers if one.isdecimal()), default=0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
 from dicom_node.ledger import duties, rows, states, tables
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_delivery
+from dicom_node.ledger.outbox import insert_deliveries
 from dicom_node.records import Delivery, DeliveryState, Duty
 
 _d, _u = tables.deliveries, tables.duties
@@ -43,11 +42,7 @@ def replace(
                 connection, "delivery", row.delivery_id, DeliveryState.PENDING, reason, now,
                 attempt=row.attempt + 1, not_before=now, created_at=now,
             )
-    names = connection.execute(sa.select(_d.c.delivery_id).where(*of_shipment)).scalars()
-    following = 1 + max((_number(name) for name in names), default=-1)
-    for number, addition in enumerate(additions, start=following):
-        name = f"{job_id}:{destination}:{number:02d}"
-        insert_delivery(database, connection, dataclasses.replace(addition, delivery_id=name), now)
+    insert_deliveries(database, connection, additions, now)
 
 
 def end_duty(
@@ -59,9 +54,3 @@ def end_duty(
         return
     key = ":".join(shipment)
     connection.execute(sa.delete(_u).where(_u.c.kind == duties.FORMS, _u.c.key == key))
-
-
-def _number(delivery_id: str) -> int:
-    """The place of a delivery among those of its job and destination; -1 where it has none."""
-    last = delivery_id.rpartition(":")[2]
-    return int(last) if last.isdecimal() else -1

@@ -68,10 +68,12 @@ def result(number: int, job_id: str = "job-1") -> Result:
     )
 
 
-def delivery(number: int, job_id: str = "job-1", destination: str = "pacs") -> Delivery:
+def delivery(
+    number: int, job_id: str = "job-1", destination: str = "pacs", *, uid: int | None = None
+) -> Delivery:
     return Delivery(
         delivery_id=f"{job_id}:{destination}:{number:02d}", job_id=job_id,
-        sop_instance_uid=f"2.25.{number}", destination=destination,
+        sop_instance_uid=f"2.25.{number if uid is None else uid}", destination=destination,
         state=DeliveryState.PENDING, reason="produced", attempt=1, status=None,
         not_before=START, changed_at=START,
     )

@@ -86,3 +86,19 @@ def test_a_ledger_that_forgot_its_duties_owes_the_answers_again(routed: Ledger) 
     assert routed.answers.owe_missing() == 1
     assert routed.answers.owe_missing() == 0
     assert [d.key for d in routed.duties.waiting(duties.ANSWER)] == ["job-1"]
+
+
+def test_a_second_answer_goes_out_behind_the_first(routed: Ledger) -> None:
+    """Both were the first delivery of their job: the second met a constraint, for ever."""
+    dead = die(routed)
+    (duty,) = routed.duties.waiting()
+    assert routed.answers.give(duty, dead, [result(1)], [delivery(0, uid=1)])
+    again = routed.jobs.retry("job-1")
+    assert routed.jobs.start("job-1", again.attempt) is not None
+    routed.jobs.fail("job-1", "model.wrong_output: other", retry_at=None)
+    (duty,) = routed.duties.waiting()
+    dead_again = routed.jobs.find("job-1")
+    assert dead_again is not None
+    assert routed.answers.give(duty, dead_again, [result(2)], [delivery(0, uid=2)])
+    waiting = routed.deliveries.pending("job-1", "pacs")
+    assert [(d.delivery_id, d.sop_instance_uid) for d in waiting] == [("job-1:pacs:01", "2.25.2")]

@@ -142,5 +142,5 @@ def test_what_was_replaced_is_at_its_end(made: Ledger) -> None:
 def test_the_other_destinations_of_the_job_keep_what_was_chosen_for_them(made: Ledger) -> None:
     made.deliveries.replace("job-1", "archive", [], [delivery(CAPTURE, destination="archive")], WHY)
     there: list[Delivery] = made.deliveries.pending("job-1", "archive")
-    assert [one.delivery_id for one in there] == ["job-1:archive:00"]
+    assert [one.sop_instance_uid for one in there] == [uid(CAPTURE)]
     assert len(made.deliveries.pending("job-1", "pacs")) == 2

@@ -142,3 +142,12 @@ def test_what_died_of_a_refusal_is_sent_when_its_class_is_taken_again(
     assert (again.state, again.attempt) == (DeliveryState.PENDING, 2)
     assert waiting.deliveries.started_at([again]) >= before, "it has its whole time again"
     assert "job-1:pacs" in owed(waiting)
+
+
+def test_an_object_that_is_stored_ends_the_refusal_of_its_class(waiting: Ledger) -> None:
+    waiting.profiles.put(replace(BOTH, refused=frozenset({SEGMENTATION, REPORT})))
+    stored = SendOutcome("2.25.1", 0, stored=True, transient=False)
+    name = delivery(1, "job-1").delivery_id
+    waiting.deliveries.record(name, stored, retry_at=None, recipient=PACS)
+    profile = waiting.profiles.find("pacs")
+    assert profile is not None and profile.refused == {REPORT}
