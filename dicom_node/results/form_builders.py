@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ai_models.types import Label, LabelMap
-from dicom_node.errors import GateRefused
+from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.results import gate, report_forms
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.evidence import references_to
@@ -19,6 +19,7 @@ from dicom_node.results.gate_forms import check_report_form
 from dicom_node.results.gate_pictures import (
     check_captures,
     check_notice_page,
+    check_pdf,
     check_presentation_state,
     check_secondary_captures,
 )
@@ -34,6 +35,7 @@ from dicom_node.results.kept import (
     sentences_of,
 )
 from dicom_node.results.key_objects import build_key_objects
+from dicom_node.results.pdf import build_pdf
 from dicom_node.results.presentation_state import build_presentation_state
 from dicom_node.results.profile import DOCUMENTS, REPORT_KINDS, ReportForm, Wish
 from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
@@ -128,6 +130,28 @@ class Workbench:
         )
         return built
 
+    @cached_property
+    def pictures(self) -> list[Dataset]:
+        """Contours of the findings, and where the model looked."""
+        request, number = self.request, SERIES_NUMBERS["secondary capture"]
+        images, frames = request.source_images, request.frame_numbers
+        built: list[Dataset] = []
+        if self.segmentation is not None:
+            built += build_secondary_captures(
+                request,
+                self.label_map,
+                self.display,
+                series_number=number,
+                quantities=quantities_of(self.kept),
+            )
+            check_secondary_captures(built, images, frames, self.label_map, request.labels)
+        saliency = saliency_of(self.kept, images, frames)
+        if saliency:
+            looked = build_saliency_captures(request, saliency, self.display, series_number=number)
+            check_captures(looked, images, frames)
+            built += looked
+        return built
+
     def _report(self, kept: Dataset, name: str) -> tuple[Dataset, str]:
         form = ReportForm.named(name)
         report, cited, not_sent = kept, list[Dataset](), set[str]()
@@ -182,25 +206,7 @@ def _structure_set(bench: Workbench) -> list[Dataset]:
 
 
 def _pictures(bench: Workbench) -> list[Dataset]:
-    """Contours of the findings, and where the model looked."""
-    request, number = bench.request, SERIES_NUMBERS["secondary capture"]
-    images, frames = request.source_images, request.frame_numbers
-    built: list[Dataset] = []
-    if bench.segmentation is not None:
-        built += build_secondary_captures(
-            request,
-            bench.label_map,
-            bench.display,
-            series_number=number,
-            quantities=quantities_of(bench.kept),
-        )
-        check_secondary_captures(built, images, frames, bench.label_map, request.labels)
-    saliency = saliency_of(bench.kept, images, frames)
-    if saliency:
-        looked = build_saliency_captures(request, saliency, bench.display, series_number=number)
-        check_captures(looked, images, frames)
-        built += looked
-    return built
+    return bench.pictures
 
 
 def _notice(bench: Workbench) -> list[Dataset]:
@@ -213,6 +219,32 @@ def _notice(bench: Workbench) -> list[Dataset]:
     )
     check_notice_page(page, [subject])
     return [page]
+
+
+def _pdf(bench: Workbench) -> list[Dataset]:
+    subject, reports = _subject(bench), reports_of(bench.kept)
+    captures = [dataset for kind, dataset in bench.kept if kind == "secondary capture"]
+    try:
+        shown = [*captures, *bench.pictures]
+    except (GateRefused, UnsuitableInput):
+        shown = captures  # a document without them still tells everything
+    document = build_pdf(
+        replace(bench.request, source_images=[subject], frame_numbers=[1]),
+        reports,
+        shown,
+        series_number=SERIES_NUMBERS["pdf"],
+    )
+    # Pictures that were made for its pages need not be stored anywhere.
+    document.SourceInstanceSequence = [
+        one for one in document.SourceInstanceSequence if _is_kept(bench, one)
+    ]
+    check_pdf(document, [subject], demonstration=bench.request.algorithm.demonstration)
+    return [document]
+
+
+def _is_kept(bench: Workbench, reference: Dataset) -> bool:
+    uid = reference.ReferencedSOPInstanceUID
+    return any(dataset.SOPInstanceUID == uid for _, dataset in bench.kept)
 
 
 def _subject(bench: Workbench) -> Dataset:
@@ -242,5 +274,6 @@ _BUILDERS: Mapping[Wish, Callable[[Workbench], list[Dataset]]] = {
     ("secondary capture", "pictures"): _pictures,
     ("secondary capture", "notice"): _notice,
     ("key objects", "key_objects"): _key_objects,
+    ("pdf", "pdf"): _pdf,
 }
 _OF_REPORTS = frozenset({"notice", "pdf"})
