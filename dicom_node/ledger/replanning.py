@@ -4,6 +4,7 @@
     a class is not taken   every job that waits with that class, or died of its refusal
       any more
     a class is taken now   every job that waits; what died of the refusal is sent again
+      (asked anew)
 
 Each gets a duty (`dicom_node.ledger.duties.FORMS`), and its shipment waits for the choice.
 """
@@ -90,6 +91,19 @@ class Replanning:
         return bool(affected)
 
 
+def note_acceptance(
+    database: Database, connection: sa.Connection, delivery_id: str, recipient: Recipient
+) -> None:
+    """Within the transaction that makes a delivery sent: its class is taken there after all."""
+    before = find_profile(connection, recipient.name)
+    if before is None or not before.refused:
+        return
+    stored = _answered(connection, delivery_id)
+    if stored is not None and stored.sop_class_uid in before.refused:
+        refused = before.refused - {stored.sop_class_uid}
+        put_profile(database, connection, replace(before, refused=refused))
+
+
 def note_refusal(
     database: Database, connection: sa.Connection, delivery_id: str, recipient: Recipient,
     reason: str, now: float,
@@ -97,12 +111,9 @@ def note_refusal(
     """Within the transaction that makes a delivery dead: its class is not taken there.
 
     A presentation context that was rejected counts until the destination is asked again, an
-    object that was refused until somebody runs `check`.
+    object that was refused until one of its class is stored or somebody runs `check`.
     """
-    query: sa.Select[Any] = sa.select(_d.c.job_id, _d.c.destination, _r.c.sop_class_uid).join(
-        _r, _r.c.sop_instance_uid == _d.c.sop_instance_uid
-    )
-    refused = connection.execute(query.where(_d.c.delivery_id == delivery_id)).one_or_none()
+    refused = _answered(connection, delivery_id)
     if refused is None:
         return
     before = find_profile(connection, recipient.name) or _unknown(recipient.name)
@@ -114,6 +125,13 @@ def note_refusal(
             if row.sop_class_uid == refused.sop_class_uid
         ]
     _owe_forms(connection, affected, f"{recipient.name} refused a class: {reason}", now)
+
+
+def _answered(connection: sa.Connection, delivery_id: str) -> sa.Row[Any] | None:
+    query: sa.Select[Any] = sa.select(_d.c.job_id, _d.c.destination, _r.c.sop_class_uid).join(
+        _r, _r.c.sop_instance_uid == _d.c.sop_instance_uid
+    )
+    return connection.execute(query.where(_d.c.delivery_id == delivery_id)).one_or_none()
 
 
 def _unknown(destination: str) -> DestinationProfile:

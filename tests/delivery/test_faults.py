@@ -183,7 +183,7 @@ def test_an_object_stored_with_a_warning_is_sent_and_says_so(tmp_path: Path, sta
         assert len(script.received) == 1
 
 
-def test_a_class_that_the_destination_does_not_support_is_dead_at_once_and_alone(
+def test_a_class_that_the_destination_does_not_support_is_dead_at_once_until_a_retry_succeeds(
     tmp_path: Path,
 ) -> None:
     with (
@@ -197,11 +197,19 @@ def test_a_class_that_the_destination_does_not_support_is_dead_at_once_and_alone
         assert box.states(1) == [DEAD, SENT]
         assert box.of_job(1)[0].reason == "peer.refused.sop_class_not_supported"
         assert box.of_job(1)[0].status == 0x0122
-        assert box.states(2) == [SENT]
+        assert box.states(2) == [PENDING], "its form is to be chosen anew"
+        assert len(script.received) == 2
+        for number in (1, 2):
+            kept = [one.sop_instance_uid for one in box.of_job(number)]
+            box.ledger.deliveries.replace(f"job-{number}", "pacs", kept, [], "nothing else fits")
         assert box.ledger.deliveries.retry_dead("job-1") == 1
         box.clock.catch_up()
-        box.round()
+        for _ in range(2):
+            box.round()
         assert box.states(1) == [SENT, SENT]
+        assert box.states(2) == [SENT]
+        profile = box.ledger.profiles.find("pacs")
+        assert profile is not None and profile.refused == frozenset(), "it took one: it takes it"
 
 
 def test_a_destination_that_never_answers_an_association_counts_as_away(tmp_path: Path) -> None:
