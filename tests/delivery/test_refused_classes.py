@@ -121,6 +121,18 @@ def test_the_next_form_goes_out_behind_what_is_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_what_was_replaced_under_its_name_holds_nothing_back_for_the_sender(
+    tmp_path: Path,
+) -> None:
+    with scripted_peer() as peer, outbox(tmp_path, {"ct01": peer.port}) as opened:
+        opened.add_job(1, ("ct01", "sender"))
+        opened.ledger.deliveries.replace("job-1", "ct01", [], [], "another form")
+        opened.round()
+        assert peer.received == ["2.25.101"]
+    assert opened.states(1, "ct01") == [DeliveryState.REPLACED]
+    assert opened.states(1, "sender") == [DeliveryState.SENT]
+
+
 def test_a_dicomweb_service_that_refuses_a_class_is_not_asked_and_chosen_for_anew(
     tmp_path: Path,
 ) -> None:
