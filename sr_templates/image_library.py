@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -18,6 +19,7 @@ from ai_models.types import Code
 from sr_templates import codes
 
 _CONTENT = 0x0040A730
+_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _MODALITIES = {
     "CT": Code("CT", "DCM", "Computed Tomography"),
     "MR": Code("MR", "DCM", "Magnetic Resonance"),
@@ -67,7 +69,7 @@ def add_images(report: Dataset, images: Sequence[Dataset]) -> None:
 
 def _entry(image: Dataset, name: Any) -> Dataset:
     reference = _dataset(
-        (0x00081150, "UI", image.SOPClassUID), (0x00081155, "UI", image.SOPInstanceUID)
+        (0x00081150, "UI", image[_SOP_CLASS].value), (0x00081155, "UI", image[_SOP_INSTANCE].value)
     )
     return _dataset(
         (0x00081199, "SQ", DicomSequence([reference])),
@@ -89,7 +91,8 @@ def _code_sequence(code: Code) -> Any:
 def _dataset(*elements: tuple[int, str, Any]) -> Dataset:
     dataset = Dataset()
     for tag, vr, value in elements:
-        dataset[tag] = DataElement(tag, vr, value)
+        # Values are read from checked headers: checking each again costs as much as the rest.
+        dataset[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
     return dataset
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.results.request import Reference
+
+_SOP_CLASS, _SOP_INSTANCE = 0x00081150, 0x00081155
 
 
 def references_to(instances: Sequence[Dataset]) -> list[Reference]:
@@ -56,11 +60,17 @@ def _study(study_instance_uid: str, series: dict[str, dict[str, str]]) -> Datase
 
 def _series(series_instance_uid: str, instances: dict[str, str]) -> Dataset:
     series = Dataset()
-    series.ReferencedSOPSequence = []
-    for sop_instance_uid, sop_class_uid in instances.items():
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = sop_class_uid
-        reference.ReferencedSOPInstanceUID = sop_instance_uid
-        series.ReferencedSOPSequence.append(reference)
+    series.ReferencedSOPSequence = [
+        _instance(sop_class_uid, sop_instance_uid)
+        for sop_instance_uid, sop_class_uid in instances.items()
+    ]
     series.SeriesInstanceUID = series_instance_uid
     return series
+
+
+def _instance(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    instance = Dataset()
+    for tag, uid in ((_SOP_CLASS, sop_class_uid), (_SOP_INSTANCE, sop_instance_uid)):
+        # There is one for every slice, and its UIDs were checked with its header.
+        instance[tag] = DataElement(tag, "UI", uid, validation_mode=config.IGNORE)
+    return instance

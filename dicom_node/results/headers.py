@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,8 @@ def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[st
         raise UnsuitableInput("a result needs at least one source image", reason="input.empty")
     notes: dict[str, None] = {}
     first = _normalised_first(source_images, notes.setdefault)
-    others = [_normalised_slice(image, first, notes) for image in source_images[1:]]
+    shared = {tag: element for tag, element in first.items() if tag not in _PER_SLICE}
+    others = [_normalised_slice(image, shared, notes) for image in source_images[1:]]
     copies = [first, *others]
     _check_uids(copies)
     _check_agreement(copies)
@@ -150,11 +151,12 @@ def _normalised_first(source_images: Sequence[Dataset], note: Note) -> Dataset:
     return first
 
 
-def _normalised_slice(image: Dataset, first: Dataset, notes: dict[str, None]) -> Dataset:
-    normalised = Dataset()
-    for tag, element in first.items():
-        if tag not in _PER_SLICE:
-            normalised[tag] = element
+def _normalised_slice(
+    image: Dataset,
+    shared: Mapping[BaseTag, DataElement | RawDataElement],
+    notes: dict[str, None],
+) -> Dataset:
+    normalised = Dataset(dict(shared))
     for tag in _PER_SLICE:
         if tag in image:
             normalised[tag] = copy.copy(image[tag])

@@ -167,7 +167,7 @@ class _Writer:
 
     def _comments(self, findings: Sequence[Finding], not_found: Sequence[Label]) -> list[str]:
         request, say = self.request, self._narrator
-        names = [finding.name for finding in findings] or self._names(request.labels)
+        names = [one.name for one in findings if one.evaluated] or self._names(request.labels)
         return [
             *say.opening(request.algorithm, is_complete=request.is_complete),
             *([say.nothing_found(names)] if _is_negative(findings) else []),

@@ -54,7 +54,7 @@ def test_that_a_part_was_left_out_is_said_before_anything_else() -> None:
 
 
 def test_a_template_may_say_a_sentence_in_its_own_words() -> None:
-    words = {language: "{name}! {values}" for language in ("en", "de", "fr", "zh")}
+    words = dict.fromkeys(("en", "de", "fr", "zh"), "{name}! {values}")
     own = Sentences.model_validate({"finding": words})
     volume = Measured(load_template("lungs").quantities["volume"], 1.5)
     assert Narrator("en", own).finding("Lung", [volume], ()) == "Lung! 1.5 ml"
