@@ -15,6 +15,7 @@ PIP_OPTIONS ?=
 DEMO_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
+COMPATIBILITY_OPTIONS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,12 +24,13 @@ REQUIREMENTS := pyproject.toml constraints.txt
 
 .PHONY: help
 help:
-	@echo 'make demo         install, then run the demonstration'
-	@echo 'make test         install the test tools, then lint, types and every test'
-	@echo 'make lint         ruff and mypy only'
-	@echo 'make conformance  only the tests that ask other validators about our objects'
-	@echo 'make bench        measurements beside peers'
-	@echo 'make clean        remove caches and build products; distclean: .venv too'
+	@echo 'make demo           install, then run the demonstration'
+	@echo 'make test           install the test tools, then lint, types and every test'
+	@echo 'make lint           ruff and mypy only'
+	@echo 'make conformance    only the tests that ask other validators about our objects'
+	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
+	@echo 'make bench          measurements beside peers'
+	@echo 'make clean          remove caches and build products; distclean: .venv too'
 
 $(BIN)/python:
 	@PYTHON='$(PYTHON)' deploy/make-venv.sh $(VENV)
@@ -42,6 +44,10 @@ $(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
 	@echo 'Installing dicom-node and what its tests need into $(VENV)'
 	$(INSTALL) -e '.[cpu,test,train]'
 	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-compatibility: $(VENV)/.installed-test
+	$(INSTALL) -e '.[cpu,test,train,compatibility]'
+	@touch $@
 
 .PHONY: demo
 demo: $(VENV)/.installed-demo
@@ -68,6 +74,13 @@ lint: $(VENV)/.installed-test
 .PHONY: conformance
 conformance: tools $(VENV)/.installed-test
 	tests/in_private_network.sh $(BIN)/python -m pytest tests/conformance $(PYTEST_OPTIONS)
+
+# npm finds nobody in the private network, so that it goes first.
+.PHONY: compatibility
+compatibility: $(VENV)/.installed-compatibility
+	@tests/install_tools.sh compatibility
+	$(BIN)/python -m tests.acceptance.compatibility.downloads
+	tests/in_private_network.sh $(BIN)/python -m tests.acceptance.compatibility $(COMPATIBILITY_OPTIONS)
 
 .PHONY: bench
 bench: tools $(VENV)/.installed-test

@@ -206,11 +206,14 @@ def masks_by_dcmqi(
 ) -> dict[int, tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
     """Every segment as dcmqi decodes it.
 
-    Returns segment number to (mask ``(slices, rows, columns)``, affine from that index to LPS mm);
+    Voxels of a FRACTIONAL one are set where they are above zero. Returns segment number to
+    (mask ``(slices, rows, columns)``, affine from that index to LPS mm);
     the extent of a mask is dcmqi's own, so compare in the patient.
     """
+    import pydicom
     import SimpleITK
 
+    is_fractional = pydicom.dcmread(path).SegmentationType == "FRACTIONAL"
     output = run_tool(
         [
             find_tool("segimage2itkimage"),
@@ -233,7 +236,10 @@ def masks_by_dcmqi(
         image = SimpleITK.ReadImage(str(directory / f"{path.stem}-{number}.nrrd"))
         array = SimpleITK.GetArrayFromImage(image)
         for segment in group:
-            masks[int(segment["labelID"])] = (array == segment["labelID"], _affine(image))
+            number = int(segment["labelID"])
+            # Of a FRACTIONAL segmentation each image holds one segment's values, not its number.
+            mask = array > 0 if is_fractional else array == number
+            masks[number] = (mask, _affine(image))
     return masks
 
 

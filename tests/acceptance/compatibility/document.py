@@ -14,7 +14,7 @@ from tests.conformance.validators import Complaint
 
 _UID = re.compile(r"\b\d+(?:\.\d+){5,}\b")
 _INDEX = re.compile(r"\[\d+\]|(?<=Item )\d+")
-_PATH = re.compile(r"/\S+/")
+_PATH = re.compile(r"(?<![\w:/])/\S+/(?=\S+\.dcm)")
 _INTRODUCTION = """\
 # Compatibility
 

@@ -1,67 +1,267 @@
-"""The objects of the matrix: one or more of each kind, made by the project's own builders."""
+"""The objects of the matrix: one or more of each kind and form, by the project's own builders."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ai_models.types import LabelMap
+from ai_models.types import Code, FloatArray, Label, LabelMap
+from dicom_node.errors import NodeError
+from dicom_node.results.evidence import references_to
+from dicom_node.results.forms import derive
+from dicom_node.results.profile import DOCUMENTS, Sending
+from dicom_node.results.rejection_note import build_rejection_note
 from dicom_node.results.report import (
-    build_negative_report,
+    build_image_report,
     build_planar_report,
     build_volumetric_report,
 )
-from dicom_node.results.request import SERIES_NUMBERS
+from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
+from dicom_node.results.secondary_capture import build_saliency_captures
+from dicom_node.results.segmentation import build_probability_map
 from tests.acceptance.compatibility.specimen import Specimen
-from tests.dicom_samples import radiograph
-from tests.results import samples
+from tests.dicom_samples import mr_series, radiograph
+from tests.results import kept_samples, samples
+
+CT, ENHANCED_CT, RADIOGRAPH, MR = "CT", "enhanced CT", "radiograph", "MR"
+# Forms of a result with a segmentation, and of one without.
+FORMS_OF_FINDINGS = (
+    ("segmentation", "labelmap"),
+    ("structure set", "structure_set"),
+    ("presentation state", "presentation_state"),
+    ("secondary capture", "pictures"),
+    ("key objects", "key_objects"),
+    ("volumetric report", "comprehensive_3d+labelmap"),
+    ("volumetric report", "comprehensive_3d+no_segmentation"),
+    *(("volumetric report", document) for document in list(DOCUMENTS)[1:]),
+    *(("planar report", document) for document in list(DOCUMENTS)[1:]),
+)
+FORMS_ON_RADIOGRAPH = (
+    ("presentation state", "presentation_state"),
+    ("secondary capture", "pictures"),
+    ("key objects", "key_objects"),
+)
+FORMS_OF_AN_ANSWER = (
+    ("secondary capture", "notice"),
+    *(("negative report", document) for document in list(DOCUMENTS)[1:]),
+)
+FORMS_OF_AN_EXPLANATION = (("secondary capture", "pictures"),)
+NODULES = tuple(
+    Label(
+        value,
+        f"Nodule {value}",
+        Code("49755003", "SCT", "Morphologically Abnormal Structure"),
+        Code("27925004", "SCT", "Nodule"),
+        (255, 40 * value, 0),
+        anatomic_region=samples.LUNG,
+    )
+    for value in (1, 2)
+)
+Kept = list[tuple[str, Dataset]]
+Forms = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """What the report on nodules takes of each."""
+
+    long_axis_mm: float
+    short_axis_mm: float
+    volume_ml: float
+    mean_hu: float
+    volume_doubling_time_d: float
+    solid_fraction: float = 0.95
+    standard_deviation_hu: float = 120.0
+    voxel_count: int = 100
 
 
 def specimens() -> list[Specimen]:
     """All of them; each call makes new source series."""
-    return [*_on_ct(), *_on_enhanced_ct(), *_on_radiograph()]
+    return [
+        *_findings(),
+        *_nodules(),
+        *_answers(),
+        *_maps(),
+        *_on_enhanced_ct(),
+        *_on_radiograph(),
+        *_on_mr(),
+    ]
 
 
-def _on_ct() -> Iterator[Specimen]:
+def _findings() -> Iterator[Specimen]:
     source = samples.ct()
-    mask = samples.lungs(source)
-    request = samples.request_for(_headers(source))
-    segmentation = samples.segmentation_of(_headers(source), mask)
-    yield Specimen("segmentation", "CT", segmentation, source, voxels=_voxels(mask))
-    volumetric = build_volumetric_report(
+    headers = _headers(source)
+    voxels = _voxels(samples.lungs())
+    kept = kept_samples.lungs(headers)
+    for kind, dataset in kept:
+        found = voxels if kind == "segmentation" else {}
+        drawn = 2 if kind == "planar report" else 0
+        yield Specimen(kind, CT, dataset, source, voxels=found, measurements=drawn)
+    yield from _forms(kept, FORMS_OF_FINDINGS, source, CT, voxels=voxels, measurements=2)
+    request = samples.request_for(headers)
+    note = build_rejection_note(
         request,
-        segmentation,
-        mask,
-        samples.MEASUREMENTS,
-        series_number=SERIES_NUMBERS["volumetric report"],
+        references_to([dataset for _, dataset in kept]),
+        series_number=SERIES_NUMBERS["rejection note"],
     )
-    yield Specimen("volumetric report", "CT", volumetric, source)
-    planar = build_planar_report(request, mask, series_number=SERIES_NUMBERS["planar report"])
-    assert planar is not None
-    yield Specimen("planar report", "CT", planar, source, measurements=2)
-    negative = build_negative_report(request, series_number=SERIES_NUMBERS["planar report"])
-    yield Specimen("negative report", "CT", negative, source)
+    yield Specimen("rejection note", CT, note, source)
+
+
+def _answers() -> Iterator[Specimen]:
+    source = samples.ct()
+    for kept in (
+        kept_samples.negative(_headers(source)),
+        kept_samples.not_analysed(_headers(source)),
+    ):
+        for kind, dataset in kept:
+            yield Specimen(kind, CT, dataset, source)
+    yield from _forms(
+        kept_samples.negative(_headers(source)), FORMS_OF_AN_ANSWER, source, CT, voxels={}
+    )
+
+
+def _maps() -> Iterator[Specimen]:
+    source = samples.ct()
+    headers = _headers(source)
+    kept = kept_samples.embolism(headers)
+    for kind, dataset in kept:
+        yield Specimen(kind, f"{CT}, pulmonary embolism", dataset, source)
+    yield from _forms(kept, FORMS_OF_AN_EXPLANATION, source, f"{CT}, saliency", voxels={})
+    probabilities = _probabilities()
+    fractional = build_probability_map(
+        samples.request_for(headers),
+        probabilities,
+        series_number=SERIES_NUMBERS["probability map"],
+    )
+    assert fractional is not None
+    written = {value: int((plane >= 0.5 / 255).sum()) for value, plane in probabilities.items()}
+    yield Specimen("probability map", CT, fractional, source, voxels=written)
 
 
 def _on_enhanced_ct() -> Iterator[Specimen]:
     source = samples.enhanced()
     mask = samples.lungs()
-    segmentation = samples.segmentation_of(
-        _headers([source]), mask, frame_numbers=list(range(1, len(mask) + 1))
+    frames = list(range(1, len(mask) + 1))
+    segmentation = samples.segmentation_of(_headers([source]), mask, frame_numbers=frames)
+    voxels = _voxels(mask)
+    yield Specimen("segmentation", ENHANCED_CT, segmentation, [source], voxels=voxels)
+
+
+def _nodules() -> Iterator[Specimen]:
+    source = samples.ct()
+    headers = _headers(source)
+    mask = samples.lungs()
+    request = samples.request_for(headers, template="lung_nodules", labels=NODULES)
+    segmentation = samples.segmentation_of(headers, mask, labels=NODULES)
+    measured = {1: Nodule(9.5, 6.0, 0.30, -40.0, 400.0), 2: Nodule(5.0, 4.5, 0.05, -600.0, 90.0)}
+    volumetric = build_volumetric_report(
+        request,
+        segmentation,
+        mask,
+        measured,
+        series_number=SERIES_NUMBERS["volumetric report"],
     )
-    yield Specimen("segmentation", "enhanced CT", segmentation, [source], voxels=_voxels(mask))
+    yield Specimen("volumetric report", f"{CT}, lung nodules", volumetric, source)
+    planar = build_planar_report(request, mask, series_number=SERIES_NUMBERS["planar report"])
+    assert planar is not None
+    yield Specimen("planar report", f"{CT}, lung nodules", planar, source, measurements=2)
 
 
 def _on_radiograph() -> Iterator[Specimen]:
     source = radiograph(modality="DX", StudyDescription="Thorax PA")
-    mask = np.zeros((1, source.Rows, source.Columns), np.uint8)
+    headers = _headers([source])
+    mask = _two_regions(source)
+    segmentation = samples.segmentation_of(headers, mask)
+    voxels = _voxels(mask)
+    yield Specimen("segmentation", RADIOGRAPH, segmentation, [source], voxels=voxels)
+    findings = {"pneumothorax": 0.83, "pleural_effusion": 0.01}
+    report = _image_report("chest_radiograph", findings, [source], RADIOGRAPH)
+    yield report
+    kept = [("segmentation", segmentation), (report.kind, report.dataset)]
+    yield from _forms(kept, FORMS_ON_RADIOGRAPH, [source], RADIOGRAPH, voxels=voxels)
+    yield _saliency_picture(source, samples.request_for(headers))
+    dust = {"pneumoconiosis": 0.72, "profusion": 1.4}
+    yield _image_report("pneumoconiosis", dust, [source], RADIOGRAPH)
+    hand = radiograph(modality="CR", StudyDescription="Hand", BodyPartExamined="HAND")
+    age = {"bone_age_months": 132.5, "standard_deviation_months": 9.0, "z_score": -0.4}
+    yield _image_report("bone_age", age, [hand], RADIOGRAPH)
+
+
+def _on_mr() -> Iterator[Specimen]:
+    source = mr_series(StudyDescription="MR head", Manufacturer="SynthCo")
+    scores = {"glioma": 0.2, "meningioma": 0.7, "pituitary": 0.05, "none": 0.05}
+    yield _image_report("brain_tumour", scores, source, MR)
+
+
+def _image_report(
+    template: str, outputs: Mapping[str, float], source: Sequence[Dataset], of: str
+) -> Specimen:
+    headers = _headers(source)
+    request = samples.request_for(
+        headers,
+        identity=samples.identity_of(headers, model_id=template),
+        template=template,
+        labels=(),
+        outputs=outputs,
+        input_notes=(),
+    )
+    report = build_image_report(request, series_number=SERIES_NUMBERS["volumetric report"])
+    return Specimen("image report", f"{of}, {template.replace('_', ' ')}", report, source)
+
+
+def _saliency_picture(source: Dataset, request: ResultRequest) -> Specimen:
+    shape = (1, int(source.Rows), int(source.Columns))
+    salient = np.zeros(shape, np.float32)
+    salient[0, 10:30, 8:20] = 0.9
+    pictures = build_saliency_captures(
+        request,
+        {"pneumothorax": salient},
+        np.full(shape, 90, np.uint8),
+        series_number=SERIES_NUMBERS["secondary capture"],
+    )
+    return Specimen("secondary capture", f"{RADIOGRAPH}, saliency", pictures[0], [source])
+
+
+def _forms(
+    kept: Kept,
+    wishes: Forms,
+    source: Sequence[Dataset],
+    of: str,
+    *,
+    voxels: Mapping[int, int],
+    measurements: int = 0,
+) -> Iterator[Specimen]:
+    """The forms that destinations get of ``kept``; of several objects of a form the first."""
+    images = kept_samples.Images((len(source), int(source[0].Rows), int(source[0].Columns)))
+    derived, failed = derive(
+        [Sending(kind, form, "") for kind, form in wishes],
+        kept,
+        kept_samples.source_of(_headers(source), images),
+    )
+    if failed:
+        raise NodeError(f"forms that cannot be built: {failed}")
+    for kind, form in wishes:
+        first = next(one for one in derived if one.sending.wish == (kind, form))
+        drawn = measurements if kind == "planar report" and form != "text" else 0
+        found = voxels if form == "labelmap" else {}
+        yield Specimen(kind, of, first.dataset, source, found, drawn, form)
+
+
+def _probabilities() -> dict[int, FloatArray]:
+    mask = samples.lungs()
+    slopes = np.linspace(0.2, 1.0, mask.shape[2], dtype=np.float32)
+    return {value: np.where(mask == value, slopes, 0).astype(np.float32) for value in (1, 2)}
+
+
+def _two_regions(image: Dataset) -> LabelMap:
+    mask = np.zeros((1, int(image.Rows), int(image.Columns)), np.uint8)
     mask[0, 10:30, 8:20] = 1
     mask[0, 12:34, 36:50] = 2
-    segmentation = samples.segmentation_of(_headers([source]), mask)
-    yield Specimen("segmentation", "radiograph (DX)", segmentation, [source], voxels=_voxels(mask))
+    return mask
 
 
 def _headers(datasets: Sequence[Dataset]) -> list[Dataset]:

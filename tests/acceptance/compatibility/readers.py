@@ -120,7 +120,8 @@ def by_dcmqi(filed: Filed, directory: Path) -> Answer:
         return voxels_answer("dcmqi", filed, {key: int(m[0].sum()) for key, m in masks.items()})
     if filed.sop_class == PARAMETRIC_MAP:
         return _map_by_dcmqi(filed, directory)
-    read, complaints = validators.tid1500reader(filed.path, directory)
+    read, said = validators.tid1500reader(filed.path, directory)
+    complaints = [one for one in said if not one.text.startswith("dcmqi repository URL")]
     if not read:
         return Answer(complaints=(*complaints, error("tid1500reader", filed, "nothing was read")))
     return Answer(f"{len(read.get('Measurements', ()))} groups", tuple(complaints))

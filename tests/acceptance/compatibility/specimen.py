@@ -37,8 +37,8 @@ class Specimen:
 
     Attributes
     ----------
-    kind
-        As the ledger calls it, or the form that a destination gets.
+    kind, form
+        As the ledger calls them; the form is empty for what the node keeps of every result.
     of
         What sets it apart from others of its kind: its source, its template.
     dataset
@@ -57,11 +57,13 @@ class Specimen:
     sources: Sequence[Dataset]
     voxels: Mapping[int, int] = field(default_factory=dict)
     measurements: int = 0
+    form: str = ""
 
     @property
     def name(self) -> str:
         """How the row is called."""
-        return f"{self.kind}, {self.of}"
+        says_more = self.form and self.form != self.kind.replace(" ", "_")
+        return f"{self.kind}{f' ({self.form})' if says_more else ''}, {self.of}"
 
 
 @dataclass(frozen=True)
