@@ -20,7 +20,8 @@ from dicom_node.results.equipment import DEMONSTRATION, Equipment
 from dicom_node.results.gate_geometry import planes_of_frames, source_grid
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.profile import REPORT_KINDS
-from dicom_node.results.report_forms import in_words, is_named, items, number_text
+from dicom_node.results.report_forms import in_words, is_named, items
+from dicom_node.results.report_text import report_text, value_text
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation_segments import finding_of
 
@@ -28,7 +29,6 @@ Kept = Sequence[tuple[str, Dataset]]
 """Kind and data set of each kept object, in the order in which they were made."""
 
 _LANGUAGE = "121049"
-_COMMENT = "121106"
 _QUALITATIVE_EVALUATIONS = "C0034375"
 _MEASUREMENT_GROUP = "125007"
 _REFERENCED_SEGMENT = "121191"
@@ -105,12 +105,7 @@ def reports_of(objects: Kept) -> list[Dataset]:
 
 def sentences_of(objects: Kept) -> list[str]:
     """What the reports tell their reader, each sentence once, in their language."""
-    sentences = [
-        str(item.TextValue)
-        for report in reports_of(objects)
-        for item in items(report)
-        if is_named(item, _COMMENT) and item.ValueType == "TEXT"
-    ]
+    sentences = [one for report in reports_of(objects) for one in report_text(report).sentences]
     return list(dict.fromkeys(sentences))
 
 
@@ -140,7 +135,7 @@ def quantities_of(objects: Kept) -> dict[int, str]:
             number = _segment_measured(group)
             numbers = [one for one in group.get("ContentSequence", []) if one.ValueType == "NUM"]
             if number is not None and numbers:
-                quantities.setdefault(number, number_text(numbers[0]))
+                quantities.setdefault(number, value_text(numbers[0]))
     return quantities
 
 

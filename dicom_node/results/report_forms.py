@@ -8,7 +8,6 @@ the kept report says, at the same time and just as unverified, and is an object 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Collection, Iterator
 
 import pydicom
@@ -17,6 +16,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Code
 from dicom_node.errors import GateRefused
 from dicom_node.results.identity import derived_uid
+from dicom_node.results.report_text import finding_text, value_text
 from dicom_node.results.request import Reference
 from dicom_node.results.sop_classes import (
     BASIC_TEXT_SR,
@@ -32,12 +32,8 @@ _REFERENCED_SEGMENT = "121191"
 _SOURCE_SERIES = "121232"
 _TRACKING_IDENTIFIER = "112039"
 _FINDING = Code("121071", "DCM", "Finding")
-_FINDING_CATEGORY = "276214006"
-_FINDING_SITE, _LATERALITY = "363698007", "272741003"
 _SOURCE_OF_MEASUREMENT = Code("121112", "DCM", "Source of Measurement")
 _NOT_SHOWN_BY_TEXT = frozenset({SEGMENTATION, LABEL_MAP_SEGMENTATION, PARAMETRIC_MAP})
-_PLAIN_UNIT = re.compile(r"[A-Za-z%][A-Za-z0-9/%]*")
-_NO_UNIT = "1"
 
 # PS3.3 table A.35.1-2: what may stand below an item of Basic Text SR, by relationship.
 _TEXT_TYPES = frozenset(
@@ -155,27 +151,17 @@ def is_named(item: Dataset, code_value: str) -> bool:
 
 
 def in_words(group: Dataset) -> str:
-    """The numbers and codes of a measurement group as one English sentence."""
-    parts = [
-        f"{_name(child)} {_value(child)}"
-        for child in group.ContentSequence
-        if child.RelationshipType == "CONTAINS" and _is_said(child)
+    """The numbers and codes of a measurement group as one English sentence.
+
+    It begins with the tracking identifier, by which a reader tells two alike findings apart.
+    """
+    tracking = [
+        value_text(item) for item in group.ContentSequence if is_named(item, _TRACKING_IDENTIFIER)
     ]
-    return f"{_subject(group)}: {'; '.join(parts)}" if parts else _subject(group)
-
-
-def number_text(item: Dataset) -> str:
-    """A NUM as text: its value and its unit, or why there is no value (PS3.3 C.18.1)."""
-    measured = item.get("MeasuredValueSequence")
-    if not measured:
-        qualifiers = item.get("NumericValueQualifierCodeSequence")
-        return str(qualifiers[0].CodeMeaning) if qualifiers else "not measured"
-    unit = measured[0].MeasurementUnitsCodeSequence[0]
-    value = str(measured[0].NumericValue)
-    if unit.CodeValue == _NO_UNIT:
-        return value
-    written = unit.CodeValue if _PLAIN_UNIT.fullmatch(unit.CodeValue) else unit.CodeMeaning
-    return f"{value} {written}"
+    finding = finding_text(group)
+    subject = f"{tracking[0]} ({finding.title})" if tracking else finding.title
+    parts = [f"{name} {value}" for name, value in finding.rows]
+    return f"{subject}: {'; '.join(parts)}" if parts else subject
 
 
 def _drop_references(item: Dataset, uids: frozenset[str]) -> None:
@@ -226,7 +212,7 @@ def _as_text(item: Dataset, parent: str) -> list[Dataset]:
     if not _is_allowed(relationship, parent, value_type):
         return []
     if value_type == "NUM":
-        return [_text(relationship, item.ConceptNameCodeSequence[0], number_text(item))]
+        return [_text(relationship, item.ConceptNameCodeSequence[0], value_text(item))]
     if value_type == "IMAGE" and _shows_no_source(item):
         return []
     kept = [one for child in item.get("ContentSequence", []) for one in _as_text(child, value_type)]
@@ -263,41 +249,6 @@ def _sentence(group: Dataset) -> Dataset:
     if images:
         sentence.ContentSequence = images
     return sentence
-
-
-def _is_said(item: Dataset) -> bool:
-    named = is_named(item, _FINDING.value) or is_named(item, _FINDING_CATEGORY)
-    return item.ValueType in ("NUM", "CODE", "TEXT") and not named
-
-
-def _name(item: Dataset) -> str:
-    """The concept with its modifiers, such as ``Attenuation Coefficient (Mean)``."""
-    modifiers = [
-        str(child.ConceptCodeSequence[0].CodeMeaning)
-        for child in item.get("ContentSequence", [])
-        if child.RelationshipType == "HAS CONCEPT MOD" and child.ValueType == "CODE"
-    ]
-    name = str(item.ConceptNameCodeSequence[0].CodeMeaning)
-    return f"{name} ({', '.join(modifiers)})" if modifiers else name
-
-
-def _value(item: Dataset) -> str:
-    if item.ValueType == "NUM":
-        return number_text(item)
-    if item.ValueType == "CODE":
-        return str(item.ConceptCodeSequence[0].CodeMeaning)
-    return str(item.TextValue)
-
-
-def _subject(group: Dataset) -> str:
-    """What a group is about: its tracking identifier, its finding and the side of its site."""
-    tracking = [_value(one) for one in group.ContentSequence if is_named(one, _TRACKING_IDENTIFIER)]
-    about = [_value(one) for one in group.ContentSequence if is_named(one, _FINDING.value)]
-    for site in group.ContentSequence:
-        if is_named(site, _FINDING_SITE):
-            about += [_value(one) for one in items(site) if is_named(one, _LATERALITY)]
-    named = ", ".join(about)
-    return f"{tracking[0]} ({named})" if tracking and named else (*tracking, named)[0]
 
 
 def _image(item: Dataset) -> Dataset:

@@ -61,26 +61,29 @@ def _collect(
         if machines or item.get("RelationshipType") == "HAS OBS CONTEXT":
             continue
         if code in _CONTAINERS_OF_FINDINGS:
-            findings.append(_finding(children))
+            findings.append(finding_text(item))
         elif item.ValueType == "CONTAINER":
             _collect(children, findings, rows, sentences)
         elif item.ValueType == "TEXT":
             sentences.append(str(item.TextValue))
-        elif value := _value(item):
+        elif value := value_text(item):
             rows.append((_row_name(item), value))
 
 
-def _finding(items: Sequence[Dataset]) -> FindingText:
-    """Finding and site are one title where they are the same organ, as they mostly are."""
-    shown = [item for item in items if _name(item)[0] not in _FOR_MACHINES]
-    named = {_name(item)[0]: _value(item) for item in shown}
+def finding_text(group: Dataset) -> FindingText:
+    """The text of one measurement group.
+
+    Finding and site are one title where they are the same organ, as they mostly are.
+    """
+    shown = [item for item in group.ContentSequence if _name(item)[0] not in _FOR_MACHINES]
+    named = {_name(item)[0]: value_text(item) for item in shown}
     finding, site = named.get(_FINDING, ""), named.get(_SITE, "")
     is_organ = site.split(", ")[0] == finding
     left_out = {_FINDING, _SITE} if is_organ else {_FINDING}
     rows = [
         (_row_name(item), value)
         for item in shown
-        if _name(item)[0] not in left_out and (value := _value(item))
+        if _name(item)[0] not in left_out and (value := value_text(item))
     ]
     return FindingText(site if is_organ else finding, tuple(rows))
 
@@ -88,15 +91,17 @@ def _finding(items: Sequence[Dataset]) -> FindingText:
 def _row_name(item: Dataset) -> str:
     """The concept with its derivation: two attenuations of one lung are mean and deviation."""
     derivations = [
-        _value(child) for child in item.get("ContentSequence", []) if _name(child)[0] == _DERIVATION
+        value_text(child)
+        for child in item.get("ContentSequence", [])
+        if _name(child)[0] == _DERIVATION
     ]
     return ", ".join([_name(item)[1], *derivations])
 
 
-def _value(item: Dataset) -> str:
+def value_text(item: Dataset) -> str:
     """A code with the laterality that modifies it, a number with its unit, a text; else nothing."""
     if item.ValueType == "CODE":
-        modifiers = [_value(child) for child in item.get("ContentSequence", [])
+        modifiers = [value_text(child) for child in item.get("ContentSequence", [])
                      if _name(child)[0] == _LATERALITY]  # fmt: skip
         return ", ".join([str(item.ConceptCodeSequence[0].CodeMeaning), *modifiers])
     if item.ValueType == "NUM":

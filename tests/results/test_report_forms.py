@@ -134,14 +134,14 @@ def test_numbers_become_sentences_in_a_text(reports: dict[str, Dataset]) -> None
     assert text.SOPClassUID == BASIC_TEXT_SR
     assert [item.TextValue for item in named(text, "121071")] == [
         "lungs-ct Right lung (Lung, Right): Volume 2400.2 ml; "
-        "Attenuation Coefficient (Mean) -812.5 Hounsfield unit; "
-        "Attenuation Coefficient (Standard Deviation) 120.5 Hounsfield unit",
+        "Attenuation Coefficient, Mean -812.5 HU; "
+        "Attenuation Coefficient, Standard Deviation 120.5 HU",
         "lungs-ct Left lung (Lung, Left): Volume 2100.5 ml; "
-        "Attenuation Coefficient (Mean) -820.0 Hounsfield unit; "
-        "Attenuation Coefficient (Standard Deviation) 110.0 Hounsfield unit",
+        "Attenuation Coefficient, Mean -820.0 HU; "
+        "Attenuation Coefficient, Standard Deviation 110.0 HU",
         "lungs-ct Both lungs (Lung, Bilateral): Volume 4500.8 ml; "
-        "Attenuation Coefficient (Mean) -814.4 Hounsfield unit; "
-        "Attenuation Coefficient (Standard Deviation) 118.0 Hounsfield unit",
+        "Attenuation Coefficient, Mean -814.4 HU; "
+        "Attenuation Coefficient, Standard Deviation 118.0 HU",
     ]
     assert comments(text) == comments(reports["volumetric"])
 
