@@ -23,7 +23,110 @@ class Limit:
     reason: str
 
 
+_LABEL_MAP = r"segmentation \(labelmap\)"
+_PROJECTION = r"segmentation, radiograph"
+
 LIMITS: tuple[Limit, ...] = (
+    Limit(
+        "dciodvfy",
+        r".*report",
+        r"Coding(SchemeDesignator|SchemeUID).*Unrecognized defined term",
+        "codes of the project's own scheme 99DCMNODE, where no standard one has the concept; the "
+        "scheme is named in Coding Scheme Identification Sequence (PS3.3 C.12.1.1.7)",
+    ),
+    Limit(
+        "dciodvfy",
+        _LABEL_MAP,
+        r"Information Object Not found|SegmentNumber of 0",
+        "Label Map Segmentation (Supplement 243) is newer than the tool; segment 0 is the "
+        "background, which a label map describes",
+    ),
+    Limit(
+        "dciodvfy",
+        r".*report \(.*labelmap\)",
+        r"ReferencedSegmentNumber.*not segmentation",
+        "Label Map Segmentation is newer than the tool",
+    ),
+    Limit(
+        "dsrdump",
+        r".*report \(.*labelmap\)",
+        r"Reading|parsing file|unknown image SOP class",
+        "DCMTK 3.6.7 does not know Label Map Segmentation and reads no report that refers to one; "
+        "such a report goes only where a label map was taken",
+    ),
+    Limit(
+        "pixelmed-sr",
+        r".*report \(text\)",
+        r"Content Item not in template",
+        "a Basic Text SR follows no template (TID 1500 needs numbers and references, which it "
+        "cannot hold), so that the tool finds no rule for any item",
+    ),
+    Limit(
+        "pixelmed-sr",
+        r".*report, .*",
+        r"/CODE \([^/]*\): Content Item not in template",
+        "a coded evaluation: row 11 of TID 1501 takes any concept ($QualType), and the tool "
+        "matches only concepts that it has a list of",
+    ),
+    Limit(
+        "pixelmed-sr",
+        r"image report, radiograph",
+        r'43468-8,LN,"XR unspecified body region".*not found in context group 100',
+        "radiography was added to context group 100 after the tool was made: DCMTK 3.6.9 has it "
+        "there, DCMTK 3.6.7 of 2022 has not",
+    ),
+    Limit(
+        "pixelmed-iod",
+        _PROJECTION,
+        r"DerivationImageMacro.*Missing required sequence",
+        "the sequence is there, in the item of each frame; the tool looks for it among the shared "
+        "ones where there is no frame of reference",
+    ),
+    Limit(
+        "pixelmed-iod",
+        _PROJECTION,
+        r"PatientOrientation: Incorrect value multiplicity - got 2",
+        "Patient Orientation has two values (PS3.6); the tool's table has one",
+    ),
+    Limit(
+        "dcmqi",
+        _PROJECTION,
+        r"Failed to get image directions",
+        "it makes volumes, and a radiograph has no orientation in the patient",
+    ),
+    Limit(
+        "SimpleITK",
+        _PROJECTION,
+        r"cosines",
+        "GDCM asks a segmentation for its orientation in the patient, and a radiograph has none",
+    ),
+    Limit(
+        "highdicom",
+        _PROJECTION,
+        r"Pixel Measures Sequence",
+        "it reads no pixel spacing without a slice thickness, and a radiograph has no slices; a "
+        "segmentation of a radiograph without Pixel Spacing is read whole",
+    ),
+    Limit(
+        "gdcm",
+        rf"{_LABEL_MAP}|parametric map",
+        r"Unknown MediaStorage",
+        "GDCM 3.0.21 knows neither Label Map Segmentation nor Parametric Map",
+    ),
+    Limit(
+        "SimpleITK",
+        rf"{_LABEL_MAP}|parametric map",
+        r"Unable to determine ImageIO reader",
+        "its GDCM knows neither Label Map Segmentation nor Parametric Map",
+    ),
+    Limit(
+        "Orthanc",
+        _LABEL_MAP,
+        r"presentation context refused",
+        "1.10.1 does not know the SOP class; with UnknownSopClassAccepted it keeps the object, and "
+        "what it gives back is identical. The node asks each destination what it takes, and sends "
+        "this one the BINARY segmentation",
+    ),
     Limit(
         "OHIF",
         r"volumetric report",
@@ -35,23 +138,17 @@ LIMITS: tuple[Limit, ...] = (
         "OHIF",
         r"planar report",
         r"drawn measurements hydrated",
-        "contours and numbers are drawn; to be taken over for editing it wants the coordinates "
-        "inside the number (as in its own reports, TID 1410 has them beside it) and a tracking "
-        "identifier that begins with Cornerstone3DTools: the same report with both is hydrated "
-        "whole",
+        "contours and numbers are drawn on the image; to be taken over for editing it wants the "
+        "coordinates inside the number (as in its own reports; TID 1410 has them beside it) and, "
+        "but for rectangles, a tracking identifier that begins with Cornerstone3DTools. Measured: "
+        "the same report with both is taken over whole",
     ),
     Limit(
         "OHIF",
-        r"segmentation, radiograph",
+        _PROJECTION,
         r"reading 'ImageOrientationPatient'",
-        "it shows no segmentation on an image without a place in the patient; viewers get "
-        "contours in the planar report and pictures",
-    ),
-    Limit(
-        "dcmqi",
-        r"segmentation, radiograph",
-        r"[Oo]rientation|[Gg]eometry|no .*position",
-        "it makes volumes, and a radiograph has no orientation in the patient",
+        "it shows no segmentation on an image without a place in the patient; viewers get a "
+        "picture with contours instead",
     ),
 )
 

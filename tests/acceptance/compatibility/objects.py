@@ -10,10 +10,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ai_models.types import Code, FloatArray, Label, LabelMap
-from dicom_node.errors import NodeError
 from dicom_node.results.evidence import references_to
-from dicom_node.results.forms import derive
-from dicom_node.results.profile import DOCUMENTS, Sending
+from dicom_node.results.form_builders import Workbench
+from dicom_node.results.profile import DOCUMENTS
 from dicom_node.results.rejection_note import build_rejection_note
 from dicom_node.results.report import (
     build_image_report,
@@ -35,6 +34,7 @@ FORMS_OF_FINDINGS = (
     ("presentation state", "presentation_state"),
     ("secondary capture", "pictures"),
     ("key objects", "key_objects"),
+    ("pdf", "pdf"),
     ("volumetric report", "comprehensive_3d+labelmap"),
     ("volumetric report", "comprehensive_3d+no_segmentation"),
     *(("volumetric report", document) for document in list(DOCUMENTS)[1:]),
@@ -237,18 +237,12 @@ def _forms(
 ) -> Iterator[Specimen]:
     """The forms that destinations get of ``kept``; of several objects of a form the first."""
     images = kept_samples.Images((len(source), int(source[0].Rows), int(source[0].Columns)))
-    derived, failed = derive(
-        [Sending(kind, form, "") for kind, form in wishes],
-        kept,
-        kept_samples.source_of(_headers(source), images),
-    )
-    if failed:
-        raise NodeError(f"forms that cannot be built: {failed}")
+    bench = Workbench(kept, kept_samples.source_of(_headers(source), images))
     for kind, form in wishes:
-        first = next(one for one in derived if one.sending.wish == (kind, form))
+        dataset, _ = bench.build((kind, form))[0]
         drawn = measurements if kind == "planar report" and form != "text" else 0
         found = voxels if form == "labelmap" else {}
-        yield Specimen(kind, of, first.dataset, source, found, drawn, form)
+        yield Specimen(kind, of, dataset, source, found, drawn, form)
 
 
 def _probabilities() -> dict[int, FloatArray]:
