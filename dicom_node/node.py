@@ -290,7 +290,9 @@ class Node:
 def destinations_of(config: Config, ledger: Ledger) -> Destinations:
     """The peers of the settings, as the pipeline knows them."""
     wanted = {name: Wanted(**peer.results.model_dump()) for name, peer in config.peers.items()}
-    names = {peer.ae_title: name for name, peer in config.peers.items() if peer.ae_title}
+    names: dict[str, str] = {}
+    for name, peer in config.peers.items():
+        names.setdefault(peer.ae_title, name)
     return Destinations(ledger, wanted, names)
 
 

@@ -26,7 +26,7 @@ from dicom_node.results.equipment import Equipment
 from dicom_node.results.forms import Source
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
-from dicom_node.results.segmentation import build_segmentation
+from dicom_node.results.segmentation import build_probability_map, build_segmentation
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -36,6 +36,9 @@ _SUBJECT = (
     "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
 )  # fmt: skip
+
+# What is written in another way is another object: raised when objects change their content.
+_FORM = 2
 
 Predict = Callable[[Card, Volume], SegmentationPrediction]
 
@@ -151,10 +154,9 @@ def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> Resul
         "output": card.output.model_dump(mode="json", exclude={"probabilities"}),
         "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
         "report": card.report,
+        "language": language,
+        "form": _FORM,
     }
-    # English is what results have always been written in: their UIDs stay.
-    if language != "en":
-        configuration["language"] = language
     # The report names what was left out: the same images without that remark are other objects.
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:
@@ -202,7 +204,7 @@ def _describe(
     label_map: LabelMap,
     measurements: dict[int, Measurement],
 ) -> tuple[tuple[str, Dataset], ...]:
-    """Segmentation, volumetric and planar report; or the report that nothing was found."""
+    """Segmentation, its probabilities, volumetric and planar report; or that nothing was found."""
     segmentation = build_segmentation(
         loaded.source_images, loaded.frame_numbers, label_map, prediction.labels,
         request.algorithm, request.identity, series_number=SERIES_NUMBERS["segmentation"],
@@ -217,10 +219,32 @@ def _describe(
     planar = report.build_planar_report(
         request, label_map, series_number=SERIES_NUMBERS["planar report"]
     )
-    objects = [("segmentation", segmentation), ("volumetric report", volumetric)]
-    if planar is not None:
-        objects.append(("planar report", planar))
-    return tuple(objects)
+    objects = (
+        ("segmentation", segmentation),
+        ("probability map", _probability_map(request, loaded, prediction)),
+        ("volumetric report", volumetric),
+        ("planar report", planar),
+    )
+    return tuple((kind, dataset) for kind, dataset in objects if dataset is not None)
+
+
+def _probability_map(
+    request: ResultRequest, loaded: LoadedVolume, prediction: SegmentationPrediction
+) -> Dataset | None:
+    """The probabilities of every label, where the card asks for them; checked here."""
+    if not prediction.probabilities:
+        return None
+    values = {
+        label: loaded.to_source_grid(values) for label, values in prediction.probabilities.items()
+    }
+    built = build_probability_map(
+        request, values, series_number=SERIES_NUMBERS["probability map"]
+    )
+    if built is not None:
+        gate.check_probability_map(
+            built, loaded.source_images, loaded.frame_numbers, values, prediction.labels
+        )
+    return built
 
 
 def _check(
@@ -235,7 +259,7 @@ def _check(
             gate.check_segmentation(
                 dataset, loaded.source_images, loaded.frame_numbers, label_map, prediction.labels
             )
-        else:
+        elif kind.endswith("report"):
             gate.check_report(dataset, loaded.source_images, segmentations)
 
 
