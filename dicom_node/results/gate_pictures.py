@@ -125,24 +125,12 @@ def check_presentation_state(
         raise refused("reference", "the result is no grayscale presentation state")
     _check_referenced_series(decoded, source_images)
     slices = _slices(source_images, frame_numbers)
-    values = _values_of_layers(decoded, labels)
-    filled = {
-        value: np.zeros(label_map.shape, bool)
-        for value in {*values.values(), *np.unique(label_map)}
-        if value
-    }
-    for annotation in decoded.get("GraphicAnnotationSequence", []):
-        graphics = annotation.get("GraphicObjectSequence", [])
-        if graphics:
-            value = values.get(str(annotation.GraphicLayer))
-            if value is None:
-                raise refused("labels", "outlines lie in a layer that is of no label")
-            index = _slice(annotation.ReferencedImageSequence, slices)
-            filled[value][index] ^= _enclosed(graphics, label_map.shape[1:])
-    for value, shown in filled.items():
-        differing = int((shown != (label_map == value)).sum())
+    outlines = _outlines(decoded, _values_of_layers(decoded, labels), slices)
+    for index, section in enumerate(label_map):
+        shown = _filled(outlines.get(index, {}), section.shape)
+        differing = int((shown != section).sum())
         if differing:
-            raise refused("contour", f"outlines of label {value} differ in {differing} pixels")
+            raise refused("contour", f"outlines differ from the mask in {differing} pixels")
 
 
 def check_pdf(document: Object, source_images: Sequence[Dataset], *, demonstration: bool) -> None:
@@ -214,27 +202,27 @@ def _check_contours(
     if pixels.shape[0] < rows or pixels.shape[1] < columns:
         raise refused("shape", "a picture is smaller than its source image")
     picture = pixels[:rows, :columns]
-    colored = (picture != picture[..., :1]).any(axis=2)
+    table = np.zeros((256, 3), np.uint8)
     for value, color in colors.items():
-        drawn = (picture == np.asarray(color, np.uint8)).all(axis=2)
-        if (drawn != _rim(section == value, line_width(rows, columns))).any():
-            raise refused("contour", f"the contour of label {value} is not the rim of its mask")
-        colored &= ~drawn
-    if colored.any():
+        table[value] = color
+    rim = _rim(section, line_width(rows, columns))
+    if (picture[rim] != table[section[rim]]).any():
+        raise refused("contour", "the contour of a label is not the rim of its mask")
+    if (picture[~rim] != picture[~rim][:, :1]).any():
         raise refused("contour", "something in colour is drawn that is no contour")
 
 
-def _rim(mask: Mask, width: int) -> Mask:
-    """Pixels of the mask from which a walk of ``width`` along rows and columns leaves it."""
-    outside = np.pad(~mask, width, constant_values=True)
-    near = np.zeros_like(mask)
-    rows, columns = mask.shape
+def _rim(section: LabelMap, width: int) -> Mask:
+    """Pixels of a label from which a walk of ``width`` along rows and columns leaves it."""
+    padded = np.pad(section, width)
+    near = np.zeros(section.shape, bool)
+    rows, columns = section.shape
     for down in range(-width, width + 1):
         reach = width - abs(down)
         for across in range(-reach, reach + 1):
             top, left = width + down, width + across
-            near |= outside[top : top + rows, left : left + columns]
-    return mask & near
+            near |= padded[top : top + rows, left : left + columns] != section
+    return np.asarray(near & (section > 0))
 
 
 def _check_referenced_series(decoded: Dataset, source_images: Sequence[Dataset]) -> None:
@@ -266,22 +254,70 @@ def _values_of_layers(decoded: Dataset, labels: Sequence[Label]) -> dict[str, in
     return values
 
 
-def _enclosed(graphics: Sequence[Dataset], shape: tuple[int, ...]) -> Mask:
-    """Pixels that lie right of an odd number of upright edges: the even-odd rule."""
-    crossings = np.zeros((shape[0], shape[1] + 1), np.int64)
-    for graphic in graphics:
-        if graphic.GraphicType != "POLYLINE" or graphic.GraphicAnnotationUnits != "PIXEL":
-            raise refused("contour", "an outline is no polyline in pixels")
-        points = np.asarray(graphic.GraphicData, float).reshape(-1, 2)
-        corners = np.rint(points).astype(np.int64)
-        ends = (corners.min(axis=0) < 0).any() or (corners.max(axis=0) > shape[::-1]).any()
-        steps = np.diff(corners, axis=0)
-        if ends or np.abs(points - corners).max() > 1e-3 or (steps != 0).all(axis=1).any():
-            raise refused("contour", "an outline does not run along pixel edges of its image")
-        for (column, row), down in zip(corners[:-1], steps[:, 1], strict=True):
-            if down:
-                crossings[min(row, row + down) : max(row, row + down), column] += 1
-    # An outline that does not close reaches the end of a row with an odd count.
-    if (crossings.sum(axis=1) % 2).any():
+def _outlines(
+    decoded: Dataset,
+    values: Mapping[str, int],
+    slices: Mapping[tuple[str, int | None], int],
+) -> dict[int, dict[int, list[Dataset]]]:
+    """The graphics of each label on each slice."""
+    outlines: dict[int, dict[int, list[Dataset]]] = {}
+    for annotation in decoded.get("GraphicAnnotationSequence", []):
+        graphics = annotation.get("GraphicObjectSequence", [])
+        if graphics:
+            value = values.get(str(annotation.GraphicLayer))
+            if value is None:
+                raise refused("labels", "outlines lie in a layer that is of no label")
+            index = _slice(annotation.ReferencedImageSequence, slices)
+            outlines.setdefault(index, {}).setdefault(value, []).extend(graphics)
+    return outlines
+
+
+def _filled(outlines: Mapping[int, Sequence[Dataset]], shape: tuple[int, ...]) -> LabelMap:
+    """The label map that the outlines of one slice enclose."""
+    shown: LabelMap = np.zeros(shape, np.uint8)
+    for value, graphics in outlines.items():
+        (row, column), enclosed = _enclosed(graphics, shape)
+        place = shown[row : row + enclosed.shape[0], column : column + enclosed.shape[1]]
+        if place[enclosed].any():
+            raise refused("contour", "the outlines of two labels enclose the same pixels")
+        place[enclosed] = value
+    return shown
+
+
+def _enclosed(graphics: Sequence[Dataset], shape: tuple[int, ...]) -> tuple[tuple[int, int], Mask]:
+    """Pixels that lie right of an odd number of upright edges (the even-odd rule).
+
+    Returns the (row, column) of the first pixel of a rectangle, and the mask in it.
+    """
+    edges = np.concatenate([_upright_edges(graphic, shape) for graphic in graphics])
+    if not len(edges):
+        raise refused("contour", "an outline encloses nothing")
+    top, left = int(edges[:, 1].min()), int(edges[:, 0].min())
+    rows, columns = int(edges[:, 2].max()) - top, int(edges[:, 0].max()) - left
+    changes = np.zeros((rows + 1, columns + 1), np.int32)
+    np.add.at(changes, (edges[:, 1] - top, edges[:, 0] - left), 1)
+    np.add.at(changes, (edges[:, 2] - top, edges[:, 0] - left), -1)
+    crossings = np.cumsum(np.cumsum(changes, axis=0)[:-1], axis=1) % 2 == 1
+    # Beyond its last edge an outline that closes has been crossed an even number of times.
+    if crossings[:, -1].any():
         raise refused("contour", "an outline is not closed")
-    return np.asarray(np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1)
+    return (top, left), crossings[:, :-1]
+
+
+def _upright_edges(graphic: Dataset, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """(column, first row, row behind the last) of the edges that run along a column."""
+    if graphic.GraphicType != "POLYLINE" or graphic.GraphicAnnotationUnits != "PIXEL":
+        raise refused("contour", "an outline is no polyline in pixels")
+    points = np.asarray(graphic.GraphicData, float).reshape(-1, 2)
+    corners = np.rint(points).astype(np.int64)
+    steps = np.diff(corners, axis=0)
+    if (
+        (corners < 0).any()
+        or (corners > shape[::-1]).any()
+        or np.abs(points - corners).max() > 1e-3
+        or (steps != 0).all(axis=1).any()
+    ):
+        raise refused("contour", "an outline does not run along pixel edges of its image")
+    starts, ends = corners[:-1][steps[:, 1] != 0], corners[1:][steps[:, 1] != 0]
+    low, high = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
+    return np.stack([starts[:, 0], low, high], axis=1)
