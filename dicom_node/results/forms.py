@@ -17,7 +17,7 @@ from dicom_node.results.form_builders import Source, Workbench
 from dicom_node.results.kept import Kept
 from dicom_node.results.profile import Sending, Wanted, Wish, plan
 
-__all__ = ["Derived", "Kept", "Prepared", "Source", "derive", "prepare"]
+__all__ = ["Derived", "Kept", "Prepared", "Source", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -98,31 +98,16 @@ def prepare(
         _build(open_ones, workbench, made, failed)
 
 
-def derive(
-    sendings: Iterable[Sending], kept: Kept, source: Source
-) -> tuple[tuple[Derived, ...], dict[Wish, str]]:
-    """Build each form among ``sendings`` once; returns the objects, and why others failed.
-
-    Raises
-    ------
-    TransientError
-        ``source.display`` could not read the images just now.
-    """
-    made: dict[Wish, list[Derived]] = {}
-    failed: dict[Wish, str] = {}
-    _build(sendings, Workbench(kept, source), made, failed)
-    return tuple(one for ones in made.values() for one in ones), failed
-
-
 def _build(
     sendings: Iterable[Sending],
     workbench: Workbench,
     made: dict[Wish, list[Derived]],
     failed: dict[Wish, str],
 ) -> None:
+    """Build each form among ``sendings`` once: what succeeds is ``made``, the rest ``failed``."""
     for sending in sendings:
         wish = sending.wish
-        if not sending.form or wish in made or wish in failed:
+        if wish in made or wish in failed:
             continue
         try:
             built = workbench.build(wish)

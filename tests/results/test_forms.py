@@ -11,7 +11,7 @@ from ai_models.types import Label, LabelMap
 from dicom_node.errors import GateRefused, StorageFailed
 from dicom_node.records import DestinationProfile
 from dicom_node.results import form_builders
-from dicom_node.results.forms import Prepared, Source, derive, prepare
+from dicom_node.results.forms import Prepared, Source, prepare
 from dicom_node.results.profile import Sending, Wanted
 from dicom_node.results.sop_classes import (
     BASIC_TEXT_SR,
@@ -222,15 +222,13 @@ def test_a_label_map_that_cannot_be_built_leaves_the_reports_on_the_binary_one(
     assert prepared.derived == ()
 
 
-def test_each_form_is_derived_once_whoever_asks(lungs: Kept, datasets: list[Dataset]) -> None:
-    asked = [
-        Sending("planar report", "text", "for one"),
-        Sending("planar report", "text", "for another"),
-        Sending("planar report", "", "kept"),
-    ]
-    derived, failed = derive(asked, lungs, source_of(datasets))
-    assert [one.sending for one in derived] == asked[:1]
-    assert failed == {}
+def test_each_form_is_built_once_for_all_who_get_it(lungs: Kept, datasets: list[Dataset]) -> None:
+    destination = DESTINATIONS["only text"]
+    prepared = prepare({"one": destination, "two": destination}, lungs, source_of(datasets))
+    assert [one.sending.kind for one in prepared.derived] == ["volumetric report", "planar report"]
+    for name in ("one", "two"):
+        sent = [dataset for _, dataset in prepared.objects_for(name, lungs)]
+        assert sent == [one.dataset for one in prepared.derived]
 
 
 @pytest.mark.parametrize("kind", ["negative", "not_analysed"])
