@@ -4,6 +4,7 @@
     python -m bench receive [OPTIONS]   receiving beside its peers and the physical limit
     python -m bench load [OPTIONS]      10,000 instances while jobs run, with and without journal
     python -m bench ledger [OPTIONS]    the ledger's queries at one million instances
+    python -m bench segmentation [OPTIONS]   writing a SEG beside its peers and the floor
     python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
 """
 
@@ -11,15 +12,21 @@ from __future__ import annotations
 
 import sys
 
-from bench import chaos, ledger, load, receive
+from bench import chaos, ledger, load, receive, segmentation
 
 _SHORT_LEDGER = ("--instances", "200000", "--calls", "50")
+_SHORT_SEGMENTATION = ("--cases", "100x20", "--rounds", "1")
 _SHORT_LOAD = ("--instances", "2000", "--rounds", "1", "--jobs", "40")
 
 
 def main() -> int:
     """Run the measurement that is named, or all; options without a name are those of receive."""
-    named = {"load": load.main, "ledger": ledger.main, "chaos": chaos.main}
+    named = {
+        "load": load.main,
+        "ledger": ledger.main,
+        "segmentation": segmentation.main,
+        "chaos": chaos.main,
+    }
     name, *options = sys.argv[1:] or [""]
     if name in named:
         return named[name](options)
@@ -28,7 +35,11 @@ def main() -> int:
     receive.main()
     if name == "receive":
         return 0
-    return ledger.main(list(_SHORT_LEDGER)) or load.main(list(_SHORT_LOAD))
+    return (
+        segmentation.main(list(_SHORT_SEGMENTATION))
+        or ledger.main(list(_SHORT_LEDGER))
+        or load.main(list(_SHORT_LOAD))
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,32 +145,32 @@ def pack_bits(label_map: LabelMap, values: Sequence[int], frames: Sequence[Shown
 
     ``values`` are the label values of the columns. Eight frames together always fill whole bytes.
     """
-    packed = io.BytesIO()
-    batch = np.empty((8, label_map[0].size), bool)
-    for start in range(0, len(frames), 8):
-        chosen = frames[start : start + 8]
-        for bits, (index, column) in zip(batch, chosen, strict=False):
-            np.equal(label_map[index].reshape(-1), values[column], out=bits)
-        packed.write(np.packbits(batch[: len(chosen)], bitorder="little").data)
-    return _even(packed)
+    pixels = label_map[0].size
+    batch = np.empty((8, pixels), bool)
+
+    def parts() -> Iterator[memoryview]:
+        for start in range(0, len(frames), 8):
+            chosen = frames[start : start + 8]
+            for bits, (index, column) in zip(batch, chosen, strict=False):
+                np.equal(label_map[index].reshape(-1), values[column], out=bits)
+            yield np.packbits(batch[: len(chosen)], bitorder="little").data
+
+    return _collected(parts(), -(-len(frames) * pixels // 8))
 
 
 def pack_probabilities(maps: Sequence[FloatArray], frames: Sequence[Shown]) -> bytes:
     """Frames of one byte a pixel, probability times ``PROBABILITY_STEPS``, of FRACTIONAL."""
-    packed = io.BytesIO()
-    for index, column in frames:
-        packed.write(np.rint(maps[column][index] * np.float32(PROBABILITY_STEPS)).astype(np.uint8))
-    return _even(packed)
+    steps = np.float32(PROBABILITY_STEPS)
+    parts = (np.rint(maps[column][index] * steps).astype(np.uint8).data for index, column in frames)
+    return _collected(parts, len(frames) * maps[0][0].size)
 
 
 def pack_numbers(label_map: LabelMap, numbers: dict[int, int], frames: Sequence[Shown]) -> bytes:
     """Frames of one byte a pixel, segment numbers, of LABELMAP."""
     table = np.zeros(256, np.uint8)
     table[list(numbers)] = list(numbers.values())
-    packed = io.BytesIO()
-    for index, _ in frames:
-        packed.write(table[label_map[index]])
-    return _even(packed)
+    parts = (table[label_map[index]].data for index, _ in frames)
+    return _collected(parts, len(frames) * label_map[0].size)
 
 
 def is_probable(values: FloatArray) -> bool:
@@ -178,10 +178,18 @@ def is_probable(values: FloatArray) -> bool:
     return bool(values.max(initial=0.0) >= 1.0 / PROBABILITY_STEPS)
 
 
-def _even(packed: io.BytesIO) -> bytes:
-    if packed.tell() % 2:
-        packed.write(b"\0")
-    return packed.getvalue()
+def _collected(parts: Iterable[memoryview], size_bytes: int) -> bytes:
+    """All parts, of an even length (PS3.5 8.2).
+
+    Room for all is made at once: what grows is copied, and leaves its smaller selves in memory.
+    """
+    collected = io.BytesIO()
+    collected.seek(size_bytes + size_bytes % 2 - 1)
+    collected.write(b"\0")
+    collected.seek(0)
+    for part in parts:
+        collected.write(part)
+    return collected.getvalue()
 
 
 def _skeleton(

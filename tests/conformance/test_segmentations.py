@@ -38,7 +38,7 @@ def _build(name: str) -> tuple[Dataset, Dataset | None]:
     if name in ("DX", "MG", "CR"):
         # A mammogram has the spacing of its detector only; highdicom reads no Pixel Measures
         # without a slice thickness, so it reads this one and not the others.
-        spacing = {"PixelSpacing": None} if name == "MG" else {}
+        spacing: dict[str, Any] = {"PixelSpacing": None} if name == "MG" else {}
         image = radiograph(modality=name, **spacing)
         return image, samples.segmentation_of([image], _radiograph_mask())
     datasets = samples.ct()
