@@ -1,4 +1,4 @@
-"""Every routed series ends in an answer at the archive: a result, a negative, or why there is none."""
+"""Every routed series ends in an answer at the archive: a result, or why there is none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import yaml
 from pydicom.dataset import Dataset
 
 from tests import peers
-from tests.acceptance.running_node import RunningNode
-from tests.acceptance.running_node import wait_until
+from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import ct_series, with_attributes, write_series
 from tests.results.samples import items
@@ -33,10 +32,29 @@ MODELS: dict[str, tuple[bytes, dict[str, object]]] = {
 }
 
 
+# Verification, Secondary Capture, Comprehensive SR and Basic Text SR: no Segmentation, no 3D SR.
+_OLD_ARCHIVE = r"""
+[[TransferSyntaxes]]
+[Plain]
+TransferSyntax1 = LocalEndianExplicit
+TransferSyntax2 = LittleEndianImplicit
+[[PresentationContexts]]
+[Old]
+PresentationContext1 = 1.2.840.10008.1.1\Plain
+PresentationContext2 = 1.2.840.10008.5.1.4.1.1.7\Plain
+PresentationContext3 = 1.2.840.10008.5.1.4.1.1.88.33\Plain
+PresentationContext4 = 1.2.840.10008.5.1.4.1.1.88.11\Plain
+[[Profiles]]
+[Default]
+PresentationContexts = Old
+"""
+
+
 class Trouble(NamedTuple):
-    """A node with a model for every kind of trouble, and its archive."""
+    """A node with a model for every kind of trouble, its archive, and one of former times."""
 
     archive: peers.Orthanc
+    old_archive: peers.DcmtkStorescp
     node: RunningNode
 
 
@@ -47,7 +65,13 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
     folder = tmp_path_factory.mktemp("trouble")
     for name, (weights, changes) in MODELS.items():
         write_model(folder / "models" / name, weights, id=name, **changes)
-    with peers.Orthanc(folder) as archive:
+    classes = folder / "classes.cfg"
+    classes.write_text(_OLD_ARCHIVE)
+    options = ("-xf", str(classes), "Default")
+    with (
+        peers.Orthanc(folder) as archive,
+        peers.DcmtkStorescp(folder, ae_title="OLD", options=options) as old_archive,
+    ):
         node = RunningNode(folder / "node", archive.peer)
         settings = yaml.safe_load(node.config.read_text())
         settings["models"]["directories"] = [str(folder / "models")]
@@ -57,9 +81,16 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
             {"name": name, "when": {"SeriesDescription": name}, "model": name, "send_to": ["pacs"]}
             for name in MODELS
         ]
+        settings["peers"]["old"] = {
+            "ae_title": "OLD", "host": "127.0.0.1", "port": old_archive.port,
+        }
+        settings["rules"].append({
+            "name": "old archive", "when": {"SeriesDescription": "old"}, "model": "finds",
+            "send_to": ["old"],
+        })
         node.config.write_text(yaml.safe_dump(settings))
         with node:
-            yield Trouble(archive, node)
+            yield Trouble(archive, old_archive, node)
 
 
 def series_for(model: str, seed: int, folder: Path, **changes: Any) -> list[Path]:
@@ -204,3 +235,23 @@ def test_what_is_retried_with_success_supersedes_the_answer(
     )
     named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == answer.SOPInstanceUID
+
+
+def test_an_archive_that_takes_no_segmentation_gets_pictures_and_reports(
+    trouble: Trouble, tmp_path: Path
+) -> None:
+    trouble.node.send(series_for("old", 8, tmp_path))
+    (job,) = trouble.node.wait_for_series("2.25.778.1")
+    got = [pydicom.dcmread(path) for path in trouble.old_archive.files()]
+    names = sorted(one.SOPClassUID.name for one in got)
+    assert names[:2] == ["Comprehensive SR Storage"] * 2
+    assert set(names[2:]) == {"Secondary Capture Image Storage"}
+    kept = {r.sop_instance_uid: r for r in trouble.node.ledger.jobs.results(job.job_id)}
+    segmentation = next(uid for uid, r in kept.items() if r.kind == "segmentation")
+    for one in got:
+        assert segmentation not in str(one)
+        assert kept[str(one.SOPInstanceUID)].made_from in kept
+    shown = trouble.node.command("show", job.job_id).stdout
+    assert "destination takes no Segmentation (66.4)" in shown
+    checked = trouble.node.command("check").stdout
+    assert "Label Map Segmentation" in checked
