@@ -20,13 +20,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from dicom_node.config import PeerSettings
+from tests.ports import free_port
 
 _PACKAGES = {
     "Orthanc": "orthanc",
@@ -45,8 +46,6 @@ _DICOMWEB_PLUGINS = (
 )
 _READY_WITHIN_S = 60.0
 _STOPPED_WITHIN_S = 20.0
-# Linux hands out ports from 32768 on.
-_FIRST_PORT, _PORTS_EACH, _MOST_WORKERS = 12_000, 1_250, 16
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP = 0x1
 # Without it DCMTK waits 40 ms for a delayed ACK after each instance.
@@ -80,26 +79,6 @@ def need_program(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed (Debian package {_PACKAGES.get(name, name)})")
     return path
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, and that no other test is given.
-
-    It is none that the system hands out by itself, and each worker of pytest-xdist has its own.
-    """
-    for port in _own_ports:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("every port of this worker was given to a test")
-
-
-def _ports_of(worker: str) -> Iterator[int]:
-    first = _FIRST_PORT + _PORTS_EACH * (int(worker.removeprefix("gw")) % _MOST_WORKERS)
-    return iter(range(first, first + _PORTS_EACH))
-
-
-_own_ports = _ports_of(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
 
 
 class _Server:
