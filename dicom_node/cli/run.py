@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,11 @@ from dicom_node.cli.output import tell_skipped
 from dicom_node.errors import ConfigurationError, NodeError
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from ai_models.card import Card
     from dicom_node.config import Config
-    from dicom_node.pipeline.analysis import Analysis
+    from dicom_node.pipeline.analysis import Analysis, Writing
     from dicom_node.pipeline.inference import InferencePool
 
 
@@ -101,21 +105,22 @@ def _run_one(
     from dicom_node.pipeline.analysis import Writing, analyse
     from dicom_node.results.equipment import node_equipment
 
+    writing = Writing(
+        node_equipment(config.node.ae_title, dicom_node.__version__), datetime.now(UTC),
+        config.results.language,
+    )
+    deadline_s = min(config.models.deadline_s, card.runtime.deadline_s)
     try:
         analysis = analyse(
             paths, card,
-            lambda card, volume: pool.predict(
-                card.id, volume, deadline_s=min(config.models.deadline_s, card.runtime.deadline_s)
-            ),
-            Writing(
-                node_equipment(config.node.ae_title, dicom_node.__version__), datetime.now(UTC),
-                config.results.language,
-            ),
+            lambda card, volume: pool.predict(card.id, volume, deadline_s=deadline_s),
+            writing,
         )
     except NodeError as error:
         print(f"series {uid}: {error.reason}: {error}", file=sys.stderr)
         return {"series_instance_uid": uid, "instances": len(paths), "outcome": "declined",
-                "reason": error.reason, "message": str(error)}
+                "reason": error.reason, "message": str(error),
+                "objects": _write_answer(error, paths, card, writing, output, stem)}
     written = write_objects(analysis, output, stem)
     pictures = write_pictures(analysis, output, stem)
     print_analysis(uid, analysis)
@@ -129,10 +134,37 @@ def _run_one(
     }
 
 
+def _write_answer(
+    error: NodeError, paths: list[Path], card: Card, writing: Writing, output: Path, stem: str
+) -> list[str]:
+    """The report that the series was not analysed, as the node would send it."""
+    from dicom_node.errors import NotUnderstood
+    from dicom_node.imaging.reading import read_header
+    from dicom_node.pipeline.answers import build_answer, not_analysed_request
+
+    headers = []
+    for path in paths:
+        # What cannot be read is part of the reason, and cannot be named by its UID.
+        with contextlib.suppress(NotUnderstood):
+            headers.append(read_header(path).dataset)
+    digests = {str(one.SOPInstanceUID): "" for one in headers}
+    request = not_analysed_request(headers, card.algorithm(), digests, writing)
+    try:
+        report = build_answer(request, f"{error.reason}: {error}")
+    except NodeError as why:
+        print(f"  without a report that says so: {why.reason}: {why}", file=sys.stderr)
+        return []
+    return [path.name for path in _write([("not analysed report", report)], output, stem)]
+
+
 def write_objects(analysis: Analysis, output: Path, stem: str) -> list[Path]:
     """Each object as a Part 10 file named after its kind."""
+    return _write(analysis.objects, output, stem)
+
+
+def _write(objects: Sequence[tuple[str, Dataset]], output: Path, stem: str) -> list[Path]:
     written = []
-    for kind, dataset in analysis.objects:
+    for kind, dataset in objects:
         path = output / f"{stem}{kind.replace(' ', '-')}.dcm"
         dataset.save_as(path, enforce_file_format=True)
         written.append(path)

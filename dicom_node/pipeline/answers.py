@@ -6,8 +6,7 @@ read and of what the ledger knows, because whatever spoilt the job may be in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from dicom_node.errors import NotUnderstood, UnknownName
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.answers import is_answered_for
 from dicom_node.ledger.versions import NOT_ANALYSED
+from dicom_node.pipeline.analysis import Writing
 from dicom_node.pipeline.packing import pack, predecessors
 from dicom_node.pipeline.process import card_of
 from dicom_node.pipeline.workshop import Workshop, drop_twins
@@ -50,19 +50,67 @@ def answer(duty: Duty, workshop: Workshop) -> None:
         return
     source_images = headers_of(job, workshop)
     previous = workshop.ledger.versions.previous(job)
-    code, _, detail = job.reason.partition(": ")
-    request = _request(job, source_images, workshop)
-    request = replace(request, predecessors=predecessors(previous))
-    report = build_not_analysed_report(
-        request, code, detail, series_number=SERIES_NUMBERS["volumetric report"]
+    writing = Writing(
+        workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous)
     )
-    gate.check_report(report, source_images)
+    digests = {
+        one.sop_instance_uid: one.fingerprint
+        for one in workshop.ledger.receipts.instances(job.series_instance_uid)
+    }
+    request = not_analysed_request(
+        source_images, _algorithm(job, workshop), digests, writing, job.rule
+    )
+    report = build_answer(request, job.reason)
     source = answer_source(source_images, workshop)
     packed = pack(job, [(NOT_ANALYSED, report)], source, workshop, request, previous)
     try:
         workshop.ledger.answers.give(duty, job, packed.results, packed.deliveries)
     finally:
         drop_twins(packed.results, workshop)
+
+
+def not_analysed_request(
+    source_images: Sequence[Dataset],
+    algorithm: Algorithm,
+    digests: Mapping[str, str],
+    writing: Writing,
+    rule: str = "",
+) -> ResultRequest:
+    """What the answer is built from; ``digests`` maps SOP Instance UIDs to what is known of them.
+    """
+    identity = ResultIdentity(
+        input_digests=digests,
+        model_id=algorithm.model_id,
+        model_version=algorithm.version,
+        weights_sha256=algorithm.weights_sha256,
+        effective_configuration={"rule": rule, "language": writing.language},
+    )
+    return ResultRequest(
+        source_images=source_images,
+        frame_numbers=[1] * len(source_images),
+        labels=(),
+        algorithm=algorithm,
+        identity=identity,
+        equipment=writing.equipment,
+        created_at=writing.created_at,
+        language=writing.language,
+        predecessors=writing.predecessors,
+    )
+
+
+def build_answer(request: ResultRequest, reason: str) -> Dataset:
+    """The report, checked; ``reason`` is ``code: text``, as the ledger has it.
+
+    Raises
+    ------
+    UnsuitableInput, GateRefused
+        The headers cannot carry an answer.
+    """
+    code, _, detail = reason.partition(": ")
+    number = SERIES_NUMBERS["volumetric report"]
+    report = build_not_analysed_report(request, code, detail, series_number=number)
+    gate.check_report(report, request.source_images)
+    return report
 
 
 def headers_of(job: Job, workshop: Workshop) -> list[Dataset]:
@@ -109,28 +157,6 @@ def _reference_to(instance: Instance) -> Dataset:
     named.SeriesInstanceUID = instance.series_instance_uid
     named.StudyInstanceUID = instance.study_instance_uid
     return named
-
-
-def _request(job: Job, source_images: Sequence[Dataset], workshop: Workshop) -> ResultRequest:
-    algorithm = _algorithm(job, workshop)
-    instances = workshop.ledger.receipts.instances(job.series_instance_uid)
-    identity = ResultIdentity(
-        input_digests={one.sop_instance_uid: one.fingerprint for one in instances},
-        model_id=algorithm.model_id,
-        model_version=algorithm.version,
-        weights_sha256=algorithm.weights_sha256,
-        effective_configuration={"rule": job.rule, "language": workshop.language},
-    )
-    return ResultRequest(
-        source_images=source_images,
-        frame_numbers=[1] * len(source_images),
-        labels=(),
-        algorithm=algorithm,
-        identity=identity,
-        equipment=workshop.equipment,
-        created_at=datetime.now(UTC),
-        language=workshop.language,
-    )
 
 
 def _algorithm(job: Job, workshop: Workshop) -> Algorithm:

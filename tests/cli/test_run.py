@@ -34,6 +34,9 @@ def test_each_series_is_written_or_declined_with_its_reason(site: Site) -> None:
     assert outcomes == {12: "result", 1: "declined"}
     (good,) = [one for one in document["series"] if one["outcome"] == "result"]
     assert good["labels"][0]["volume_ml"] > 0 and good["seconds_by_stage"]
-    assert {path.name for path in out.glob("*.dcm")} == set(good["objects"])
+    (short,) = [one for one in document["series"] if one["outcome"] == "declined"]
+    assert {path.name for path in out.glob("*.dcm")} == {*good["objects"], *short["objects"]}
+    (answered,) = short["objects"]
+    assert answered.endswith("not-analysed-report.dcm")
     alone = site("run", "tiny", site.folder / "images" / "short", "--output", out)
     assert alone.code == 1
