@@ -146,7 +146,7 @@ def _models(config: Config) -> str:
         if refusal:
             raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
         try:
-            load_template(card.report)
+            load_template(card.report, card.folder)
         except TemplateError as error:
             raise ConfigurationError(f"rule {rule.name!r}: report of {card.id}: {error}") from error
     for name in config.jobs.per_model:

@@ -11,7 +11,6 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.results.equipment import Equipment, algorithm_equipment, describe
 from dicom_node.results.evidence import references_to, set_evidence
 from dicom_node.results.finish import finish, local_time
-from dicom_node.results.identity import derived_uid
 from dicom_node.results.request import Reference, ResultRequest
 from sr_templates.codes import PRIVATE_SCHEMES
 from sr_templates.entries import LANGUAGES, Language
@@ -152,7 +151,6 @@ def _identify_schemes(report: Dataset, described: dict[str, tuple[str, str]]) ->
         name, organization = described[designator]
         item = Dataset()
         item.CodingSchemeDesignator = designator
-        item.CodingSchemeUID = derived_uid("coding scheme", designator, organization)
         item.CodingSchemeName = name
         item.CodingSchemeResponsibleOrganization = organization
         items.append(item)

@@ -53,6 +53,11 @@ NOISE: tuple[tuple[str, str, str], ...] = (
         "a type 2 attribute is empty because the source has no value; no DICOMDIR is built",
     ),
     (
+        "dciodvfy",
+        r"CodingSchemeDesignator.*Unrecognized defined term = <99DCMNODE>",
+        "our private scheme, which the report identifies (PS3.3 C.12.1)",
+    ),
+    (
         "dcentvfy",
         r"Different information entities for attribute",
         "AccessionNumber is an attribute of series and of study; the tool reports its place only",
@@ -66,6 +71,16 @@ NOISE: tuple[tuple[str, str, str], ...] = (
         "pixelmed-iod",
         r"Unrecognized defined term :ISO_IR 192|Illegal character\(s\).*PN VR",
         "the validator does not know UTF-8",
+    ),
+    (
+        "pixelmed-sr",
+        r"\(43468-8,LN,.*not found in context group 100",
+        "CID 100 got radiographs after the tool was made",
+    ),
+    (
+        "pixelmed-sr",
+        r"Group\"\)/CODE \((112027|121052|TUMOUR_CLASS|ILO_PROFUSION),.*not in template",
+        "TID 1501 takes a qualitative evaluation of any concept; the tool knows none",
     ),
     (
         "pixelmed-sr",

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, GateRefused
+from dicom_node.results.declined import build_not_analysed_report
 from dicom_node.results.report import (
     build_negative_report,
     build_planar_report,
     build_volumetric_report,
 )
 from dicom_node.results.report_numbers import pooled, thinned
+from dicom_node.results.request import Reference
 from tests.results import samples
 from tests.results.samples import items, named
 
@@ -261,6 +265,118 @@ def test_a_template_that_does_not_exist_is_a_fault_of_the_configuration() -> Non
 def test_a_modality_that_the_template_does_not_know_is_a_fault_of_the_configuration() -> None:
     with pytest.raises(ConfigurationError, match="no procedure"):
         volumetric(samples.ct(Modality="MR"))
+
+
+def test_a_language_that_there_is_not_is_a_fault_of_the_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="en, de, fr, zh"):
+        volumetric(samples.ct(), language="es")
+
+
+def test_the_reader_is_told_in_the_language_asked_for() -> None:
+    said = texts(volumetric(samples.ct(), language="de"))
+    assert said[2].startswith("Rechte Lunge: 2400.2 ml, Mittelwert -812.5 HU")
+    assert said[-1].startswith("Eingabe: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(math.nan, "gate.not_finite"), (math.inf, "gate.not_finite"), (-1.0, "gate.out_of_range")],
+)
+def test_a_number_that_cannot_be_is_never_written(value: float, reason: str) -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    measurements = {**samples.MEASUREMENTS, 1: samples.Measured(value, -800.0, 10.0, 1000)}
+    with pytest.raises(GateRefused) as refused:
+        build_volumetric_report(
+            samples.request_for(datasets),
+            samples.segmentation_of(datasets, mask),
+            mask,
+            measurements,
+            series_number=9101,
+        )
+    assert refused.value.reason == reason
+
+
+def test_what_it_supersedes_stands_in_the_predecessor_documents() -> None:
+    old = [
+        Reference("1.2.840.10008.5.1.4.1.1.88.34", f"1.2.{number}", "1.3.1", "1.4.1")
+        for number in (1, 2)
+    ]
+    report = volumetric(samples.ct(), predecessors=tuple(old))
+    (study,) = report.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert (study.StudyInstanceUID, series.SeriesInstanceUID) == ("1.4.1", "1.3.1")
+    assert [i.ReferencedSOPInstanceUID for i in series.ReferencedSOPSequence] == ["1.2.1", "1.2.2"]
+    assert "PredecessorDocumentsSequence" not in volumetric(samples.ct())
+
+
+def test_a_report_on_a_part_of_the_input_says_so() -> None:
+    report = volumetric(samples.ct(), is_complete=False)
+    assert report.CompletionFlag == "PARTIAL"
+    assert texts(report)[2].startswith("Incomplete: a part of the images was left out.")
+
+
+LATIN_1 = "Buc^Jérôme"
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+@pytest.mark.parametrize(
+    ("declared", "name"),
+    [
+        ("ISO_IR 100", LATIN_1),
+        (["", "ISO 2022 IR 100"], LATIN_1),
+        ("ISO_IR 192", LATIN_1),
+        (["", "ISO 2022 IR 87"], JAPANESE),
+        ("ISO_IR 192", JAPANESE),
+    ],
+)
+def test_a_name_survives_in_the_character_set_that_the_source_wrote_it_in(
+    declared: str | list[str], name: str
+) -> None:
+    source = samples.ct(SpecificCharacterSet=declared, PatientName=name, StudyDescription=name[-6:])
+    received = [pydicom.dcmread(io.BytesIO(encoded(dataset))) for dataset in source]
+    request = samples.request_for(received, labels=(), language="zh")
+    for report in (
+        build_negative_report(request, series_number=9002),
+        build_not_analysed_report(request, "model.failed", "", series_number=9002),
+    ):
+        read = pydicom.dcmread(io.BytesIO(encoded(report)))
+        assert read.SpecificCharacterSet == "ISO_IR 192"
+        assert str(read.PatientName) == name
+        assert any("算法" in text for text in texts(read))
+
+
+def test_a_nodule_is_measured_across_its_largest_section_and_told_how_fast_it_grows() -> None:
+    @dataclass(frozen=True)
+    class Nodule(samples.Measured):
+        volume_doubling_time_d: float | None = None
+        solid_fraction: float | None = None
+
+    datasets = samples.ct()
+    mask = np.zeros(samples.SHAPE, np.uint8)
+    mask[4, 10:18, 20:24] = 1
+    nodule = replace(samples.RIGHT, name="Nodule 1")
+    request = samples.request_for(datasets, template="lung_nodules", labels=(nodule,))
+    segmentation = samples.segmentation_of(datasets, mask, labels=(nodule,))
+    said = {}
+    for days, solid in ((None, None), (412.4, 0.5)):
+        measured = Nodule(0.256, 30.0, 10.0, 32, days, solid)
+        report = build_volumetric_report(
+            request, segmentation, mask, {1: measured}, series_number=9002
+        )
+        said[days] = [(name, value) for name, value, _ in numbers(named(report, GROUP)[0])]
+        assert len(named(report, "112027")) == (solid is not None)
+    # 8 rows of 1.0 mm and 4 columns of 1.25 mm: the diagonals are as long, and as wide across.
+    assert said[None] == [
+        ("Long axis", 9.4),
+        ("Short axis", 8.5),
+        ("Volume", 0.256),
+        ("Attenuation Coefficient", 30.0),
+    ]
+    assert said[412.4][4:] == [
+        ("Volume doubling time", 412.0),
+        ("Fraction of volume that is solid", 0.5),
+    ]
+    assert named(report, "112027")[0].ConceptCodeSequence[0].CodeMeaning == "Part-solid"
 
 
 def test_an_outline_too_long_for_one_element_is_thinned_and_stays_closed() -> None:

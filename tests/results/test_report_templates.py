@@ -239,6 +239,8 @@ def test_dcmtk_renders_every_report_in_every_language(
         report.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
         try:
             complaints += validators.dsrdump(tmp_path / f"{number}.dcm")
+            if language == "zh":
+                complaints += validators.dciodvfy(tmp_path / f"{number}.dcm")
         except validators.ToolMissing as missing:
             pytest.skip(str(missing))
     assert validators.unexplained(complaints) == []
