@@ -6,6 +6,8 @@ import pytest
 
 from sr_templates.contradictions import codes_in
 from sr_templates.declined import load_declined
+from sr_templates.narrative import Narrator
+from sr_templates.numbers import evaluated, measured
 from sr_templates.template import (
     FOLDER,
     NOT_TEMPLATES,
@@ -185,3 +187,25 @@ def test_a_private_scheme_that_is_described_may_be_used(tmp_path: Path) -> None:
     line = 'title: ["126000", DCM, Imaging Measurement Report]\n'
     template = load_template("mine", write(tmp_path, LUNGS, (line, scheme)))
     assert template.title.scheme == "99MINE"
+
+
+def test_the_example_of_the_documentation_loads(tmp_path: Path) -> None:
+    page = (FOLDER.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "my_report.yaml").write_text(example, encoding="utf-8")
+    template = load_template("my_report", tmp_path)
+    numbers = {"haemorrhage": 0.912, "haemorrhage_ml": 12.3}
+    (group,) = template.image
+    said = Narrator("en", template.sentences).finding(
+        group.name.en, measured(template, group, numbers), evaluated(template, group, numbers)
+    )
+    assert " ".join(page.split("is told *")[1].split("*")[0].split()) == said
+
+
+def test_the_documentation_names_every_template_and_every_number_of_it() -> None:
+    page = (FOLDER.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert [name for name in TEMPLATES if f"| `{name}` |" not in page] == []
+    for name in TEMPLATES:
+        if name != "chest_radiograph":
+            for group in load_template(name).image:
+                assert [one for one in group.measurements if f"`{one}`" not in page] == []
