@@ -13,6 +13,7 @@ from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.records import Job, Result
 from dicom_node.results.equipment import Equipment
+from dicom_node.results.writing import write_result
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def keep(
     known = workshop.ledger.jobs.find_result(uid)
     if known is not None:
         return known
-    path = workshop.spool.put_result(
-        job.job_id, uid, lambda file: dataset.save_as(file, enforce_file_format=True)
-    )
+    path = workshop.spool.put_result(job.job_id, uid, lambda file: write_result(dataset, file))
     return Result(
         sop_instance_uid=uid,
         sop_class_uid=str(dataset.SOPClassUID),
