@@ -153,7 +153,7 @@ def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> Resul
         # Asking for probabilities makes one more object and changes none of the others.
         "output": card.output.model_dump(mode="json", exclude={"probabilities"}),
         "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
-        "report": card.report,
+        "report": [card.report, report.template_sha256(card.report, card.folder)],
         "language": language,
         "form": _FORM,
     }
@@ -190,6 +190,7 @@ def _request(
         equipment=writing.equipment,
         created_at=writing.created_at,
         template=card.report,
+        template_folder=card.folder,
         language=writing.language,
         predecessors=writing.predecessors,
         input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,

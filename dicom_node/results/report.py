@@ -9,6 +9,7 @@ there is one negative report and no Segmentation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_models.types import Code, Label, LabelMap
@@ -195,8 +196,23 @@ def _is_negative(findings: Sequence[Finding]) -> bool:
     return not findings or (bool(terms) and all(term.negative for term in terms))
 
 
+def template_sha256(name: str, folder: Path | None) -> str:
+    """Digest of a report template: another template makes other reports.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such template in ``folder`` or among those that are built in.
+    """
+    return _loaded(name, folder).fingerprint
+
+
 def _template(request: ResultRequest) -> ReportTemplate:
+    return _loaded(request.template, request.template_folder)
+
+
+def _loaded(name: str, folder: Path | None) -> ReportTemplate:
     try:
-        return load_template(request.template, request.template_folder)
+        return load_template(name, folder)
     except TemplateError as problem:
         raise ConfigurationError(str(problem), key_path="report") from problem

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
+import sr_templates
 from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
@@ -87,6 +88,19 @@ def test_what_can_change_a_result_changes_its_identity(
 ) -> None:
     other = run(tmp_path / "other", paths, **changes)
     assert not set(_uids(run(tmp_path, paths))) & set(_uids(other))
+
+
+def test_a_report_template_beside_the_card_is_used_and_changes_the_identity(
+    tmp_path: Path, paths: list[Path]
+) -> None:
+    built_in = run(tmp_path, paths)
+    own = Path(sr_templates.__file__).with_name("lungs.yaml").read_text()
+    beside = tmp_path / "models" / "tiny" / "lungs.yaml"
+    beside.write_text(own)
+    assert _uids(run(tmp_path, paths)) == _uids(built_in)
+    beside.write_text(own + "# another\n")
+    changed = run(tmp_path, paths)
+    assert not set(_uids(changed)) & set(_uids(built_in))
 
 
 def test_a_late_slice_makes_new_objects(tmp_path: Path, paths: list[Path]) -> None:
