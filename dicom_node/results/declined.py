@@ -49,7 +49,8 @@ def build_not_analysed_report(
     ----------
     request
         ``labels`` may be empty and ``source_images`` of any number, order, series and geometry:
-        all that have UIDs become evidence. ``template`` is not used.
+        all that have UIDs become evidence, and none but the first with a study needs anything
+        else. ``template`` is not used.
     reason
         The node's reason code, such as ``input.too_few_slices``: ``declined.yaml`` says as which
         code of PS3.16 CID 9300 it is written.
@@ -86,9 +87,10 @@ def build_not_analysed_report(
         ),
     )
     named = [image for image in request.source_images if _has_uids(image)]
+    image_classes = {image.SOPClassUID for image in named if "Rows" in image}
     source = DocumentSource(
         first=first,
-        images=[image for image in named if "Rows" in image],
+        images=[image for image in named if image.SOPClassUID in image_classes],
         evidence=references_to(named),
         images_agree=False,
     )

@@ -40,8 +40,9 @@ def check_report(
 ) -> None:
     """Refuse a report that refers to something it was not made from.
 
-    Every referenced instance must be an input or one of ``segmentations`` and stand in the
-    evidence, a referenced segment must exist, and patient and study must be the source's.
+    Every referenced instance must be an input or one of ``segmentations`` (among which a map or
+    picture that explains the result has no segments) and stand in the evidence, a referenced
+    segment must exist, and patient and study must be the source's.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def check_report(
     check_identity(decoded, source_images)
     segments = {str(image.SOPInstanceUID): set[int]() for image in source_images}
     for segmentation in segmentations:
-        numbers = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
+        segments_of = segmentation.get("SegmentSequence", [])
+        numbers = {int(item.SegmentNumber) for item in segments_of}
         segments[str(segmentation.SOPInstanceUID)] = numbers
     evidence = {
         str(instance.ReferencedSOPInstanceUID)

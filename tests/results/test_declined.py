@@ -127,6 +127,17 @@ def test_an_image_without_uids_is_not_evidence() -> None:
     )
 
 
+def test_of_all_images_but_the_first_their_uids_are_enough() -> None:
+    datasets = samples.ct()
+    keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    for dataset in datasets[1:]:
+        for element in list(dataset):
+            if element.keyword not in keywords:
+                del dataset[element.tag]
+    report = declined(datasets)
+    assert len(evidence(report)) == len(named(report, "260753009")) == 10
+
+
 def test_what_is_no_image_is_evidence_and_not_in_the_image_library() -> None:
     document = without(samples.ct()[:1], "Rows", "Columns")
     assert named(declined(document, "input.not_an_image"), "260753009") == []

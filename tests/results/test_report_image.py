@@ -159,6 +159,16 @@ def test_what_explains_the_result_is_referred_to_in_every_group_and_is_evidence(
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
 
 
+def test_the_gate_takes_an_explanation_that_is_at_hand_and_no_other() -> None:
+    datasets = [dicom_samples.radiograph()]
+    report = image_report({"nodule": 0.5}, datasets=datasets, explanation=EXPLANATION)
+    explanation = Dataset()
+    explanation.SOPInstanceUID = EXPLANATION.sop_instance_uid
+    gate.check_report(report, datasets, [explanation])
+    with pytest.raises(GateRefused, match="not made from"):
+        gate.check_report(report, datasets)
+
+
 def test_a_finding_is_tracked_through_a_new_release_of_the_model() -> None:
     datasets = [dicom_samples.radiograph()]
     newer = samples.identity_of(datasets, model_version="2.0.0")
