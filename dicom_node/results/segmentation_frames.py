@@ -26,6 +26,7 @@ from dicom_node.results.finish import finish, local_time, set_dimension_organiza
 from dicom_node.results.request import ResultRequest
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
 PROBABILITY_STEPS = 255
@@ -36,6 +37,7 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _DIMENSION_INDEX_VALUES = b"\x20\x00\x57\x91UL"
 _REFERENCED_SEGMENT_NUMBER = b"\x62\x00\x0b\x00US"
 _TAG_VR_LENGTH_BYTES = 8
+_NUMBERS = {"US": "H", "UL": "I"}
 
 Shown = tuple[int, int]
 Occupancy = npt.NDArray[np.bool_]
@@ -271,15 +273,24 @@ def _source_of(group: Dataset) -> Dataset:
     return source
 
 
-def _encoded_item(group: Dataset) -> bytes:
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
-
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, group, "ISO_IR 192")
-    content = buffer.getvalue()
+def _encoded_item(item: Dataset) -> bytes:
+    """An item in explicit VR little endian, of the few VRs that functional groups hold here."""
+    content = b"".join(_encoded_element(element) for element in item)
     return _ITEM + struct.pack("<I", len(content)) + content
+
+
+def _encoded_element(element: DataElement) -> bytes:
+    head = struct.pack("<HH2s", element.tag.group, element.tag.element, element.VR.encode())
+    if element.VR == "SQ":
+        items = b"".join(_encoded_item(item) for item in element.value)
+        return head + struct.pack("<HI", 0, len(items)) + items
+    values = element.value if element.VM > 1 else [element.value]
+    if element.VR in _NUMBERS:
+        content = struct.pack(f"<{len(values)}{_NUMBERS[element.VR]}", *values)
+    else:
+        content = "\\".join(str(value) for value in values).encode("utf-8")
+        content += (b"\0" if element.VR == "UI" else b" ") * (len(content) % 2)
+    return head + struct.pack("<H", len(content)) + content
 
 
 def _groups_of_frames(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import struct
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -15,12 +15,23 @@ def write_result(result: Dataset, file: BinaryIO) -> None:
     """Write ``result`` as Part 10 bytes: those of its ``save_as``, with its memory spared.
 
     pydicom puts every value into a buffer first, and native pixels are most of a segmentation.
+    They come last, so they can follow the rest as they are (PS3.5 7.1.2).
     """
-    from pydicom.dataelem import DataElement
+    if not _ends_in_native_pixels(result):
+        result.save_as(file, enforce_file_format=True)
+        return
+    header = result[:_PIXEL_DATA]
+    header.file_meta = result.file_meta
+    header.save_as(file, enforce_file_format=True)
+    pixels, vr = result.PixelData, result[_PIXEL_DATA].VR.encode()
+    file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, vr, 0, len(pixels)))
+    file.write(pixels)
 
-    streamed = result[:]
-    streamed.file_meta = result.file_meta
-    if _PIXEL_DATA in result and not result.file_meta.TransferSyntaxUID.is_compressed:
-        pixels = result[_PIXEL_DATA]
-        streamed[_PIXEL_DATA] = DataElement(pixels.tag, pixels.VR, io.BytesIO(pixels.value))
-    streamed.save_as(file, enforce_file_format=True)
+
+def _ends_in_native_pixels(result: Dataset) -> bool:
+    """Whether the pixels are settled: of an even length, and of a VR that needs no choice."""
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    if result.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian or _PIXEL_DATA not in result:
+        return False
+    return result[_PIXEL_DATA].VR in ("OB", "OW") and len(result.PixelData) % 2 == 0

@@ -33,6 +33,15 @@ def _compressed_label_map() -> Dataset:
     return result
 
 
+def _pixels_of_16_bits_whose_vr_is_open() -> Dataset:
+    image = radiograph()
+    pixels = image.PixelData
+    del image.PixelData
+    image.PixelData = pixels
+    assert image["PixelData"].VR == "OB or OW"
+    return image
+
+
 def _object_without_pixels() -> Dataset:
     segmentation = _segmentation_of_a_stack()
     del segmentation.PixelData
@@ -46,6 +55,7 @@ def _object_without_pixels() -> Dataset:
         _segmentation_of_a_radiograph,
         _compressed_label_map,
         _object_without_pixels,
+        _pixels_of_16_bits_whose_vr_is_open,
     ],
 )
 def test_a_result_is_streamed_into_a_file_as_the_bytes_of_its_save(
