@@ -129,10 +129,10 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit(
         "OHIF",
-        r"volumetric report",
-        r"reading '(ReferencedSOPSequence|ReferencedFrameOfReferenceSequence)'",
-        "its loader reads the coordinates of every group, and a group that refers to a segment has "
-        "none; the planar report of the same job is what it draws",
+        r"(volumetric|image) report",
+        r"reading 'Referenced(SOP|FrameOfReference)Sequence'",
+        "its loader reads the coordinates of every group, and a group on a segment (TID 1411) or "
+        "on whole images (TID 1501) has none; of findings with a place it draws the planar report",
     ),
     Limit(
         "OHIF",
@@ -142,6 +142,25 @@ LIMITS: tuple[Limit, ...] = (
         "coordinates inside the number (as in its own reports; TID 1410 has them beside it) and, "
         "but for rectangles, a tracking identifier that begins with Cornerstone3DTools. Measured: "
         "the same report with both is taken over whole",
+    ),
+    Limit(
+        "OHIF",
+        r"key objects|rejection note|presentation state",
+        r"unsupported display set",
+        "it shows neither selections nor presentation states",
+    ),
+    Limit(
+        "OHIF",
+        r"probability map",
+        r"Fractional segmentations are not yet supported",
+        "it shows no FRACTIONAL segmentation; the BINARY one goes beside it",
+    ),
+    Limit(
+        "OHIF",
+        r"parametric map",
+        r"stack viewport PMAP is not supported yet",
+        "it shows a map in its volume viewport only; where a model looked is also drawn as a "
+        "picture",
     ),
     Limit(
         "OHIF",

@@ -16,6 +16,7 @@ from tests.acceptance.compatibility import downloads, ohif_site
 from tests.acceptance.compatibility.answer import Answer, Answers, difference, error, voxels_answer
 from tests.acceptance.compatibility.specimen import Filed
 from tests.conformance.validators import Complaint, ToolMissing
+from tests.results import samples
 
 _SCRIPT = Path(__file__).with_name("ohif_probe.js")
 _FLAGS = (
@@ -110,13 +111,26 @@ def _answer(filed: Filed, seen: dict[str, Any]) -> Answer:
 
 def _drawn(filed: Filed, seen: dict[str, Any]) -> Answer:
     """Measurements on the images; taking them over for editing (hydrating) is one step more."""
-    expected = filed.specimen.measurements
-    complaints = difference("OHIF", filed, "drawn", seen["drawn"], expected)
+    numbers = [float(text.split()[-2]) for group in seen["groups"] for text in group]
+    complaints = (
+        *difference("OHIF", filed, "drawn", seen["drawn"], filed.specimen.measurements),
+        *difference("OHIF", filed, "numbers", sorted(numbers), _numbers(filed)),
+    )
     if seen["hydrated"] < seen["drawn"]:
         text = f"Warning - {seen['hydrated']} of {seen['drawn']} drawn measurements hydrated"
         complaints = (*complaints, Complaint("OHIF", filed.path, text))
-    values = "; ".join(seen["groups"])
+    values = "; ".join(", ".join(group) for group in seen["groups"])
     return Answer(f"{seen['drawn']} drawn" + (f": {values}" if values else ""), complaints)
+
+
+def _numbers(filed: Filed) -> list[float]:
+    """What a report measures, to the two decimals that the viewer shows."""
+    numbers = [
+        float(item.MeasuredValueSequence[0].NumericValue)
+        for item in samples.items(filed.specimen.dataset)
+        if item.ValueType == "NUM" and item.get("MeasuredValueSequence")
+    ]
+    return sorted(round(number, 2) for number in numbers)
 
 
 def _post(archive: peers.Orthanc, path: Path) -> str:

@@ -51,8 +51,10 @@ async (seriesUid) => {
       const drawn = window.cornerstoneTools.annotation.state.getAllAnnotations();
       const here = drawn.filter((one) => one.metadata.toolName.startsWith("DICOMSRDisplay"));
       result.drawn = here.length;
+      // Of a coded item the label is its code.
+      const isNumber = (label) => !/^\d+$/.test(label.label);
       result.groups = (shown.measurements || []).map((group) =>
-        (group.labels || []).map((label) => `${label.label} ${label.value}`).join(", ")
+        (group.labels || []).filter(isNumber).map((label) => `${label.label} ${label.value}`)
       );
       if (shown.isRehydratable) {
         const target = { displaySetInstanceUID: shown.displaySetInstanceUID };
