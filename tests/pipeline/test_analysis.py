@@ -95,12 +95,13 @@ def test_a_report_template_beside_the_card_is_used_and_changes_the_identity(
 ) -> None:
     built_in = run(tmp_path, paths)
     own = Path(sr_templates.__file__).with_name("lungs.yaml").read_text()
-    beside = tmp_path / "models" / "tiny" / "lungs.yaml"
-    beside.write_text(own)
-    assert _uids(run(tmp_path, paths)) == _uids(built_in)
-    beside.write_text(own + "# another\n")
-    changed = run(tmp_path, paths)
-    assert not set(_uids(changed)) & set(_uids(built_in))
+    for folder, text, is_same in (("same", own, True), ("other", own + "# another\n", False)):
+        beside = tmp_path / folder / "models" / "tiny" / "lungs.yaml"
+        beside.parent.mkdir(parents=True)
+        beside.write_text(text)
+        found = run(tmp_path / folder, paths)
+        assert (set(_uids(found)) == set(_uids(built_in))) is is_same
+        assert is_same or not set(_uids(found)) & set(_uids(built_in))
 
 
 def test_a_late_slice_makes_new_objects(tmp_path: Path, paths: list[Path]) -> None:
