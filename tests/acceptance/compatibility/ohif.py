@@ -33,6 +33,7 @@ _FLAGS = (
 )
 _SHOWS_STUDY = "(n) => window.services?.displaySetService.getActiveDisplaySets().length >= n"
 _WITHIN_MS = 90_000
+_MEASUREMENT_GROUP = "125007"
 
 
 def chromium() -> str:
@@ -127,7 +128,8 @@ def _numbers(filed: Filed) -> list[float]:
     """What a report measures, to the two decimals that the viewer shows."""
     numbers = [
         float(item.MeasuredValueSequence[0].NumericValue)
-        for item in samples.items(filed.specimen.dataset)
+        for group in samples.named(filed.specimen.dataset, _MEASUREMENT_GROUP)
+        for item in samples.items(group)
         if item.ValueType == "NUM" and item.get("MeasuredValueSequence")
     ]
     return sorted(round(number, 2) for number in numbers)
