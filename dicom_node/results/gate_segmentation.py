@@ -267,11 +267,18 @@ def _bytes_of_frames(decoded: Dataset) -> LabelMap:
     frames = (int(decoded.NumberOfFrames), int(decoded.Rows), int(decoded.Columns))
     size = int(np.prod(frames))
     if decoded.file_meta.TransferSyntaxUID.is_compressed:
-        pixels: LabelMap = decoded.pixel_array.reshape(frames)
-        return pixels
+        return _decompressed(decoded).reshape(frames)
     if size > len(decoded.PixelData):
         raise refused("unreadable", "PixelData is shorter than its frames")
     return np.frombuffer(decoded.PixelData, np.uint8, size).reshape(frames)
+
+
+def _decompressed(decoded: Dataset) -> LabelMap:
+    try:
+        pixels: LabelMap = decoded.pixel_array
+    except (ValueError, RuntimeError, AttributeError) as problem:
+        raise refused("unreadable", f"the pixels cannot be decompressed: {problem}") from problem
+    return pixels
 
 
 def _compare(

@@ -7,7 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import RLELossless, generate_uid
 
 from ai_models.types import FloatArray, LabelMap
 from dicom_node.errors import GateRefused
@@ -262,6 +263,28 @@ def test_a_label_map_that_was_damaged_is_refused(
     with pytest.raises(GateRefused) as refused:
         check_label_map(label_map, datasets, FRAMES, samples.lungs(), samples.LABELS)
     assert refused.value.reason == expected
+
+
+@pytest.mark.parametrize("reread", [True, False])
+def test_a_compressed_label_map_is_checked_like_one_that_is_not(
+    datasets: list[Dataset], reread: bool
+) -> None:
+    label_map = _label_map(datasets)
+    label_map.compress(RLELossless, generate_instance_uid=False)
+    sent = _reread(label_map) if reread else label_map
+    check_label_map(sent, datasets, FRAMES, samples.lungs(), samples.LABELS)
+    with pytest.raises(GateRefused) as refused:
+        check_label_map(sent, datasets, FRAMES, samples.lungs()[::-1], samples.LABELS)
+    assert refused.value.reason == "gate.centroid"
+
+
+def test_pixels_that_cannot_be_decompressed_are_refused(datasets: list[Dataset]) -> None:
+    label_map = _label_map(datasets)
+    label_map.compress(RLELossless, generate_instance_uid=False)
+    label_map.PixelData = encapsulate([b"\x01\x00"] * int(label_map.NumberOfFrames))
+    with pytest.raises(GateRefused) as refused:
+        check_label_map(label_map, datasets, FRAMES, samples.lungs(), samples.LABELS)
+    assert refused.value.reason == "gate.unreadable"
 
 
 def test_a_stored_segmentation_reads_back_as_segment_numbers_in_both_forms(
