@@ -15,9 +15,7 @@ from dicom_node.ledger.overtaking import Superseded
 from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.records import SeriesState
-from tests.pipeline.test_process import started, workshop
-
-__all__ = ["workshop"]
+from tests.pipeline.test_process import started
 
 
 def contents(workshop: Workshop) -> dict[str, str]:

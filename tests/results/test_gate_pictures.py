@@ -108,7 +108,10 @@ def test_a_missing_largest_section_is_refused() -> None:
     [
         ("PatientID", "SOMEBODY", "gate.reference"),
         ("StudyInstanceUID", "1.2.3", "gate.reference"),
-        ("SeriesInstanceUID", str(SOURCE[0].SeriesInstanceUID), "gate.reference"),
+        pytest.param(
+            "SeriesInstanceUID", str(SOURCE[0].SeriesInstanceUID), "gate.reference",
+            id="that of the source",
+        ),
         ("ImageType", ["ORIGINAL", "PRIMARY"], "gate.reference"),
         ("InstanceNumber", 7, "gate.reference"),
         ("Rows", 12, "gate.shape"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.peers import _ports_of, free_port
+from tests.ports import _ports_of, free_port
 
 
 def test_no_two_workers_are_given_the_same_port() -> None:
