@@ -19,9 +19,14 @@ _INTRODUCTION = """\
 # Compatibility
 
 What validators, readers, an archive and a viewer say about each kind of object that DICOM Node
-writes. Written by `make compatibility`, which installs the tools that Debian, PyPI and npm have,
-builds the objects with the node's own builders on small generated images, and asks every tool.
-The objects are made anew each time; nothing here is copied by hand.
+writes, and each form in which a destination may get it (in brackets).
+
+`make compatibility` writes this page, in some ten minutes. It installs what Debian, PyPI and npm
+have, builds the objects with the node's own builders on small generated images, and asks every
+tool. `COMPATIBILITY_OPTIONS='--no-ohif --no-slow'` leaves out the viewer and pixelmed; `--only
+'planar report'` and `--tool OHIF` ask about a part. It fails where an error or a warning is
+accounted for by nothing. `make conformance` holds the main kinds against validators in every pose
+of the patient, and `make test` does so each time.
 
 - **ok**: nothing to say. For a reader, what it read is what was written.
 - **2 W** or **1 E**: so many warnings or errors of the tool, each accepted for the reason in the

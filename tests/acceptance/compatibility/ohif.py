@@ -103,10 +103,15 @@ def _answer(filed: Filed, seen: dict[str, Any]) -> Answer:
         return voxels_answer("OHIF", filed, {int(k): v for k, v in seen["voxels"].items()})
     if "drawn" in seen:
         return _drawn(filed, seen)
+    dataset = filed.specimen.dataset
     if "structures" in seen:
-        return Answer(f"{len(seen['structures'])} structures")
-    if "images" in seen:
-        return Answer(f"{seen['images']} images of {seen['rows']} x {seen['columns']}")
+        names = [item.ROIName for item in dataset.StructureSetROISequence]
+        found = f"{len(names)} structures"
+        return Answer(found, difference("OHIF", filed, "structures", seen["structures"], names))
+    if "rows" in seen:
+        size, written = (seen["rows"], seen["columns"]), (dataset.Rows, dataset.Columns)
+        found = f"{seen['rows']} x {seen['columns']} pixels"
+        return Answer(found, difference("OHIF", filed, "size", size, written))
     return Answer(f"shown by {seen['handler']}")
 
 

@@ -34,7 +34,7 @@ async (seriesUid) => {
   async function readImage() {
     const ids = shown.imageIds || (shown.images || []).map((image) => image.imageId);
     const image = await window.cornerstone.imageLoader.loadAndCacheImage(ids[0]);
-    return { images: ids.length, rows: image.rows, columns: image.columns };
+    return { rows: image.rows, columns: image.columns };
   }
 
   try {
