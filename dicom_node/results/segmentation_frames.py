@@ -1,10 +1,11 @@
 """Segmentations of many frames without an object for each: content as highdicom's, at its limits.
 
-highdicom authors a skeleton of one pixel and one frame for every slice that shows something. It
-settles everything but what differs between the segments of a slice: two numbers in the functional
-groups of the frame, and its pixels. The groups of a slice are encoded once and carry these two
-numbers for every further segment; pixels are packed straight from the label map. Cost and memory
-are those of the pixels (``python -m bench segmentation``).
+highdicom authors a skeleton of one pixel a frame: for the frames of an enhanced source that show
+something, and for the first slice of a stack, from which the others follow (`segmentation_stack`).
+What differs between the segments of a slice are two numbers in the functional groups of the frame,
+and its pixels. The groups of a slice are encoded once and carry these two numbers for every
+segment; pixels are packed straight from the label map. Cost and memory are those of the pixels
+(``python -m bench segmentation``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.results.equipment import algorithm_equipment, describe
 from dicom_node.results.finish import finish, local_time, set_dimension_organization
 from dicom_node.results.request import ResultRequest
+from dicom_node.results.segmentation_stack import lay_over_stack
 
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
@@ -120,12 +122,14 @@ def build_frames(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         skeleton = _skeleton(request, sources, form, segments, occupied, series_number, moment)
-    groups = list(skeleton.PerFrameFunctionalGroupsSequence)
-    slices = _slices_shown(groups, request)
+        encoded = {
+            index: _encoded_item(group)
+            for index, group in _groups_of_slices(skeleton, request, sources, occupied)
+        }
     frames = [
         (index, column)
         for column in range(occupied.shape[1])
-        for index in slices
+        for index in encoded
         if occupied[index, column]
     ]
     result = Dataset()
@@ -133,7 +137,6 @@ def build_frames(
     result.file_meta = skeleton.file_meta
     result.Rows, result.Columns, result.NumberOfFrames = rows, columns, len(frames)
     correct_ambiguous_vr(result, True)
-    encoded = dict(zip(slices, (_encoded_item(group) for group in groups), strict=True))
     _add_encoded(result, _groups_of_frames(encoded, frames, several=occupied.shape[1] > 1))
     result.add_new(_PIXEL_DATA, "OB", encode(frames))
     set_dimension_organization(result, request.identity.uid(f"{form.purpose}.dimensions"))
@@ -203,16 +206,19 @@ def _skeleton(
     series_number: int,
     moment: Any,
 ) -> Any:
-    """What highdicom makes of one pixel a slice, all in the first segment."""
+    """What highdicom makes of one pixel a slice, all in the first segment.
+
+    Of a stack the first slice alone: ``lay_over_stack`` describes the others.
+    """
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
-    for source in sources:
-        source.Rows = source.Columns = 1
+    first = sources[0]
+    first.Rows = first.Columns = 1
     algorithm, equipment, identity = request.algorithm, request.equipment, request.identity
     return hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=_pixel_per_slice(request, sources[0], occupied, form),
+        source_images=[first],
+        pixel_array=_pixel_per_slice(request, first, occupied, form),
         segmentation_type=form.segmentation_type,
         segment_descriptions=segments,
         series_instance_uid=identity.uid(f"{form.purpose}.series"),
@@ -242,12 +248,11 @@ def _skeleton(
 def _pixel_per_slice(
     request: ResultRequest, source: Dataset, occupied: Occupancy, form: Form
 ) -> npt.NDArray[Any]:
-    """1 where a slice shows something, in the order of the source's own frames."""
-    planes = np.asarray(occupied.any(axis=1), np.uint8)
+    """1 where a frame of the source shows something."""
+    planes = np.ones(1, np.uint8)
     if "PerFrameFunctionalGroupsSequence" in source:
-        in_source = np.zeros(int(source.NumberOfFrames), np.uint8)
-        in_source[np.asarray(request.frame_numbers) - 1] = planes
-        planes = in_source
+        planes = np.zeros(int(source.NumberOfFrames), np.uint8)
+        planes[np.asarray(request.frame_numbers) - 1] = occupied.any(axis=1)
     if form.segmentation_type != "FRACTIONAL":
         return planes.reshape(-1, 1, 1)
     of_segments = np.zeros((len(planes), 1, 1, occupied.shape[1]), np.float32)
@@ -255,22 +260,18 @@ def _pixel_per_slice(
     return of_segments
 
 
-def _slices_shown(groups: Sequence[Dataset], request: ResultRequest) -> list[int]:
-    """The slice that each frame of the skeleton was derived from."""
-    if len(request.source_images) == 1:
-        of_frame = {number: index for index, number in enumerate(request.frame_numbers)}
-        return [
-            of_frame[int(_source_of(group).get("ReferencedFrameNumber", 1))] for group in groups
-        ]
-    of_instance = {
-        str(image.SOPInstanceUID): index for index, image in enumerate(request.source_images)
-    }
-    return [of_instance[str(_source_of(group).ReferencedSOPInstanceUID)] for group in groups]
-
-
-def _source_of(group: Dataset) -> Dataset:
-    source: Dataset = group.DerivationImageSequence[0].SourceImageSequence[0]
-    return source
+def _groups_of_slices(
+    skeleton: Any, request: ResultRequest, sources: Sequence[Dataset], occupied: Occupancy
+) -> Iterator[tuple[int, Dataset]]:
+    """Every slice that shows something with its functional groups, in the order of its index."""
+    if len(sources) > 1:
+        shown = np.flatnonzero(occupied.any(axis=1)).tolist()
+        yield from lay_over_stack(skeleton, sources, shown, of_one_segment=occupied.shape[1] == 1)
+        return
+    of_frame = {number: index for index, number in enumerate(request.frame_numbers)}
+    for group in skeleton.PerFrameFunctionalGroupsSequence:
+        origin = group.DerivationImageSequence[0].SourceImageSequence[0]
+        yield of_frame[int(origin.get("ReferencedFrameNumber", 1))], group
 
 
 def _encoded_item(item: Dataset) -> bytes:

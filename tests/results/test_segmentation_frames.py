@@ -94,6 +94,19 @@ def _uneven_slices_head_to_feet() -> Case:
     return samples.request_for(samples.irregular()[::-1]), samples.lungs()
 
 
+def _two_parts_of_one_lung_with_spacing_in_the_headers() -> Case:
+    datasets = samples.ct(SpacingBetweenSlices="2.5", orientation=samples.OBLIQUE)
+    mask = np.where(samples.lungs() == 1, 1, 0).astype(np.uint8)
+    mask[3:5] = 0
+    return samples.request_for(datasets), mask
+
+
+def _one_slice_of_uneven_ones() -> Case:
+    mask = np.where(samples.lungs() == 1, 1, 0).astype(np.uint8)
+    mask[4:] = mask[:3] = 0
+    return samples.request_for(samples.irregular()), mask
+
+
 def _tilted() -> Case:
     return samples.request_for(samples.tilted()), samples.lungs()
 
@@ -123,7 +136,9 @@ def _two_hundred_labels() -> Case:
 
 
 CASES = [
-    _two_lungs, _one_lung, _uneven_slices_head_to_feet, _tilted, _frames_in_another_order,
+    _two_lungs, _one_lung, _uneven_slices_head_to_feet, _tilted,
+    _two_parts_of_one_lung_with_spacing_in_the_headers, _one_slice_of_uneven_ones,
+    _frames_in_another_order,
     _radiograph_of_odd_size, _two_hundred_labels,
 ]  # fmt: skip
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.strip("_"))
