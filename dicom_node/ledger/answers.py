@@ -9,10 +9,9 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import decisions, duties, rows, tables, versions
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_deliveries, insert_result
 from dicom_node.records import Delivery, Duty, Job, JobState, Result
 
-_j, _r, _u = tables.jobs, tables.results, tables.duties
+_j, _d, _u = tables.jobs, tables.deliveries, tables.duties
 
 
 def is_answered_for(job: Job) -> bool:
@@ -34,32 +33,39 @@ class Answers:
         """Record an answer and what is to be delivered, and end the duty, in one transaction.
 
         The job stays as it is. False, and nothing is recorded but the end of the duty, when it
-        is no longer at that end: an operator retried it.
+        is no longer at that end, because an operator retried it, or when a later job of the same
+        work came to its end: an answer would supersede what that one says.
         """
         now = datetime.now(UTC).timestamp()
         query = sa.select(_j).where(_j.c.job_id == job.job_id)
         with self._database.write() as connection:
             duties.end(connection, duty)
             found = rows.to_job(connection.execute(query).one())
-            if (found.state, found.reason) != (job.state, job.reason):
+            is_retried = (found.state, found.reason) != (job.state, job.reason)
+            if is_retried or versions.is_behind(connection, job):
                 return False
-            for result in results:
-                insert_result(self._database, connection, result)
-            insert_deliveries(self._database, connection, deliveries, now)
-            new = {one.sop_instance_uid for one in results}
-            versions.supersede(connection, job.job_id, new, now)
+            versions.record(
+                self._database, connection, job.job_id, results, deliveries, now
+            )
         return True
 
+    def is_owed(self, job: Job) -> bool:
+        """Whether a job is at an end that somebody has to be told of, and nothing came after."""
+        if not is_answered_for(job):
+            return False
+        with self._database.read() as connection:
+            return not versions.is_behind(connection, job)
+
     def owe_missing(self) -> int:
-        """Owe an answer for every dead job that made no object; returns how many.
+        """Owe an answer for every dead job that sends nothing; returns how many.
 
         A ledger that was rebuilt knows its dead jobs, and not what was owed of them.
         """
         query = (
             sa.select(_j.c.job_id, _j.c.reason)
-            .outerjoin(_r, _r.c.job_id == _j.c.job_id)
+            .outerjoin(_d, _d.c.job_id == _j.c.job_id)
             .outerjoin(_u, (_u.c.key == _j.c.job_id) & (_u.c.kind == duties.ANSWER))
-            .where(_j.c.state == str(JobState.DEAD), _r.c.job_id.is_(None), _u.c.key.is_(None))
+            .where(_j.c.state == str(JobState.DEAD), _d.c.job_id.is_(None), _u.c.key.is_(None))
         )
         now = datetime.now(UTC).timestamp()
         with self._database.write() as connection:

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.outbox import insert_deliveries, insert_result
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -145,8 +144,8 @@ class Jobs:
 
         A result or delivery that is there already (same UID, same destination) stays as it is:
         the same input gives the same object, and nothing is sent twice. What waits to be sent of
-        an older version is replaced. ``model_version`` is the version that ran, where it is not
-        the one that was asked for.
+        an older version is replaced; where these are of the older one, the newer one stays.
+        ``model_version`` is the version that ran, where it is not the one that was asked for.
 
         Raises
         ------
@@ -158,10 +157,8 @@ class Jobs:
         with self._database.write() as connection:
             refuse_overtaken(connection, job_id, attempt)
             refuse_superseded(connection, job_id, attempt)
-            for result in results:
-                insert_result(self._database, connection, result)
-            insert_deliveries(self._database, connection, deliveries, now)
-            versions.supersede(connection, job_id, {one.sop_instance_uid for one in results}, now)
+            if versions.record(self._database, connection, job_id, results, deliveries, now):
+                reason += f", {versions.FORMER}"
             rows.change_state(
                 connection, "job", job_id, JobState.SUCCEEDED, reason, now,
                 seconds_by_stage=json.dumps(dict(seconds_by_stage)),

@@ -16,7 +16,6 @@ from ai_models.card import ARTIFICIAL_INTELLIGENCE
 from ai_models.types import Algorithm
 from dicom_node.errors import NotUnderstood, UnknownName
 from dicom_node.imaging.reading import read_header
-from dicom_node.ledger.answers import is_answered_for
 from dicom_node.ledger.versions import NOT_ANALYSED
 from dicom_node.pipeline.analysis import Writing
 from dicom_node.pipeline.packing import pack, predecessors
@@ -45,7 +44,7 @@ def answer(duty: Duty, workshop: Workshop) -> None:
     OutOfSpace, StorageFailed, LedgerUnavailable
     """
     job = workshop.ledger.jobs.find(duty.key)
-    if job is None or not is_answered_for(job):
+    if job is None or not workshop.ledger.answers.is_owed(job):
         workshop.ledger.duties.done(duty)
         return
     source_images = headers_of(job, workshop)

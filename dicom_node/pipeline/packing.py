@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 PRODUCED = "produced"
+REJECTION_NOTE = "rejection note"
 Kept = Sequence[tuple[str, "Dataset"]]
 Parcel = tuple[str, Result]
 """Why an object goes to a destination, and the object."""
@@ -189,10 +190,10 @@ def _rejection(
     if not rejected:
         return None
     references = [_reference(one) for one in rejected]
-    number = SERIES_NUMBERS["rejection note"]
+    number = SERIES_NUMBERS[REJECTION_NOTE]
     note = build_rejection_note(request, references, series_number=number)
     check_rejection_note(note, request.source_images, references)
-    return keep(job, "rejection note", note, workshop)
+    return keep(job, REJECTION_NOTE, note, workshop)
 
 
 def _reference(result: Result) -> Reference:

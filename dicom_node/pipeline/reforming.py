@@ -14,10 +14,10 @@ from dicom_node.imaging.volume import VolumeLimits, load_volume
 from dicom_node.ledger.versions import NOT_ANALYSED
 from dicom_node.pipeline.analysis import limits_of, source_of
 from dicom_node.pipeline.answers import answer_source, headers_of
-from dicom_node.pipeline.packing import addressed, choose_again
+from dicom_node.pipeline.packing import REJECTION_NOTE, addressed, choose_again
 from dicom_node.pipeline.process import card_of
 from dicom_node.pipeline.workshop import Workshop, read_kept
-from dicom_node.records import Duty, Job, Result
+from dicom_node.records import DeliveryState, Duty, Job, Result
 from dicom_node.results.forms import Source
 
 if TYPE_CHECKING:
@@ -38,11 +38,8 @@ def reform(duty: Duty, workshop: Workshop) -> None:
     """
     job_id, destination = duty.key.split(":", 1)
     job = workshop.ledger.jobs.find(job_id)
-    version = workshop.ledger.versions.previous(job) if job else None
-    canonical = [
-        one for one in (version.objects if version else ())
-        if one.job_id == job_id and not one.form and one.kind != "rejection note"
-    ]
+    current = _current(job, workshop) if job else ()
+    canonical = [one for one in current if not one.form and one.kind != REJECTION_NOTE]
     if job is None or not canonical:
         workshop.ledger.duties.done(duty)
         return
@@ -50,14 +47,27 @@ def reform(duty: Duty, workshop: Workshop) -> None:
     parcels = choose_again(job, destination, canonical, source, workshop)
     workshop.ledger.outbox.add([result for _, result in parcels])
     workshop.ledger.deliveries.replace(
-        job_id, destination, _rejections(version.objects if version else ()),
-        addressed(job, destination, parcels), duty.reason, duty=duty,
+        job_id, destination, _rejections(job, workshop), addressed(job, destination, parcels),
+        duty.reason, duty=duty,
     )
 
 
-def _rejections(objects: Sequence[Result]) -> list[str]:
+def _current(job: Job, workshop: Workshop) -> Sequence[Result]:
+    """The newest version, if that is what the job sends, whichever job made its objects."""
+    version = workshop.ledger.versions.previous(job)
+    sends = {one.sop_instance_uid for one in workshop.ledger.deliveries.of_job(job.job_id)}
+    objects = version.objects if version else ()
+    return objects if any(one.sop_instance_uid in sends for one in objects) else ()
+
+
+def _rejections(job: Job, workshop: Workshop) -> list[str]:
     """What is not a form of the result and goes out whatever the choice is."""
-    return [one.sop_instance_uid for one in objects if one.kind == "rejection note"]
+    ledger = workshop.ledger
+    sends = [
+        ledger.jobs.find_result(one.sop_instance_uid)
+        for one in ledger.deliveries.of_job(job.job_id) if one.state is not DeliveryState.REPLACED
+    ]
+    return [one.sop_instance_uid for one in sends if one and one.kind == REJECTION_NOTE]
 
 
 def _source(job: Job, canonical: Sequence[Result], workshop: Workshop) -> Source:

@@ -6,7 +6,16 @@ import dataclasses
 from datetime import timedelta
 
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import DeliveryState, Job, Result, SendOutcome, SeriesState
+from dicom_node.ledger.replanning import CLASS_REFUSED, Recipient
+from dicom_node.ledger.versions import FORMER
+from dicom_node.records import (
+    DeliveryState,
+    DestinationProfile,
+    Job,
+    Result,
+    SendOutcome,
+    SeriesState,
+)
 from tests.ledger.conftest import START, delivery, job, result
 
 
@@ -120,6 +129,42 @@ def test_an_answer_is_a_version_of_its_own_beside_the_result_of_the_same_job(
     assert later is not None and [o.sop_instance_uid for o in later.objects] == ["2.25.2"]
 
 
-def test_a_version_is_asked_for_besides_what_is_new(routed: Ledger) -> None:
+def test_what_is_dead_of_an_older_version_does_not_follow_the_newer_one(routed: Ledger) -> None:
     succeed(routed, "job-1", [made(1)])
-    assert routed.versions.previous(job(), besides={"2.25.1"}) is None
+    refused = SendOutcome("2.25.1", 0x0122, False, False, CLASS_REFUSED)
+    routed.deliveries.record("job-1:pacs:01", refused, retry_at=None, recipient=Recipient("pacs"))
+    route_again(routed, "job-2")
+    succeed(routed, "job-2", [made(2, "job-2", minute=1)])
+    everything = DestinationProfile("pacs", {result(1).sop_class_uid: ("1.2",)}, frozenset(), START)
+    routed.replanning.learn(everything, Recipient("pacs"), forget_refusals=True)
+    assert states(routed, "job-1") == [str(DeliveryState.REPLACED)]
+
+
+def test_what_was_superseded_and_is_made_once_more_leaves_the_newer_version_on_its_way(
+    routed: Ledger,
+) -> None:
+    succeed(routed, "job-1", [made(1)])
+    route_again(routed, "job-2")
+    succeed(routed, "job-2", [made(2, "job-2", minute=1)])
+    route_again(routed, "job-3")
+    succeed(routed, "job-3", [made(1)])
+    assert states(routed, "job-1") == [str(DeliveryState.REPLACED)]
+    assert states(routed, "job-2") == [str(DeliveryState.PENDING)]
+    assert states(routed, "job-3") == []
+    found = routed.jobs.find("job-3")
+    assert found is not None and FORMER in found.reason
+
+
+def test_what_was_written_and_never_sent_is_no_version(routed: Ledger) -> None:
+    routed.outbox.add([made(1)])
+    assert routed.versions.previous(job()) is None
+
+
+def test_a_version_is_the_work_of_every_rule_that_sends_its_objects(routed: Ledger) -> None:
+    succeed(routed, "job-1", [made(1)])
+    asked = route_again(routed, "job-2", rule="other")
+    assert routed.jobs.start("job-2", 1) is not None
+    elsewhere = dataclasses.replace(delivery(1, "job-2"), destination="elsewhere")
+    routed.jobs.succeed("job-2", [made(1)], [elsewhere], "result", {})
+    found = routed.versions.previous(asked)
+    assert found is not None and [o.sop_instance_uid for o in found.reports] == ["2.25.1"]

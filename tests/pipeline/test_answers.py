@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -13,7 +14,7 @@ from dicom_node.errors import NotUnderstood
 from dicom_node.pipeline.answers import answer
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
-from dicom_node.records import Duty
+from dicom_node.records import Duty, SeriesState
 from dicom_node.results import sop_classes as classes
 from tests.pipeline.conftest import started
 from tests.pipeline.test_packing import read, sent, takes
@@ -75,6 +76,34 @@ def test_a_retry_that_came_in_between_is_not_answered(workshop: Workshop) -> Non
     workshop.ledger.jobs.retry("job-1")
     answer(duty, workshop)
     assert sent(workshop) == [] and workshop.ledger.duties.waiting() == []
+
+
+def test_the_answer_of_an_earlier_job_does_not_take_the_place_of_a_later_result(
+    workshop: Workshop,
+) -> None:
+    duty = dead(workshop)
+    workshop.ledger.receipts.change("1.2.3", SeriesState.RECEIVING, "late_instances")
+    process(started(workshop, "job-2"), workshop)
+    answer(duty, workshop)
+    assert sent(workshop) == [] and workshop.ledger.duties.waiting() == []
+    assert len(workshop.ledger.deliveries.pending("job-2", "pacs")) == 3
+
+
+def test_a_later_result_that_comes_while_the_answer_is_written_stays(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duty = dead(workshop)
+    workshop.ledger.receipts.change("1.2.3", SeriesState.RECEIVING, "late_instances")
+    give = workshop.ledger.answers.give
+
+    def give_after_the_later_job(*arguments: Any) -> bool:
+        process(started(workshop, "job-2"), workshop)
+        return give(*arguments)
+
+    monkeypatch.setattr(workshop.ledger.answers, "give", give_after_the_later_job)
+    answer(duty, workshop)
+    assert sent(workshop) == [] and workshop.ledger.duties.waiting() == []
+    assert len(workshop.ledger.deliveries.pending("job-2", "pacs")) == 3
 
 
 def test_what_the_retry_finds_supersedes_the_answer(workshop: Workshop) -> None:

@@ -91,3 +91,17 @@ def test_of_a_superseded_version_nothing_more_is_chosen(workshop: Workshop) -> N
 def test_the_duty_of_a_job_that_nobody_knows_ends(workshop: Workshop) -> None:
     reform(owed(workshop), workshop)
     assert workshop.ledger.duties.waiting() == []
+
+
+def test_objects_that_another_rule_made_first_are_chosen_anew_for_the_rule_that_sends_them(
+    workshop: Workshop,
+) -> None:
+    process(started(workshop, "job-0", rule="another"), workshop)
+    workshop.ledger.receipts.change("1.2.3", SeriesState.RECEIVING, "late_instances")
+    process(started(workshop, "job-1", destinations=("old",)), workshop)
+    takes(workshop, "old", classes.BASIC_TEXT_SR)
+    workshop.ledger.duties.add(duties.FORMS, "job-1:old", "old refused a class")
+    (duty,) = workshop.ledger.duties.waiting()
+    reform(duty, workshop)
+    assert {r.sop_class_uid for _, r in sent(workshop, "old")} == {classes.BASIC_TEXT_SR}
+    assert len(workshop.ledger.deliveries.pending("job-0", "pacs")) == 3
