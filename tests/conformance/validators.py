@@ -86,14 +86,15 @@ NOISE: tuple[tuple[str, str, str], ...] = (
     (
         "pixelmed-sr",
         r"276214006,SCT,\"Finding category\".*not in template",
-        "a row of TID 1501 as highdicom reads it, which the tool does not know (judged; the text of "
-        "the standard was not at hand)",
+        "a row of TID 1501 as highdicom reads it, which the tool does not know (judged; the text "
+        "of the standard was not at hand)",
     ),
     (
         "pixelmed-sr",
         r"\"Algorithm (Name|Version|Manufacturer|Family|Parameters)\".*not in template",
         "TID 4019 in the group, where highdicom writes it too, and which the tool does not know "
-        "there (judged; the text of the standard was not at hand); viewers lose a measurement that carries it itself",
+        "there (judged; the text of the standard was not at hand); viewers lose a measurement "
+        "that carries it itself",
     ),
     (
         "pixelmed-sr",
