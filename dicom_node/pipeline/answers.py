@@ -7,6 +7,7 @@ read and of what the ledger knows, because whatever spoilt the job may be in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+_WHOSE = (
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "Modality",
+    "PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID",
+)  # fmt: skip
 
 
 def answer(duty: Duty, workshop: Workshop) -> None:
@@ -59,8 +65,8 @@ def answer(duty: Duty, workshop: Workshop) -> None:
     request = not_analysed_request(
         source_images, _algorithm(job, workshop), digests, writing, job.rule
     )
-    report = build_answer(request, job.reason)
-    source = answer_source(source_images, workshop)
+    request, report = _built(request, job.reason)
+    source = answer_source(request.source_images, workshop)
     packed = pack(job, [(NOT_ANALYSED, report)], source, workshop, request, previous)
     try:
         workshop.ledger.answers.give(duty, job, packed.results, packed.deliveries)
@@ -95,6 +101,36 @@ def not_analysed_request(
         language=writing.language,
         predecessors=writing.predecessors,
     )
+
+
+def _built(request: ResultRequest, reason: str) -> tuple[ResultRequest, Dataset]:
+    """The answer, and what it was built from: less of the header where that is what breaks it.
+
+    Raises
+    ------
+    UnsuitableInput, GateRefused
+        Not even patient and study can be told.
+    """
+    try:
+        return request, build_answer(request, reason)
+    # A boundary: whatever stands in a header that spoilt the job must not spoil the answer too.
+    except Exception:  # noqa: BLE001
+        first, *others = request.source_images
+        bare = replace(request, source_images=[_bare(first), *others])
+        return bare, build_answer(bare, reason)
+
+
+def _bare(header: Dataset) -> Dataset:
+    """Whose images they are, and nothing else."""
+    from pydicom.datadict import keyword_for_tag
+    from pydicom.dataset import Dataset
+
+    bare = Dataset()
+    for tag, element in header.items():
+        if keyword_for_tag(tag) in _WHOSE:
+            bare[tag] = element
+    bare.file_meta = header.file_meta
+    return bare
 
 
 def build_answer(request: ResultRequest, reason: str) -> Dataset:

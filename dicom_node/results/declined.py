@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.errors import UnsuitableInput
 from dicom_node.results.evidence import references_to
-from dicom_node.results.header_values import is_valid_uid
+from dicom_node.results.header_values import is_writable_uid
 from dicom_node.results.headers import normalise
 from dicom_node.results.identity import derived_uid
 from dicom_node.results.report_document import (
@@ -109,8 +109,8 @@ def _first(source_images: Sequence[Dataset]) -> tuple[Dataset, tuple[str, ...]]:
     if not source_images:
         raise UnsuitableInput("a result needs at least one source image", reason="input.empty")
     for image in source_images:
-        if is_valid_uid(str(image.get("StudyInstanceUID") or "")):
-            copies, notes = normalise([_without_geometry(image)])
+        if is_writable_uid(str(image.get("StudyInstanceUID") or "")):
+            copies, notes = normalise([_without_geometry(image)], is_uid=is_writable_uid)
             return copies[0], notes
     raise UnsuitableInput(
         "StudyInstanceUID is absent or not a UID (PS3.5 9.1)", reason="input.invalid_uid"
@@ -129,14 +129,18 @@ def _without_geometry(image: Dataset) -> Dataset:
     for keyword in _GEOMETRY:
         if keyword in bare:
             delattr(bare, keyword)
-    study_uid = str(image.StudyInstanceUID)
+    stand_ins = {"SOPClassUID": _SECONDARY_CAPTURE}
     for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
-        if not is_valid_uid(str(image.get(keyword) or "")):
-            setattr(bare, keyword, derived_uid("unknown", keyword, study_uid))
-    if not is_valid_uid(str(image.get("SOPClassUID") or "")):
-        bare.SOPClassUID = _SECONDARY_CAPTURE
+        if not is_writable_uid(str(image.get(keyword) or "")):
+            study_uid = str(image.StudyInstanceUID)
+            stand_ins[keyword] = derived_uid("unknown", keyword, study_uid)
+    # Patient and study stand in every kind of image alike; what a private one is, nobody knows.
+    for keyword, uid in stand_ins.items():
+        # Assigning to an attribute would change its element in place, and so the source.
+        bare.pop(keyword, None)
+        setattr(bare, keyword, uid)
     return bare
 
 
 def _has_uids(image: Dataset) -> bool:
-    return all(is_valid_uid(str(image.get(keyword) or "")) for keyword in _OWN_UIDS)
+    return all(is_writable_uid(str(image.get(keyword) or "")) for keyword in _OWN_UIDS)

@@ -11,7 +11,8 @@ from dicom_node.results.equipment import Equipment, long_string
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_OFFSET = re.compile(r"^([+-])(\d{2})(\d{2})$")
+# PS3.3 C.12.1.1.8: from -1200 to +1400; what is none is not believed.
+_OFFSET = re.compile(r"^([+-])(0\d|1[0-4])([0-5]\d)$")
 _NO_IMAGES = frozenset({"SR", "KO", "RTSTRUCT"})
 _IMAGE_ONLY = ("BodyPartExamined", "Laterality", "PositionReferenceIndicator")
 

@@ -9,12 +9,19 @@ _TIME = re.compile(r"^(\d{2})(?:(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?)?$")
 _LOOSE_TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?$")
 _LOOSE_DATE = re.compile(r"^(\d{4})[.\-/](\d{1,2})[.\-/](\d{1,2})$")
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+_WRITABLE_UID = re.compile(r"[0-9.]{1,64}")
 _SEXES = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "OTHER": "O"}
 
 
 def is_valid_uid(value: str) -> bool:
     """PS3.5 9.1: at most 64 digits and dots, no component with a leading zero."""
     return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+def is_writable_uid(value: str) -> bool:
+    """At most 64 digits and dots: also what breaks the rule on leading zeros, as devices do that
+    make UIDs of dates, and archives keep studies under such UIDs."""
+    return _WRITABLE_UID.fullmatch(value) is not None
 
 
 def repaired_date(value: str) -> str:

@@ -92,13 +92,18 @@ _LOSSY_METHOD = {
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }
+# Characters of text whose length is written in 16 bits (PS3.5 tables 6.2-1 and 7.1-2).
+_LONGEST = {"LO": 64, "LT": 10240, "PN": 64, "SH": 16, "ST": 1024}
+_MOST_BYTES = 0xFFFE
 _AGE = re.compile(r"\d{3}[DWMY]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DIRECTION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-3
 
 
-def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, ...]]:
+def normalise(
+    source_images: Sequence[Dataset], *, is_uid: Callable[[str], bool] = is_valid_uid
+) -> tuple[list[Dataset], tuple[str, ...]]:
     """Copies of ``source_images`` that can carry a result, and notes on what was repaired.
 
     The first copy is complete; the others hold what describes patient, study and series (the
@@ -107,6 +112,7 @@ def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[st
 
     Orientations that differ by at most 1e-3 in a direction cosine (0.26 mm over a slice of
     512 x 0.5 mm) are set to the first slice's; pixel spacings may differ by 1e-3 of themselves.
+    ``is_uid`` decides what is taken for a UID.
 
     Raises
     ------
@@ -122,7 +128,7 @@ def normalise(source_images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[st
     shared = {tag: element for tag, element in first.items() if tag not in _PER_SLICE}
     others = [_normalised_slice(image, shared, notes) for image in source_images[1:]]
     copies = [first, *others]
-    _check_uids(copies)
+    _check_uids(copies, is_uid)
     _check_agreement(copies)
     _check_spacing(copies)
     _snap_orientation(copies, source_images, notes)
@@ -186,7 +192,12 @@ def _cleaned_element(
     terms: Sequence[str],
     note: Note,
 ) -> DataElement | RawDataElement | None:
-    vr = str(element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"))
+    known = dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+    vr = str(element.VR or known)
+    if known in TEXT_VRS and vr not in TEXT_VRS:
+        note(f"{keyword_for_tag(tag)} is not encoded as text: read as text")
+        value = element.value if isinstance(element, RawDataElement) and vr != VR.SQ else b""
+        vr, element = known, RawDataElement(tag, known, 0, value, 0, False, True)
     if vr == VR.SQ and tag not in _FUNCTIONAL_GROUPS:
         items = [_cleaned(item, terms, note) for item in source[tag].value]
         for item in items:
@@ -222,6 +233,9 @@ def _text_element(
             note("text is not of the declared SpecificCharacterSet: read as UTF-8 or Latin-1")
     else:
         text = _joined(element.value)
+    if vr in _LONGEST and len(text.encode("utf-8", "replace")) > _MOST_BYTES:
+        text = text[: _LONGEST[vr]]
+        note(f"{keyword_for_tag(element.tag)} is too long to be written: cut off")
     parts = text.split("\\") if vr in ("LO", "SH", "PN", "UC") else [text]
     value = parts if len(parts) > 1 else text
     return DataElement(element.tag, vr, value, validation_mode=config.IGNORE)
@@ -278,13 +292,13 @@ def _complete_lossy(first: Dataset, source_images: Sequence[Dataset], note: Note
         note("LossyImageCompressionRatio absent: unknown, written as 1")
 
 
-def _check_uids(copies: Sequence[Dataset]) -> None:
+def _check_uids(copies: Sequence[Dataset], is_uid: Callable[[str], bool]) -> None:
     for dataset in copies:
         for keyword in (*_UIDS, "FrameOfReferenceUID"):
             value = str(dataset.get(keyword) or "")
             if keyword == "FrameOfReferenceUID" and not value:
                 continue
-            if not is_valid_uid(value):
+            if not is_uid(value):
                 raise UnsuitableInput(
                     f"{keyword} is absent or not a UID (PS3.5 9.1)", reason="input.invalid_uid"
                 )

@@ -11,11 +11,14 @@ from pydicom.dataset import Dataset
 
 from ai_models.catalog import Catalog
 from dicom_node.errors import NotUnderstood
+from dicom_node.pipeline import answers
 from dicom_node.pipeline.answers import answer
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Duty, SeriesState
 from dicom_node.results import sop_classes as classes
+from dicom_node.results.declined import build_not_analysed_report
+from dicom_node.results.request import ResultRequest
 from tests.pipeline.conftest import started
 from tests.pipeline.test_packing import read, sent, takes
 from tests.results.samples import items
@@ -157,3 +160,26 @@ def test_without_any_readable_image_the_answer_stays_owed(workshop: Workshop) ->
     with pytest.raises(NotUnderstood):
         answer(duty, workshop)
     assert workshop.ledger.duties.waiting() == [duty]
+
+
+def test_a_header_that_breaks_the_report_is_answered_with_patient_and_study_only(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = build_not_analysed_report
+
+    def breaks(request: ResultRequest, *arguments: Any, **named: Any) -> Dataset:
+        if "Manufacturer" in request.source_images[0]:
+            raise KeyError("a header that no test thought of")
+        return build(request, *arguments, **named)
+
+    monkeypatch.setattr(answers, "build_not_analysed_report", breaks)
+    duty = dead(workshop)
+    (first, *_) = workshop.ledger.receipts.instances("1.2.3")
+    source = pydicom.dcmread(workshop.spool.resolve(first.path))
+    source.Manufacturer = "M"
+    source.save_as(workshop.spool.resolve(first.path))
+    answer(duty, workshop)
+    report = answered(workshop)
+    assert (report.PatientID, report.PatientName) == (source.PatientID, source.PatientName)
+    assert report.StudyInstanceUID == source.StudyInstanceUID
+    assert len(evidence_of(report)) == 12

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from pydicom import config
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import ConfigurationError, UnsuitableInput
@@ -90,6 +93,14 @@ def without(datasets: list[Dataset], *keywords: str) -> list[Dataset]:
     return datasets
 
 
+def loosely(dataset: Dataset, **uids: str) -> Dataset:
+    for keyword, uid in uids.items():
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        dataset[tag] = DataElement(tag, "UI", uid, validation_mode=config.IGNORE)
+    return dataset
+
+
 BAD = {
     "two series of two studies": two_series,
     "one image": lambda: samples.ct()[:1],
@@ -101,6 +112,11 @@ BAD = {
         samples.ct()[:1], "PatientID", "PatientName", "PatientBirthDate", "PatientSex"
     ),
     "malformed position": lambda: samples.ct(ImagePositionPatient=["1", "2"]),
+    "SOP class of a vendor": lambda: samples.ct(SOPClassUID="1.3.12.2.1107.5.9.1"),
+    "UIDs made of dates": lambda: [
+        loosely(one, StudyInstanceUID="1.2.20260105.093012", SeriesInstanceUID="1.2.09")
+        for one in samples.ct()[:2]
+    ],
 }
 
 
@@ -141,6 +157,12 @@ def test_of_all_images_but_the_first_their_uids_are_enough() -> None:
 def test_what_is_no_image_is_evidence_and_not_in_the_image_library() -> None:
     document = without(samples.ct()[:1], "Rows", "Columns")
     assert named(declined(document, "input.not_an_image"), "260753009") == []
+
+
+def test_a_uid_that_cannot_be_written_is_no_evidence_and_stays_as_it_is() -> None:
+    datasets = [loosely(samples.ct()[0], SeriesInstanceUID="abc")]
+    assert evidence(declined(datasets)) == []
+    assert datasets[0].SeriesInstanceUID == "abc"
 
 
 def test_a_report_of_no_study_is_refused() -> None:

@@ -28,9 +28,10 @@ def test_a_naive_time_is_taken_as_it_is() -> None:
     assert local_time(moment, source("+0200")) == moment
 
 
-def test_without_an_offset_the_zone_of_the_host_holds() -> None:
+@pytest.mark.parametrize("offset", [None, "+9999", "+1460", "nonsense"])
+def test_without_an_offset_that_exists_the_zone_of_the_host_holds(offset: str | None) -> None:
     aware = datetime(2026, 11, 22, 12, 0, tzinfo=timezone(timedelta(hours=3)))
-    assert local_time(aware, source(None)) == aware.astimezone().replace(tzinfo=None)
+    assert local_time(aware, source(offset)) == aware.astimezone().replace(tzinfo=None)
 
 
 @pytest.mark.parametrize("value", ["", " ", "x" * 65, "a\\b"])

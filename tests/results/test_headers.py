@@ -244,3 +244,20 @@ def test_a_series_without_a_frame_of_reference_is_refused() -> None:
 
 def test_no_source_is_refused() -> None:
     assert refusal([]) == "input.empty"
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "read"),
+    [("UN", b"A^B" + b"C" * 100_000, "A^B" + "C" * 61), ("OB", b"A^B", "A^B"), ("SQ", b"", "")],
+)
+def test_a_name_of_any_encoding_and_length_becomes_one_that_can_be_written(
+    vr: str, value: bytes, read: str
+) -> None:
+    datasets = samples.ct()[:1]
+    tag = pydicom.tag.Tag("PatientName")
+    datasets[0][tag] = pydicom.dataelem.RawDataElement(
+        tag, vr, len(value), value, 0, False, True
+    )
+    (copy,), notes = normalise(datasets)
+    assert str(reread(copy).PatientName) == read
+    assert any("PatientName is not encoded as text" in note for note in notes)
