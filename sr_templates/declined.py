@@ -15,6 +15,7 @@ _PLACEHOLDERS = {
     "not_analysed": frozenset({"algorithm", "version"}),
     "because": frozenset({"reason"}),
     "technical_detail": frozenset({"code", "detail"}),
+    "technical_reason": frozenset({"code"}),
 }
 
 
@@ -36,6 +37,7 @@ class DeclinedTemplate(Entry):
     not_analysed: Wording
     because: Wording
     technical_detail: Wording
+    technical_reason: Wording
     reasons: dict[str, Reason]
     other: Reason
 
@@ -49,12 +51,12 @@ class DeclinedTemplate(Entry):
     ) -> list[str]:
         """What the reader is told; ``detail`` is a technical message free of patient data."""
         words = self.reason_of(code).text.in_language(language)
+        detail = detail.rstrip(".")
+        technical = self.technical_detail if detail else self.technical_reason
         return [
             self.not_analysed.in_language(language).format(algorithm=algorithm, version=version),
             self.because.in_language(language).format(reason=words),
-            self.technical_detail.in_language(language).format(
-                code=code, detail=detail.rstrip(".") or code
-            ),
+            technical.in_language(language).format(code=code, detail=detail),
         ]
 
 

@@ -7,6 +7,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import ConfigurationError, UnsuitableInput
+from dicom_node.ledger.decisions import CANCELLED
 from dicom_node.results import gate
 from dicom_node.results.declined import build_not_analysed_report
 from tests.results import samples
@@ -74,7 +75,7 @@ def test_the_longest_beginning_of_the_reason_decides_its_code(reason: str, code:
         ("zh", "未经分析"),
     ],
 )
-def test_the_reader_is_told_that_nothing_was_looked_at(language: str, words: str) -> None:
+def test_the_reader_is_told_that_nothing_was_analysed(language: str, words: str) -> None:
     said = texts(declined(samples.ct(), language=language))
     assert said[0].startswith("DEMONSTRATION, NOT FOR CLINICAL USE")
     assert words in said[1]
@@ -183,3 +184,21 @@ def test_the_same_failure_makes_the_same_object_and_another_one_another() -> Non
     first = declined(datasets)
     assert encoded(first) == encoded(declined(datasets))
     assert first.SOPInstanceUID != declined(datasets, "model.failed").SOPInstanceUID
+
+
+@pytest.mark.parametrize("reason", [CANCELLED, "worker.cancelled"])
+def test_of_a_cancelled_job_the_reader_is_told_that_a_person_cancelled_it(reason: str) -> None:
+    said = texts(declined(samples.ct(), reason, language="de"))
+    assert "Grund: Ein Mensch hat die Berechnung abgebrochen." in said
+
+
+@pytest.mark.parametrize("reason", ["gate.centroid", "model.failed", "input.too_few_slices"])
+def test_it_never_says_that_the_algorithm_did_not_look(reason: str) -> None:
+    said = " ".join(texts(declined(samples.ct(), reason)))
+    assert "gave no result for them" in said and "look" not in said
+
+
+def test_a_reason_without_details_is_named_once() -> None:
+    request = samples.request_for(samples.ct(), labels=(), frame_numbers=(), input_notes=())
+    report = build_not_analysed_report(request, CANCELLED, "", series_number=9002)
+    assert f"Technical detail: {CANCELLED}." in texts(report)
