@@ -146,6 +146,10 @@ class Job:
     changed_at: datetime
 
 
+UNKNOWN_KIND = "unknown"
+"""Kind of an object that was found in the outbox and that no job has made again yet."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One DICOM object that a job made; ``path`` is relative to the spool.

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import Delivery, Result
+from dicom_node.records import UNKNOWN_KIND, Delivery, Result
 
 _CHUNK = 500
 _r, _d = tables.results, tables.deliveries
@@ -46,10 +46,18 @@ class Outbox:
 
 
 def insert_result(database: Database, connection: sa.Connection, result: Result) -> None:
-    """Record one object within a transaction; one that is known stays as it is."""
+    """Record one object within a transaction; one that is known stays as it is.
+
+    Of one that was found in the outbox it is known from here on what it is.
+    """
     values = {**vars(result), "created_at": rows.to_seconds(result.created_at)}
     insert = database.insert(_r).values(values)
-    connection.execute(insert.on_conflict_do_nothing(index_elements=["sop_instance_uid"]))
+    learnt = {name: values[name] for name in ("kind", "form", "made_from")}
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["sop_instance_uid"], set_=learnt, where=_r.c.kind == UNKNOWN_KIND
+        )
+    )
 
 
 def insert_deliveries(

@@ -3,7 +3,8 @@
 A job may have ended with the node after it wrote an object and before the ledger heard of it, and
 a ledger that was rebuilt knows none of them. Some may have been sent. Whoever makes an object of
 the same SOP Instance UID again must take the one on disk, for another would differ in the time
-of its making at least: two contents of one UID.
+of its making at least: two contents of one UID. Of which kind and form an object is stands in no
+file: the ledger learns it when its job makes it again, and until then it is nobody's result.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from dicom_node.errors import NotUnderstood
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Result
+from dicom_node.records import UNKNOWN_KIND, Result
 from dicom_node.spool import Spool
 
 _AT_ONCE = 2000
-_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 def take_up_results(spool: Spool, ledger: Ledger, events: Events) -> int:
@@ -73,7 +73,7 @@ def _read(spool: Spool, files: list[tuple[str, float]], events: Events) -> Itera
                 series_instance_uid=str(dataset.SeriesInstanceUID),
                 study_instance_uid=str(dataset.StudyInstanceUID),
                 job_id=path.parent.name,
-                kind="segmentation" if dataset.SOPClassUID == _SEGMENTATION else "report",
+                kind=UNKNOWN_KIND,
                 path=relative,
                 created_at=datetime.fromtimestamp(written_at, UTC),
             )

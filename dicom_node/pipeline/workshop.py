@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from dicom_node.errors import NotUnderstood
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
-from dicom_node.records import Job, Result
+from dicom_node.records import UNKNOWN_KIND, Job, Result
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.writing import write_result
 from dicom_node.spool import Spool
@@ -48,6 +48,8 @@ def keep(
     """
     uid = str(dataset.SOPInstanceUID)
     known = workshop.ledger.jobs.find_result(uid)
+    if known is not None and known.kind == UNKNOWN_KIND:
+        return replace(known, kind=kind, form=form, made_from=made_from)
     if known is not None:
         return known
     path = workshop.spool.put_result(job.job_id, uid, lambda file: write_result(dataset, file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,13 @@ from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import Superseded
+from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.process import Workshop, process
 from dicom_node.records import SeriesState
+from dicom_node.results.profile import Wanted
+from tests.pipeline.conftest import wanting
+from tests.pipeline.test_packing import read
 from tests.pipeline.test_process import started
 
 
@@ -71,6 +76,54 @@ def test_a_new_ledger_learns_the_objects_on_disk_and_another_job_takes_them(
     waiting = [one.sop_instance_uid for one in rebuilt.deliveries.pending("job-2", "pacs")]
     assert sorted(waiting) == sorted(first)
     rebuilt.close()
+
+
+def test_a_new_ledger_learns_from_the_job_what_the_objects_on_disk_are(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    forms = Wanted(pdf=True, secondary_capture="always")
+    pictures = wanting(workshop, pacs=forms)
+    process(started(pictures, "job-1"), pictures)
+    known = {one.sop_instance_uid: one for one in workshop.ledger.jobs.results("job-1")}
+    rebuilt = Ledger.open(tmp_path / "rebuilt.db")
+    destinations = Destinations(rebuilt, {"pacs": forms}, {})
+    anew = dataclasses.replace(pictures, ledger=rebuilt, destinations=destinations)
+    rebuilt.index(workshop.ledger.receipts.instances("1.2.3"))
+    take_up_results(anew.spool, rebuilt, Events())
+    asked = started(anew, "job-1")
+    assert rebuilt.versions.previous(asked) is None
+    process(asked, anew)
+    learnt = {one.sop_instance_uid: one for one in rebuilt.jobs.results("job-1")}
+    assert {(u, r.kind, r.form, r.made_from) for u, r in learnt.items()} == {
+        (u, r.kind, r.form, r.made_from) for u, r in known.items()
+    }
+    rebuilt.close()
+
+
+def test_a_job_that_was_cut_off_is_no_predecessor_of_itself(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = started(workshop, "job-1")
+    put_result, written = workshop.spool.put_result, list[str]()
+
+    def put_two(*arguments: Any) -> str:
+        if len(written) == 2:
+            raise LedgerUnavailable("the power is gone")
+        written.append(put_result(*arguments))
+        return written[-1]
+
+    with monkeypatch.context() as power:
+        power.setattr(workshop.spool, "put_result", put_two)
+        with pytest.raises(LedgerUnavailable):
+            process(asked, workshop)
+    assert take_up_results(workshop.spool, workshop.ledger, Events()) == 2
+    process(asked, workshop)
+    results = workshop.ledger.jobs.results("job-1")
+    assert sorted(one.kind for one in results) == [
+        "planar report", "segmentation", "volumetric report",
+    ]
+    for one in results:
+        assert "PredecessorDocumentsSequence" not in read(workshop, one)
 
 
 def test_half_written_results_go_at_start(workshop: Workshop) -> None:
