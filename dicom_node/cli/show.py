@@ -157,26 +157,56 @@ def _print(one: dict[str, Any]) -> None:
         stages = ", ".join(f"{name} {s:.2f} s" for name, s in job["seconds_by_stage"].items())
         if stages:
             print(f"    time: {stages}")
-        for result in job["results"]:
-            print(f"    {name_of(result['kind'], result['form'])}  {result['sop_instance_uid']}")
-        for delivery in job["deliveries"]:
-            _print_delivery(delivery)
+        for name, alike in _by_name(job["results"]).items():
+            print(f"    {_counted(name, alike)}"
+                  + (f"  {alike[0]['sop_instance_uid']}" if len(alike) == 1 else ""))
+        for alike in _by_fate(job["deliveries"]):
+            _print_deliveries(alike)
 
 
-def _print_delivery(delivery: dict[str, Any]) -> None:
+def _by_name(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Results by what they are: a person asks for pages of pictures, not for each of them."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(name_of(result["kind"], result["form"]), []).append(result)
+    return groups
+
+
+def _by_fate(deliveries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Deliveries that differ only in their object and in the second of each change."""
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for delivery in deliveries:
+        told = [
+            delivery[key]
+            for key in ("kind", "form", "destination", "state", "reason", "status", "attempt",
+                        "commitment")
+        ]
+        changes = [(t.from_state, t.to_state, t.reason, t.attempt) for t in delivery["history"]]
+        groups.setdefault((*told, *changes), []).append(delivery)
+    return list(groups.values())
+
+
+def _counted(name: str, alike: list[dict[str, Any]]) -> str:
+    return f"{len(alike)} x {name}" if len(alike) > 1 else name
+
+
+def _print_deliveries(alike: list[dict[str, Any]]) -> None:
+    """One line for all, and the changes of the one that changed last."""
+    delivery = max(alike, key=lambda one: [t.at for t in one["history"]][-1:])
     status = delivery["status"]
-    words = [delivery["reason"], "" if status is None else f"status 0x{status:04X}"]
+    reason = delivery["reason"] if delivery["reason"] != delivery["state"] else ""
+    words = [reason, "" if status is None else f"status 0x{status:04X}"]
     found = ", ".join(word for word in words if word)
-    name = name_of(delivery["kind"], delivery["form"])
+    name = _counted(name_of(delivery["kind"], delivery["form"]), alike)
     line = f"    {name} to {delivery['destination']}: {delivery['state']}"
-    line += f" ({found}), attempt {delivery['attempt']}"
-    if delivery["commitment"]:
+    line += (f" ({found})" if found else "") + f", attempt {delivery['attempt']}"
+    if delivery["commitment"] not in (None, "", delivery["state"]):
         line += f", commitment {delivery['commitment'].replace('_', ' ')}"
     if delivery["state"] == DeliveryState.PENDING:
         line += f", not before {when(delivery['not_before'])}"
     print(line)
     because = delivery["chosen_because"]
-    if because and not because.startswith("produced"):
+    if because and because != delivery["reason"] and not because.startswith("produced"):
         print(f"      chosen {because}")
     _print_history(delivery["history"], "      ")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
+from dicom_node.cli.takes import is_choice
 from dicom_node.cli.waiting import Outlook
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
 
@@ -105,6 +106,10 @@ def _print_latest(latest: Sequence[tuple[Series, str]]) -> None:
 def _outcome(ledger: Ledger, series: Series, outlook: Outlook) -> str:
     """What became of a series: why it is in its state, or how its jobs and deliveries stand."""
     jobs = ledger.jobs.of_series(series.series_instance_uid)
+    if series.state == SeriesState.DECLINED:
+        dead = [job for job in jobs if job.state is JobState.DEAD]
+        answers = [one for job in dead for one in ledger.deliveries.of_job(job.job_id)]
+        return series.reason + _sent_text(answers, outlook, ", answer to ")
     if series.state != SeriesState.ROUTED or not jobs:
         return series.reason
     return "; ".join(
@@ -118,16 +123,27 @@ def _job_outcome(job: Job, deliveries: list[Delivery], outlook: Outlook) -> str:
         text += f": {job.reason}"
     if job.state is JobState.QUEUED:
         text += f" ({job.priority}), waits for {outlook.of_job(job)}"
-    for destination in sorted({one.destination for one in deliveries}):
+    is_answer = job.state in (JobState.DEAD, JobState.CANCELLED)
+    return text + _sent_text(deliveries, outlook, ", answer to " if is_answer else ", ")
+
+
+def _sent_text(deliveries: Sequence[Delivery], outlook: Outlook, introduction: str) -> str:
+    """How many objects are where, by destination; empty where there are none."""
+    destinations = sorted({one.destination for one in deliveries})
+    texts = []
+    for destination in destinations:
         numbers = Counter(
-            f"{one.state} ({one.reason})"
-            if one.reason and one.state in (DeliveryState.PENDING, DeliveryState.DEAD)
-            else f"{one.state}, not committed yet"
-            if one.state is DeliveryState.SENT and outlook.requires_commitment(destination)
-            else str(one.state)
-            for one in deliveries
-            if one.destination == destination
+            _state_text(one, outlook) for one in deliveries if one.destination == destination
         )
         parts = ", ".join(f"{number} {state}" for state, number in sorted(numbers.items()))
-        text += f", {destination}: {parts}"
-    return text
+        texts.append(f"{destination}: {parts}")
+    return introduction + ", ".join(texts) if texts else ""
+
+
+def _state_text(delivery: Delivery, outlook: Outlook) -> str:
+    if delivery.state is DeliveryState.SENT and outlook.requires_commitment(delivery.destination):
+        return f"{delivery.state}, not committed yet"
+    tells_why = delivery.state in (DeliveryState.PENDING, DeliveryState.DEAD)
+    if tells_why and delivery.reason and not is_choice(delivery.reason):
+        return f"{delivery.state} ({delivery.reason})"
+    return str(delivery.state)

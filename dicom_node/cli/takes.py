@@ -66,7 +66,12 @@ def in_words(sent: tuple[Sending, ...]) -> str:
 def name_of(kind: str, form: str) -> str:
     """An object by its kind, and its form where it is not what the node keeps."""
     words = form.replace("_", " ").replace("+", " with ")
-    return f"{kind} as {words}" if form else kind
+    return f"{kind} as {words}" if words not in ("", kind) else kind
+
+
+def is_choice(reason: str) -> bool:
+    """Whether a delivery's reason only says why its object was chosen: it was not tried yet."""
+    return reason.startswith(("produced", "as "))
 
 
 def as_document(profile: DestinationProfile | None) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from dicom_node.events import hash_uid
-from dicom_node.records import SeriesState
+from dicom_node.records import DutyKind, SendOutcome, SeriesState
 from tests.cli.running import Site
-from tests.ledger.conftest import START, instance, job
+from tests.ledger.conftest import START, delivery, instance, job, result
 
 
 @pytest.mark.parametrize("command", ["status", "jobs"])
@@ -64,11 +65,50 @@ def test_status_says_why_a_declined_series_was_declined(site: Site) -> None:
     assert series["outcome"] == series["reason"] == "no_rule_matched"
 
 
+def test_status_says_where_the_answer_for_a_declined_series_is(filled: Site) -> None:
+    ledger = filled.ledger()
+    ledger.receipts.change("1.2.3", SeriesState.DECLINED, "input.too_few_slices: 2 slices")
+    (owed,), dead = ledger.duties.waiting(DutyKind.ANSWER), ledger.jobs.find("job-2")
+    assert dead is not None
+    ledger.answers.give(
+        owed, dead,
+        [replace(result(3), job_id="job-2", kind="not analysed report")],
+        [replace(delivery(3), delivery_id="job-2:pacs:03", job_id="job-2",
+                 reason="produced: best form")],
+    )
+    ledger.close()
+    assert "input.too_few_slices: 2 slices, answer to pacs: 1 pending\n" in filled("status").out
+
+
 def test_show_names_what_was_sent_and_has_no_empty_words(filled: Site) -> None:
     text = filled("show", "job-1").out
     assert "segmentation to pacs: sent (status 0x0000), attempt 1" in text
     assert "segmentation to pacs: dead (refused, status 0xC000), attempt 1" in text
     assert "attempt 0" not in text and " (," not in text
+
+
+def test_show_counts_objects_that_went_the_same_way(filled: Site) -> None:
+    pages = range(3, 63)
+    ledger = filled.ledger()
+    ledger.outbox.add([
+        replace(result(number), kind="secondary capture", form="pictures") for number in pages
+    ])
+    ledger.deliveries.replace(
+        "job-1", "pacs", [],
+        [replace(delivery(number), reason="as pictures: set for this destination")
+         for number in pages],
+        "",
+    )
+    stored = SendOutcome("2.25.3", 0, stored=True, transient=False)
+    ledger.deliveries.record(delivery(3).delivery_id, stored, retry_at=None)
+    ledger.close()
+    text = filled("show", "job-1").out
+    assert "    59 x secondary capture as pictures to pacs: pending (as pictures: set" in text
+    assert "    secondary capture as pictures to pacs: sent (status 0x0000), attempt" in text
+    assert len(text.splitlines()) < 40
+    assert "pacs: 59 pending, 1 replaced, 2 sent" in filled("status").out
+    (series,) = filled("show", "job-1", "--json").json()["series"]
+    assert len(series["jobs"][0]["deliveries"]) == 62
 
 
 def test_show_tells_when_a_waiting_delivery_is_tried_again(filled: Site) -> None:
