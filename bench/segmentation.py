@@ -155,7 +155,8 @@ def verdicts(case: str, ways: dict[str, dict[str, float]]) -> list[str]:
     return [
         f"{case}: {time}: {'kept' if kept else 'missed'}.",
         f"{case}: {share:.2f} of the memory that highdicom adds to its inputs "
-        f"(budget {OF_HIGHDICOM:g}): {'kept' if share <= OF_HIGHDICOM else 'missed'}.",
+        f"(budget {OF_HIGHDICOM:g}; {node['added_mb']:.0f} MB, of them {node['file_mb']:.0f} MB the "
+        f"object itself): {'kept' if share <= OF_HIGHDICOM else 'missed'}.",
     ]
 
 
