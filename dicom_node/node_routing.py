@@ -39,7 +39,8 @@ class Router:
     def check(self, *, weights: bool = False) -> None:
         """Raise `ConfigurationError` when a rule or a limit names a model that cannot be used here.
 
-        With ``weights`` also when the weights are not those of the card: every job would die.
+        With ``weights`` also when the weights are not those of the card, or its report is none
+        for what the model answers: every job would die.
         """
         for position, rule in enumerate(self._config.rules):
             path = f"rules[{position}].model"
@@ -52,6 +53,7 @@ class Router:
                 raise ConfigurationError(refusal, key_path=path)
             if weights:
                 _check_weights(card, path)
+                _check_report(card, path)
         for name in self._config.jobs.per_model:
             try:
                 self._catalog.get(name)
@@ -136,6 +138,15 @@ def _check_weights(card: Card, key_path: str) -> None:
         read_verified_weights(card)
     except ModelError as error:
         raise ConfigurationError(str(error), key_path=key_path, reason=error.reason) from error
+
+
+def _check_report(card: Card, key_path: str) -> None:
+    from dicom_node.results.report import check_template
+
+    try:
+        check_template(card.report, card.folder)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{card.id}: {error}", key_path=key_path) from error
 
 
 def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:

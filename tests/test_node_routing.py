@@ -258,6 +258,15 @@ def test_weights_that_are_not_those_of_the_card_are_found_at_start(
         checked.check(weights=True)
 
 
+@pytest.mark.parametrize(("report", "why"), [("bones", "bones"), ("bone_age", "no groups on seg")])
+def test_a_report_that_does_not_fit_the_model_is_found_at_start(
+    ledger: Ledger, spool: Spool, models: Path, report: str, why: str
+) -> None:
+    write_model(models / "tiny", threshold_onnx(0.5), id="tiny", report=report)
+    with pytest.raises(ConfigurationError, match=rf"rules\[0\]\.model: tiny: report: .*{why}"):
+        router(ledger, spool, models, CT_RULE).check(weights=True)
+
+
 def test_a_model_that_may_not_be_used_clinically_is_refused_on_a_clinical_site(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:

@@ -133,7 +133,7 @@ def _is_ledger_to_come(config: Config) -> bool:
 def _models(config: Config) -> str:
     from ai_models.backends.protocol import read_verified_weights
     from ai_models.types import ModelError
-    from sr_templates.template import TemplateError, load_template
+    from dicom_node.results.report import check_template
 
     catalog = open_catalog(config)
     for rule in config.rules:
@@ -146,9 +146,9 @@ def _models(config: Config) -> str:
         if refusal:
             raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
         try:
-            load_template(card.report, card.folder)
-        except TemplateError as error:
-            raise ConfigurationError(f"rule {rule.name!r}: report of {card.id}: {error}") from error
+            check_template(card.report, card.folder)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"rule {rule.name!r}: {card.id}: {error}") from error
     for name in config.jobs.per_model:
         try:
             catalog.get(name)

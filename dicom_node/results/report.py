@@ -23,7 +23,7 @@ from dicom_node.results.report_document import (
     made_from,
     observer_of,
 )
-from dicom_node.results.report_findings import Finder
+from dicom_node.results.report_findings import Finder, volumetric_groups
 from dicom_node.results.report_numbers import SegmentMeasurement
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation import segment_numbers
@@ -205,6 +205,17 @@ def template_sha256(name: str, folder: Path | None) -> str:
         There is no such template in ``folder`` or among those that are built in.
     """
     return _loaded(name, folder).fingerprint
+
+
+def check_template(name: str, folder: Path | None) -> None:
+    """Refuse a template that no result of a segmentation could be reported with.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such template, it is wrong, or it has no groups on segments.
+    """
+    volumetric_groups(_loaded(name, folder))
 
 
 def _template(request: ResultRequest) -> ReportTemplate:

@@ -24,7 +24,13 @@ from dicom_node.results.segmentation import tracking_identifier, tracking_uid
 from sr_templates.entries import Language
 from sr_templates.measurement_groups import Finding, PlanarRegion, SegmentReference, WholeImage
 from sr_templates.numbers import Evaluated, Measured, NumberRefused, evaluated, measured
-from sr_templates.report_template import Group, ImageGroup, ReportTemplate, Total
+from sr_templates.report_template import (
+    Group,
+    ImageGroup,
+    ReportTemplate,
+    Total,
+    VolumetricGroups,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -47,11 +53,7 @@ class Finder:
         measurements: Mapping[int, SegmentMeasurement],
     ) -> list[Finding]:
         """One group per segment, and the total where the template has one."""
-        groups = self.template.volumetric
-        if groups is None:
-            raise ConfigurationError(
-                f"template {self.template.name} has no groups on segments", key_path="report"
-            )
+        groups = volumetric_groups(self.template)
         found = [label for label in self.request.labels if label.value in segment_numbers]
         findings = []
         for label in found:
@@ -216,6 +218,22 @@ class Finder:
             segment_numbers=numbers,
             source_series_instance_uid=str(self.sources[0].SeriesInstanceUID),
         )
+
+
+def volumetric_groups(template: ReportTemplate) -> VolumetricGroups:
+    """What a template reports on segments.
+
+    Raises
+    ------
+    ConfigurationError
+        It reports nothing on them.
+    """
+    if template.volumetric is None:
+        raise ConfigurationError(
+            f"template {template.name} has no groups on segments (volumetric), and the model "
+            "answers with segments", key_path="report",
+        )
+    return template.volumetric
 
 
 def _names(group: Group) -> set[str]:

@@ -170,16 +170,23 @@ def test_check_misses_a_model_that_is_limited(site: Site) -> None:
     assert answer.code == 1 and "jobs.per_model.lungs" in answer.out and "lungs-ct" in answer.out
 
 
-def test_check_misses_a_report_template(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("report", "found"),
+    [("bones", "built in are: "), ("bone_age", "bone_age has no groups on segments")],
+)
+def test_check_misses_a_report_template_for_what_the_model_answers(
+    site: Site, report: str, found: str
+) -> None:
     folder = site.folder / "models" / "mine"
     shutil.copytree(Path(ai_models.__file__).parent / "zoo" / "lungs-ct", folder)
     card = (folder / "model.yaml").read_text()
-    card = card.replace("id: lungs-ct", "id: mine").replace("report: lungs", "report: bones")
+    card = card.replace("id: lungs-ct", "id: mine").replace("report: lungs", f"report: {report}")
     (folder / "model.yaml").write_text(card)
     site.settings(more=f"models: {{directories: [{folder.parent}]}}\n")
     site.config.write_text(site.config.read_text().replace("lungs-ct", "mine"))
     answer = site("check", "--no-network")
-    assert answer.code == 1 and "'bones'" in answer.out and "built in are: " in answer.out
+    assert answer.code == 1 and "rule 'chest': mine: report: " in answer.out
+    assert found in answer.out
 
 
 def test_check_tells_a_full_disk(site: Site) -> None:
