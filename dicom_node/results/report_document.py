@@ -116,7 +116,7 @@ def build_document(
             is_final=request.is_final,
             is_verified=False,
             series_description=describe(
-                f"Report {request.algorithm.model_id} {kind}", request.algorithm
+                f"{kind.capitalize()} report {request.algorithm.model_id}", request.algorithm
             ),
             content_date=moment.date(),
             content_time=moment.time(),

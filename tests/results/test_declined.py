@@ -202,3 +202,9 @@ def test_a_reason_without_details_is_named_once() -> None:
     request = samples.request_for(samples.ct(), labels=(), frame_numbers=(), input_notes=())
     report = build_not_analysed_report(request, CANCELLED, "", series_number=9002)
     assert f"Technical detail: {CANCELLED}." in texts(report)
+
+
+def test_the_kind_of_report_is_legible_in_a_list_of_series_whatever_the_model_is_called() -> None:
+    report = declined(samples.ct())
+    described = str(report.SeriesDescription)
+    assert described.startswith("DEMONSTRATION, NOT FOR CLINICAL USE - Not analysed report ")
