@@ -14,6 +14,10 @@ PYTHON ?=
 PIP_OPTIONS ?=
 DEMO_OPTIONS ?=
 PYTEST_OPTIONS ?=
+# Tests wait for half of their time, so that three keep two cores busy. A file stays with one worker;
+# slow files come first. PYTEST_OPTIONS=-n0 runs one test after the other.
+WORKERS ?= 3
+IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 COMPATIBILITY_OPTIONS ?=
 
@@ -63,7 +67,7 @@ test: tools $(VENV)/.installed-test
 	@status=0; \
 	$(BIN)/ruff check . || { status=1; echo 'ruff check FAILED'; }; \
 	$(BIN)/mypy || { status=1; echo 'mypy FAILED'; }; \
-	tests/in_private_network.sh $(BIN)/python -m pytest $(PYTEST_OPTIONS) || status=1; \
+	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_OPTIONS) || status=1; \
 	exit $$status
 
 .PHONY: lint
