@@ -170,9 +170,11 @@ def _draw_strip(
             length = _item_length(item, size)
             if x > margin and x + length > width - margin:
                 x, place = margin, place + leading
-            for line in _wrapped(item.text, size, width - margin - x - _swatch_length(item, size)):
+            room = width - margin - x - _swatch_length(item, size)
+            for number, line in enumerate(_wrapped(item.text, size, room)):
                 if not dry:
-                    _draw_item(draw, item, line, size, x, place + leading // 2)
+                    middle = place + leading // 2
+                    _draw_item(draw, item, line, size, x, middle, has_swatches=number == 0)
                 place += leading
             place -= leading
             x += length + size
@@ -211,9 +213,12 @@ def _draw_side(draw: Any, direction: str, letters: str, size: int, x: int, middl
     return x + 3 * half + int(font.getlength(letters)) + size * 3 // 2
 
 
-def _draw_item(draw: Any, item: LegendItem, line: str, size: int, x: int, middle: int) -> None:
+def _draw_item(
+    draw: Any, item: LegendItem, line: str, size: int, x: int, middle: int, *, has_swatches: bool
+) -> None:
+    """One line of an item; further lines stand under the first without a colour, as it is one."""
     block = _block(item, size)
-    for number, color in enumerate(item.swatches):
+    for number, color in enumerate(item.swatches if has_swatches else ()):
         left = x + number * block
         draw.rectangle((left, middle - size // 3, left + block - 1, middle + size // 3), fill=color)
     x += _swatch_length(item, size)

@@ -60,6 +60,16 @@ def test_a_long_legend_wraps_instead_of_running_out_of_the_picture() -> None:
     assert sheet.shape[0] > with_legend(picture, [[replace(item, text="words")]], SIDES).shape[0]
 
 
+def test_a_wrapped_item_has_its_colour_once() -> None:
+    picture, color = np.zeros((100, 500, 3), np.uint8), (9, 99, 200)
+
+    def colored_pixels(text: str) -> int:
+        sheet = with_legend(picture, [[LegendItem(text, swatches=(color,))]], SIDES)
+        return int((sheet == color).all(axis=2).sum())
+
+    assert colored_pixels("words " * 60) == colored_pixels("words") > 0
+
+
 def test_the_sides_of_a_picture_follow_from_where_its_rows_and_columns_lead() -> None:
     assert Sides.along(["L", "P"]) == Sides("R", "L", "A", "P")
     assert Sides.along(["PL", "F"]) == Sides("AR", "PL", "H", "F")
