@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ai_models.types import Code, Label, LabelMap
 from dicom_node.results.equipment import DEMONSTRATION
 from dicom_node.results.headers import normalise
+from dicom_node.results.legend import worded
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import segment_numbers
 from dicom_node.results.selection_document import build_selection
@@ -99,8 +100,11 @@ def _description(
     carrying = int(areas.any(axis=1).sum())
     counts = (areas > 0).sum(axis=0)
     each = ", ".join(f"{label.name} ({count})" for label, count in zip(labels, counts, strict=True))
-    extent = "All images" if chosen == carrying else f"{chosen} of {carrying} images"
-    sentence = f"{extent} on which {request.algorithm.name} found: {each}."
+    sentence = worded(
+        request.language,
+        "all selected" if chosen == carrying else "some selected",
+        chosen=chosen, carrying=carrying, algorithm=request.algorithm.name, each=each,
+    )
     return f"{DEMONSTRATION}. {sentence}" if request.algorithm.demonstration else sentence
 
 

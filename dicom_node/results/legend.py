@@ -34,6 +34,8 @@ _WORDS: dict[str, dict[str, str]] = {
         "born": "born",
         "study": "Study",
         "page": "Page {page}",
+        "all selected": "All images on which {algorithm} found: {each}.",
+        "some selected": "{chosen} of {carrying} images on which {algorithm} found: {each}.",
     },
     "de": {
         "not verified": "KI-Ergebnis, nicht geprüft",
@@ -46,6 +48,8 @@ _WORDS: dict[str, dict[str, str]] = {
         "born": "geboren",
         "study": "Untersuchung",
         "page": "Seite {page}",
+        "all selected": "Alle Bilder, auf denen {algorithm} fand: {each}.",
+        "some selected": "{chosen} von {carrying} Bildern, auf denen {algorithm} fand: {each}.",
     },
     "fr": {
         "not verified": "Résultat d'IA, non vérifié",
@@ -58,6 +62,10 @@ _WORDS: dict[str, dict[str, str]] = {
         "born": "né(e) le",
         "study": "Examen",
         "page": "Page {page}",
+        "all selected": "Toutes les images sur lesquelles {algorithm} a trouvé : {each}.",
+        "some selected": (
+            "{chosen} des {carrying} images sur lesquelles {algorithm} a trouvé : {each}."
+        ),
     },
     "zh": {
         "not verified": "AI结果，未经核实",
@@ -70,6 +78,8 @@ _WORDS: dict[str, dict[str, str]] = {
         "born": "出生日期",
         "study": "检查",
         "page": "第 {page} 页",
+        "all selected": "{algorithm} 检出以下内容的全部图像：{each}。",
+        "some selected": "{algorithm} 检出以下内容的 {carrying} 幅图像中的 {chosen} 幅：{each}。",
     },
 }
 

@@ -53,6 +53,18 @@ def test_the_description_names_each_finding_and_says_that_it_is_a_demonstration(
     assert "DEMONSTRATION" in built(datasets).SeriesDescription
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("de", "Alle Bilder, auf denen"), ("fr", "Toutes les images"), ("zh", "全部图像")],
+)
+def test_the_description_is_in_the_language_of_the_result(
+    datasets: list[Dataset], language: str, words: str
+) -> None:
+    request = samples.request_for(datasets, language=language)
+    document = build_key_objects(request, samples.lungs(), series_number=9007)
+    assert document is not None and words in description(document)
+
+
 def test_a_device_made_the_selection(datasets: list[Dataset]) -> None:
     uid = samples.named(built(datasets), "121012")[0].UID
     assert uid == samples.EQUIPMENT.device_uid
