@@ -155,7 +155,7 @@ def test_the_reader_is_told_what_it_is_what_was_found_and_what_was_done() -> Non
         "Computed by Lungs in CT (demonstration) version 1.0.0 without review by a person."
     )
     assert said[2].startswith("Right lung: 2400.2 ml, mean -812.5 HU")
-    assert said[-1] == "Input: gantry tilt of 12 degrees corrected."
+    assert said[-1] == "Technical note: gantry tilt of 12 degrees corrected."
 
 
 def test_a_repair_of_the_headers_is_told() -> None:
@@ -275,7 +275,7 @@ def test_a_language_that_there_is_not_is_a_fault_of_the_configuration() -> None:
 def test_the_reader_is_told_in_the_language_asked_for() -> None:
     said = texts(volumetric(samples.ct(), language="de"))
     assert said[2].startswith("Rechte Lunge: 2400.2 ml, Mittelwert -812.5 HU")
-    assert said[-1].startswith("Eingabe: ")
+    assert said[-1].startswith("Technischer Hinweis: ")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def test_a_name_with_braces_is_text_and_not_a_placeholder() -> None:
 
 
 def test_a_note_ends_with_one_stop() -> None:
-    assert ENGLISH.closing((), ["tilted.", "thick"]) == ["Input: tilted.", "Input: thick."]
+    assert ENGLISH.closing((), ["tilted.", "thick"]) == [
+        "Technical note: tilted.", "Technical note: thick."
+    ]
 
 
 @pytest.mark.parametrize(
