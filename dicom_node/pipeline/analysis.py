@@ -24,6 +24,7 @@ from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
 from dicom_node.results import gate, report
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.forms import Source
+from dicom_node.results.gate_report import check_findings
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
 from dicom_node.results.segmentation import build_probability_map, build_segmentation
@@ -117,7 +118,7 @@ def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writin
         request = _request(card, loaded, prediction, writing)
         objects = _describe(request, loaded, prediction, label_map, measurements)
     with _timed(seconds, "gate"):
-        _check(objects, loaded, prediction, label_map)
+        _check(objects, loaded, prediction, label_map, measurements)
     return Analysis(
         outcome="result" if label_map.any() else "no_finding",
         objects=objects,
@@ -253,6 +254,7 @@ def _check(
     loaded: LoadedVolume,
     prediction: SegmentationPrediction,
     label_map: LabelMap,
+    measurements: dict[int, Measurement],
 ) -> None:
     segmentations = [dataset for kind, dataset in objects if kind == "segmentation"]
     for kind, dataset in objects:
@@ -262,6 +264,11 @@ def _check(
             )
         elif kind.endswith("report"):
             gate.check_report(dataset, loaded.source_images, segmentations)
+            for segmentation in segmentations:
+                check_findings(
+                    dataset, loaded.source_images, loaded.frame_numbers, label_map,
+                    measurements, segmentation,
+                )
 
 
 @contextmanager

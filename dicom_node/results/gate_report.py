@@ -1,0 +1,197 @@
+"""The last look at a report on segments: do its numbers and outlines say what was computed?
+
+A number of a segment is compared with what was measured of it, an outline with the mask that it
+should enclose, and what a group calls its finding with the segment of the same tracking UID. A
+report with its sides exchanged, or with an outline that is mirrored, shifted or on another slice,
+is refused. Codes are those of the standard; what a template adds under other codes is not known
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from scipy import ndimage
+
+from ai_models.types import LabelMap
+from dicom_node.results.gate_reading import read_back, refused
+from dicom_node.results.report_numbers import SegmentMeasurement
+
+Mask = npt.NDArray[np.bool_]
+
+_GROUP, _TRACKING_UID, _FINDING, _LATERALITY = "125007", "112040", "121071", "272741003"
+_SEGMENT, _AREA, _VOLUME = "121191", "42798000", "118565006"
+_ATTENUATION, _DERIVATION, _MEAN, _DEVIATION = "112031", "121401", "373098007", "386136009"
+# An outline of more has lost some of its corners, as one FL element holds 64 KB (up to half of it
+# is left): then it must enclose the most of its segment, and one that is mirrored does not.
+_WHOLE_POINTS = 8000
+
+
+def check_findings(
+    report: Dataset | bytes | Path,
+    source_images: Sequence[Dataset],
+    frame_numbers: Sequence[int],
+    label_map: LabelMap,
+    measurements: Mapping[int, SegmentMeasurement],
+    segmentation: Dataset,
+) -> None:
+    """Refuse a report whose groups do not say of each segment what was computed of it.
+
+    Parameters
+    ----------
+    report
+        Volumetric or planar, on a segmentation that has passed ``check_segmentation``.
+    label_map
+        ``(slices, rows, columns)`` of the model.
+    measurements
+        Label value to what was measured.
+
+    Raises
+    ------
+    GateRefused
+        ``gate.unreadable``; ``gate.labels``: a group is of no segment, or calls it something
+        else, or a segment has no group; ``gate.number``; ``gate.contour``.
+    """
+    segments = {str(one.TrackingUID): one for one in segmentation.SegmentSequence}
+    sizes = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in label_map])
+    present = (np.flatnonzero(sizes[:, 1:].any(axis=0)) + 1).tolist()
+    values: dict[int, int] = dict(enumerate(present, start=1))
+    told = set()
+    for group in _named(read_back(report), _GROUP):
+        numbers = _segment_numbers(group)
+        if len(numbers) > 1:
+            _check_measured(group, [measurements[values[number]] for number in numbers])
+            continue
+        segment = segments.get(_text(group, _TRACKING_UID))
+        if segment is None or numbers - {int(segment.SegmentNumber)}:
+            raise refused("labels", "a measurement group is not of the segment that it names")
+        value = values[int(segment.SegmentNumber)]
+        _check_name(group, segment)
+        _check_measured(group, [measurements[value]])
+        for region in _items_of_type(group, "SCOORD"):
+            index = _slice_of(region, source_images, frame_numbers)
+            if sizes[index, value] != sizes[:, value].max():
+                raise refused("contour", "an outline is not on the largest section of its segment")
+            _check_outline(_points(region), label_map[index] == value)
+        told.add(value)
+    if told != set(present):
+        raise refused("labels", "a segment has no measurement group, or more than one name")
+
+
+def _check_name(group: Dataset, segment: Dataset) -> None:
+    kind = segment.SegmentedPropertyTypeCodeSequence[0]
+    modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence", [])
+    side = str(modifiers[0].CodeValue) if modifiers else ""
+    said = {name: _code(group, name) for name in (_FINDING, _LATERALITY)}
+    if said != {_FINDING: str(kind.CodeValue), _LATERALITY: side}:
+        raise refused("labels", "a measurement group calls its segment something else")
+
+
+def _check_measured(group: Dataset, measured: Sequence[SegmentMeasurement]) -> None:
+    for item in _items_of_type(group, "NUM"):
+        name = str(item.ConceptNameCodeSequence[0].CodeValue)
+        derivation = _code(item, _DERIVATION)
+        if name == _VOLUME:
+            expected = sum(one.volume_ml for one in measured)
+        elif name == _ATTENUATION and len(measured) == 1 and derivation == _MEAN:
+            expected = measured[0].mean_hu
+        elif name == _ATTENUATION and len(measured) == 1 and derivation == _DEVIATION:
+            expected = measured[0].standard_deviation_hu
+        else:
+            continue
+        text = str(item.MeasuredValueSequence[0].NumericValue)
+        decimals = len(text.partition(".")[2])
+        if not abs(float(text) - expected) <= 0.5 * 10.0**-decimals + 1e-6 * abs(expected):
+            raise refused("number", "a number of the report is not what was measured")
+
+
+def _check_outline(points: npt.NDArray[np.float64], mask: Mask) -> None:
+    """Refuse an outline of anything but the largest part of ``mask``, with its holes filled."""
+    parts, _ = ndimage.label(mask)
+    shown = _enclosed(points, mask.shape)
+    areas = np.bincount(parts.ravel())[1:]
+    allowed = 0 if len(points) < _WHOLE_POINTS // 2 else int(areas.max()) // 2
+    differing = [
+        # A hole ends at pixels that touch at a corner: what is outside gets in between them.
+        int((ndimage.binary_fill_holes(parts == 1 + part, np.ones((3, 3))) != shown).sum())
+        for part in np.flatnonzero(areas == areas.max())
+    ]
+    if min(differing) > allowed:
+        raise refused("contour", f"an outline differs from its segment in {min(differing)} pixels")
+
+
+def _enclosed(points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Mask:
+    """Pixels whose centre the closed line goes around, by the even-odd rule."""
+    if len(points) < 4 or (points[0] != points[-1]).any():
+        raise refused("contour", "an outline is not closed")
+    (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
+    centres = np.arange(shape[1]) + 0.5
+    enclosed = np.zeros(shape, bool)
+    for row in range(shape[0]):
+        middle = row + 0.5
+        crosses = (y0 <= middle) != (y1 <= middle)
+        rise = y1[crosses] - y0[crosses]
+        places = x0[crosses] + (middle - y0[crosses]) * (x1[crosses] - x0[crosses]) / rise
+        enclosed[row] = np.searchsorted(np.sort(places), centres) % 2 == 1
+    return enclosed
+
+
+def _slice_of(
+    region: Dataset, source_images: Sequence[Dataset], frame_numbers: Sequence[int]
+) -> int:
+    (image,) = _items_of_type(region, "IMAGE")
+    reference = image.ReferencedSOPSequence[0]
+    frame = reference.get("ReferencedFrameNumber")
+    several = len(source_images) > 1
+    for index, number in enumerate(frame_numbers):
+        source = source_images[index] if several else source_images[0]
+        is_image = source.SOPInstanceUID == reference.ReferencedSOPInstanceUID
+        if is_image and (frame is None or int(frame) == number):
+            return index
+    raise refused("contour", "an outline is not on an image of the source")
+
+
+def _points(region: Dataset) -> npt.NDArray[np.float64]:
+    """(column, row), 0, 0 at the outer corner of the first pixel (PS3.3 C.18.6.1.2)."""
+    if region.GraphicType != "POLYLINE":
+        raise refused("contour", "an outline is no polyline")
+    return np.asarray(region.GraphicData, float).reshape(-1, 2)
+
+
+def _segment_numbers(group: Dataset) -> set[int]:
+    found: set[int] = set()
+    for item in _named(group, _SEGMENT):
+        numbers = item.ReferencedSOPSequence[0].ReferencedSegmentNumber
+        found |= {int(numbers)} if isinstance(numbers, int) else {int(one) for one in numbers}
+    return found
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _items(child)
+
+
+def _named(item: Dataset, code: str) -> Iterator[Dataset]:
+    for one in _items(item):
+        names = one.get("ConceptNameCodeSequence")
+        if names and names[0].CodeValue == code:
+            yield one
+
+
+def _items_of_type(item: Dataset, value_type: str) -> list[Dataset]:
+    return [one for one in _items(item) if one.ValueType == value_type]
+
+
+def _code(item: Dataset, name: str) -> str:
+    found = next(_named(item, name), None)
+    return str(found.ConceptCodeSequence[0].CodeValue) if found is not None else ""
+
+
+def _text(item: Dataset, name: str) -> str:
+    found = next(_named(item, name), None)
+    return str(found.UID) if found is not None else ""
