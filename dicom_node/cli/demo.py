@@ -28,6 +28,7 @@ _RESULTS = (
     "segmentation.dcm", "volumetric-report.dcm", "planar-report.dcm", "negative-report.dcm",
     "overlay_axial.png", "overlay_coronal.png", "overlay_sagittal.png",
 )
+_IMAGES = "images"
 _PATIENCE_S = 900.0
 _SEED = 20
 _LOOPBACK = "127.0.0.1"
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as folder:
         work = Path(folder)
-        files = _series(arguments.paths, work)
+        files = _series(arguments.paths, arguments.output)
         archive = _Archive(work / "archive", Events())
         try:
             return _with_node(arguments, files, archive, work, Events())
@@ -124,13 +125,13 @@ class _Archive:
         self._listener.close()
 
 
-def _series(paths: list[Path], work: Path) -> list[Path]:
-    """The files to send: those named, or a generated chest."""
+def _series(paths: list[Path], output: Path) -> list[Path]:
+    """The files to send: those named, or a generated chest, kept for other viewers and nodes."""
     if not paths:
         from dicom_node.cli.demo_series import write_phantom_series
 
         _say("drawing a chest CT phantom")
-        return write_phantom_series(work / "phantom", _SEED)
+        return write_phantom_series(output / _IMAGES, _SEED)
     from dicom_node.imaging.scan import scan
 
     series, skipped = scan(paths)
@@ -235,6 +236,8 @@ def _show(node: Node, archive: _Archive, seconds: dict[str, float], output: Path
     for stage, value in {**seconds, **inner}.items():
         print(f"  {stage:42} {value:6.2f}")
     print(f"\nDICOM objects and overlay pictures are in {output}/")
+    if (output / _IMAGES).is_dir():
+        print(f"the generated CT is in {output / _IMAGES}/")
 
 
 def _forget_earlier(output: Path) -> None:

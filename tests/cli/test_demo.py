@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicom_node.cli import demo
+import pytest
+
+from dicom_node.cli import demo, demo_series
 
 
 def test_an_earlier_result_goes_and_what_else_lies_there_stays(tmp_path: Path) -> None:
@@ -13,3 +15,17 @@ def test_an_earlier_result_goes_and_what_else_lies_there_stays(tmp_path: Path) -
         (tmp_path / name).write_bytes(b"x")
     demo._forget_earlier(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"1-001.dcm", "photo.png"}
+
+
+def test_the_generated_chest_stays_for_viewers_and_for_a_node_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+
+    def draw(folder: Path, seed: int) -> list[Path]:
+        drawn.append(folder)
+        return [folder / "0000.dcm"]
+
+    monkeypatch.setattr(demo_series, "write_phantom_series", draw)
+    assert demo._series([], tmp_path) == [tmp_path / "images" / "0000.dcm"]
+    assert drawn == [tmp_path / "images"]
