@@ -116,7 +116,7 @@ def build_document(
             is_final=request.is_final,
             is_verified=False,
             series_description=describe(
-                f"{kind.capitalize()} report {request.algorithm.model_id}", request.algorithm
+                f"{kind.capitalize()} SR {request.algorithm.model_id}", request.algorithm
             ),
             content_date=moment.date(),
             content_time=moment.time(),

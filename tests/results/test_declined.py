@@ -207,4 +207,4 @@ def test_a_reason_without_details_is_named_once() -> None:
 def test_the_kind_of_report_is_legible_in_a_list_of_series_whatever_the_model_is_called() -> None:
     report = declined(samples.ct())
     described = str(report.SeriesDescription)
-    assert described.startswith("DEMONSTRATION, NOT FOR CLINICAL USE - Not analysed report ")
+    assert described.startswith("DEMONSTRATION, NOT FOR CLINICAL USE - Not analysed SR ")
