@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         "skipped": [{"path": str(path), "reason": reason} for path, reason in skipped],
     }
     (arguments.output / "predictions.json").write_text(json.dumps(document, indent=2) + "\n")
+    objects = [name for entry in entries for name in entry["objects"]]
+    print(f"written to {arguments.output}: {', '.join([*objects, 'predictions.json'])}")
     return 0 if any(entry["outcome"] != "declined" for entry in entries) else 1
 
 

@@ -40,3 +40,4 @@ def test_each_series_is_written_or_declined_with_its_reason(site: Site) -> None:
     assert answered.endswith("not-analysed-report.dcm")
     alone = site("run", "tiny", site.folder / "images" / "short", "--output", out)
     assert alone.code == 1
+    assert f"written to {out}: not-analysed-report.dcm, predictions.json" in alone.out
