@@ -40,12 +40,14 @@ class Duties:
             add(connection, kind, key, reason, datetime.now(UTC).timestamp())
 
     def due(self, now: datetime, limit: int = 20) -> list[Duty]:
-        """What is to be done now, the longest due first."""
+        """What is to be done now: answers before forms, which take longer; the longest due first.
+        """
         is_due = sa.or_(
             _u.c.not_before <= rows.to_seconds(now),
             _u.c.not_before > rows.to_seconds(now + _LONGEST_WAIT),
         )
-        query = sa.select(_u).where(is_due).order_by(_u.c.not_before, _u.c.kind, _u.c.key)
+        order = sa.case((_u.c.kind == ANSWER, 0), else_=1), _u.c.not_before, _u.c.key
+        query = sa.select(_u).where(is_due).order_by(*order)
         return self._duties(query.limit(limit))
 
     def waiting(self, kind: str | None = None) -> list[Duty]:

@@ -73,7 +73,9 @@ class Sides:
 def contour_colors(labels: Sequence[Label]) -> dict[int, Color]:
     """Label value to the colour of its contour: the label's own, unless that is near to grey, dark
     or taken."""
-    spare = [*_SPARE_COLORS, *((255, 255 - n, n) for n in range(60, 255))]
+    shades = range(60, 255)
+    further = [*((255, 255 - n, n) for n in shades), *((n, 255, 255 - n) for n in shades)]
+    spare = [*_SPARE_COLORS, *further]
     colors: dict[int, Color] = {}
     for label in labels:
         own = label.color_rgb

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ai_models.types import Label, LabelMap
+from dicom_node.results.equipment import long_string
 from dicom_node.results.gate_geometry import Grid, source_grid
 from dicom_node.results.gate_reading import check_identity, read_back, refused
 from dicom_node.results.segmentation import segment_numbers
@@ -103,7 +104,7 @@ def _regions(
         int(item.ReferencedROINumber): item.ContourSequence for item in decoded.ROIContourSequence
     }
     if (
-        names != {number: label.name for number, label in expected.items()}
+        names != {number: long_string(label.name) for number, label in expected.items()}
         or codes != {number: _codes_of_label(label) for number, label in expected.items()}
         or set(contours) != set(expected)
     ):

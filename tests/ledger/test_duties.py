@@ -66,6 +66,13 @@ def test_the_longest_due_come_first_and_no_more_than_asked_for(ledger: Ledger) -
     assert [duty.key for duty in found] == ["job-0:pacs", "job-1:pacs"]
 
 
+def test_an_answer_does_not_wait_for_forms_that_were_owed_before(ledger: Ledger) -> None:
+    ledger.duties.add(FORMS, "job-1:pacs", "long ago")
+    ledger.duties.add(FORMS, "job-2:pacs", "long ago")
+    ledger.duties.add(ANSWER, "job-3", "just now")
+    assert [duty.kind for duty in ledger.duties.due(soon(), limit=2)] == [ANSWER, FORMS]
+
+
 def test_a_duty_does_not_wait_for_a_clock_that_was_set_back(ledger: Ledger) -> None:
     ledger.duties.add(FORMS, "job-1:pacs", "r")
     assert ledger.duties.due(datetime.now(UTC) - timedelta(days=1)) != []

@@ -25,7 +25,7 @@ def test_a_label_that_is_faint_or_shares_its_colour_gets_one_of_its_own() -> Non
         replace(samples.RIGHT, value=1, color_rgb=(128, 128, 128)),
         replace(samples.RIGHT, value=2, color_rgb=(66, 135, 245)),
         replace(samples.RIGHT, value=3, color_rgb=(66, 135, 245)),
-        *(replace(samples.RIGHT, value=n, color_rgb=(9, 9, 90)) for n in range(4, 100)),
+        *(replace(samples.RIGHT, value=n, color_rgb=(9, 9, 90)) for n in range(4, 256)),
     ]
     colors = contour_colors(labels)
     assert colors[2] == (66, 135, 245)

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from ai_models.types import LabelMap
 from dicom_node.errors import UnsuitableInput
+from dicom_node.results.gate_structure_set import check_structure_set
 from dicom_node.results.structure_set import build_structure_set
 from tests.dicom_samples import radiograph
 from tests.results import samples
@@ -155,3 +156,14 @@ def test_a_finding_that_is_no_organ_is_not_called_one(datasets: list[Dataset]) -
     assert result is not None
     types = [item.RTROIInterpretedType for item in result.RTROIObservationsSequence]
     assert types == ["", "ORGAN"]
+
+
+def test_a_name_that_no_attribute_can_hold_is_cut_and_passes_its_gate() -> None:
+    datasets, mask = samples.ct(), samples.lungs()
+    name = "upper\\lower\nlobe " + "x" * 100
+    labels = (replace(samples.LABELS[0], name=name), *samples.LABELS[1:])
+    request = samples.request_for(datasets, labels=labels)
+    built = build_structure_set(request, mask, series_number=9010)
+    assert built is not None
+    check_structure_set(built, datasets, [1] * len(datasets), mask, labels)
+    assert str(built.StructureSetROISequence[0].ROIName).startswith("upper lower lobe x")
