@@ -51,10 +51,13 @@ class Narrator:
         values = self._sentence("separator").join(phrases)
         return self._sentence("finding").format(name=name, values=values)
 
-    def closing(self, not_found: Sequence[str], input_notes: Sequence[str]) -> list[str]:
-        """What was looked for and not found, and what was done to the input."""
+    def closing(
+        self, not_found: Sequence[str], input_notes: Sequence[str], *, is_analysed: bool = False
+    ) -> list[str]:
+        """What was looked for and not found, that the rest was not, and notes on the input."""
         return [
             *(self._sentence("not_found").format(name=name) for name in not_found),
+            *([self._sentence("nothing_else")] if is_analysed else []),
             *(
                 self._sentence("input_note").format(note=note.rstrip("."))[:_UT_LIMIT]
                 for note in input_notes

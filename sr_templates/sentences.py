@@ -13,6 +13,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "separator": frozenset(),
     "not_found": frozenset({"name"}),
     "nothing_found": frozenset({"names"}),
+    "nothing_else": frozenset(),
     "input_note": frozenset({"note"}),
 }
 
@@ -27,6 +28,7 @@ class Sentences(Entry):
     separator: Wording | None = None
     not_found: Wording | None = None
     nothing_found: Wording | None = None
+    nothing_else: Wording | None = None
     input_note: Wording | None = None
 
 
@@ -40,4 +42,5 @@ class AllSentences(Entry):
     separator: Wording
     not_found: Wording
     nothing_found: Wording
+    nothing_else: Wording
     input_note: Wording

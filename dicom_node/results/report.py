@@ -173,7 +173,9 @@ class _Writer:
             *say.opening(request.algorithm, is_complete=request.is_complete),
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
-            *say.closing(self._names(not_found), (*request.input_notes, *self._notes)),
+            *say.closing(
+                self._names(not_found), (*request.input_notes, *self._notes), is_analysed=True
+            ),
         ]
 
     def _names(self, labels: Sequence[Label]) -> list[str]:

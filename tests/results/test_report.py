@@ -275,6 +275,7 @@ def test_a_language_that_there_is_not_is_a_fault_of_the_configuration() -> None:
 def test_the_reader_is_told_in_the_language_asked_for() -> None:
     said = texts(volumetric(samples.ct(), language="de"))
     assert said[2].startswith("Rechte Lunge: 2400.2 ml, Mittelwert -812.5 HU")
+    assert said[-2] == "Nach anderem als dem hier Genannten wurde nicht gesucht."
     assert said[-1].startswith("Technischer Hinweis: ")
 
 

@@ -24,6 +24,13 @@ def test_a_name_with_braces_is_text_and_not_a_placeholder() -> None:
     assert "({name})" in ENGLISH.nothing_found(["{name}"])
 
 
+def test_of_analysed_images_the_reader_is_told_that_nothing_else_was_looked_for() -> None:
+    assert ENGLISH.closing(["Left lung"], ["thick"], is_analysed=True)[1:] == [
+        "Nothing but what is named here was looked for.", "Technical note: thick."
+    ]
+    assert not any("looked for" in said for said in ENGLISH.closing((), ["thick"]))
+
+
 def test_a_note_ends_with_one_stop() -> None:
     assert ENGLISH.closing((), ["tilted.", "thick"]) == [
         "Technical note: tilted.", "Technical note: thick."
