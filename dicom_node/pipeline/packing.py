@@ -126,9 +126,15 @@ def addressed(job: Job, destination: str, parcels: Sequence[Parcel]) -> list[Del
 
 
 def _as_on_disk(dataset: Dataset, workshop: Workshop) -> Dataset:
-    """What an earlier job wrote of the same UID, which may have been sent, or ``dataset``."""
+    """What an earlier job wrote of the same UID, which may have been sent, or ``dataset``.
+
+    Also where that was deleted meanwhile: it is not written a second time, and what was sent of
+    it must not be answered for as not analysed.
+    """
     known = workshop.ledger.jobs.find_result(str(dataset.SOPInstanceUID))
-    return dataset if known is None else read_kept(known, workshop)
+    if known is None or not workshop.spool.resolve(known.path).exists():
+        return dataset
+    return read_kept(known, workshop)
 
 
 def _recipients(

@@ -10,7 +10,13 @@ from pydicom.dataset import Dataset
 
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
-from dicom_node.records import Delivery, DestinationProfile, Result, SeriesState
+from dicom_node.records import (
+    Delivery,
+    DestinationProfile,
+    Result,
+    SendOutcome,
+    SeriesState,
+)
 from dicom_node.results import sop_classes as classes
 from dicom_node.results.profile import Wanted
 from tests.pipeline.conftest import started, wanting
@@ -159,3 +165,19 @@ def test_results_on_a_corrected_study_reject_nothing_of_the_old_one(workshop: Wo
         if (result := workshop.ledger.jobs.find_result(d.sop_instance_uid))
     ]
     assert kinds == ["segmentation", "volumetric report", "planar report"]
+
+
+def test_what_was_sent_and_deleted_is_not_written_a_second_time(workshop: Workshop) -> None:
+    process(started(workshop, "job-1"), workshop)
+    results = workshop.ledger.jobs.results("job-1")
+    for delivery, result in sent(workshop):
+        stored = SendOutcome(result.sop_instance_uid, 0, True, False, "stored")
+        workshop.ledger.deliveries.record(delivery.delivery_id, stored, retry_at=None)
+        workshop.spool.remove(result.path)
+    late_slice(workshop)
+    process(started(workshop, "job-2"), workshop)
+    again = workshop.ledger.jobs.find("job-2")
+    assert again is not None and "same objects as job job-1" in again.reason
+    assert workshop.ledger.jobs.results("job-1") == results
+    assert workshop.ledger.deliveries.of_job("job-2") == []
+    assert list(workshop.spool.results()) == []
