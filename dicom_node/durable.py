@@ -16,9 +16,16 @@ _LOCKS = 64
 
 
 def storage_error(failure: OSError) -> OutOfSpace | StorageFailed:
-    """The error that a failed write, sync or rename becomes; the path stays out of the message."""
-    name = errno.errorcode.get(failure.errno or 0, "unknown error")
-    if failure.errno in _FULL:
+    """The error that a failed write, sync or rename becomes; the path stays out of the message.
+
+    Libraries that write wrap what the system said in an error of their own.
+    """
+    cause: BaseException | None = failure
+    while isinstance(cause, OSError) and cause.errno is None:
+        cause = cause.__cause__
+    number = cause.errno if isinstance(cause, OSError) else None
+    name = errno.errorcode.get(number or 0, "unknown error")
+    if number in _FULL:
         return OutOfSpace(f"the disk is full ({name})")
     return StorageFailed(f"the disk refused ({name})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -278,3 +279,16 @@ def test_a_failed_directory_sync_fails_everyone_who_waits(
     monkeypatch.setattr(durable, "sync_directory", fail)
     with pytest.raises(StorageFailed):
         spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+
+
+def test_a_full_disk_is_one_also_where_a_library_wraps_what_the_system_said(spool: Spool) -> None:
+    def write(_: BinaryIO) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise OSError("With tag (7FE0,0010) got exception") from error
+
+    with pytest.raises(OutOfSpace):
+        spool.put_result("job-1", "1.2.3", write)
+    with pytest.raises(StorageFailed):
+        raise durable.storage_error(OSError("nobody knows"))
