@@ -152,11 +152,11 @@ def verdicts(case: str, ways: dict[str, dict[str, float]]) -> list[str]:
             "the repair of headers, which highdicom by itself takes as they are or raises on"
         )
     share = node["added_mb"] / highdicom["added_mb"]
+    of_it = f"{node['added_mb']:.0f} MB, of them {node['file_mb']:.0f} MB the object itself"
     return [
         f"{case}: {time}: {'kept' if kept else 'missed'}.",
         f"{case}: {share:.2f} of the memory that highdicom adds to its inputs "
-        f"(budget {OF_HIGHDICOM:g}; {node['added_mb']:.0f} MB, of them {node['file_mb']:.0f} MB the "
-        f"object itself): {'kept' if share <= OF_HIGHDICOM else 'missed'}.",
+        f"(budget {OF_HIGHDICOM:g}; {of_it}): {'kept' if share <= OF_HIGHDICOM else 'missed'}.",
     ]
 
 
