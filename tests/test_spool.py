@@ -281,7 +281,9 @@ def test_a_failed_directory_sync_fails_everyone_who_waits(
         spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
 
 
-def test_a_full_disk_is_one_also_where_a_library_wraps_what_the_system_said(spool: Spool) -> None:
+def test_a_full_disk_is_one_also_where_a_library_wraps_what_the_system_said(
+    tmp_path: Path,
+) -> None:
     def write(_: BinaryIO) -> None:
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -289,6 +291,6 @@ def test_a_full_disk_is_one_also_where_a_library_wraps_what_the_system_said(spoo
             raise OSError("With tag (7FE0,0010) got exception") from error
 
     with pytest.raises(OutOfSpace):
-        spool.put_result("job-1", "1.2.3", write)
+        Spool(tmp_path).put_result("job-1", "1.2.3", write)
     with pytest.raises(StorageFailed):
         raise durable.storage_error(OSError("nobody knows"))
