@@ -117,7 +117,8 @@ def test_series_that_names_no_study_is_declined_because_no_result_could_belong_t
 ) -> None:
     paths = _files(shared(*_TOTALSEGMENTATOR, "example_ct_dicom"))
     assert len(paths) == 20
-    assert _reason_of_decline(paths, tmp_path / "out") == "input.invalid_uid"
+    reason = _reason_of_decline(paths, tmp_path / "out", answered=False)
+    assert reason == "input.invalid_uid"
 
 
 @pytest.mark.parametrize("name", list(_NIFTI))
@@ -170,13 +171,14 @@ def _run(paths: list[Path], output: Path) -> dict[str, Any]:
     return result
 
 
-def _reason_of_decline(paths: list[Path], output: Path) -> str:
+def _reason_of_decline(paths: list[Path], output: Path, *, answered: bool = True) -> str:
     done = dicom_node("run", "lungs-ct", *paths, "--output", output)
     assert done.returncode == 1, done.stderr
     (entry,) = json.loads((output / "predictions.json").read_text())["series"]
     assert entry["outcome"] == "declined"
     assert entry["reason"] in done.stderr
-    assert not list(output.glob("*.dcm"))
+    written = ["not-analysed-report.dcm"] if answered else []
+    assert [path.name for path in output.glob("*.dcm")] == entry["objects"] == written
     return str(entry["reason"])
 
 
