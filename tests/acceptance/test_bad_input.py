@@ -130,7 +130,7 @@ def test_series_that_no_model_can_take_is_declined_with_its_reason(
     # What a rule took is answered for; what none took is no business of the node.
     expected = 0 if code == "no_rule_matched" else 1
     study = str(datasets[0].StudyInstanceUID)
-    wait_until(lambda: site.archive.count(study) == expected, f"{expected} object(s) at the archive")
+    wait_until(lambda: site.archive.count(study) == expected, f"{expected} objects at the archive")
     jobs = site.node.ledger.jobs.of_series(uid)
     made = [r for job in jobs for r in site.node.ledger.jobs.results(job.job_id)]
     assert [r.kind for r in made] == ["not analysed report"] * expected
