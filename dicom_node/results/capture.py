@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.results.drawing import Pixels
-from dicom_node.results.equipment import DEMONSTRATION, algorithm_equipment, describe
+from dicom_node.results.equipment import DEMONSTRATION, authored, describe
 from dicom_node.results.finish import finish_picture, local_time
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.slice_source import patient_orientation, pixel_spacing
@@ -100,20 +100,13 @@ def _construct(
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance.{_subject(picture)}"),
             instance_number=picture.number,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=describe(
                 f"AI {picture.purpose} {request.algorithm.model_id}", request.algorithm
             ),
             content_date=moment.date(),
             content_time=moment.time(),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(request.algorithm)],
+            **authored(request.algorithm, equipment, moment),
             patient_id=first.PatientID,
             patient_name=first.PatientName,
             patient_birth_date=first.PatientBirthDate,

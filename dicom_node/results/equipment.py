@@ -7,6 +7,7 @@ software versions type 1, so each must say something.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ai_models.types import Algorithm
@@ -82,6 +83,23 @@ def algorithm_equipment(algorithm: Algorithm) -> Any:
         "model", algorithm.model_id, algorithm.version, algorithm.weights_sha256
     )
     return item
+
+
+def authored(algorithm: Algorithm, equipment: Equipment, moment: datetime) -> dict[str, Any]:
+    """What a constructor of highdicom is told of who writes an object, by what model, and when.
+
+    ``moment`` is the wall clock of ``finish.local_time``.
+    """
+    return {
+        "manufacturer": equipment.manufacturer,
+        "manufacturer_model_name": equipment.model_name,
+        "software_versions": equipment.software_versions,
+        "device_serial_number": equipment.device_serial_number,
+        "series_date": moment.date(),
+        "series_time": moment.time(),
+        "specific_character_set": "ISO_IR 192",
+        "contributing_equipment": [algorithm_equipment(algorithm)],
+    }
 
 
 def node_equipment(ae_title: str, software_version: str) -> Equipment:

@@ -17,7 +17,7 @@ import numpy as np
 from ai_models.types import Code, FloatArray
 from dicom_node.errors import GateRefused
 from dicom_node.results.anatomy import frame_anatomy
-from dicom_node.results.equipment import algorithm_equipment, describe, long_string
+from dicom_node.results.equipment import authored, describe, long_string
 from dicom_node.results.finish import finish, local_time, set_dimension_organization
 from dicom_node.results.headers import normalise
 from dicom_node.results.request import ResultRequest
@@ -109,10 +109,6 @@ def _construct(
             series_number=series_number,
             sop_instance_uid=identity.uid(f"parametric map.{name}.instance"),
             instance_number=1,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[_window(mapping)],
@@ -124,10 +120,7 @@ def _construct(
             series_description=describe(f"{quantity} {name}", algorithm),
             content_date=moment.date(),
             content_time=moment.time(),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(algorithm)],
+            **authored(algorithm, equipment, moment),
         )
 
 

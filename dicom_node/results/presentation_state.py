@@ -23,7 +23,7 @@ from dicom_node.results.contours import outlines
 from dicom_node.results.drawing import contour_colors
 from dicom_node.results.equipment import (
     DEMONSTRATION,
-    algorithm_equipment,
+    authored,
     describe,
     long_string,
 )
@@ -266,20 +266,13 @@ def _construct(
             series_number=series_number,
             sop_instance_uid=request.identity.uid("presentation state.instance"),
             instance_number=1,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
             content_label="AI_CONTOURS",
             content_description=describe(algorithm.name, algorithm),
             content_creator_name=equipment.creator_name,
             graphic_layers=layers,
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=describe(f"AI contours {algorithm.model_id}", algorithm),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(algorithm)],
+            **authored(algorithm, equipment, moment),
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.results.equipment import Equipment, algorithm_equipment, describe
+from dicom_node.results.equipment import Equipment, authored, describe
 from dicom_node.results.evidence import references_to, set_evidence
 from dicom_node.results.finish import finish, local_time
 from dicom_node.results.request import Reference, ResultRequest
@@ -108,10 +108,6 @@ def build_document(
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance{told_apart_by}"),
             instance_number=1,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
             is_complete=request.is_complete,
             is_final=request.is_final,
             is_verified=False,
@@ -120,10 +116,7 @@ def build_document(
             ),
             content_date=moment.date(),
             content_time=moment.time(),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(request.algorithm)],
+            **authored(request.algorithm, equipment, moment),
         )
     add_images(report, source.images)
     set_evidence(report, [*source.evidence, *source.cited], request.predecessors)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ai_models.types import FloatArray, LabelMap
 from dicom_node.errors import GateRefused, UnsuitableInput
-from dicom_node.results.equipment import algorithm_equipment, describe
+from dicom_node.results.equipment import authored, describe
 from dicom_node.results.finish import finish, local_time, set_dimension_organization
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation_stack import lay_over_stack
@@ -225,10 +225,6 @@ def _skeleton(
         series_number=series_number,
         sop_instance_uid=identity.uid(f"{form.purpose}.instance"),
         instance_number=1,
-        manufacturer=equipment.manufacturer,
-        manufacturer_model_name=equipment.model_name,
-        software_versions=equipment.software_versions,
-        device_serial_number=equipment.device_serial_number,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         max_fractional_value=PROBABILITY_STEPS,
         omit_empty_frames=True,
@@ -238,10 +234,7 @@ def _skeleton(
         series_description=describe(f"{form.title} {algorithm.model_id}", algorithm),
         content_date=moment.date(),
         content_time=moment.time(),
-        series_date=moment.date(),
-        series_time=moment.time(),
-        specific_character_set="ISO_IR 192",
-        contributing_equipment=[algorithm_equipment(algorithm)],
+        **authored(algorithm, equipment, moment),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ai_models.types import Code
-from dicom_node.results.equipment import Equipment, algorithm_equipment, describe
+from dicom_node.results.equipment import Equipment, authored, describe
 from dicom_node.results.finish import finish, local_time
 from dicom_node.results.request import ResultRequest
 from sr_templates import codes
@@ -67,20 +67,13 @@ def build_selection(
             series_number=series_number,
             sop_instance_uid=uids[1],
             instance_number=1,
-            manufacturer=equipment.manufacturer,
-            manufacturer_model_name=equipment.model_name,
-            software_versions=equipment.software_versions,
-            device_serial_number=equipment.device_serial_number,
             transfer_syntax_uid=ExplicitVRLittleEndian,
             series_description=describe(
                 f"{kind.capitalize()} {request.algorithm.model_id}", request.algorithm
             ),
             content_date=moment.date(),
             content_time=moment.time(),
-            series_date=moment.date(),
-            series_time=moment.time(),
-            specific_character_set="ISO_IR 192",
-            contributing_equipment=[algorithm_equipment(request.algorithm)],
+            **authored(request.algorithm, equipment, moment),
         )
     document.copy_patient_and_study_information(source)
     for item in document.ContentSequence:
