@@ -21,10 +21,11 @@ _INTRODUCTION = """\
 What validators, readers, an archive and a viewer say about each kind of object that DICOM Node
 writes, and each form in which a destination may get it (in brackets).
 
-In short: OHIF shows segmentations voxel for voxel, draws planar reports, lists structures, and shows
-pictures and PDFs. It shows no report on segments or on whole images, no probabilities, presentation
-states or key objects, and nothing on a radiograph but pictures: that is why planar reports and pictures
-are sent. Orthanc and DCMTK as they come take no label map, and get the BINARY segmentation instead.
+In short: OHIF shows segmentations voxel for voxel, draws planar reports, lists structures, and
+shows pictures and PDFs. It shows no report on segments or on whole images, no probabilities,
+presentation states or key objects, and nothing on a radiograph but pictures: that is why planar
+reports and pictures are sent. Orthanc and DCMTK as they come take no label map, and get the BINARY
+segmentation instead.
 
 `make compatibility` writes this page, in some ten minutes. It installs what Debian, PyPI and npm
 have, builds the objects with the node's own builders on small generated images, and asks every
