@@ -20,6 +20,7 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 COMPATIBILITY_OPTIONS ?=
+TEST_EXTRAS := cpu,test,train,nnunet,huggingface,endpoints
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,11 +47,11 @@ $(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
 	@echo 'Installing dicom-node and what its tests need into $(VENV)'
-	$(INSTALL) -e '.[cpu,test,train]'
+	$(INSTALL) -e '.[$(TEST_EXTRAS)]'
 	@touch $@ $(VENV)/.installed-demo
 
 $(VENV)/.installed-compatibility: $(VENV)/.installed-test
-	$(INSTALL) -e '.[cpu,test,train,compatibility]'
+	$(INSTALL) -e '.[$(TEST_EXTRAS),compatibility]'
 	@touch $@
 
 .PHONY: demo

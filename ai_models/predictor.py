@@ -26,13 +26,16 @@ from ai_models.array.resample import (
     to_source_labels,
     to_source_scores,
 )
-from ai_models.backends import Backend, open_backend
-from ai_models.card import Card
+from ai_models.backends import Backend, NetworkInput, open_backend
+from ai_models.card import Card, SegmentationCard
+from ai_models.trust import Site
 from ai_models.types import (
     Algorithm,
     FloatArray,
+    Image,
     LabelMap,
     ModelError,
+    ModelInput,
     SegmentationPrediction,
     Volume,
 )
@@ -54,10 +57,12 @@ class Predictor:
         ``cpu`` or ``cuda:<number>``.
     """
 
-    def __init__(self, card: Card, device: str = "cpu") -> None:
+    def __init__(self, card: Card, device: str = "cpu", site: Site | None = None) -> None:
+        if not isinstance(card, SegmentationCard):
+            raise ModelError(f"{card.task} is not served yet", reason="model.task")
         self.card = card
         self.device = device
-        self._backend: Backend = open_backend(card, device)
+        self._backend: Backend = open_backend(card, device, site)
 
     def load(self) -> None:
         """Verify and load the weights. ModelError with a reason of ``model.*``."""
@@ -71,7 +76,7 @@ class Predictor:
         """Let go of the network."""
         self._backend.close()
 
-    def predict(self, volume: Volume) -> SegmentationPrediction:
+    def predict(self, volume: ModelInput) -> SegmentationPrediction:
         """Segment a volume.
 
         Returns
@@ -87,12 +92,14 @@ class Predictor:
             ``input.*``: the card does not allow this volume; ``model.*``: the network failed or
             answered off its card.
         """
+        if isinstance(volume, Image):
+            raise ModelError("a volume is expected", reason="input.not_a_volume")
         check_volume(volume, self.card)
         seconds: dict[str, float] = {}
         with _timed(seconds, "prepare"):
             plan, image, box = self._prepare(volume)
         with _timed(seconds, "infer"):
-            scores = self._infer(image, box)
+            scores = self._infer(image, box, plan)
         with _timed(seconds, "restore"):
             scores = to_coarse_grid(scores, plan, self._background_scores())
             probabilities = self._probabilities(scores, plan)
@@ -108,7 +115,8 @@ class Predictor:
     def _prepare(self, volume: Volume) -> tuple[Regridding, FloatArray, Box]:
         entry = self.card.input
         shape = (volume.array.shape[0], volume.array.shape[1], volume.array.shape[2])
-        plan = plan_regridding(shape, volume.affine_lps, entry.axes, entry.spacing_mm)
+        spacing_mm = entry.spacing_mm or (1.0, 1.0, 1.0)
+        plan = plan_regridding(shape, volume.affine_lps, entry.axes, spacing_mm)
         _check_size(shape, plan)
         lowest = PADDING_HU if volume.unit == "HU" else None
         try:
@@ -118,24 +126,26 @@ class Predictor:
         box: Box = (slice(None), slice(None), slice(None))
         if entry.foreground is not None:
             box = foreground_box(
-                image, entry.foreground.above, entry.foreground.margin_mm, entry.spacing_mm
+                image, entry.foreground.above, entry.foreground.margin_mm, spacing_mm
             )
-        return plan, scale_intensity(image, entry.intensity.clip, entry.intensity.scale_to), box
+        return plan, scale_intensity(
+            image, entry.intensity.clip or (0.0, 1.0), entry.intensity.scale_to or (0.0, 1.0)
+        ), box
 
-    def _infer(self, image: FloatArray, box: Box) -> FloatArray:
-        from ai_models.backends.sliding_window import sliding_window_scores
-
-        runtime, softmax = self.card.runtime, self.card.output.activation == "softmax"
-        activation = _softmax if softmax else _sigmoid
+    def _infer(self, image: FloatArray, box: Box, plan: Regridding) -> FloatArray:
+        softmax = self.card.output.activation == "softmax"
         first = 0 if softmax else 1
         background = self._background_scores()
         scores = np.empty((len(background), *image.shape), dtype=np.float32)
         scores[:] = background[:, None, None, None]
-        scores[(slice(first, None), *box)] = sliding_window_scores(
-            image[box], lambda windows: activation(self._backend.predict(windows)),
-            roi=runtime.roi, overlap=runtime.overlap, batch=runtime.batch,
-            channels=len(background) - first, padding=self.card.input.intensity.scale_to[0],
+        intensity = self.card.input.intensity
+        answer = self._backend.predict(
+            NetworkInput(
+                image[box][None], plan.model_affine_lps, self.card.input.spacing_mm or (),
+                (intensity.scale_to or (0.0, 1.0))[0],
+            )
         )
+        scores[(slice(first, None), *box)] = answer.scores
         return scores
 
     def _probabilities(self, scores: FloatArray, plan: Regridding) -> dict[int, FloatArray]:
@@ -167,8 +177,8 @@ class Predictor:
     def _algorithm(self) -> Algorithm:
         runtime, entry = self.card.runtime, self.card.input
         return self.card.algorithm(
-            spacing_mm=" ".join(f"{step:g}" for step in entry.spacing_mm),
-            roi=" ".join(str(edge) for edge in runtime.roi),
+            spacing_mm=" ".join(f"{step:g}" for step in entry.spacing_mm or ()),
+            roi=" ".join(str(edge) for edge in runtime.roi or ()),
             overlap=f"{runtime.overlap:g}",
             precision=runtime.precision,
         )
@@ -218,7 +228,7 @@ def _check_size(shape: tuple[int, int, int], plan: Regridding) -> None:
         )
 
 
-def _clean_scores(scores: FloatArray, plan: Regridding, card: Card) -> FloatArray:
+def _clean_scores(scores: FloatArray, plan: Regridding, card: SegmentationCard) -> FloatArray:
     entry = card.output.postprocessing
     if not (entry.fill_holes or entry.largest_component or entry.min_volume_ml > 0):
         return scores
@@ -232,19 +242,6 @@ def _clean_scores(scores: FloatArray, plan: Regridding, card: Card) -> FloatArra
     for value, channel in enumerate(scores):
         channel[changed] = after[changed] == value
     return scores
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    """Along the channels of ``(batch, channels, ...)``."""
-    scores = np.asarray(logits - logits.max(axis=1, keepdims=True), dtype=np.float32)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
-
-
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    scores = 1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))
-    return np.asarray(scores, dtype=np.float32)
 
 
 @contextmanager

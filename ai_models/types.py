@@ -8,13 +8,19 @@ Left, y to Posterior, z to Superior; PS3.3 C.7.6.2.1.1). Pure numpy: no torch, n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 Affine = npt.NDArray[np.float64]
-LabelMap = npt.NDArray[np.uint8]
+LabelMap = npt.NDArray[np.unsignedinteger[Any]]
+"""``(slices, rows, columns)``: which labels hold in each voxel.
+
+uint8: one at most, 0 background, otherwise `Label.value`. uint64: any number, bit ``value - 1`` is
+set where label ``value`` (1 to 64) holds. `ai_models.array.labels` reads both.
+"""
 
 
 class ModelError(Exception):
@@ -88,6 +94,9 @@ class Image:
     pixel_spacing_mm: tuple[float, float] | None
 
 
+ModelInput = Volume | Image
+
+
 @dataclass(frozen=True)
 class Label:
     """One output label of a segmentation model.
@@ -122,9 +131,8 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class SegmentationPrediction:
-    """A label map on the grid of the input volume.
+    """A label map on the grid of the input volume (of a radiograph: with one slice).
 
-    ``label_map`` is uint8 ``(slices, rows, columns)``: 0 background, otherwise ``Label.value``.
     ``seconds_by_stage`` and ``notes`` (precision, device, fall-backs taken) go into the report.
     ``probabilities`` maps label values to float32 0..1 on the same grid, where the card asks
     for them.
@@ -143,7 +151,9 @@ class ClassificationPrediction:
     """Scores of a whole image, series or study: output name to probability, 0..1.
 
     ``saliency`` maps output names to float32 0..1 on the grid of the input: (rows, columns) of
-    an image, (slices, rows, columns) of a volume.
+    an image, (slices, rows, columns) of a volume. ``saliency_method`` is the card's word for how
+    it was computed: ``grad_cam``, ``grad_cam_pp`` or ``occlusion``. ``by_slice`` maps output
+    names to one probability per slice of the input, where the model answers slice by slice.
     """
 
     scores: dict[str, float]
@@ -151,6 +161,8 @@ class ClassificationPrediction:
     saliency: dict[str, FloatArray] = field(default_factory=dict)
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    saliency_method: str = ""
+    by_slice: dict[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,3 +173,60 @@ class RegressionPrediction:
     algorithm: Algorithm
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One thing that a detector found, as a box in the patient.
+
+    ``box_lps`` is 4x4 and maps the unit cube ``(0..1, 0..1, 0..1, 1)`` to mm in LPS, so that a box
+    keeps its edges in whatever direction the model's grid lies. ``label_value`` is the
+    `Label.value` of its class, ``score`` 0..1.
+    """
+
+    label_value: int
+    score: float
+    box_lps: Affine
+
+    @property
+    def center_lps_mm(self) -> tuple[float, float, float]:
+        """Centre of the box."""
+        x, y, z, _ = self.box_lps @ np.array([0.5, 0.5, 0.5, 1.0])
+        return (float(x), float(y), float(z))
+
+    @property
+    def size_mm(self) -> tuple[float, float, float]:
+        """Lengths of the box's edges, in the order of the model's axes."""
+        lengths = np.linalg.norm(self.box_lps[:3, :3], axis=0)
+        return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
+
+
+@dataclass(frozen=True)
+class DetectionPrediction:
+    """Boxes in the patient, the highest score first; ``labels`` are the classes there are."""
+
+    detections: tuple[Detection, ...]
+    labels: tuple[Label, ...]
+    algorithm: Algorithm
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextPrediction:
+    """Sentences of a language model on the images of a series, in ``language`` (ISO 639-1)."""
+
+    text: str
+    algorithm: Algorithm
+    language: str = "en"
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Prediction = (
+    SegmentationPrediction
+    | ClassificationPrediction
+    | RegressionPrediction
+    | DetectionPrediction
+    | TextPrediction
+)

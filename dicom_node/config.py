@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -35,6 +34,7 @@ from dicom_node.config_conditions import (
     parse_condition,
     suggestion,
 )
+from dicom_node.config_models import ModelsSettings
 from dicom_node.config_peers import (
     AETitle,
     Flag,
@@ -69,16 +69,6 @@ def _uid(value: str) -> str:
             "uid", "a DICOM UID: at most 64 digits and dots, no leading zeros (PS3.5 section 9.1)"
         )
     return value
-
-
-def _devices(value: object) -> object:
-    if value == "auto":
-        return value
-    listed = value if isinstance(value, list) else []
-    known = all(isinstance(d, str) and re.fullmatch(r"cpu|cuda:[0-9]{1,2}", d) for d in listed)
-    if listed and known and len(set(listed)) == len(listed):
-        return value
-    raise PydanticCustomError("devices", "auto, or a list of different devices: cpu, cuda:0, ...")
 
 
 def _name(value: str) -> str:
@@ -163,15 +153,6 @@ class IntakeSettings(Settings):
     acse_timeout_s: Annotated[Seconds, Field(gt=0)] = 30
     private_sop_classes: list[Uid] = []
     commitment_report_after_s: Annotated[Seconds, Field(le=60)] = 1
-
-
-class ModelsSettings(Settings):
-    """Where models are and what runs them; ``site_use`` says for what the site uses results."""
-
-    directories: list[Path] = []
-    devices: Annotated[Literal["auto"] | list[Text], BeforeValidator(_devices)] = "auto"
-    site_use: Literal["research", "clinical"] = "research"
-    deadline_s: Annotated[Seconds, Field(gt=0)] = 1800
 
 
 class Rule(Settings):
@@ -357,8 +338,7 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
 def _anchored(config: Config, folder: Path) -> Config:
     base = folder.absolute()
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir})
-    directories = [base / directory for directory in config.models.directories]
-    models = config.models.model_copy(update={"directories": directories})
+    models = config.models.anchored(base)
     peers = {name: peer.anchored(base) for name, peer in config.peers.items()}
     return config.model_copy(update={"node": node, "models": models, "peers": peers})
 

@@ -35,6 +35,7 @@ from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
+from dicom_node.node_models import site_of
 from dicom_node.node_routing import Router
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.destinations import Destinations
@@ -163,7 +164,7 @@ class Node:
         if "work" in self._roles:
             devices = resolve_devices(self.config.models.devices)
             self._pool = InferencePool(
-                devices, self.config.models.directories,
+                devices, site_of(self.config),
                 self.config.node.data_dir / "scratch", self._events,
                 self.config.jobs.heartbeat_s,
             )

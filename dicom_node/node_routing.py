@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
+from ai_models.trust import why_refused
 from ai_models.types import ModelError
+from ai_models.weights import verify_weights
 from dicom_node.config import Config, Rule
 from dicom_node.errors import ConfigurationError, NodeError, NotUnderstood, UnknownName
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.node_models import site_of
 from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
 from dicom_node.routing import rules, urgency
 from dicom_node.spool import Spool
@@ -48,7 +51,7 @@ class Router:
                 card = self._catalog.get(rule.model)
             except ModelError as error:
                 raise UnknownName(str(error), key_path=path) from error
-            refusal = card.why_refused(self._config.models.site_use)
+            refusal = why_refused(card, site_of(self._config))
             if refusal:
                 raise ConfigurationError(refusal, key_path=path)
             if weights:
@@ -132,10 +135,8 @@ class Router:
 
 
 def _check_weights(card: Card, key_path: str) -> None:
-    from ai_models.backends.protocol import read_verified_weights
-
     try:
-        read_verified_weights(card)
+        verify_weights(card)
     except ModelError as error:
         raise ConfigurationError(str(error), key_path=key_path, reason=error.reason) from error
 
@@ -177,7 +178,7 @@ def job_id(rule: str, card: Card, instances: Sequence[Instance]) -> str:
         rule,
         card.id,
         card.version,
-        card.weights.sha256,
+        card.weights_sha256,
         card.fingerprint,
         sorted((one.sop_instance_uid, one.fingerprint) for one in instances),
     ]

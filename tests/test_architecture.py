@@ -24,12 +24,14 @@ from tests.source_tree import PACKAGES, ROOT, Source, code_lines, module_names, 
 PARTS = {
     "dicom_node.config_conditions": "dicom_node.config",
     "dicom_node.config_environment": "dicom_node.config",
+    "dicom_node.config_models": "dicom_node.config",
     "dicom_node.config_peers": "dicom_node.config",
     "dicom_node.config_problems": "dicom_node.config",
     "dicom_node.config_yaml": "dicom_node.config",
     "dicom_node.durable": "dicom_node.spool",
     "dicom_node.part": "dicom_node.spool",
     "dicom_node.__main__": "dicom_node.cli",
+    "dicom_node.node_models": "dicom_node.node",
     "dicom_node.node_routing": "dicom_node.node",
 }
 EVERYWHERE = {

@@ -11,19 +11,25 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
 
-from ai_models.backends.protocol import check_device, read_verified_weights
+from ai_models.backends.protocol import check_device
 from ai_models.card import Card
-from ai_models.types import FloatArray, ModelError
+from ai_models.trust import Site
+from ai_models.types import ModelError
+from ai_models.weights import read_verified_weights
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 
-class OnnxBackend:
+class OnnxNetwork:
     """A network in an ONNX file."""
 
-    def __init__(self, card: Card, device: str) -> None:
+    fallbacks = frozenset({"batch", "offload"})
+
+    def __init__(self, card: Card, device: str, site: Site) -> None:
+        self.device = torch.device("cpu")
         self._card = card
         self._device = device
         self._session: Any = None
@@ -35,7 +41,7 @@ class OnnxBackend:
         return self._notes
 
     def probe(self) -> None:
-        """See `Backend.probe`."""
+        """See `Network.probe`."""
         check_device(self._device)
         _import_onnxruntime()
         if not self._card.weights_path.is_file():
@@ -44,7 +50,7 @@ class OnnxBackend:
             )
 
     def load(self) -> None:
-        """See `Backend.load`."""
+        """See `Network.load`."""
         check_device(self._device)
         onnxruntime = _import_onnxruntime()
         content = read_verified_weights(self._card)
@@ -79,7 +85,7 @@ class OnnxBackend:
             raise ModelError(
                 f"one float32 input expected, the file has: {found}", reason="model.wrong_input"
             )
-        expected = (1, *self._card.runtime.roi)
+        expected = (1, *(self._card.runtime.roi or ()))
         fixed = tuple(inputs[0].shape)[1:]
         if len(fixed) != len(expected) or any(
             isinstance(length, int) and length != wanted
@@ -97,27 +103,26 @@ class OnnxBackend:
             notes.append(f"{self._device} was asked for, but {CUDA} is not there: ran on the CPU")
         return tuple(notes)
 
-    def warm_up(self) -> None:
-        """See `Backend.warm_up`."""
-        runtime = self._card.runtime
-        self.predict(np.zeros((runtime.batch, 1, *runtime.roi), dtype=np.float32))
-
-    def predict(self, batch: FloatArray) -> FloatArray:
-        """See `Backend.predict`."""
+    def run(self, windows: torch.Tensor) -> torch.Tensor:
+        """See `Network.run`."""
         if self._session is None:
             raise ModelError("predict before load", reason="model.not_loaded")
+        batch = windows.numpy()
         entry = self._session.get_inputs()[0]
         size = entry.shape[0] if isinstance(entry.shape[0], int) else len(batch)
         logits = []
         for start in range(0, len(batch), size):
             part = np.zeros((size, *batch.shape[1:]), dtype=np.float32)
-            windows = batch[start : start + size]
-            part[: len(windows)] = windows
-            logits.append(self._session.run(None, {entry.name: part})[0][: len(windows)])
-        return np.asarray(np.concatenate(logits), dtype=np.float32)
+            here = batch[start : start + size]
+            part[: len(here)] = here
+            logits.append(self._session.run(None, {entry.name: part})[0][: len(here)])
+        return torch.from_numpy(np.asarray(np.concatenate(logits), dtype=np.float32))
+
+    def settle(self, *, half: bool, cpu: bool) -> None:
+        """See `Network.settle`: a file fixes its own precision, and a session its device."""
 
     def close(self) -> None:
-        """See `Backend.close`."""
+        """See `Network.close`."""
         self._session = None
 
 

@@ -1,69 +1,139 @@
-"""What a back-end promises, and the one door through which weights come in."""
+"""What a back-end promises. Geometry is not its business: `ai_models.predictor` owns it.
+
+Two doors. A *back-end* takes one whole input on the grid that the card asks for and answers on
+that very grid. Most models are just a *network* that takes windows to logits: for these,
+`ai_models.backends.tiled.TiledBackend` is the back-end, and slides, batches, mirrors, averages and
+falls back when memory does not suffice.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from ai_models.card import Card
-from ai_models.types import FloatArray, ModelError
+import numpy as np
+
+from ai_models.types import Affine, FloatArray, LabelMap, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """One input as the card wants it.
+
+    Attributes
+    ----------
+    array
+        ``(channels, slices, rows, columns)`` float32 of a volume, in the order and sense of
+        ``input.axes``; ``(channels, rows, columns)`` of an image. Scaled and normalised.
+    affine_lps
+        4x4, index (slice, row, column) of the array to mm in LPS; ``None`` of an image.
+    spacing_mm
+        Of the array's axes; empty where an image's is unknown.
+    background
+        The value of what lies outside, for padding.
+    """
+
+    array: FloatArray
+    affine_lps: Affine | None = None
+    spacing_mm: tuple[float, ...] = ()
+    background: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a back-end answers; one of the first four, as the card's task asks.
+
+    Attributes
+    ----------
+    scores
+        After the card's activation, float32: ``(channels, slices, rows, columns)`` of a
+        segmentation (an image's has one slice less), ``(channels,)`` or, slice by slice,
+        ``(slices, channels)`` of a classification or regression. Channels are the network's.
+    label_map
+        ``(slices, rows, columns)`` uint8, from what gives labels and no scores.
+    boxes
+        ``(n, 8)`` float32 of a detection: two corners (voxels of the input, edges and not
+        centres, in the order of its axes), score, `Label.value`.
+    text
+        Of a text model.
+    notes
+        What the reader of the result should know: precision, device, fall-backs taken.
+    parameters
+        What changed the numbers (``{"fall_back": "half"}``): part of the result's identity.
+    """
+
+    scores: FloatArray | None = None
+    label_map: LabelMap | None = None
+    boxes: FloatArray | None = None
+    text: str | None = None
+    notes: tuple[str, ...] = ()
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 class Backend(Protocol):
-    """Runs one network on one device.
-
-    Geometry is not its business: it takes windows and answers logits of the same window.
-    """
+    """Runs one model on one device. ModelError whenever it cannot."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What really runs: device, provider, precision, and any fall-back that was taken."""
 
     def probe(self) -> None:
-        """Check cheaply that this could run: packages, device, file. ModelError if not."""
+        """Check cheaply that this could run: packages, device, files."""
 
     def load(self) -> None:
-        """Verify the weights and put the network on the device. ModelError if not."""
+        """Verify the weights and put the model on the device. No network access."""
 
     def warm_up(self) -> None:
-        """Run one empty window, so that the first patient does not pay for it."""
+        """Run one empty input, so that the first patient does not pay for it."""
 
-    def predict(self, batch: FloatArray) -> FloatArray:
-        """Windows ``(batch, 1, *roi)`` float32 to logits ``(batch, channels, *roi)`` float32."""
+    def predict(self, image: NetworkInput) -> Answer:
+        """Answer one input, on its grid."""
 
     def close(self) -> None:
-        """Let go of the network and its memory."""
+        """Let go of the model and its memory."""
 
 
-def read_verified_weights(card: Card) -> bytes:
-    """The weights file of a card, read once and compared with the card's SHA-256.
+class Network(Protocol):
+    """Takes windows to logits, for `TiledBackend`. ModelError whenever it cannot.
 
-    The very bytes that were compared are the ones loaded.
-
-    Raises
-    ------
-    ModelError
-        ``model.weights_missing`` or ``model.hash_mismatch``.
+    ``device`` is where windows must lie. ``fallbacks`` are the card's words that it can follow.
     """
-    if card.weights_path.exists() and not card.weights_path.is_file():
-        raise ModelError(
-            f"the weights {card.weights_path} are not a plain file", reason="model.weights_missing"
-        )
-    try:
-        content = card.weights_path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"the weights {card.weights_path} cannot be read: {error.strerror}",
-            reason="model.weights_missing",
-        ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.weights.sha256:
-        raise ModelError(
-            f"the weights {card.weights_path} have SHA-256 {found}, the card says "
-            f"{card.weights.sha256}: restore the file or check the model anew",
-            reason="model.hash_mismatch",
-        )
-    return content
+
+    device: torch.device
+    fallbacks: frozenset[str]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What really runs: device, provider, precision."""
+
+    def probe(self) -> None:
+        """See `Backend.probe`."""
+
+    def load(self) -> None:
+        """See `Backend.load`."""
+
+    def run(self, windows: torch.Tensor) -> torch.Tensor:
+        """Windows ``(batch, channels, *spatial)`` float32 to logits float32 on the same device.
+
+        Raises what the library raises when memory does not suffice; `is_out_of_memory` knows it.
+        """
+
+    def settle(self, *, half: bool, cpu: bool) -> None:
+        """Go on in 16 bits, or on the CPU; back again when both are false."""
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library says, in its own way, that memory did not suffice."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "outofmemory", "failed to allocate memory")
+    )
 
 
 def check_device(device: str) -> None:
@@ -73,3 +143,9 @@ def check_device(device: str) -> None:
         raise ModelError(
             f"device {device!r}: cpu or cuda:<number> expected", reason="model.device_unknown"
         )
+
+
+def empty_input(channels: int, edges: tuple[int, ...], background: float) -> NetworkInput:
+    """An input that holds nothing, for warming up."""
+    array = np.full((channels, *edges), background, dtype=np.float32)
+    return NetworkInput(array, np.eye(4), (1.0,) * len(edges), background)

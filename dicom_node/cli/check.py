@@ -131,18 +131,20 @@ def _is_ledger_to_come(config: Config) -> bool:
 
 
 def _models(config: Config) -> str:
-    from ai_models.backends.protocol import read_verified_weights
+    from ai_models.trust import why_refused
     from ai_models.types import ModelError
+    from ai_models.weights import verify_weights
+    from dicom_node.node_models import site_of
     from dicom_node.results.report import check_template
 
     catalog = open_catalog(config)
     for rule in config.rules:
         try:
             card = catalog.get(rule.model)
-            read_verified_weights(card)
+            verify_weights(card)
         except ModelError as error:
             raise ConfigurationError(f"rule {rule.name!r}: {error}", reason=error.reason) from error
-        refusal = card.why_refused(config.models.site_use)
+        refusal = why_refused(card, site_of(config))
         if refusal:
             raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
         try:

@@ -69,16 +69,16 @@ def _list(catalog: Catalog, as_json: bool) -> int:
 
 
 def _verify(cards: list[Card]) -> int:
-    from ai_models.backends.protocol import read_verified_weights
     from ai_models.types import ModelError
+    from ai_models.weights import verify_weights
 
     failed = 0
     for card in cards:
         try:
-            read_verified_weights(card)
+            verify_weights(card)
         except ModelError as error:
             failed += 1
             print(f"{card.id} {card.version}: {error.reason}: {error}")
         else:
-            print(f"{card.id} {card.version}: weights as the card says ({card.weights.sha256})")
+            print(f"{card.id} {card.version}: weights as the card says ({card.weights_sha256})")
     return 1 if failed else 0

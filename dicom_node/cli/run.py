@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config = open_config(arguments)
     card = find_card(open_catalog(config), arguments.model)
-    refusal = card.why_refused(config.models.site_use)
+    from ai_models.trust import why_refused
+    from dicom_node.node_models import site_of
+
+    refusal = why_refused(card, site_of(config))
     if refusal:
         raise ConfigurationError(refusal, key_path="models.site_use")
     series, skipped = _scan(arguments.paths)
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     entries = _run_all(card, config, series, arguments.output)
     document = {
-        "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights.sha256,
+        "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights_sha256,
                   "demonstration": card.demonstration},
         "software_version": dicom_node.__version__,
         "series": entries,
@@ -77,13 +80,14 @@ def _run_all(
     card: Card, config: Config, series: dict[str, list[Path]], output: Path
 ) -> list[dict[str, Any]]:
     from dicom_node.events import Events, configure_logging
+    from dicom_node.node_models import site_of
     from dicom_node.pipeline.inference import InferencePool, resolve_devices
 
     configure_logging("warning", "console")
     entries = []
     with tempfile.TemporaryDirectory(prefix="dicom-node-") as scratch:
         pool = InferencePool(
-            resolve_devices(config.models.devices), config.models.directories, Path(scratch),
+            resolve_devices(config.models.devices), site_of(config), Path(scratch),
             Events(),
         )
         try:
@@ -115,7 +119,7 @@ def _run_one(
     try:
         analysis = analyse(
             paths, card,
-            lambda card, volume: pool.predict(card.id, volume, deadline_s=deadline_s),
+            lambda card, source: pool.predict(card, source, deadline_s=deadline_s),
             writing,
         )
     except NodeError as error:

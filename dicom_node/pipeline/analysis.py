@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ai_models.array.measurements import Measurement, measure
 from ai_models.card import Card
-from ai_models.types import Label, LabelMap, SegmentationPrediction, Volume
+from ai_models.types import Label, LabelMap, ModelInput, Prediction, SegmentationPrediction
 from dicom_node.errors import UnsuitableInput
 from dicom_node.imaging.display import Pixels, displayed
 from dicom_node.imaging.unreadable import LEFT_OUT
@@ -41,7 +41,7 @@ _SUBJECT = (
 # What is written in another way is another object: raised when objects change their content.
 _FORM = 2
 
-Predict = Callable[[Card, Volume], SegmentationPrediction]
+Predict = Callable[[Card, ModelInput], Prediction]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writin
         _check_modality(loaded, card)
     with _timed(seconds, "model"):
         prediction = predict(card, loaded.volume)
+    if not isinstance(prediction, SegmentationPrediction):
+        raise UnsuitableInput(f"{card.task} is not served yet", reason="input.task")
     with _timed(seconds, "measure"):
         measurements = measure(prediction.label_map, loaded.volume)
         label_map = loaded.to_source_grid(prediction.label_map)
@@ -169,7 +171,7 @@ def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> Resul
         input_digests=loaded.content_digests,
         model_id=card.id,
         model_version=card.version,
-        weights_sha256=card.weights.sha256,
+        weights_sha256=card.weights_sha256,
         effective_configuration=configuration,
     )
 

@@ -1,7 +1,6 @@
 """Models run in processes of their own: one worker per device, warm between jobs, killed when late.
 
-    predict -> an idle worker -> volume.npy + one request line -> one answer line + labels.npy
-               (and probabilities-<value>.npy, where the card asks for them)
+    predict -> an idle worker -> source.npy + one request line -> one answer line + its arrays
 
 A worker that dies (a CUDA fault, the kernel's out-of-memory killer) costs its own job and nothing
 else: the job gets `WorkerLost`, the next one a fresh process. A worker past its deadline, or
@@ -18,13 +17,13 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ai_models.types import Algorithm, Code, Label, SegmentationPrediction, Volume
-from dicom_node.errors import ModelFailed, StorageFailed, WorkerLost
+from ai_models.card import Card
+from ai_models.trust import Site
+from ai_models.types import ModelInput, Prediction
+from dicom_node.errors import StorageFailed, WorkerLost
 from dicom_node.events import Events
+from dicom_node.pipeline.exchange import read_prediction, write_source
 from dicom_node.pipeline.worker_process import POLL_S, Cancelled, WorkerProcess
 
 HEARTBEAT_S = 30.0
@@ -59,8 +58,8 @@ class InferencePool:
     ----------
     devices
         ``cpu`` or ``cuda:<n>``, one worker each (see `resolve_devices`).
-    model_directories
-        Model folders beside the built-in zoo.
+    site
+        What this site allows its models.
     scratch
         Folder for arrays on their way; a memory file system such as /dev/shm saves time.
     heartbeat_s
@@ -71,7 +70,7 @@ class InferencePool:
     def __init__(
         self,
         devices: Sequence[str],
-        model_directories: Sequence[Path],
+        site: Site,
         scratch: Path,
         events: Events,
         heartbeat_s: float = HEARTBEAT_S,
@@ -80,7 +79,7 @@ class InferencePool:
         self._scratch = scratch
         self._closed = threading.Event()
         self._workers = [
-            WorkerProcess(device, model_directories, events, heartbeat_s) for device in devices
+            WorkerProcess(device, site, events, heartbeat_s) for device in devices
         ]
         self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
@@ -88,13 +87,13 @@ class InferencePool:
 
     def predict(
         self,
-        model_id: str,
-        volume: Volume,
+        card: Card,
+        source: ModelInput,
         *,
         deadline_s: float,
         cancelled: Cancelled | None = None,
-    ) -> SegmentationPrediction:
-        """Run a model on a volume.
+    ) -> Prediction:
+        """Run a model on a volume or an image.
 
         ``deadline_s`` counts from the moment a worker has the job (loading the model included).
         ``cancelled`` is asked a few times a second.
@@ -104,7 +103,7 @@ class InferencePool:
         ModelFailed
             The model raised or broke its card; ``reason`` is that of its ModelError.
         UnsuitableInput
-            The card does not allow this volume (``input.*``).
+            The card does not allow this input (``input.*``).
         WorkerLost
             The worker died or gave no heartbeat (``worker.no_heartbeat``), the job was cancelled
             (``worker.cancelled``), or the pool closed.
@@ -117,7 +116,7 @@ class InferencePool:
         worker = self._wait_for_worker(asked)
         try:
             with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as folder:
-                return self._run(worker, Path(folder), model_id, volume, deadline_s, asked)
+                return self._run(worker, Path(folder), card, source, deadline_s, asked)
         except OSError as error:
             raise StorageFailed(
                 f"arrays could not pass through {self._scratch}: {error.strerror}"
@@ -137,64 +136,23 @@ class InferencePool:
                 continue
 
     def _run(
-        self, worker: WorkerProcess, folder: Path, model_id: str, volume: Volume,
+        self, worker: WorkerProcess, folder: Path, card: Card, source: ModelInput,
         deadline_s: float, cancelled: Cancelled,
-    ) -> SegmentationPrediction:
-        np.save(folder / "volume.npy", volume.array, allow_pickle=False)
+    ) -> Prediction:
         request = {
-            "request": folder.name, "model": model_id, "unit": volume.unit,
-            "affine_lps": volume.affine_lps.tolist(),
-            "input": str(folder / "volume.npy"), "output": str(folder / "labels.npy"),
+            "request": folder.name, "card": str(card.folder), "fingerprint": card.fingerprint,
+            "source": write_source(folder, source), "output": str(folder),
         }
         answer = worker.ask(
             request, deadline_s, lambda: cancelled() or self._closed.is_set()
         )
-        label_map = np.load(folder / "labels.npy", allow_pickle=False)
-        if label_map.shape != volume.array.shape or label_map.dtype != np.uint8:
-            raise ModelFailed(
-                f"labels {label_map.dtype} {label_map.shape} for a volume {volume.array.shape}",
-                reason="model.wrong_output",
-            )
-        told = answer["prediction"]
-        probabilities = {
-            int(value): np.load(folder / f"probabilities-{int(value)}.npy", allow_pickle=False)
-            for value in told["probabilities"]
-        }
-        for scores in probabilities.values():
-            if scores.shape != volume.array.shape or scores.dtype != np.float32:
-                raise ModelFailed(
-                    f"probabilities {scores.dtype} {scores.shape} for a volume "
-                    f"{volume.array.shape}", reason="model.wrong_output",
-                )
-        return _prediction(label_map, probabilities, told)
+        return read_prediction(folder, answer["prediction"], source)
 
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
         for _ in self._workers:
             self._idle.get().end()
-
-
-def _prediction(
-    label_map: Any, probabilities: dict[int, Any], told: dict[str, Any]
-) -> SegmentationPrediction:
-    algorithm = {**told["algorithm"], "family": Code(**told["algorithm"]["family"])}
-    return SegmentationPrediction(
-        label_map,
-        tuple(_label(entry) for entry in told["labels"]),
-        Algorithm(**algorithm),
-        {str(stage): float(seconds) for stage, seconds in told["seconds_by_stage"].items()},
-        tuple(str(note) for note in told["notes"]),
-        probabilities,
-    )
-
-
-def _label(entry: dict[str, Any]) -> Label:
-    codes = {
-        name: Code(**entry[name]) if entry[name] is not None else None
-        for name in ("category", "type", "laterality", "anatomic_region")
-    }
-    return Label(**{**entry, **codes, "color_rgb": tuple(entry["color_rgb"])})
 
 
 def _never() -> bool:

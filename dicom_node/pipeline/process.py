@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
-from ai_models.types import ModelError, SegmentationPrediction, Volume
+from ai_models.types import ModelError, ModelInput, Prediction
 from dicom_node.errors import UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
@@ -29,10 +29,10 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
     paths = [workshop.spool.resolve(instance.path) for instance in instances]
 
-    def predict(card: Card, volume: Volume) -> SegmentationPrediction:
+    def predict(card: Card, source: ModelInput) -> Prediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
         return workshop.pool.predict(
-            card.id, volume, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger)
+            card, source, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger)
         )
 
     previous = workshop.ledger.versions.previous(job)

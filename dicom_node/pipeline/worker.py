@@ -4,13 +4,13 @@ One process holds the network and the device, so that a CUDA fault or an exhaust
 this process and nothing else. It reads requests from stdin and answers on stdout, one JSON
 document a line; arrays travel as ``.npy`` files (never pickled) that the node makes and removes.
 
-    request  {"request", "model", "input", "output", "affine_lps", "unit"}
+    request  {"request", "card", "fingerprint", "source": {...}, "output"}
     answer   {"request", "prediction": {...}, "loaded": [model, ...]}
              {"request", "error": {"reason", "message"}, "ends": bool}
     before   {"alive": true, "loading": bool}, again and again while there is a request
 
-The label map is written to "output", the probabilities of the labels that the prediction names
-to ``probabilities-<value>.npy`` beside it.
+"card" is the folder of the model's card, which must still have the fingerprint; arrays of the
+prediction are written to the folder "output" (see `dicom_node.pipeline.exchange`).
 
 The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
 ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
@@ -29,16 +29,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from ai_models.backends.devices import find_cuda_devices
-from ai_models.catalog import Catalog
+from ai_models.backends.protocol import is_out_of_memory
+from ai_models.card import load_card
 from ai_models.predictor import Predictor
-from ai_models.types import ModelError, SegmentationPrediction, Volume
+from ai_models.trust import Site
+from ai_models.types import ModelError
+from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
 
 WARM_MODELS = 2
 _REFUSED_AUDIT_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto")
@@ -50,12 +50,12 @@ class Worker:
     def __init__(
         self,
         device: str,
-        model_directories: Sequence[Path],
+        site: Site,
         loading: Callable[[bool], None] = lambda _loading: None,
     ) -> None:
         self._device = device
         self._loading = loading
-        self._model_directories = model_directories
+        self._site = site
         self._warm: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -72,24 +72,19 @@ class Worker:
             }
 
     def _predict(self, request: dict[str, Any]) -> dict[str, Any]:
-        predictor, seconds = self._predictor(str(request["model"]))
-        volume = Volume(
-            np.load(request["input"], mmap_mode="r", allow_pickle=False),
-            np.asarray(request["affine_lps"], dtype=np.float64),
-            str(request["unit"]),
-        )
-        prediction = predictor.predict(volume)
-        output = Path(request["output"])
-        np.save(output, prediction.label_map, allow_pickle=False)
-        for value, scores in prediction.probabilities.items():
-            np.save(output.with_name(f"probabilities-{value}.npy"), scores, allow_pickle=False)
+        predictor, seconds = self._predictor(Path(request["card"]), str(request["fingerprint"]))
+        prediction = predictor.predict(read_source(request["source"]))
         return {
-            "prediction": _as_json(prediction, seconds),
+            "prediction": write_prediction(Path(request["output"]), prediction, seconds),
             "loaded": [predictor.card.id] if seconds else [],
         }
 
-    def _predictor(self, model_id: str) -> tuple[Predictor, dict[str, float]]:
-        card = Catalog(self._model_directories).get(model_id)
+    def _predictor(self, folder: Path, fingerprint: str) -> tuple[Predictor, dict[str, float]]:
+        card = load_card(folder)
+        if card.fingerprint != fingerprint:
+            raise ModelError(
+                f"the card of {card.id} was changed meanwhile", reason="model.card_changed"
+            )
         key = (str(card.folder), card.fingerprint)
         if key in self._warm:
             self._warm.move_to_end(key)
@@ -97,7 +92,7 @@ class Worker:
         while len(self._warm) >= WARM_MODELS:
             self._warm.popitem(last=False)[1].close()
         start = time.perf_counter()
-        predictor = Predictor(card, self._device)
+        predictor = Predictor(card, self._device, self._site)
         self._loading(True)
         predictor.load()
         predictor.warm_up()
@@ -152,22 +147,8 @@ class Pulse:
             left = left[self._answers.write(left) :]
 
 
-def _as_json(prediction: SegmentationPrediction, seconds: dict[str, float]) -> dict[str, Any]:
-    return {
-        "labels": [asdict(label) for label in prediction.labels],
-        "probabilities": sorted(prediction.probabilities),
-        "algorithm": asdict(prediction.algorithm),
-        "seconds_by_stage": {**seconds, **prediction.seconds_by_stage},
-        "notes": list(prediction.notes),
-    }
-
-
 def _reason_of(error: Exception) -> str:
-    text = f"{type(error).__name__} {error}".lower()
-    exhausted = isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "outofmemory", "failed to allocate memory")
-    )
-    if exhausted:
+    if is_out_of_memory(error):
         return "worker.out_of_memory"
     if isinstance(error, OSError) and not isinstance(error, PermissionError):
         return "worker.storage_failed"
@@ -203,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve requests until stdin closes."""
     parser = argparse.ArgumentParser(description="inference worker of one device")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--models", action="append", default=[], type=Path)
+    parser.add_argument("--site", default="{}", metavar="JSON", help="see site_document")
     parser.add_argument("--beat", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--list-devices", action="store_true")
     options = parser.parse_args(arguments)
@@ -216,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threading.Thread(target=_read_requests, args=(requests, waiting), daemon=True).start()
     pulse = Pulse(answers, options.beat)
     pulse.start()
-    worker = Worker(options.device, options.models, pulse.loading)
+    worker = Worker(options.device, site_from(json.loads(options.site)), pulse.loading)
     while True:
         request = json.loads(waiting.get())
         pulse.begin()

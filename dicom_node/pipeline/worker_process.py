@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
+from ai_models.trust import Site
 from dicom_node.errors import (
     DeadlineExceeded,
     ModelFailed,
@@ -27,6 +27,7 @@ from dicom_node.errors import (
     WorkerLost,
 )
 from dicom_node.events import Events
+from dicom_node.pipeline.exchange import site_document
 
 POLL_S = 0.2
 FAREWELL_S = 5.0
@@ -51,13 +52,12 @@ class WorkerProcess:
     """One device and the process that has it, started when needed; used by one thread at a time."""
 
     def __init__(
-        self, device: str, model_directories: Sequence[Path], events: Events, heartbeat_s: float
+        self, device: str, site: Site, events: Events, heartbeat_s: float
     ) -> None:
         self._device = device
         self._heartbeat_s = heartbeat_s
         self._arguments = ["--device", device, "--beat", str(heartbeat_s / BEATS_PER_HEARTBEAT)]
-        for directory in model_directories:
-            self._arguments += ["--models", str(directory)]
+        self._arguments += ["--site", json.dumps(site_document(site))]
         self._events = events
         self._live: _Live | None = None
 

@@ -67,7 +67,7 @@ def scratch(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pool(models: Path, scratch: Path, seen: Seen) -> Iterator[InferencePool]:
-    pool = InferencePool(["cpu"], [models], scratch, seen)
+    pool = InferencePool(["cpu"], Site(), scratch, seen)
     yield pool
     pool.close()
 
@@ -162,7 +162,7 @@ def test_cancelling_kills_the_worker(pool: InferencePool, seen: Seen) -> None:
 def test_a_worker_that_is_stopped_gives_no_heartbeat_and_is_replaced(
     models: Path, scratch: Path, seen: Seen
 ) -> None:
-    pool = InferencePool(["cpu"], [models], scratch, seen, heartbeat_s=3.0)
+    pool = InferencePool(["cpu"], Site(), scratch, seen, heartbeat_s=3.0)
     stopped: list[int] = []
 
     def stop_once_it_computes() -> bool:
@@ -188,7 +188,7 @@ def test_a_worker_that_is_stopped_gives_no_heartbeat_and_is_replaced(
 def test_a_worker_that_computes_for_longer_than_the_heartbeat_is_left_alone(
     models: Path, scratch: Path, seen: Seen
 ) -> None:
-    pool = InferencePool(["cpu"], [models], scratch, seen, heartbeat_s=6.0)
+    pool = InferencePool(["cpu"], Site(), scratch, seen, heartbeat_s=6.0)
     began: list[float] = []
 
     def cancel_after_more_than_a_heartbeat() -> bool:
@@ -227,7 +227,7 @@ def test_what_the_model_raises_comes_back_typed_and_the_worker_lives(
 
 
 def test_two_devices_work_at_once(models: Path, scratch: Path, seen: Seen) -> None:
-    pool = InferencePool(["cpu", "cpu"], [models], scratch, seen)
+    pool = InferencePool(["cpu", "cpu"], Site(), scratch, seen)
     both_started = threading.Barrier(2, timeout=60)
     seen.on["started"] = lambda _reason: both_started.wait() and None
     try:
@@ -249,7 +249,7 @@ def test_two_devices_work_at_once(models: Path, scratch: Path, seen: Seen) -> No
 
 
 def test_closed_pool_takes_no_job(models: Path, scratch: Path, seen: Seen) -> None:
-    pool = InferencePool(["cpu"], [models], scratch, seen)
+    pool = InferencePool(["cpu"], Site(), scratch, seen)
     pool.close()
     with pytest.raises(WorkerLost) as caught:
         pool.predict("bright", volume_with_a_block(), deadline_s=120)

@@ -89,7 +89,7 @@ def test_what_a_model_prints_does_not_reach_the_protocol(tmp_path: Path) -> None
         tmp_path / "models" / "noisy", buffer.getvalue(), id="noisy", weights__path="w.ts",
         runtime__backend="torchscript",
     )
-    pool = InferencePool(["cpu"], [tmp_path / "models"], tmp_path / "scratch", Events())
+    pool = InferencePool(["cpu"], Site(), tmp_path / "scratch", Events())
     try:
         volume = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
         assert pool.predict("noisy", volume, deadline_s=120).label_map.all()

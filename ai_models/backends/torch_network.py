@@ -13,12 +13,13 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from ai_models.backends.protocol import check_device, read_verified_weights
+from ai_models.backends.protocol import check_device
 from ai_models.card import Card
-from ai_models.types import FloatArray, ModelError
+from ai_models.trust import Site
+from ai_models.types import ModelError
+from ai_models.weights import read_verified_weights
 
 ARCHITECTURES: Mapping[str, str] = {
     "monai.AttentionUnet": "monai.networks.nets:AttentionUnet",
@@ -32,10 +33,13 @@ ARCHITECTURES: Mapping[str, str] = {
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class TorchBackend:
+class TorchNetwork:
     """A network that PyTorch runs."""
 
-    def __init__(self, card: Card, device: str) -> None:
+    fallbacks = frozenset({"batch", "offload", "roi", "half", "cpu"})
+
+    def __init__(self, card: Card, device: str, site: Site) -> None:
+        self.device = torch.device("cpu")
         self._card = card
         self._device = device
         self._module: Any = None
@@ -47,7 +51,7 @@ class TorchBackend:
         return self._notes
 
     def probe(self) -> None:
-        """See `Backend.probe`."""
+        """See `Network.probe`."""
         check_device(self._device)
         if not self._card.weights_path.is_file():
             raise ModelError(
@@ -61,7 +65,7 @@ class TorchBackend:
             )
 
     def load(self) -> None:
-        """See `Backend.load`."""
+        """See `Network.load`."""
         self.probe()
         content = read_verified_weights(self._card)
         device = torch.device(self._device)
@@ -79,6 +83,7 @@ class TorchBackend:
                 reason="model.load_failed",
             ) from error
         self._module = module.eval().to(device)
+        self.device = device
         what = f"torch {torch.__version__}, {device}, {self._card.runtime.precision}"
         self._notes = (what, *notes)
 
@@ -107,28 +112,21 @@ class TorchBackend:
             raise ModelError("the file holds no state_dict", reason="model.load_failed")
         return inner
 
-    def warm_up(self) -> None:
-        """See `Backend.warm_up`."""
-        runtime = self._card.runtime
-        self.predict(np.zeros((runtime.batch, 1, *runtime.roi), dtype=np.float32))
-
     @torch.inference_mode()
-    def predict(self, batch: FloatArray) -> FloatArray:
-        """See `Backend.predict`."""
+    def run(self, windows: torch.Tensor) -> torch.Tensor:
+        """See `Network.run`."""
         if self._module is None:
             raise ModelError("predict before load", reason="model.not_loaded")
-        device = next(
-            (parameter.device for parameter in self._module.parameters()), torch.device("cpu")
-        )
-        windows = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
         dtype = _AUTOCAST.get(self._card.runtime.precision)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = self._module(windows)
-        answer: FloatArray = logits.float().cpu().numpy()
-        return answer
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            logits: torch.Tensor = self._module(windows)
+        return logits.float()
+
+    def settle(self, *, half: bool, cpu: bool) -> None:
+        """See `Network.settle`."""
 
     def close(self) -> None:
-        """See `Backend.close`."""
+        """See `Network.close`."""
         self._module = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
