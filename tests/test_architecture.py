@@ -92,7 +92,10 @@ ONLY_IN = {
     "psycopg": ("dicom_node.ledger",),
     "highdicom": ("dicom_node.results", "sr_templates"),
     **dict.fromkeys(
-        ("torch", "torchvision", "monai", "onnxruntime", "onnx", "onnxscript"),
+        (
+            "torch", "torchvision", "monai", "onnxruntime", "onnx", "onnxscript", "transformers",
+            "nnunetv2", "safetensors", "tritonclient", "httpx", "nibabel",
+        ),
         (*NUMERIC_ROOMS, "ai_models.training"),
     ),
 }
