@@ -129,13 +129,15 @@ class InputEntry(Entry):
     ``ndim`` is what the network takes: of a volume, 2 means slice by slice.
     ``axes`` are the patient directions (LPS letters) in which the array axes of the network's
     input grow: ``[S, P, L]`` is slices to Superior, rows to Posterior, columns to Left.
-    ``spacing_mm`` follows these axes. ``body_part`` is for people and rules only. ``repeat``
-    gives one channel so many times, for networks made for colour.
+    ``spacing_mm`` follows these axes. ``body_part`` is for people and rules only. ``views``
+    are the View Positions (0018,5101) of images that it takes, all when empty. ``repeat`` gives one
+    channel so many times, for networks made for colour.
     """
 
     kind: Literal["volume", "image"] = "volume"
     modality: Annotated[list[ShortName], Field(min_length=1)]
     body_part: list[ShortName] = []
+    views: list[ShortName] = []
     ndim: Literal[2, 3] = 3
     min_slices: Count = 1
     max_slices: Count | None = None

@@ -178,57 +178,44 @@ def _write(objects: Sequence[tuple[str, Dataset]], output: Path, stem: str) -> l
 
 
 def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
-    """Axial, coronal and sagittal overlay."""
+    """Axial, coronal and sagittal overlay of what is marked in a volume; none of anything else."""
+    from ai_models.types import Volume
     from dicom_node.imaging.display import displayed
     from dicom_node.results.overlay import write_overlays
 
-    prediction, volume = analysis.prediction, analysis.loaded.volume
-    header = analysis.loaded.source_images[0]
-    display = displayed(volume.array, volume.unit, header, prediction.labels)
+    volume, label_map = analysis.loaded.model_input, analysis.findings.grid_label_map
+    if label_map is None or not isinstance(volume, Volume):
+        return []
+    labels = analysis.findings.labels
+    display = displayed(volume.array, volume.unit, analysis.loaded.source_images[0], labels)
     return write_overlays(
-        volume, display, prediction.label_map, prediction.labels, output, f"{stem}overlay",
-        demonstration=prediction.algorithm.demonstration,
+        volume, display, label_map, labels, output, f"{stem}overlay",
+        demonstration=analysis.prediction.algorithm.demonstration,
     )
 
 
 def describe(analysis: Analysis) -> dict[str, Any]:
-    """Labels with their measurements, notes and times as plain JSON values."""
-    labels = []
-    for label in analysis.prediction.labels:
-        found = analysis.measurements.get(label.value)
-        labels.append(
-            {
-                "value": label.value,
-                "name": label.name,
-                "found": found is not None,
-                "volume_ml": round(found.volume_ml, 3) if found else 0.0,
-                "mean_hu": round(found.mean_hu, 3) if found else None,
-                "standard_deviation_hu": round(found.standard_deviation_hu, 3) if found else None,
-                "centroid_lps_mm": [round(c, 3) for c in found.centroid_lps_mm] if found else None,
-            }
-        )
+    """What was found, notes and times as plain JSON values."""
+    from dicom_node.pipeline.summary import summary
+
     stages = {**analysis.seconds_by_stage, **{
         f"model.{stage}": s for stage, s in analysis.prediction.seconds_by_stage.items()
     }}
     return {
-        "labels": labels,
+        **summary(analysis),
         "notes": [note.text for note in analysis.loaded.notes] + list(analysis.prediction.notes),
         "seconds_by_stage": {stage: round(seconds, 4) for stage, seconds in stages.items()},
     }
 
 
 def print_analysis(uid: str, analysis: Analysis) -> None:
-    """Measurements and times for a person."""
-    described = describe(analysis)
+    """What was found, and times, for a person."""
+    from dicom_node.pipeline.summary import lines
+
     print(f"series {uid}: {analysis.outcome}")
-    for label in described["labels"]:
-        if label["found"]:
-            spread_hu = label["standard_deviation_hu"]
-            print(f"  {label['name']:24} {label['volume_ml']:9.1f} ml   mean "
-                  f"{label['mean_hu']:7.1f} HU   standard deviation {spread_hu:6.1f} HU")
-        else:
-            print(f"  {label['name']:24} not found")
-    for note in described["notes"]:
+    for line in lines(analysis):
+        print(line)
+    for note in describe(analysis)["notes"]:
         print(f"  note: {note}")
     stages = analysis.seconds_by_stage
     print("  seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in stages.items()))

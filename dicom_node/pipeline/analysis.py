@@ -1,4 +1,4 @@
-"""One series through one model: volume, prediction, objects, gate. No network, no ledger.
+"""One series through one model: input, prediction, objects, gate. No network, no ledger.
 
 ``dicom-node run`` does this on files and `dicom_node.pipeline.process` does it for a job, so
 what a person tries by hand is what the node does.
@@ -7,27 +7,29 @@ what a person tries by hand is what the node does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_models.array.measurements import Measurement, measure
 from ai_models.card import Card
-from ai_models.types import Label, LabelMap, ModelInput, Prediction, SegmentationPrediction
-from dicom_node.errors import UnsuitableInput
-from dicom_node.imaging.display import Pixels, displayed
+from ai_models.types import (
+    ClassificationPrediction,
+    ModelInput,
+    Prediction,
+    RegressionPrediction,
+    TextPrediction,
+)
 from dicom_node.imaging.unreadable import LEFT_OUT
-from dicom_node.imaging.volume import LoadedVolume, VolumeLimits, load_volume
-from dicom_node.results import gate, report
+from dicom_node.pipeline.description import Findings, describe, findings_in
+from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.results import report
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.forms import Source
-from dicom_node.results.gate_report import check_findings
 from dicom_node.results.identity import ResultIdentity
-from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
-from dicom_node.results.segmentation import build_probability_map, build_segmentation
+from dicom_node.results.request import Reference, ResultRequest
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -39,7 +41,10 @@ _SUBJECT = (
 )  # fmt: skip
 
 # What is written in another way is another object: raised when objects change their content.
-_FORM = 2
+_FORM = 3
+# What a worker did otherwise than the card says, because memory did not suffice, and what the
+# result is not the same with.
+_FALL_BACK = "fall_back"
 
 Predict = Callable[[Card, ModelInput], Prediction]
 
@@ -62,16 +67,14 @@ class Analysis:
     """What one model made of one series.
 
     ``objects`` are (kind, data set) in the order in which they must be sent: a report comes
-    after the segmentation that it cites. ``label_map`` is on the source slices, ``request`` what
-    all objects were built from.
+    after the segmentation that it cites. ``request`` is what all objects were built from.
     """
 
     outcome: str
     objects: tuple[tuple[str, Dataset], ...]
-    loaded: LoadedVolume
-    prediction: SegmentationPrediction
-    label_map: LabelMap
-    measurements: dict[int, Measurement]
+    loaded: Loaded
+    prediction: Prediction
+    findings: Findings
     seconds_by_stage: dict[str, float]
     request: ResultRequest
 
@@ -80,15 +83,9 @@ class Analysis:
         return source_of(self.loaded, self.request.equipment)
 
 
-def source_of(loaded: LoadedVolume, equipment: Equipment) -> Source:
+def source_of(loaded: Loaded, equipment: Equipment) -> Source:
     """Headers of a series, and its images in grey when they are asked for."""
-
-    def display(labels: Sequence[Label]) -> Pixels:
-        volume = loaded.volume
-        values = loaded.to_source_grid(volume.array)
-        return displayed(values, volume.unit, loaded.source_images[0], labels)
-
-    return Source(loaded.source_images, loaded.frame_numbers, display, equipment)
+    return Source(loaded.source_images, loaded.frame_numbers, loaded.display, equipment)
 
 
 def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writing) -> Analysis:
@@ -107,59 +104,48 @@ def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writin
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = load_volume(paths, limits_of(card))
-        _check_modality(loaded, card)
+        loaded = load_input(paths, card.input)
     with _timed(seconds, "model"):
-        prediction = predict(card, loaded.volume)
-    if not isinstance(prediction, SegmentationPrediction):
-        raise UnsuitableInput(f"{card.task} is not served yet", reason="input.task")
+        prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):
-        measurements = measure(prediction.label_map, loaded.volume)
-        label_map = loaded.to_source_grid(prediction.label_map)
+        findings = findings_in(prediction, card, loaded)
     with _timed(seconds, "describe"):
-        request = _request(card, loaded, prediction, writing)
-        objects = _describe(request, loaded, prediction, label_map, measurements)
-    with _timed(seconds, "gate"):
-        _check(objects, loaded, prediction, label_map, measurements)
+        request = _request(card, loaded, prediction, findings, writing)
+        objects = describe(prediction, findings, request, loaded)
     return Analysis(
-        outcome="result" if label_map.any() else "no_finding",
+        outcome="no_finding" if objects[0][0] == "negative report" else "result",
         objects=objects,
         loaded=loaded,
         prediction=prediction,
-        label_map=label_map,
-        measurements=measurements,
+        findings=findings,
         seconds_by_stage=seconds,
         request=request,
     )
 
 
-def limits_of(card: Card) -> VolumeLimits:
-    """What a series must be like for the model of ``card``."""
-    limits = VolumeLimits(min_slices=card.input.min_slices)
-    gap_mm = card.input.max_slice_gap_mm
-    return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
-
-
-def _check_modality(loaded: LoadedVolume, card: Card) -> None:
-    modality = str(loaded.source_images[0].get("Modality", ""))
-    if modality not in card.modality:
-        raise UnsuitableInput(
-            f"{card.id} takes {', '.join(card.modality)}, the series is {modality or 'nothing'}",
-            reason="input.modality",
-        )
-
-
-def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> ResultIdentity:
+def identity_of(
+    card: Card, loaded: Loaded, language: str = "en",
+    parameters: Mapping[str, str] | None = None,
+) -> ResultIdentity:
     """What the UIDs of the results are derived from: everything that can change the results."""
     configuration: dict[str, Any] = {
         "input": card.input.model_dump(mode="json"),
         # Asking for probabilities makes one more object and changes none of the others.
         "output": card.output.model_dump(mode="json", exclude={"probabilities"}),
-        "runtime": card.runtime.model_dump(mode="json", include={"roi", "overlap", "precision"}),
+        "runtime": card.runtime.model_dump(
+            mode="json",
+            include={"roi", "overlap", "precision", "network", "bundle", "nnunet", "command",
+                     "endpoint"},
+        ),
         "report": [card.report, report.template_sha256(card.report, card.folder)],
         "language": language,
         "form": _FORM,
     }
+    if card.explanation is not None:
+        configuration["explanation"] = card.explanation.model_dump(mode="json")
+    fall_back = (parameters or {}).get(_FALL_BACK)
+    if fall_back:
+        configuration[_FALL_BACK] = fall_back
     # The report names what was left out: the same images without that remark are other objects.
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:
@@ -177,100 +163,38 @@ def identity_of(card: Card, loaded: LoadedVolume, language: str = "en") -> Resul
 
 
 def _request(
-    card: Card, loaded: LoadedVolume, prediction: SegmentationPrediction, writing: Writing
+    card: Card, loaded: Loaded, prediction: Prediction, findings: Findings, writing: Writing
 ) -> ResultRequest:
-    identity = identity_of(card, loaded, writing.language)
-    configuration = {"configuration_sha256": identity.configuration_sha256}
-    algorithm = replace(
-        prediction.algorithm, parameters={**prediction.algorithm.parameters, **configuration}
-    )
+    parameters = prediction.algorithm.parameters
+    identity = identity_of(card, loaded, writing.language, parameters)
+    told = {**parameters, "configuration_sha256": identity.configuration_sha256}
     return ResultRequest(
         source_images=loaded.source_images,
         frame_numbers=loaded.frame_numbers,
-        labels=prediction.labels,
-        algorithm=algorithm,
+        labels=findings.labels or card.labels,
+        algorithm=replace(prediction.algorithm, parameters=told),
         identity=identity,
         equipment=writing.equipment,
         created_at=writing.created_at,
         template=card.report,
         template_folder=card.folder,
-        language=writing.language,
+        language=_language(prediction, writing),
+        outputs=_outputs(prediction),
         predecessors=writing.predecessors,
         input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,
         is_complete=not loaded.unreadable,
     )
 
 
-def _describe(
-    request: ResultRequest,
-    loaded: LoadedVolume,
-    prediction: SegmentationPrediction,
-    label_map: LabelMap,
-    measurements: dict[int, Measurement],
-) -> tuple[tuple[str, Dataset], ...]:
-    """Segmentation, its probabilities, volumetric and planar report; or that nothing was found."""
-    segmentation = build_segmentation(
-        loaded.source_images, loaded.frame_numbers, label_map, prediction.labels,
-        request.algorithm, request.identity, series_number=SERIES_NUMBERS["segmentation"],
-        equipment=request.equipment, created_at=request.created_at,
-    )
-    number = SERIES_NUMBERS["volumetric report"]
-    if segmentation is None:
-        return (("negative report", report.build_negative_report(request, series_number=number)),)
-    volumetric = report.build_volumetric_report(
-        request, segmentation, label_map, measurements, series_number=number
-    )
-    planar = report.build_planar_report(
-        request, label_map, series_number=SERIES_NUMBERS["planar report"]
-    )
-    objects = (
-        ("segmentation", segmentation),
-        ("probability map", _probability_map(request, loaded, prediction)),
-        ("volumetric report", volumetric),
-        ("planar report", planar),
-    )
-    return tuple((kind, dataset) for kind, dataset in objects if dataset is not None)
+def _language(prediction: Prediction, writing: Writing) -> str:
+    """Sentences stand in the language of the text that they are about."""
+    return prediction.language if isinstance(prediction, TextPrediction) else writing.language
 
 
-def _probability_map(
-    request: ResultRequest, loaded: LoadedVolume, prediction: SegmentationPrediction
-) -> Dataset | None:
-    """The probabilities of every label, where the card asks for them; checked here."""
-    if not prediction.probabilities:
-        return None
-    values = {
-        label: loaded.to_source_grid(values) for label, values in prediction.probabilities.items()
-    }
-    built = build_probability_map(
-        request, values, series_number=SERIES_NUMBERS["probability map"]
-    )
-    if built is not None:
-        gate.check_probability_map(
-            built, loaded.source_images, loaded.frame_numbers, values, prediction.labels
-        )
-    return built
-
-
-def _check(
-    objects: Sequence[tuple[str, Dataset]],
-    loaded: LoadedVolume,
-    prediction: SegmentationPrediction,
-    label_map: LabelMap,
-    measurements: dict[int, Measurement],
-) -> None:
-    segmentations = [dataset for kind, dataset in objects if kind == "segmentation"]
-    for kind, dataset in objects:
-        if kind == "segmentation":
-            gate.check_segmentation(
-                dataset, loaded.source_images, loaded.frame_numbers, label_map, prediction.labels
-            )
-        elif kind.endswith("report"):
-            gate.check_report(dataset, loaded.source_images, segmentations)
-            for segmentation in segmentations:
-                check_findings(
-                    dataset, loaded.source_images, loaded.frame_numbers, label_map,
-                    measurements, segmentation,
-                )
+def _outputs(prediction: Prediction) -> dict[str, float]:
+    if isinstance(prediction, ClassificationPrediction):
+        return prediction.scores
+    return prediction.values if isinstance(prediction, RegressionPrediction) else {}
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import UnknownName
-from dicom_node.imaging.volume import VolumeLimits, load_volume
 from dicom_node.ledger.versions import NOT_ANALYSED
-from dicom_node.pipeline.analysis import limits_of, source_of
+from dicom_node.pipeline.analysis import source_of
 from dicom_node.pipeline.answers import answer_source, headers_of
+from dicom_node.pipeline.loading import load_input
 from dicom_node.pipeline.packing import REJECTION_NOTE, addressed, choose_again
 from dicom_node.pipeline.process import card_of
 from dicom_node.pipeline.workshop import Workshop, read_kept
@@ -81,10 +81,10 @@ def _source(job: Job, canonical: Sequence[Result], workshop: Workshop) -> Source
         if one.sop_instance_uid in analysed
     ]
     try:
-        limits = limits_of(card_of(job, workshop.catalog))
+        entry = card_of(job, workshop.catalog).input
     except UnknownName:
-        limits = VolumeLimits()
-    return source_of(load_volume(paths, limits), workshop.equipment)
+        entry = None
+    return source_of(load_input(paths, entry), workshop.equipment)
 
 
 def _evidence(report: Dataset) -> set[str]:

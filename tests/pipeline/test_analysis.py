@@ -15,7 +15,7 @@ from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
 from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.errors import GateRefused, UnsuitableInput
-from dicom_node.pipeline import analysis
+from dicom_node.pipeline import description
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
 from tests.ai_models.tiny_models import threshold_onnx, write_model
@@ -55,13 +55,14 @@ def test_a_finding_becomes_a_segmentation_and_then_the_reports_that_cite_it(
     kinds = [kind for kind, _ in found.objects]
     assert kinds[:2] == ["segmentation", "volumetric report"]
     assert found.outcome == "result"
-    assert found.label_map.shape == (12, 32, 40) and found.label_map.any()
+    assert found.findings.any and found.findings.label_map is not None
+    assert found.findings.label_map.shape == (12, 32, 40)
     segmentation, report = found.objects[0][1], found.objects[1][1]
     assert str(segmentation.SOPInstanceUID) in str(report)
     assert [int(d.SeriesNumber) for _, d in found.objects] == sorted(
         int(d.SeriesNumber) for _, d in found.objects
     )
-    assert set(found.seconds_by_stage) == {"load", "model", "measure", "describe", "gate"}
+    assert set(found.seconds_by_stage) == {"load", "model", "measure", "describe"}
 
 
 def test_nothing_found_is_one_report_that_says_so(tmp_path: Path, paths: list[Path]) -> None:
@@ -151,13 +152,13 @@ def test_a_series_with_too_few_slices_is_not_given_to_the_model(
 def test_no_object_leaves_that_does_not_say_what_the_model_found(
     tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = analysis.build_segmentation
+    build = description.build_segmentation
 
     def shifted(*arguments: object, **how: object) -> object:
         images, frames, label_map, *rest = arguments
         moved = np.roll(np.asarray(label_map), 1, axis=1)
         return build(images, frames, moved, *rest, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(analysis, "build_segmentation", shifted)
+    monkeypatch.setattr(description, "build_segmentation", shifted)
     with pytest.raises(GateRefused):
         run(tmp_path, paths)

@@ -1,0 +1,210 @@
+"""What a prediction says, as objects that passed their gate: one function for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ai_models.array.measurements import measure
+from ai_models.card_entries import DetectionOutput
+from ai_models.types import (
+    ClassificationPrediction,
+    DetectionPrediction,
+    FloatArray,
+    Label,
+    LabelMap,
+    Prediction,
+    RegressionPrediction,
+    SegmentationPrediction,
+    TextPrediction,
+    Volume,
+)
+from dicom_node.errors import UnsuitableInput
+from dicom_node.pipeline.loading import Loaded
+from dicom_node.results import gate, report
+from dicom_node.results.gate_report import check_findings
+from dicom_node.results.report_numbers import SegmentMeasurement
+from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
+from dicom_node.results.segmentation import build_probability_map, build_segmentation
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from ai_models.card import Card
+
+Objects = tuple[tuple[str, "Dataset"], ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a prediction marks in the images, ``None`` and empty where it marks nothing.
+
+    ``grid_label_map`` is on the grid of the model's input, ``label_map`` on the source slices,
+    both ``(slices, rows, columns)``; ``measurements`` are by label value.
+    """
+
+    grid_label_map: LabelMap | None = None
+    label_map: LabelMap | None = None
+    labels: tuple[Label, ...] = ()
+    measurements: Mapping[int, SegmentMeasurement] = field(default_factory=dict)
+    probabilities: Mapping[int, FloatArray] = field(default_factory=dict)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is marked on the source slices."""
+        return self.label_map is not None and bool(self.label_map.any())
+
+
+def findings_in(prediction: Prediction, card: Card, loaded: Loaded) -> Findings:
+    """What a prediction marks, measured on the grid of the model's input.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.not_a_volume``: a projection image has no volumes to measure.
+    GateRefused
+        A detection is nowhere in the images.
+    """
+    if not isinstance(prediction, SegmentationPrediction | DetectionPrediction):
+        return Findings()
+    volume = loaded.model_input
+    if not isinstance(volume, Volume):
+        raise UnsuitableInput(
+            "segments of projection images are not reported", reason="input.not_a_volume"
+        )
+    if isinstance(prediction, SegmentationPrediction):
+        label_map = prediction.label_map
+        return Findings(
+            label_map, loaded.to_source_grid(label_map), prediction.labels,
+            measure(label_map, volume),
+            {
+                value: loaded.to_source_grid(scores)
+                for value, scores in prediction.probabilities.items()
+            },
+        )
+    from dicom_node.results.detections import findings_of
+
+    mask = card.output.mask if isinstance(card.output, DetectionOutput) else "box"
+    marked = findings_of(prediction, mask, volume)
+    return Findings(
+        marked.label_map, loaded.to_source_grid(marked.label_map), marked.labels,
+        marked.measurements,
+    )
+
+
+def describe(
+    prediction: Prediction, findings: Findings, request: ResultRequest, loaded: Loaded
+) -> Objects:
+    """The objects of a prediction, in the order in which they must be sent.
+
+    Raises
+    ------
+    GateRefused
+        A built object, read back, does not say what the model computed.
+    UnsuitableInput
+        The headers of the source cannot carry a result.
+    """
+    if isinstance(prediction, TextPrediction):
+        return _text(prediction, request)
+    if isinstance(prediction, ClassificationPrediction | RegressionPrediction):
+        return _scores(prediction, request, loaded)
+    return _segments(findings, request)
+
+
+def _text(prediction: TextPrediction, request: ResultRequest) -> Objects:
+    from dicom_node.results.gate_report import check_text
+
+    built = report.build_text_report(
+        request, prediction.text, series_number=SERIES_NUMBERS["text report"]
+    )
+    gate.check_report(built, request.source_images, [])
+    check_text(built, prediction.text)
+    return (("text report", built),)
+
+
+def _scores(
+    prediction: ClassificationPrediction | RegressionPrediction, request: ResultRequest,
+    loaded: Loaded,
+) -> Objects:
+    shown: list[tuple[str, Dataset]] = []
+    explanation = None
+    if isinstance(prediction, ClassificationPrediction) and prediction.saliency:
+        from dicom_node.results.explanation import saliency_objects
+
+        saliency = {
+            name: loaded.to_source_grid(_stacked(values))
+            for name, values in prediction.saliency.items()
+        }
+        shown, explanation = saliency_objects(
+            request, saliency, prediction.saliency_method, loaded.display(())
+        )
+    built = report.build_image_report(
+        request, series_number=SERIES_NUMBERS["volumetric report"], explanation=explanation
+    )
+    gate.check_report(built, request.source_images, [])
+    return (*shown, ("image report", built))
+
+
+def _stacked(values: FloatArray) -> FloatArray:
+    return values[None] if values.ndim == 2 else values
+
+
+def _segments(findings: Findings, request: ResultRequest) -> Objects:
+    """Segmentation, its probabilities, volumetric and planar report; or that nothing was found."""
+    label_map = findings.label_map
+    number = SERIES_NUMBERS["volumetric report"]
+    segmentation = None
+    if label_map is not None:
+        segmentation = build_segmentation(
+            request.source_images, request.frame_numbers, label_map, findings.labels,
+            request.algorithm, request.identity, series_number=SERIES_NUMBERS["segmentation"],
+            equipment=request.equipment, created_at=request.created_at,
+        )
+    if label_map is None or segmentation is None:
+        negative = report.build_negative_report(request, series_number=number)
+        gate.check_report(negative, request.source_images, [])
+        return (("negative report", negative),)
+    volumetric = report.build_volumetric_report(
+        request, segmentation, label_map, findings.measurements, series_number=number
+    )
+    planar = report.build_planar_report(
+        request, label_map, series_number=SERIES_NUMBERS["planar report"]
+    )
+    _check(segmentation, [volumetric, planar], findings, label_map, request)
+    objects = (
+        ("segmentation", segmentation),
+        ("probability map", _probability_map(request, findings)),
+        ("volumetric report", volumetric),
+        ("planar report", planar),
+    )
+    return tuple((kind, dataset) for kind, dataset in objects if dataset is not None)
+
+
+def _check(
+    segmentation: Dataset, reports: Sequence[Dataset | None], findings: Findings,
+    label_map: LabelMap, request: ResultRequest,
+) -> None:
+    images, frames = request.source_images, request.frame_numbers
+    gate.check_segmentation(segmentation, images, frames, label_map, findings.labels)
+    for one in reports:
+        if one is not None:
+            gate.check_report(one, images, [segmentation])
+            check_findings(
+                one, images, frames, label_map, findings.measurements, segmentation
+            )
+
+
+def _probability_map(request: ResultRequest, findings: Findings) -> Dataset | None:
+    """The probabilities of every label, where the card asks for them."""
+    if not findings.probabilities:
+        return None
+    built = build_probability_map(
+        request, findings.probabilities, series_number=SERIES_NUMBERS["probability map"]
+    )
+    if built is not None:
+        gate.check_probability_map(
+            built, request.source_images, request.frame_numbers, findings.probabilities,
+            findings.labels,
+        )
+    return built

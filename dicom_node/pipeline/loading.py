@@ -1,0 +1,181 @@
+"""A series as the model of a card takes it: one volume, or one projection image of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.card_entries import InputEntry
+from ai_models.types import Image, Label, ModelInput
+from dicom_node.errors import NotUnderstood, UnsuitableInput
+from dicom_node.imaging.display import Pixels, displayed, displayed_image
+from dicom_node.imaging.elements import number, sequence, text
+from dicom_node.imaging.radiograph import load_radiograph
+from dicom_node.imaging.reading import read_header
+from dicom_node.imaging.unreadable import UnreadableInstance
+from dicom_node.imaging.volume import InputNote, LoadedVolume, VolumeLimits, load_volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# What has one plane and no place on a stack (PS3.3 C.7.3.1.1.1).
+_PROJECTIONS = frozenset({"CR", "DX", "MG", "IO", "PX", "RG", "RF", "XA"})
+Number = TypeVar("Number", bound=np.generic)
+_LEFT_OUT_VIEW = "input.other_views"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read of a series, and the way back to its own images.
+
+    Attributes
+    ----------
+    model_input
+        What the model gets.
+    source_images, frame_numbers
+        Headers without pixel data in slice order, and the frame (from 1) of each slice.
+    content_digests
+        SOP Instance UID to a digest of the decoded content.
+    notes, unreadable
+        What was accepted with a remark, and the images that could not be read.
+    volume
+        The stack behind ``model_input``; ``None`` of a projection image.
+    """
+
+    model_input: ModelInput
+    source_images: tuple[Dataset, ...]
+    frame_numbers: tuple[int, ...]
+    content_digests: dict[str, str]
+    notes: tuple[InputNote, ...] = ()
+    unreadable: tuple[UnreadableInstance, ...] = ()
+    volume: LoadedVolume | None = None
+
+    def to_source_grid(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Values on the grid of the input to ``(source slices, rows, columns)``."""
+        return values if self.volume is None else self.volume.to_source_grid(values)
+
+    def display(self, labels: Sequence[Label]) -> Pixels:
+        """The source images in 8-bit grey, ``(slices, rows, columns)``."""
+        if isinstance(self.model_input, Image):
+            return displayed_image(self.model_input)
+        volume = self.model_input
+        values = self.to_source_grid(volume.array)
+        return displayed(values, volume.unit, self.source_images[0], labels)
+
+
+def load_input(paths: Sequence[Path], entry: InputEntry | None = None) -> Loaded:
+    """Read a series as ``entry`` of a card asks; without one, as its modality suggests.
+
+    Raises
+    ------
+    UnsuitableInput
+        The model must not be run on this series; ``reason`` says why.
+    NotUnderstood, StorageFailed, WorkerLost
+        The images could not be read.
+    """
+    if entry is None:
+        return _image(paths, ()) if _is_projection(paths) else _stack(paths, VolumeLimits())
+    if entry.kind == "image":
+        loaded = _image(paths, entry.views)
+    else:
+        loaded = _stack(paths, limits_of(entry))
+        _check_thickness(loaded.source_images, entry)
+    _check_modality(loaded.source_images, entry)
+    return loaded
+
+
+def limits_of(entry: InputEntry) -> VolumeLimits:
+    """What a stack must be like for a model."""
+    limits = VolumeLimits(min_slices=entry.min_slices)
+    gap_mm = entry.max_slice_gap_mm
+    return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
+
+
+def _stack(paths: Sequence[Path], limits: VolumeLimits) -> Loaded:
+    loaded = load_volume(paths, limits)
+    return Loaded(
+        loaded.volume, loaded.source_images, loaded.frame_numbers, loaded.content_digests,
+        loaded.notes, loaded.unreadable, loaded,
+    )
+
+
+def _image(paths: Sequence[Path], views: Sequence[str]) -> Loaded:
+    path, others = _chosen(paths, views)
+    loaded = load_radiograph(path)
+    notes = loaded.notes
+    if others:
+        wanted = ", ".join(views)
+        notes = (*notes, InputNote(
+            _LEFT_OUT_VIEW,
+            f"{others} of {others + 1} images were not analysed: their view is not {wanted}",
+        ))
+    return Loaded(
+        loaded.image, (loaded.source_image,), (1,), loaded.content_digests, notes
+    )
+
+
+def _chosen(paths: Sequence[Path], views: Sequence[str]) -> tuple[Path, int]:
+    """The one image that the model takes, and how many others there are."""
+    if not views and len(paths) == 1:
+        return paths[0], 0
+    fitting = [
+        path for path in paths
+        if not views or text(read_header(path).dataset, "ViewPosition").upper() in views
+    ]
+    if not fitting:
+        raise UnsuitableInput(
+            f"none of {len(paths)} images states a View Position of {', '.join(views)}",
+            reason="input.no_such_view",
+        )
+    if len(fitting) > 1:
+        which = f" of the views {', '.join(views)}" if views else ""
+        raise UnsuitableInput(
+            f"{len(fitting)} images{which} in one series: which of them is meant cannot be told",
+            reason="input.several_images",
+        )
+    return fitting[0], len(paths) - 1
+
+
+def _is_projection(paths: Sequence[Path]) -> bool:
+    for path in paths:
+        try:
+            return text(read_header(path).dataset, "Modality").upper() in _PROJECTIONS
+        except NotUnderstood:
+            continue
+    return False
+
+
+def _check_modality(source_images: Sequence[Dataset], entry: InputEntry) -> None:
+    modality = text(source_images[0], "Modality")
+    if modality not in entry.modality:
+        raise UnsuitableInput(
+            f"the model takes {', '.join(entry.modality)}, the series is {modality or 'nothing'}",
+            reason="input.modality",
+        )
+
+
+def _check_thickness(source_images: Sequence[Dataset], entry: InputEntry) -> None:
+    limit_mm = entry.max_slice_thickness_mm
+    thickness_mm = max(
+        (stated for image in source_images for stated in _thicknesses_mm(image)), default=math.nan
+    )
+    if limit_mm is not None and thickness_mm > limit_mm + 1e-3:
+        raise UnsuitableInput(
+            f"slices {thickness_mm:g} mm thick, the model allows {limit_mm:g} mm",
+            reason="input.slices_too_thick",
+        )
+
+
+def _thicknesses_mm(image: Dataset) -> list[float]:
+    """Slice Thickness of an image, or of the shared groups of a multi-frame one (C.7.6.16.2.1)."""
+    places = [image]
+    for groups in sequence(image, "SharedFunctionalGroupsSequence"):
+        places += sequence(groups, "PixelMeasuresSequence")
+    found = [number(place, "SliceThickness") for place in places]
+    return [one for one in found if one is not None]

@@ -1,0 +1,112 @@
+"""A prediction as plain JSON values: for ``predictions.json``, the ledger, and people's eyes.
+
+Free of patient data: numbers, names of the card, and nothing of the headers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ai_models.types import (
+    ClassificationPrediction,
+    DetectionPrediction,
+    RegressionPrediction,
+    SegmentationPrediction,
+    TextPrediction,
+    Volume,
+)
+
+if TYPE_CHECKING:
+    from dicom_node.pipeline.analysis import Analysis
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """What was found, under the keys that the task has."""
+    prediction = analysis.prediction
+    if isinstance(prediction, SegmentationPrediction):
+        return {"labels": _labels(analysis)}
+    if isinstance(prediction, DetectionPrediction):
+        return {"labels": _labels(analysis), "detections": _detections(prediction)}
+    if isinstance(prediction, ClassificationPrediction):
+        by_slice = {
+            name: [round(float(score), 4) for score in scores]
+            for name, scores in prediction.by_slice.items()
+        }
+        scores = {name: round(score, 6) for name, score in prediction.scores.items()}
+        return {"scores": scores, **({"scores_by_slice": by_slice} if by_slice else {})}
+    if isinstance(prediction, RegressionPrediction):
+        return {"values": {name: round(value, 6) for name, value in prediction.values.items()}}
+    return {"text": prediction.text, "language": prediction.language}
+
+
+def without_text(document: dict[str, Any]) -> dict[str, Any]:
+    """The same for the ledger: what a language model wrote about a patient stays out of it."""
+    if "text" not in document:
+        return document
+    return {**document, "text": f"{len(document['text'])} characters"}
+
+
+def lines(analysis: Analysis) -> list[str]:
+    """The same for a person."""
+    document = summary(analysis)
+    if isinstance(analysis.prediction, TextPrediction):
+        return [f"  {line}" for line in document["text"].splitlines()]
+    told = [
+        f"  {name:32} {value:10.4f}"
+        for name, value in {**document.get("scores", {}), **document.get("values", {})}.items()
+    ]
+    for label in document.get("labels", ()):
+        if not label["found"]:
+            told.append(f"  {label['name']:24} not found")
+            continue
+        line = f"  {label['name']:24} {label['volume_ml']:9.1f} ml"
+        if label["mean_hu"] is not None:
+            line += (
+                f"   mean {label['mean_hu']:7.1f} HU   standard deviation "
+                f"{label['standard_deviation_hu']:6.1f} HU"
+            )
+        if "probability" in label:
+            line += f"   probability {label['probability']:.3f}"
+        told.append(line)
+    if not told:
+        told.append("  nothing found")
+    return told
+
+
+def _labels(analysis: Analysis) -> list[dict[str, Any]]:
+    source = analysis.loaded.model_input
+    is_ct = isinstance(source, Volume) and source.unit == "HU"
+    entries = []
+    for label in analysis.request.labels:
+        found = analysis.findings.measurements.get(label.value)
+        spread = getattr(found, "standard_deviation_hu", None)
+        centre = getattr(found, "centroid_lps_mm", None)
+        entry: dict[str, Any] = {
+            "value": label.value,
+            "name": label.name,
+            "found": found is not None,
+            "volume_ml": round(found.volume_ml, 3) if found else 0.0,
+            "mean_hu": round(found.mean_hu, 3) if found and is_ct else None,
+            "standard_deviation_hu": round(spread, 3) if spread is not None and is_ct else None,
+            "centroid_lps_mm": None if centre is None else [round(float(c), 3) for c in centre],
+        }
+        probability = getattr(found, "probability", None)
+        if probability is not None:
+            entry["probability"] = round(float(probability), 6)
+        entries.append(entry)
+    return entries
+
+
+def _detections(prediction: DetectionPrediction) -> list[dict[str, Any]]:
+    names = {label.value: label.name for label in prediction.labels}
+    return [
+        {
+            "name": names.get(one.label_value, ""),
+            "score": round(one.score, 6),
+            "center_lps_mm": [round(c, 3) for c in one.center_lps_mm],
+            "size_mm": [round(edge, 3) for edge in np.asarray(one.size_mm).tolist()],
+        }
+        for one in prediction.detections
+    ]
