@@ -8,6 +8,7 @@ falls back when memory does not suffice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +17,12 @@ import numpy as np
 from ai_models.types import Affine, FloatArray, LabelMap, ModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from ai_models.card import Card
+    from ai_models.trust import Site
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,9 @@ class Answer:
     ----------
     scores
         After the card's activation, float32: ``(channels, slices, rows, columns)`` of a
-        segmentation (an image's has one slice less), ``(channels,)`` or, slice by slice,
-        ``(slices, channels)`` of a classification or regression. Channels are the network's.
+        segmentation, of an image ``(channels, rows, columns)``; ``(channels,)`` or, slice by
+        slice, ``(slices, channels)`` of a classification or regression. Channels are the
+        network's.
     label_map
         ``(slices, rows, columns)`` uint8, from what gives labels and no scores.
     boxes
@@ -99,7 +106,8 @@ class Backend(Protocol):
 class Network(Protocol):
     """Takes windows to logits, for `TiledBackend`. ModelError whenever it cannot.
 
-    ``device`` is where windows must lie. ``fallbacks`` are the card's words that it can follow.
+    Constructed as `NetworkType` says. ``device`` is where windows must lie (the CPU until
+    `load`). ``fallbacks`` are the card's words that it can follow, complete once it is loaded.
     """
 
     device: torch.device
@@ -121,6 +129,13 @@ class Network(Protocol):
         Raises what the library raises when memory does not suffice; `is_out_of_memory` knows it.
         """
 
+    def detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One input ``(1, channels, *spatial)`` to boxes ``(n, 6)``, scores ``(n,)``, labels.
+
+        As the network answers them (``(n, 4)`` in two dimensions); `found_by_name` knows the
+        names that detectors give to the three.
+        """
+
     def settle(self, *, half: bool, cpu: bool) -> None:
         """Go on in 16 bits, or on the CPU; back again when both are false."""
 
@@ -128,12 +143,59 @@ class Network(Protocol):
         """See `Backend.close`."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+class NetworkType(Protocol):
+    """How a network is made: of a card, or of one member of its ensemble."""
+
+    def __call__(
+        self, card: Card, device: str, site: Site, path: Path | None = None, sha256: str = ""
+    ) -> Network:
+        """``path`` and ``sha256`` as `ai_models.weights.read_verified_weights` takes them."""
+
+
+def found_by_name(
+    answers: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Boxes, scores and labels of what a detector answers, by the names in use.
+
+    torchvision says ``boxes``, ``scores`` and ``labels``, MONAI ``box``, ``label_scores`` and
+    ``label``; without any such name, the order is boxes, scores, labels.
+
+    Raises
+    ------
+    ModelError
+        ``model.wrong_output``: there are not three answers.
+    """
+    values = list(answers.values())
+    found: dict[str, torch.Tensor] = {}
+    for name, value in answers.items():
+        for kind in ("box", "score", "label"):
+            if kind in name.lower():
+                found.setdefault(kind, value)
+                break
+    if len(found) == 3:
+        return found["box"], found["score"], found["label"]
+    if len(values) != 3:
+        raise ModelError(
+            f"the network answers {', '.join(answers) or 'nothing'}: boxes, scores and labels "
+            "expected", reason="model.wrong_output",
+        )
+    return values[0], values[1], values[2]
+
+
+_MEMORY_WORDS = (
+    "out of memory", "outofmemory", "failed to allocate memory", "allocate memory: you tried",
+    "cannot allocate memory", "alloc_failed", "available memory of",
+)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether a library says, in its own way, that memory did not suffice."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "outofmemory", "failed to allocate memory")
-    )
+    while error is not None:
+        text = f"{type(error).__name__} {error}".lower()
+        if isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def check_device(device: str) -> None:
