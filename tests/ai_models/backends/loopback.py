@@ -1,0 +1,101 @@
+"""An HTTP server on a real socket of 127.0.0.1 that answers as a test tells it to."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+from tests.ports import free_port
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request; field names are in lower case."""
+
+    method: str
+    path: str
+    fields: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer. ``cut_after`` closes the connection after so many bytes of the body."""
+
+    status: int = 200
+    body: bytes = b""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+
+
+class LoopbackServer:
+    """Answers requests by `answer`, each in a thread of its own, and keeps them in ``asked``."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.closing = threading.Event()
+        self.port = free_port()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answer(self, asked: Asked) -> Given:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._handle()
+
+            def do_POST(self) -> None:
+                self._handle()
+
+            def _handle(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                fields = {name.lower(): value for name, value in self.headers.items()}
+                asked = Asked(self.command, self.path, fields, body)
+                outer.asked.append(asked)
+                given = outer.answer(asked)
+                self.send_response(given.status)
+                for name, value in given.fields.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(given.body)))
+                self.end_headers()
+                self.wfile.write(given.body[: given.cut_after])
+                self.close_connection = given.cut_after is not None
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                if not isinstance(sys.exc_info()[1], ConnectionError):
+                    super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.closing.set()
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
