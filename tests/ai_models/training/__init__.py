@@ -1,0 +1,1 @@
+"""Tests of training and of what brings in trained networks."""
