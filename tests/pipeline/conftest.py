@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
-from ai_models.types import SegmentationPrediction, Volume
+from ai_models.types import ModelInput, Prediction
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
@@ -28,17 +29,16 @@ from tests.ledger.conftest import START, instance, job
 class Pool:
     """Predicts in this process."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self) -> None:
         self.deadlines_s: list[float] = []
 
     def predict(
-        self, model_id: str, volume: Volume, *, deadline_s: float, cancelled: object = None
-    ) -> SegmentationPrediction:
+        self, card: Card, source: ModelInput, *, deadline_s: float, **_: object
+    ) -> Prediction:
         self.deadlines_s.append(deadline_s)
-        predictor = Predictor(self._catalog.get(model_id), "cpu")
+        predictor = Predictor(card, "cpu")
         predictor.load()
-        return predictor.predict(volume)
+        return predictor.predict(source)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         received.append(one)
     ledger.index(received)
     catalog = Catalog([tmp_path / "models"])
-    pool = cast(InferencePool, Pool(catalog))
+    pool = cast(InferencePool, Pool())
     yield Workshop(
         ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"),
         Destinations(ledger, {}, {}), 60.0,

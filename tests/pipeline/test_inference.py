@@ -8,15 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ai_models.types import Volume
+from ai_models.card import Card, load_card
+from ai_models.trust import Site
+from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.errors import DeadlineExceeded, ModelFailed, UnsuitableInput, WorkerLost
 from dicom_node.events import Events
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+
+Cards = dict[str, Card]
 
 
 class Seen(Events):
@@ -40,7 +45,7 @@ class Seen(Events):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Cards:
     directory = tmp_path_factory.mktemp("models")
     write_model(directory / "bright", threshold_onnx(0.5))
     write_model(directory / "nan", threshold_onnx(float("nan")), id="nan")
@@ -52,7 +57,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     altered = write_model(directory / "altered", threshold_onnx(0.5), id="altered")
     (altered / "weights.onnx").write_bytes(threshold_onnx(0.6))
-    return directory
+    return {folder.name: load_card(folder) for folder in directory.iterdir()}
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pool(models: Path, scratch: Path, seen: Seen) -> Iterator[InferencePool]:
+def pool(scratch: Path, seen: Seen) -> Iterator[InferencePool]:
     pool = InferencePool(["cpu"], Site(), scratch, seen)
     yield pool
     pool.close()
@@ -78,9 +83,19 @@ def volume_with_a_block() -> Volume:
     return Volume(array, np.array([[0, 0, 2.0, 5], [0, 2.0, 0, 6], [2.0, 0, 0, 7], [0, 0, 0, 1]]))
 
 
-def test_prediction_comes_back_whole_from_the_worker(pool: InferencePool, scratch: Path) -> None:
+def segment(
+    pool: InferencePool, card: Card, deadline_s: float = 120, **options: Any
+) -> SegmentationPrediction:
+    prediction = pool.predict(card, volume_with_a_block(), deadline_s=deadline_s, **options)
+    assert isinstance(prediction, SegmentationPrediction)
+    return prediction
+
+
+def test_prediction_comes_back_whole_from_the_worker(
+    pool: InferencePool, cards: Cards, scratch: Path
+) -> None:
     volume = volume_with_a_block()
-    prediction = pool.predict("bright", volume, deadline_s=120)
+    prediction = segment(pool, cards["bright"])
     assert np.array_equal(prediction.label_map == 1, volume.array > 0)
     assert prediction.labels[0].type.value == "39607008"
     assert prediction.labels[0].color_rgb == (255, 0, 0)
@@ -92,20 +107,22 @@ def test_prediction_comes_back_whole_from_the_worker(pool: InferencePool, scratc
 
 
 def test_probabilities_that_the_card_asks_for_come_back_from_the_worker(
-    pool: InferencePool, scratch: Path
+    pool: InferencePool, cards: Cards, scratch: Path
 ) -> None:
     volume = volume_with_a_block()
-    prediction = pool.predict("asked", volume, deadline_s=120)
+    prediction = segment(pool, cards["asked"])
     scores = prediction.probabilities[1]
     assert (scores.shape, scores.dtype) == (volume.array.shape, np.float32)
     assert np.array_equal(scores > 0.5, volume.array > 0)
     assert list(scratch.iterdir()) == []
-    assert pool.predict("bright", volume, deadline_s=120).probabilities == {}
+    assert segment(pool, cards["bright"]).probabilities == {}
 
 
-def test_two_jobs_share_one_process_and_one_loaded_model(pool: InferencePool, seen: Seen) -> None:
-    first = pool.predict("bright", volume_with_a_block(), deadline_s=120)
-    second = pool.predict("bright", volume_with_a_block(), deadline_s=120)
+def test_two_jobs_share_one_process_and_one_loaded_model(
+    pool: InferencePool, cards: Cards, seen: Seen
+) -> None:
+    first = segment(pool, cards["bright"])
+    second = segment(pool, cards["bright"])
     assert seen.count("started") == 1
     assert seen.count("model loaded") == 1
     assert "load" not in second.seconds_by_stage
@@ -113,7 +130,7 @@ def test_two_jobs_share_one_process_and_one_loaded_model(pool: InferencePool, se
 
 
 def test_worker_killed_during_a_job_costs_that_job_only(
-    pool: InferencePool, seen: Seen, scratch: Path
+    pool: InferencePool, cards: Cards, seen: Seen, scratch: Path
 ) -> None:
     def kill_soon() -> bool:
         if seen.count("started") == 1 and seen.count("killed") == 0:
@@ -121,38 +138,37 @@ def test_worker_killed_during_a_job_costs_that_job_only(
         return False
 
     with pytest.raises(WorkerLost, match="SIGKILL"):
-        pool.predict("slow", volume_with_a_block(), deadline_s=120, cancelled=kill_soon)
+        segment(pool, cards["slow"], cancelled=kill_soon)
     assert list(scratch.iterdir()) == []
-    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert segment(pool, cards["bright"]).label_map.any()
     assert seen.count("started") == 2
 
 
 def test_worker_that_died_between_jobs_is_replaced_unnoticed(
-    pool: InferencePool, seen: Seen
+    pool: InferencePool, cards: Cards, seen: Seen
 ) -> None:
-    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    segment(pool, cards["bright"])
     os.kill(seen.pid, signal.SIGSEGV)
     os.waitid(os.P_PID, seen.pid, os.WEXITED | os.WNOWAIT)
-    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert segment(pool, cards["bright"]).label_map.any()
 
 
 def test_deadline_kills_the_worker_and_the_next_job_gets_a_new_one(
-    pool: InferencePool, seen: Seen
+    pool: InferencePool, cards: Cards, seen: Seen
 ) -> None:
-    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+    segment(pool, cards["bright"])
     pid = seen.pid
     with pytest.raises(DeadlineExceeded):
-        pool.predict("slow", volume_with_a_block(), deadline_s=0.5)
+        segment(pool, cards["slow"], deadline_s=0.5)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert segment(pool, cards["bright"]).label_map.any()
     assert seen.count("started") == 2
 
 
-def test_cancelling_kills_the_worker(pool: InferencePool, seen: Seen) -> None:
+def test_cancelling_kills_the_worker(pool: InferencePool, cards: Cards, seen: Seen) -> None:
     with pytest.raises(WorkerLost) as caught:
-        pool.predict(
-            "slow", volume_with_a_block(), deadline_s=120,
+        segment(pool, cards["slow"],
             cancelled=lambda: seen.count("started") > 0,
         )
     assert caught.value.reason == "worker.cancelled"
@@ -160,7 +176,7 @@ def test_cancelling_kills_the_worker(pool: InferencePool, seen: Seen) -> None:
 
 
 def test_a_worker_that_is_stopped_gives_no_heartbeat_and_is_replaced(
-    models: Path, scratch: Path, seen: Seen
+    cards: Cards, scratch: Path, seen: Seen
 ) -> None:
     pool = InferencePool(["cpu"], Site(), scratch, seen, heartbeat_s=3.0)
     stopped: list[int] = []
@@ -174,19 +190,19 @@ def test_a_worker_that_is_stopped_gives_no_heartbeat_and_is_replaced(
 
     try:
         with pytest.raises(WorkerLost) as caught:
-            pool.predict("slow", volume_with_a_block(), deadline_s=250,
+            segment(pool, cards["slow"], deadline_s=250,
                          cancelled=stop_once_it_computes)
         assert caught.value.reason == "worker.no_heartbeat"
         assert ("killed", "no heartbeat") in seen.what
         with pytest.raises(ProcessLookupError):
             os.kill(stopped[0], 0)
-        assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+        assert segment(pool, cards["bright"]).label_map.any()
     finally:
         pool.close()
 
 
 def test_a_worker_that_computes_for_longer_than_the_heartbeat_is_left_alone(
-    models: Path, scratch: Path, seen: Seen
+    cards: Cards, scratch: Path, seen: Seen
 ) -> None:
     pool = InferencePool(["cpu"], Site(), scratch, seen, heartbeat_s=6.0)
     began: list[float] = []
@@ -200,7 +216,7 @@ def test_a_worker_that_computes_for_longer_than_the_heartbeat_is_left_alone(
     try:
         with pytest.raises(WorkerLost) as caught:
             while True:
-                pool.predict("slow", volume_with_a_block(), deadline_s=250,
+                segment(pool, cards["slow"], deadline_s=250,
                              cancelled=cancel_after_more_than_a_heartbeat)
         assert caught.value.reason == "worker.cancelled"
     finally:
@@ -212,28 +228,28 @@ def test_a_worker_that_computes_for_longer_than_the_heartbeat_is_left_alone(
     [
         ("nan", ModelFailed, "model.not_finite"),
         ("altered", ModelFailed, "model.hash_mismatch"),
-        ("nobody", ModelFailed, "model.unknown"),
         ("thick", UnsuitableInput, "input.too_few_slices"),
     ],
 )
 def test_what_the_model_raises_comes_back_typed_and_the_worker_lives(
-    pool: InferencePool, seen: Seen, model_id: str, error: type[Exception], reason: str
+    pool: InferencePool, cards: Cards, seen: Seen, model_id: str, error: type[Exception],
+    reason: str,
 ) -> None:
     with pytest.raises(error) as caught:
-        pool.predict(model_id, volume_with_a_block(), deadline_s=120)
+        segment(pool, cards[model_id])
     assert caught.value.reason == reason  # type: ignore[attr-defined]
-    assert pool.predict("bright", volume_with_a_block(), deadline_s=120).label_map.any()
+    assert segment(pool, cards["bright"]).label_map.any()
     assert seen.count("started") == 1
 
 
-def test_two_devices_work_at_once(models: Path, scratch: Path, seen: Seen) -> None:
+def test_two_devices_work_at_once(cards: Cards, scratch: Path, seen: Seen) -> None:
     pool = InferencePool(["cpu", "cpu"], Site(), scratch, seen)
     both_started = threading.Barrier(2, timeout=60)
     seen.on["started"] = lambda _reason: both_started.wait() and None
     try:
         threads = [
             threading.Thread(
-                target=pool.predict, args=("bright", volume_with_a_block()),
+                target=pool.predict, args=(cards["bright"], volume_with_a_block()),
                 kwargs={"deadline_s": 120},
             )
             for _ in range(2)
@@ -248,16 +264,16 @@ def test_two_devices_work_at_once(models: Path, scratch: Path, seen: Seen) -> No
     assert seen.count("ended") == 2
 
 
-def test_closed_pool_takes_no_job(models: Path, scratch: Path, seen: Seen) -> None:
+def test_closed_pool_takes_no_job(cards: Cards, scratch: Path, seen: Seen) -> None:
     pool = InferencePool(["cpu"], Site(), scratch, seen)
     pool.close()
     with pytest.raises(WorkerLost) as caught:
-        pool.predict("bright", volume_with_a_block(), deadline_s=120)
+        segment(pool, cards["bright"])
     assert caught.value.reason == "worker.stopping"
 
 
-def test_worker_ends_when_the_node_is_gone(pool: InferencePool, seen: Seen) -> None:
-    pool.predict("bright", volume_with_a_block(), deadline_s=120)
+def test_worker_ends_when_the_node_is_gone(pool: InferencePool, cards: Cards, seen: Seen) -> None:
+    segment(pool, cards["bright"])
     live = pool._workers[0]._live
     assert live is not None
     live.requests.close()

@@ -11,9 +11,10 @@ from typing import Any, cast
 import pydicom
 import pytest
 
+from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.predictor import Predictor
-from ai_models.types import SegmentationPrediction, Volume
+from ai_models.types import ModelInput, Prediction
 from dicom_node.events import Events
 from dicom_node.imaging import decode
 from dicom_node.imaging.codec_pool import CodecPool
@@ -39,17 +40,14 @@ STUDY, POISONED, SOUND = "1.2.840.1", "1.2.840.1.1", "1.2.840.1.2"
 class Pool:
     """Predicts in this process, and counts."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self) -> None:
         self.predictions = 0
 
-    def predict(
-        self, model_id: str, volume: Volume, **_: object
-    ) -> SegmentationPrediction:
+    def predict(self, card: Card, source: ModelInput, **_: object) -> Prediction:
         self.predictions += 1
-        predictor = Predictor(self._catalog.get(model_id), "cpu")
+        predictor = Predictor(card, "cpu")
         predictor.load()
-        return predictor.predict(volume)
+        return predictor.predict(source)
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worksh
     for uid in (POISONED, SOUND):
         ledger.index(_receive(spool, uid))
     catalog = Catalog([tmp_path / "models"])
-    pool = cast(InferencePool, Pool(catalog))
+    pool = cast(InferencePool, Pool())
     yield Workshop(
         ledger, spool, catalog, pool, node_equipment("DICOMNODE", "1"),
         Destinations(ledger, {}, {}), 60.0,

@@ -14,26 +14,31 @@ import numpy as np
 import pytest
 import torch
 
+from ai_models.card import load_card
 from ai_models.predictor import Predictor
-from ai_models.types import Volume
+from ai_models.trust import Site
+from ai_models.types import SegmentationPrediction, Volume
 from dicom_node.events import Events
+from dicom_node.pipeline.exchange import write_source
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.worker import Pulse, Worker
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 
+BRIGHT = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
+
 
 def request_for(model_id: str, folder: Path) -> dict[str, Any]:
-    np.save(folder / "volume.npy", np.full((9, 9, 9), 700, dtype=np.int16))
+    card = load_card(folder / model_id)
     return {
-        "request": "1", "model": model_id, "unit": "HU", "affine_lps": np.eye(4).tolist(),
-        "input": str(folder / "volume.npy"), "output": str(folder / "labels.npy"),
+        "request": "1", "card": str(card.folder), "fingerprint": card.fingerprint,
+        "source": write_source(folder, BRIGHT), "output": str(folder),
     }
 
 
 def test_only_the_last_two_models_stay_warm(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_model(tmp_path / name, threshold_onnx(0.5), id=name)
-    worker = Worker("cpu", [tmp_path])
+    worker = Worker("cpu", Site())
     order = ["a", "b", "a", "c", "a", "b"]
     loaded = [worker.answer(request_for(name, tmp_path))["loaded"] for name in order]
     assert loaded == [["a"], ["b"], [], ["c"], [], ["b"]]
@@ -41,7 +46,7 @@ def test_only_the_last_two_models_stay_warm(tmp_path: Path) -> None:
 
 def test_changed_card_is_loaded_anew(tmp_path: Path) -> None:
     write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
-    worker = Worker("cpu", [tmp_path])
+    worker = Worker("cpu", Site())
     first = worker.answer(request_for("a", tmp_path))
     assert np.load(tmp_path / "labels.npy").all()
     write_model(tmp_path / "a", threshold_onnx(0.9), id="a", version="2.0")
@@ -70,7 +75,7 @@ def test_failure_that_no_type_foresaw_gets_a_reason(
     monkeypatch.setattr(Predictor, "predict", fail)
     write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
     request = request_for("a", tmp_path)
-    answer = Worker("cpu", [tmp_path]).answer(request)
+    answer = Worker("cpu", Site()).answer(request)
     assert answer["error"]["reason"] == reason
     assert answer["ends"] is ends
 
@@ -85,14 +90,15 @@ class Noisy(torch.nn.Module):
 def test_what_a_model_prints_does_not_reach_the_protocol(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(Noisy()), buffer)
-    write_model(
+    folder = write_model(
         tmp_path / "models" / "noisy", buffer.getvalue(), id="noisy", weights__path="w.ts",
         runtime__backend="torchscript",
     )
     pool = InferencePool(["cpu"], Site(), tmp_path / "scratch", Events())
     try:
-        volume = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
-        assert pool.predict("noisy", volume, deadline_s=120).label_map.all()
+        prediction = pool.predict(load_card(folder), BRIGHT, deadline_s=120)
+        assert isinstance(prediction, SegmentationPrediction)
+        assert prediction.label_map.all()
     finally:
         pool.close()
 
@@ -170,7 +176,7 @@ def test_loading_is_told_before_and_after_and_only_when_something_is_loaded(
 ) -> None:
     write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
     told: list[bool] = []
-    worker = Worker("cpu", [tmp_path], told.append)
+    worker = Worker("cpu", Site(), told.append)
     for _ in range(2):
         worker.answer(request_for("a", tmp_path))
     assert told == [True, False]
