@@ -1,66 +1,215 @@
 """Which models there are: the built-in zoo and the model directories of the configuration.
 
-A model is a folder with a ``model.yaml``. A directory may itself be such a folder, or hold some.
+A model is a folder with a ``model.yaml``. A directory may itself be such a folder, or hold some;
+folders whose name begins with a dot are left alone, so that one can be made ready there and then
+be renamed. Several folders may hold versions of one model: which of them is live is decided
+elsewhere, and told by `Catalog.prefer`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from ai_models.card import CARD_NAME, Card, load_card
-from ai_models.types import CardError, ModelError
+from ai_models.card import CARD_NAME, Card
+from ai_models.catalog_folder import Admit, Change, ModelFolder, Problem, What, duplicate
+from ai_models.types import ModelError
 
 ZOO = Path(__file__).resolve().parent / "zoo"
+QUIET_S = 1.0
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the catalogue says; replaced as a whole, for it is read from several threads."""
+
+    versions: Mapping[str, tuple[Card, ...]]
+    problems: tuple[Problem, ...]
 
 
 class Catalog:
-    """All cards, read and checked at once, so that a bad card is found at start.
+    """All models of some directories; a bad card is a problem of its folder and of no other.
+
+    `refresh` is for one thread; everything else may be called from any.
+
+    Parameters
+    ----------
+    directories
+        Where models are, besides the built-in ones.
+    admit
+        Asked by `refresh`, in a thread of its own, of every card that is new or changed; raises
+        ModelError with the reason why it is not to be used.
+    quiet_s
+        For how long nothing in a folder may change before `refresh` takes it up.
 
     Raises
     ------
-    CardError
-        A card is wrong, or two cards carry one id.
     ModelError
         ``model.directory_missing``: a configured directory is not there.
     """
 
-    def __init__(self, directories: Sequence[Path] = ()) -> None:
-        self._cards: dict[str, Card] = {}
-        for directory in (ZOO, *directories):
-            for folder in _model_folders(Path(directory)):
-                self._add(load_card(folder))
+    def __init__(
+        self, directories: Sequence[Path] = (), *, admit: Admit | None = None,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        self._directories = [ZOO, *map(Path, directories)]
+        self._admit = admit
+        self._quiet_s = quiet_s
+        self._one_at_a_time = threading.Lock()
+        self._folders: dict[Path, ModelFolder] = {}
+        self._holders: dict[tuple[str, str], Path] = {}
+        self._away: dict[Path, Problem] = {}
+        self._live: Mapping[str, str] = {}
+        for directory in self._directories:
+            self._meet(_model_folders(directory))
+        for folder in self._folders.values():
+            folder.read()
+        self._state = self._now()
 
-    def _add(self, card: Card) -> None:
-        earlier = self._cards.get(card.id)
-        if earlier is None:
-            self._cards[card.id] = card
-        elif earlier.folder.resolve() != card.folder.resolve():
-            raise CardError(
-                f"{card.id!r} is already the id of {earlier.folder / CARD_NAME}",
-                key_path="id", file=str(card.folder / CARD_NAME),
-            )
+    def refresh(self) -> list[Change]:
+        """Look at the directories again and take up what came, changed or went.
+
+        Costs one ``stat`` for each model while nothing changes. Of a directory that is away the
+        models stay known. A problem is told once, when it begins and when it ends.
+        """
+        for directory in self._directories:
+            try:
+                self._meet(_model_folders(directory))
+                self._away.pop(directory, None)
+            except ModelError as error:
+                problem = Problem(directory, str(error), datetime.now(UTC), "")
+                self._away.setdefault(directory, problem)
+        now_s = time.monotonic()
+        changes = []
+        for key, folder in list(self._folders.items()):
+            if any(folder.path.is_relative_to(directory) for directory in self._away):
+                continue
+            change = folder.look(now_s, self._quiet_s, self._admit, self._one_at_a_time)
+            if change is None:
+                continue
+            if change.what is What.REMOVED:
+                del self._folders[key]
+            if change.card is not None or change.former is not None:
+                changes.append(change)
+        before, self._state = self._state, self._now()
+        return [*changes, *_difference(before.problems, self._state.problems)]
+
+    def prefer(self, live: Mapping[str, str]) -> None:
+        """Say which version of each model `get` gives when it is not asked for one."""
+        self._live = dict(live)
 
     def cards(self) -> list[Card]:
-        """Every card, by id."""
-        return [self._cards[model_id] for model_id in sorted(self._cards)]
+        """Every card, by id; the versions of one id in the order in which they were found."""
+        versions = self._state.versions
+        return [card for model_id in sorted(versions) for card in versions[model_id]]
 
-    def get(self, model_id: str) -> Card:
-        """The card of one model; ModelError ``model.unknown`` names those there are."""
-        card = self._cards.get(model_id)
-        if card is None:
-            known = ", ".join(sorted(self._cards)) or "none"
+    def versions(self, model_id: str) -> tuple[Card, ...]:
+        """The cards of one model in the order in which they were found; none of an unknown one."""
+        return self._state.versions.get(model_id, ())
+
+    def problems(self) -> list[Problem]:
+        """Every folder that is not used as it is, and why."""
+        return list(self._state.problems)
+
+    def get(self, model_id: str, version: str | None = None) -> Card:
+        """The card of a model: of one version, or of the live one.
+
+        While nobody has said which is live, it is the one that was found first. If the live one
+        is gone, the only one that is left takes its place.
+
+        Raises
+        ------
+        ModelError
+            ``model.unknown``, naming those there are and what is wrong with a folder of that id;
+            ``model.no_live_version`` when several are left of which none is live.
+        """
+        cards = self.versions(model_id)
+        if not cards:
+            raise ModelError(self._why_unknown(model_id), reason="model.unknown")
+        wanted = version or self._live.get(model_id) or cards[0].version
+        found = next((card for card in cards if card.version == wanted), None)
+        if found is not None:
+            return found
+        there = ", ".join(card.version for card in cards)
+        if version:
             raise ModelError(
-                f"no model {model_id!r}; there are: {known}", reason="model.unknown"
+                f"no version {version} of {model_id}; there are: {there}", reason="model.unknown"
             )
-        return card
+        if len(cards) == 1:
+            return cards[0]
+        raise ModelError(
+            f"the live version {wanted} of {model_id} is gone, and it was not said which of "
+            f"{there} takes its place: dicom-node models promote {model_id} VERSION",
+            reason="model.no_live_version",
+        )
+
+    def _why_unknown(self, model_id: str) -> str:
+        wrong = [one.message for one in self.problems() if one.model_id == model_id]
+        if wrong:
+            return f"model {model_id!r} cannot be used: {'; '.join(wrong)}"
+        known = ", ".join(sorted(self._state.versions)) or "none"
+        return f"no model {model_id!r}; there are: {known}"
+
+    def _meet(self, folders: Sequence[Path]) -> None:
+        for path in folders:
+            key = path.resolve()
+            if key not in self._folders:
+                self._folders[key] = ModelFolder(path)
+
+    def _now(self) -> _State:
+        versions: dict[str, tuple[Card, ...]] = {}
+        problems = [*self._away.values()]
+        cards = {key: one.card for key, one in self._folders.items() if one.card is not None}
+        names = {key: (card.id, card.version) for key, card in cards.items()}
+        # Whoever had a name first keeps it: a copy must not take the place of what runs.
+        holders = {
+            name: key for name, key in self._holders.items() if names.get(key) == name
+        }
+        for key, folder in self._folders.items():
+            if folder.problem is not None:
+                problems.append(folder.problem)
+            if key not in cards:
+                continue
+            card, holder = cards[key], holders.setdefault(names[key], key)
+            if holder == key:
+                versions[card.id] = (*versions.get(card.id, ()), card)
+            elif folder.problem is None:
+                problems.append(duplicate(card, cards[holder]))
+        self._holders = holders
+        return _State(versions, tuple(problems))
+
+
+def _difference(before: Sequence[Problem], after: Sequence[Problem]) -> list[Change]:
+    """The problems that began, and those that ended."""
+    known = {(one.folder, one.message) for one in before}
+    still = {one.folder for one in after}
+    began = [one for one in after if (one.folder, one.message) not in known]
+    ended = [one for one in before if one.folder not in still]
+    return [
+        *(Change(What.PROBLEM, one.folder, problem=one) for one in began),
+        *(Change(What.SOLVED, one.folder, problem=one) for one in ended),
+    ]
 
 
 def _model_folders(directory: Path) -> list[Path]:
+    """The folders with a card in a directory, by name.
+
+    Raises
+    ------
+    ModelError
+        ``model.directory_missing``
+    """
     if (directory / CARD_NAME).is_file():
         return [directory]
-    if not directory.is_dir():
+    try:
+        names = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
         raise ModelError(
-            f"the model directory {directory} does not exist", reason="model.directory_missing"
-        )
-    return sorted(path.parent for path in directory.glob(f"*/{CARD_NAME}"))
+            f"the model directory {directory} does not exist or cannot be read: "
+            f"{error.strerror}", reason="model.directory_missing",
+        ) from error
+    return [path for path in names if (path / CARD_NAME).is_file()]

@@ -1,16 +1,53 @@
-"""The catalogue finds every card once, and says which models there are."""
+"""The catalogue finds every card, goes on with the good ones, and tells what is wrong."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import threading
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ai_models.backends.protocol import read_verified_weights
-from ai_models.card import load_card
+from ai_models.card import Card, load_card
 from ai_models.catalog import ZOO, Catalog
-from ai_models.types import CardError, ModelError
+from ai_models.catalog_folder import Change, What
+from ai_models.types import ModelError
+from ai_models.weights import read_verified_weights, verify_weights
 from tests.ai_models.tiny_models import write_model
+
+
+def looking(catalog: Catalog, *, at_least: int = 1) -> list[Change]:
+    """Look until so many changes were told; a folder is taken up when it was quiet for a while."""
+    changes: list[Change] = []
+    deadline = time.monotonic() + 10
+    while len(changes) < at_least:
+        assert time.monotonic() < deadline, changes
+        changes += catalog.refresh()
+        time.sleep(0.01)
+    return changes
+
+
+def nothing_changes(catalog: Catalog) -> bool:
+    changes = []
+    for _ in range(8):
+        changes += catalog.refresh()
+        time.sleep(0.01)
+    return not changes
+
+
+def told(changes: list[Change]) -> list[tuple[str, str]]:
+    return [(str(one.what), one.folder.name) for one in changes]
+
+
+def quick(*directories: Path, **given: object) -> Catalog:
+    return Catalog(directories, quiet_s=0.05, **given)  # type: ignore[arg-type]
+
+
+def break_card(folder: Path) -> None:
+    (folder / "model.yaml").write_text((folder / "model.yaml").read_text() + "surprise: 1\n")
 
 
 def test_built_in_models_are_always_there() -> None:
@@ -44,14 +81,9 @@ def test_a_model_folder_itself_may_be_named(tmp_path: Path) -> None:
 
 def test_the_same_folder_twice_is_one_model(tmp_path: Path) -> None:
     write_model(tmp_path / "one", b"weights", id="one")
-    assert len(Catalog([tmp_path, tmp_path, ZOO]).cards()) == len(Catalog([tmp_path]).cards())
-
-
-def test_two_folders_with_one_id_are_refused(tmp_path: Path) -> None:
-    write_model(tmp_path / "a", b"weights", id="one")
-    write_model(tmp_path / "b", b"weights", id="one")
-    with pytest.raises(CardError, match="already the id of"):
-        Catalog([tmp_path])
+    catalog = Catalog([tmp_path, tmp_path, ZOO])
+    assert len(catalog.cards()) == len(Catalog([tmp_path]).cards())
+    assert catalog.problems() == []
 
 
 def test_unknown_model_names_those_there_are() -> None:
@@ -64,3 +96,243 @@ def test_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist") as caught:
         Catalog([tmp_path / "nowhere"])
     assert caught.value.reason == "model.directory_missing"
+
+
+def test_a_bad_card_is_a_problem_of_its_folder_and_of_no_other(tmp_path: Path) -> None:
+    write_model(tmp_path / "good", b"weights", id="good")
+    bad = write_model(tmp_path / "folder", b"weights", id="bad")
+    break_card(bad)
+    written = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+    os.utime(bad / "model.yaml", (written.timestamp(), written.timestamp()))
+    catalog = Catalog([tmp_path])
+    (problem,) = catalog.problems()
+    assert (problem.folder, problem.model_id, problem.since) == (bad, "bad", written)
+    assert "surprise: unknown key" in problem.message
+    assert catalog.get("good")
+    with pytest.raises(ModelError, match=r"'bad' cannot be used: .*surprise: unknown key"):
+        catalog.get("bad")
+
+
+@pytest.mark.parametrize(
+    ("text", "model_id"),
+    [("id: 'thing' # mine\nrest: [", "thing"), ("- no card", "folder"), ("id:\n", "folder")],
+)
+def test_a_card_that_is_no_yaml_is_a_problem_of_what_it_seems_to_be(
+    tmp_path: Path, text: str, model_id: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model.yaml").write_text(text)
+    (problem,) = Catalog([tmp_path]).problems()
+    assert problem.model_id == model_id
+
+
+def test_a_model_without_its_weights_is_not_taken(tmp_path: Path) -> None:
+    (write_model(tmp_path / "one", b"weights", id="one") / "weights.onnx").unlink()
+    catalog = Catalog([tmp_path])
+    assert "weights.onnx are missing" in catalog.problems()[0].message
+    assert catalog.versions("one") == ()
+
+
+def test_one_version_in_two_folders_is_a_problem_that_names_both(tmp_path: Path) -> None:
+    write_model(tmp_path / "a", b"weights", id="one")
+    write_model(tmp_path / "b", b"weights", id="one")
+    catalog = Catalog([tmp_path])
+    (problem,) = catalog.problems()
+    assert str(tmp_path / "a" / "model.yaml") in problem.message
+    assert str(tmp_path / "b" / "model.yaml") in problem.message
+    assert [card.folder.name for card in catalog.versions("one")] == ["a"]
+
+
+def test_a_copy_does_not_take_the_place_of_what_was_there_before(tmp_path: Path) -> None:
+    write_model(tmp_path / "b", b"weights", id="one")
+    catalog = quick(tmp_path)
+    write_model(tmp_path / "a", b"weights", id="one")
+    assert ("problem", "a") in told(looking(catalog, at_least=2))
+    assert catalog.get("one").folder.name == "b"
+    shutil.rmtree(tmp_path / "b")
+    assert ("solved", "a") in told(looking(catalog, at_least=2))
+    assert catalog.get("one").folder.name == "a"
+
+
+def test_several_versions_are_one_model_of_which_the_first_found_counts(tmp_path: Path) -> None:
+    write_model(tmp_path / "new", b"weights", id="one", version="2")
+    write_model(tmp_path / "first", b"weights", id="one", version="1")
+    catalog = Catalog([tmp_path])
+    assert [card.version for card in catalog.versions("one")] == ["1", "2"]
+    assert catalog.get("one").version == "1"
+    assert catalog.get("one", "2").version == "2"
+    catalog.prefer({"one": "2"})
+    assert catalog.get("one").version == "2"
+    with pytest.raises(ModelError, match="no version 3 of one; there are: 1, 2"):
+        catalog.get("one", "3")
+
+
+def test_the_only_version_left_takes_the_place_of_a_live_one_that_is_gone(tmp_path: Path) -> None:
+    write_model(tmp_path / "b", b"weights", id="one", version="2")
+    catalog = Catalog([tmp_path])
+    catalog.prefer({"one": "1"})
+    assert catalog.get("one").version == "2"
+
+
+def test_of_several_that_are_left_none_takes_the_place_of_a_live_one(tmp_path: Path) -> None:
+    write_model(tmp_path / "b", b"weights", id="one", version="2")
+    write_model(tmp_path / "c", b"weights", id="one", version="3")
+    catalog = Catalog([tmp_path])
+    catalog.prefer({"one": "1"})
+    with pytest.raises(ModelError, match="live version 1 of one is gone.*2, 3") as caught:
+        catalog.get("one")
+    assert caught.value.reason == "model.no_live_version"
+
+
+def test_nothing_is_told_while_nothing_changes(tmp_path: Path) -> None:
+    write_model(tmp_path / "one", b"weights", id="one")
+    break_card(write_model(tmp_path / "bad", b"weights", id="bad"))
+    assert nothing_changes(quick(tmp_path))
+
+
+def test_a_folder_that_is_dropped_in_is_taken_up(tmp_path: Path) -> None:
+    catalog = quick(tmp_path)
+    write_model(tmp_path / "one", b"weights", id="one")
+    assert told(looking(catalog)) == [("added", "one")]
+    assert catalog.get("one").folder == tmp_path / "one"
+
+
+def test_a_folder_that_is_still_being_written_waits(tmp_path: Path) -> None:
+    catalog = quick(tmp_path)
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    with (folder / "weights.onnx").open("ab") as file:
+        for _ in range(30):
+            file.write(b"more")
+            file.flush()
+            assert catalog.refresh() == []
+            time.sleep(0.01)
+    assert told(looking(catalog)) == [("added", "one")]
+
+
+def test_a_folder_whose_weights_come_late_is_a_problem_until_they_are_there(
+    tmp_path: Path,
+) -> None:
+    catalog = quick(tmp_path)
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    (folder / "weights.onnx").rename(tmp_path / "later")
+    assert told(looking(catalog)) == [("problem", "one")]
+    assert nothing_changes(catalog)
+    (tmp_path / "later").rename(folder / "weights.onnx")
+    assert sorted(told(looking(catalog, at_least=2))) == [("added", "one"), ("solved", "one")]
+
+
+def test_a_folder_below_a_name_with_a_dot_is_left_alone_until_it_is_renamed(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / ".one", b"weights", id="one")
+    catalog = quick(tmp_path)
+    assert nothing_changes(catalog) and not catalog.versions("one")
+    (tmp_path / ".one").rename(tmp_path / "one")
+    assert told(looking(catalog)) == [("added", "one")]
+
+
+def test_a_changed_card_is_taken_up_and_the_former_one_is_told(tmp_path: Path) -> None:
+    write_model(tmp_path / "one", b"weights", id="one", version="1")
+    catalog = quick(tmp_path)
+    write_model(tmp_path / "one", b"others", id="one", version="2")
+    (change,) = looking(catalog)
+    assert change.what is What.CHANGED and change.former is not None and change.card is not None
+    assert (change.former.version, change.card.version) == ("1", "2")
+    assert [card.version for card in catalog.versions("one")] == ["2"]
+
+
+def test_a_card_that_was_only_touched_is_no_change(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    catalog = quick(tmp_path)
+    (folder / "model.yaml").touch()
+    time.sleep(0.1)
+    assert nothing_changes(catalog)
+
+
+def test_a_card_that_becomes_bad_leaves_the_last_good_one(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one", version="1")
+    catalog = quick(tmp_path)
+    break_card(folder)
+    assert told(looking(catalog)) == [("problem", "one")]
+    assert catalog.get("one").version == "1"
+    write_model(folder, b"weights", id="one", version="1")
+    assert told(looking(catalog)) == [("solved", "one")]
+    assert catalog.problems() == []
+
+
+def test_a_folder_that_goes_away_is_told_and_forgotten(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    catalog = quick(tmp_path)
+    shutil.rmtree(folder)
+    assert told(looking(catalog)) == [("removed", "one")]
+    assert catalog.versions("one") == ()
+
+
+def test_a_folder_that_is_replaced_by_renaming_is_a_change_and_no_removal(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one", version="1")
+    write_model(tmp_path / ".new", b"others", id="one", version="2")
+    catalog = quick(tmp_path)
+    folder.rename(tmp_path / ".old")
+    assert catalog.refresh() == []
+    (tmp_path / ".new").rename(folder)
+    assert told(looking(catalog)) == [("changed", "one")]
+
+
+def test_a_directory_that_is_away_for_a_while_keeps_its_models(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_model(models / "one", b"weights", id="one")
+    catalog = quick(models)
+    models.rename(tmp_path / "unmounted")
+    assert told(looking(catalog)) == [("problem", "models")]
+    assert nothing_changes(catalog)
+    assert catalog.get("one")
+    (tmp_path / "unmounted").rename(models)
+    assert told(looking(catalog)) == [("solved", "models")]
+    assert catalog.get("one")
+
+
+def test_what_is_not_admitted_is_not_taken_and_the_last_good_card_stays(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one", version="1")
+    catalog = quick(tmp_path, admit=verify_weights)
+    write_model(folder, b"others", id="one", version="2", weights__sha256="0" * 64)
+    (change,) = looking(catalog)
+    assert change.problem is not None and "SHA-256" in change.problem.message
+    assert catalog.get("one").version == "1"
+    write_model(folder, b"others", id="one", version="2")
+    looking(catalog, at_least=2)
+    assert catalog.get("one").version == "2"
+
+
+def test_weights_that_are_put_right_without_touching_the_card_are_seen(tmp_path: Path) -> None:
+    catalog = quick(tmp_path, admit=verify_weights)
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    (folder / "weights.onnx").write_bytes(b"half")
+    assert told(looking(catalog)) == [("problem", "one")]
+    (folder / "weights.onnx").write_bytes(b"weights")
+    looking(catalog, at_least=2)
+    assert catalog.get("one")
+
+
+def test_a_check_that_takes_long_holds_up_nobody(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def slow(_card: Card) -> None:
+        assert go_on.wait(10)
+
+    catalog = quick(tmp_path, admit=slow)
+    write_model(tmp_path / "one", b"weights", id="one")
+    for _ in range(20):
+        assert catalog.refresh() == []
+        time.sleep(0.01)
+    go_on.set()
+    assert told(looking(catalog)) == [("added", "one")]
+
+
+def test_a_check_that_breaks_is_a_problem_of_its_folder(tmp_path: Path) -> None:
+    def broken(_card: Card) -> None:
+        raise ZeroDivisionError
+
+    catalog = quick(tmp_path, admit=broken)
+    write_model(tmp_path / "one", b"weights", id="one")
+    (change,) = looking(catalog)
+    assert change.problem is not None and "ZeroDivisionError" in change.problem.message

@@ -1,0 +1,261 @@
+"""One folder with a model, watched: its card is taken up when the folder has come to rest.
+
+A folder that is being copied or edited has a card before it has its weights, or the other way
+round. So a change counts when nothing in the folder has moved for a while, the card is whole, the
+weights are there, and whoever runs the models admits it. Until then, and for as long as something
+is wrong, the last good card goes on being used.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ai_models.card import CARD_NAME, Card, load_card
+from ai_models.types import ModelError
+
+# More files than that are a program's environment, and say nothing of a copy under way.
+_MOST_FILES = 2000
+_NOT_LOOKED_AT = ("__pycache__", ".")
+
+Admit = Callable[[Card], None]
+Signature = tuple[int, ...]
+
+
+class What(StrEnum):
+    """What happened to the models of a folder."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    PROBLEM = "problem"
+    SOLVED = "solved"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a folder is not used as it is now; ``since`` is when its card was last written.
+
+    ``model_id`` is what the folder seems to be: of its last good card, or as the card says.
+    """
+
+    folder: Path
+    message: str
+    since: datetime
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that happened to a folder; ``former`` is the card that it had."""
+
+    what: What
+    folder: Path
+    card: Card | None = None
+    former: Card | None = None
+    problem: Problem | None = None
+
+
+class _Trial:
+    """Whether a card is admitted, found out beside the main loop: hashing takes its time."""
+
+    def __init__(self, card: Card, admit: Admit, one_at_a_time: threading.Lock) -> None:
+        self.card = card
+        self.refusal = ""
+        self._admit = admit
+        self._lock = one_at_a_time
+        self._thread = threading.Thread(target=self._run, name="model check", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``refusal`` says what came of it: nothing, when the card is admitted."""
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            with self._lock:
+                self._admit(self.card)
+        except ModelError as error:
+            self.refusal = str(error)
+        # A thread's boundary: what goes wrong with a folder is told as its problem.
+        except Exception as error:  # noqa: BLE001
+            self.refusal = f"{self.card.folder} could not be checked: {type(error).__name__}"
+
+
+class ModelFolder:
+    """A folder that has, or had, a ``model.yaml``.
+
+    Attributes
+    ----------
+    card
+        The last good card; ``None`` while there was none.
+    problem
+        Why the folder is not used as it is now; ``None`` when it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.card: Card | None = None
+        self.problem: Problem | None = None
+        # As the folder was when it was last decided on, and what was seen since, from when on.
+        self._decided: Signature | None = None
+        self._seen: Signature | None = None
+        self._card_seen: Signature | None = None
+        self._since_s: float | None = None
+        self._trial: _Trial | None = None
+
+    def read(self) -> None:
+        """Take the folder as it is at this moment; what is wrong becomes its problem."""
+        seen, self._card_seen = folder_signature(self.path), card_signature(self.path)
+        try:
+            self._take(_whole(self.path))
+        except ModelError as error:
+            self._refuse(str(error), seen)
+
+    def look(
+        self, now_s: float, quiet_s: float, admit: Admit | None, one_at_a_time: threading.Lock
+    ) -> Change | None:
+        """Take up what changed, once it is at rest; ``None`` while the card stays what it is.
+
+        ``now_s`` is of a monotonic clock. A folder whose card is as it was costs one ``stat``.
+        """
+        card = card_signature(self.path)
+        if card is None and self.card is None:
+            return self._go()
+        if card == self._decided:
+            self._since_s = self._trial = None
+            return None
+        # Of what is new or has a problem the weights are watched too: they may be what is wrong.
+        whole = folder_signature(self.path) if card is not None else None
+        if whole is not None and whole == self._decided:
+            self._since_s = self._trial = None
+            return None
+        if self._since_s is None or whole != self._seen:
+            self._seen, self._card_seen = whole, card
+            self._since_s, self._trial = now_s, None
+            return None
+        if now_s - self._since_s < quiet_s:
+            return None
+        if whole is None:
+            return self._go()
+        return self._try(whole, admit, one_at_a_time)
+
+    def _try(
+        self, seen: Signature, admit: Admit | None, one_at_a_time: threading.Lock
+    ) -> Change | None:
+        if self._trial is None:
+            try:
+                card = _whole(self.path)
+            except ModelError as error:
+                self._refuse(str(error), seen)
+                return None
+            if admit is None:
+                return self._take(card)
+            self._trial = _Trial(card, admit, one_at_a_time)
+        if not self._trial.is_over:
+            return None
+        if self._trial.refusal:
+            self._refuse(self._trial.refusal, seen)
+            return None
+        return self._take(self._trial.card)
+
+    def _take(self, card: Card) -> Change | None:
+        former, self.card, self.problem = self.card, card, None
+        self._decided, self._since_s, self._trial = self._card_seen, None, None
+        if former is None:
+            return Change(What.ADDED, self.path, card)
+        if former.fingerprint == card.fingerprint:
+            return None
+        return Change(What.CHANGED, self.path, card, former)
+
+    def _refuse(self, message: str, seen: Signature) -> None:
+        model_id = self.card.id if self.card is not None else _id_in(self.path)
+        self.problem = Problem(self.path, message, written_at(self.path), model_id)
+        self._decided, self._since_s, self._trial = seen, None, None
+
+    def _go(self) -> Change:
+        former, self.card, self.problem = self.card, None, None
+        return Change(What.REMOVED, self.path, None, former)
+
+
+def card_signature(folder: Path) -> Signature | None:
+    """What changes when the card does: times, size and number of its file; ``None`` without one."""
+    try:
+        found = (folder / CARD_NAME).stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def folder_signature(folder: Path) -> Signature:
+    """What changes while a folder is being copied: number, bytes and times of its files."""
+    count = size = latest = names_and_times = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(_NOT_LOOKED_AT)]
+        for name in names:
+            try:
+                found = (Path(place) / name).stat()
+            except OSError:
+                continue
+            count += 1
+            size += found.st_size
+            latest = max(latest, found.st_mtime_ns)
+            names_and_times ^= hash((place, name, found.st_ino, found.st_mtime_ns))
+        if count > _MOST_FILES:
+            break
+    return (count, size, latest, names_and_times)
+
+
+def written_at(folder: Path) -> datetime:
+    """When the card was last written; now where that cannot be told."""
+    try:
+        return datetime.fromtimestamp((folder / CARD_NAME).stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)
+
+
+def duplicate(card: Card, holder: Card) -> Problem:
+    """Two folders say that they are the same version of the same model."""
+    message = (
+        f"{card.folder / CARD_NAME}: {card.id!r} version {card.version} is already that of "
+        f"{holder.folder / CARD_NAME}: give one of them another version or id"
+    )
+    return Problem(card.folder, message, written_at(card.folder), card.id)
+
+
+def _whole(folder: Path) -> Card:
+    """The card of a folder whose weights are there.
+
+    Raises
+    ------
+    CardError
+    ModelError
+        ``model.weights_missing``
+    """
+    card = load_card(folder)
+    named = [card.weights_path] if card.weights.path is not None else []
+    named += [folder / member.path for member in card.weights.ensemble]
+    missing = next((path for path in named if not path.exists()), None)
+    if missing is not None:
+        raise ModelError(f"the weights {missing} are missing", reason="model.weights_missing")
+    return card
+
+
+def _id_in(folder: Path) -> str:
+    """The id that a broken card seems to have; the folder's name where it has none."""
+    try:
+        with (folder / CARD_NAME).open("rb") as file:
+            beginning = file.read(1 << 16).decode("utf-8", "replace")
+    except OSError:
+        return folder.name
+    for line in beginning.splitlines():
+        key, _, value = line.partition(":")
+        if key == "id":
+            return value.split("#")[0].strip().strip("'\"") or folder.name
+    return folder.name
