@@ -11,7 +11,7 @@ from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.process import process
-from dicom_node.pipeline.retry import next_delay_s
+from dicom_node.pipeline.retry import last_words, next_delay_s
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 
@@ -85,15 +85,15 @@ def _fail(
     job: Job, error: NodeError, workshop: Workshop, events: Events, rules: AttemptRules
 ) -> None:
     reason = f"{error.reason}: {error}"
+    earlier = workshop.ledger.jobs.failures(job.job_id)
     delay_s = next_delay_s(
-        reason, workshop.ledger.jobs.failures(job.job_id),
-        max_attempts=rules.max_attempts, chance=random.random(),
+        reason, earlier, max_attempts=rules.max_attempts, chance=random.random()
     )
     if delay_s is not None:
         retry_at = datetime.now(UTC) + timedelta(seconds=delay_s)
         _record_failure(job, reason, retry_at, workshop, events)
         return
-    _record_failure(job, reason, None, workshop, events)
+    _record_failure(job, last_words(reason, earlier), None, workshop, events)
     if isinstance(error, UnsuitableInput):
         _decline(job, reason, workshop, events)
 

@@ -3,8 +3,11 @@
     node        the node was stopped, or gave the job back: at once, for ever; nobody's fault
     disk        the disk took nothing: without end, for all jobs would die of a full disk
     memory      the device's memory: later and later, for another job may have had it
-    transient   a worker or the ledger was lost: soon, a limited number of times
-    late        the deadline passed: a few times, for each costs the device that long
+    transient   the ledger did not answer: soon, a limited number of times
+    elsewhere   a worker died or hung: once more, on another device where there is one
+    late        the deadline passed: once more and elsewhere, for each costs the device that long
+    endpoint    a host that serves models does not answer: later and later, as often as set
+    changed     the model's card was changed meanwhile: at once, with the new one
     model       the model failed: twice, for the same input gives the same failure
     never       the input, the settings, a result that failed its check: an answer, not a failure
 """
@@ -28,7 +31,10 @@ class Cause(StrEnum):
     DISK = "disk"
     MEMORY = "memory"
     TRANSIENT = "transient"
+    ELSEWHERE = "elsewhere"
     LATE = "late"
+    ENDPOINT = "endpoint"
+    CHANGED = "changed"
     MODEL = "model"
     NEVER = "never"
 
@@ -54,7 +60,11 @@ POLICIES = {
     Cause.DISK: Policy(None, 4.0, 300.0),
     Cause.MEMORY: Policy(8, 30.0, 900.0),
     Cause.TRANSIENT: Policy(AS_CONFIGURED, 4.0, 600.0),
-    Cause.LATE: Policy(3, 60.0, 600.0, costly=True),
+    Cause.ELSEWHERE: Policy(2, 4.0, 4.0, costly=True),
+    Cause.LATE: Policy(2, 60.0, 600.0, costly=True),
+    Cause.ENDPOINT: Policy(AS_CONFIGURED, 15.0, 1800.0),
+    # Whoever copies a folder over writes its card last, once; not more often than this.
+    Cause.CHANGED: Policy(10),
     Cause.MODEL: Policy(2, 4.0, 4.0, costly=True),
     Cause.NEVER: Policy(1),
 }
@@ -65,7 +75,11 @@ _BY_REASON = {
     SCRATCH_FAILED: Cause.DISK,
     "engine_lost_it": Cause.NODE,
     OUT_OF_MEMORY: Cause.MEMORY,
+    "worker.lost": Cause.ELSEWHERE,
+    "worker.no_heartbeat": Cause.ELSEWHERE,
     "worker.deadline_exceeded": Cause.LATE,
+    "worker.endpoint_unavailable": Cause.ENDPOINT,
+    "model.card_changed": Cause.CHANGED,
     # What the network did, and not what its card, files or labels are.
     "model.failed": Cause.MODEL,
     "transient": Cause.TRANSIENT,
@@ -100,7 +114,7 @@ def next_delay_s(
         Why it failed before, since it was asked for or an operator retried it.
     max_attempts
         How often a job is tried that fails of transient causes, and at most how often one is
-        whose model fails or is late.
+        whose model fails or is late, or whose worker was lost.
     chance
         From 0 to 1, for the jitter.
     """
@@ -115,3 +129,14 @@ def next_delay_s(
     # The exponent is bounded before the power: a disk may be full a thousand times.
     delay_s = min(policy.longest_s, policy.first_s * 2.0 ** min(failures - 1, 30))
     return delay_s * (0.5 + chance)
+
+
+def last_words(reason: str, earlier: Sequence[str]) -> str:
+    """Why a job is given up: the last reason, and the earlier ones of the same cause beside it.
+
+    Only where each attempt was at another place or time, and says which.
+    """
+    if cause_of(reason) not in (Cause.ELSEWHERE, Cause.LATE):
+        return reason
+    before = [one for one in earlier if cause_of(one) is cause_of(reason)]
+    return "; before that: ".join([reason, *reversed(before)])

@@ -5,14 +5,24 @@ from __future__ import annotations
 import pytest
 
 from dicom_node import errors
-from dicom_node.pipeline.retry import LONGEST_DELAY_S, POLICIES, Cause, cause_of, next_delay_s
+from dicom_node.pipeline.retry import (
+    LONGEST_DELAY_S,
+    POLICIES,
+    Cause,
+    cause_of,
+    last_words,
+    next_delay_s,
+)
 
 
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
-        ("worker.lost: was ended by SIGKILL", Cause.TRANSIENT),
-        ("worker.no_heartbeat", Cause.TRANSIENT),
+        ("worker.lost: was ended by SIGKILL", Cause.ELSEWHERE),
+        ("worker.no_heartbeat", Cause.ELSEWHERE),
+        ("worker.codec_stalled", Cause.TRANSIENT),
+        ("worker.endpoint_unavailable: nobody answers", Cause.ENDPOINT),
+        ("model.card_changed", Cause.CHANGED),
         ("worker.deadline_exceeded: late", Cause.LATE),
         ("worker.stopping", Cause.NODE),
         ("worker.cancelled", Cause.NODE),
@@ -59,12 +69,16 @@ def delays(reason: str, max_attempts: int = 5, upto: int = 40) -> list[float]:
 
 
 def test_each_cause_has_its_number_of_attempts() -> None:
-    assert len(delays("worker.lost")) == 4
-    assert len(delays("worker.lost", max_attempts=10)) == 9
-    assert len(delays("worker.deadline_exceeded", max_attempts=100)) == 2
+    assert len(delays("ledger.unavailable")) == 4
+    assert len(delays("ledger.unavailable", max_attempts=10)) == 9
+    assert len(delays("worker.endpoint_unavailable", max_attempts=10)) == 9
+    for once_more in ("worker.lost", "worker.no_heartbeat", "worker.deadline_exceeded"):
+        assert len(delays(once_more, max_attempts=100)) == 1
+        assert delays(once_more, max_attempts=1) == []
+    assert delays("model.card_changed") == [0.0] * 9
     assert len(delays("worker.out_of_memory")) == 7
     assert len(delays("model.failed")) == 1
-    assert delays("model.failed", max_attempts=1) == delays("worker.deadline_exceeded", 1) == []
+    assert delays("model.failed", max_attempts=1) == []
     assert len(delays("worker.out_of_memory", max_attempts=1)) == 7
     assert delays("input.modality") == []
     assert len(delays("storage.failed", upto=3000)) == 3000
@@ -78,10 +92,25 @@ def test_delays_grow_to_a_limit_and_differ_by_chance() -> None:
         next_delay_s("worker.lost", [], max_attempts=5, chance=chance) for chance in (0.0, 1.0)
     )
     assert (early, late) == (2.0, 6.0)
+    pairs = zip(delays("worker.endpoint_unavailable"), delays("ledger.unavailable"), strict=True)
+    assert all(endpoint > ledger for endpoint, ledger in pairs)
     assert max(policy.longest_s for policy in POLICIES.values()) * 1.5 <= LONGEST_DELAY_S
 
 
 def test_other_causes_before_do_not_count() -> None:
-    mixed = ["storage.failed", "worker.stopping", "worker.lost", "model.failed"] * 3
-    assert next_delay_s("worker.lost", mixed, max_attempts=5, chance=0.5) == 32.0
-    assert next_delay_s("worker.lost", mixed, max_attempts=4, chance=0.5) is None
+    mixed = ["storage.failed", "worker.stopping", "ledger.unavailable", "model.failed"] * 3
+    assert next_delay_s("ledger.unavailable", mixed, max_attempts=5, chance=0.5) == 32.0
+    assert next_delay_s("ledger.unavailable", mixed, max_attempts=4, chance=0.5) is None
+
+
+def test_a_worker_that_died_and_then_hung_is_two_losses_of_one_job() -> None:
+    assert next_delay_s("worker.no_heartbeat", ["worker.lost"], max_attempts=5, chance=0.5) is None
+
+
+def test_what_is_given_up_names_every_device_on_which_it_was_lost() -> None:
+    first, second = "worker.lost: cuda:0 was ended by SIGSEGV", "worker.no_heartbeat: cuda:1"
+    assert last_words(second, ["storage.failed: EROFS", first]) == (
+        "worker.no_heartbeat: cuda:1; before that: worker.lost: cuda:0 was ended by SIGSEGV"
+    )
+    assert last_words(second, []) == second
+    assert last_words("model.failed: no", ["model.failed: no"]) == "model.failed: no"
