@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ai_models.types import LabelMap, Volume
+from ai_models.array.labels import VALUES, is_overlapping, mask_of, values_in, voxels_by_label
+from ai_models.types import Image, LabelMap, Volume
 
 SLAB_VOXELS = 256 * 1024
 
@@ -30,8 +31,9 @@ class Measurement:
 def measure(label_map: LabelMap, volume: Volume) -> dict[int, Measurement]:
     """Measure every label that occurs, on the regular grid of ``volume``.
 
-    ``label_map`` is uint8 of the shape of ``volume.array``, ``(slices, rows, columns)``. Sums are
-    float64 over slabs of slices, so memory is bounded and the result does not depend on it.
+    ``label_map`` has the shape of ``volume.array``, ``(slices, rows, columns)``; labels that share
+    voxels are each measured whole. Sums are float64 over slabs of slices, so memory is bounded and
+    the result does not depend on it.
 
     Raises
     ------
@@ -40,15 +42,39 @@ def measure(label_map: LabelMap, volume: Volume) -> dict[int, Measurement]:
     """
     if label_map.shape != volume.array.shape:
         raise ValueError(f"label map {label_map.shape} on a volume {volume.array.shape}")
-    sums = np.zeros((6, 256))
+    sums = np.zeros((6, VALUES))
     slices_each = max(1, SLAB_VOXELS // max(1, label_map[0].size)) if len(label_map) else 1
     for start in range(0, len(label_map), slices_each):
         slab = slice(start, start + slices_each)
         sums += _slab_sums(label_map[slab], volume.array[slab], start)
     return {
         value: _measurement(sums[:, value], volume)
-        for value in range(1, 256)
+        for value in range(1, VALUES)
         if sums[0, value] > 0
+    }
+
+
+def measure_image(label_map: LabelMap, image: Image) -> dict[int, Measurement]:
+    """What can be told of every label of a projection image: how many pixels it has.
+
+    ``label_map`` is ``(1, rows, columns)``. A projection has no volumes, its values have no unit
+    and its pixels no place in the patient: those numbers are NaN, so that a report that asks for
+    them is refused. Areas and lengths are measured on the outlines.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if label_map.shape != (1, *image.array.shape):
+        raise ValueError(f"label map {label_map.shape} on an image {image.array.shape}")
+    counts = voxels_by_label(label_map)
+    unknown = float("nan")
+    return {
+        int(value): Measurement(
+            unknown, unknown, unknown, (unknown, unknown, unknown), int(counts[value])
+        )
+        for value in np.flatnonzero(counts)
     }
 
 
@@ -60,11 +86,18 @@ def _slab_sums(
     values = np.ascontiguousarray(array).ravel()[flat].astype(np.float64)
     slices, rest = np.divmod(flat, label_map.shape[1] * label_map.shape[2])
     rows, columns = np.divmod(rest, label_map.shape[2])
-    weights = (None, values, values * values, slices + first_slice, rows, columns)
-    return np.stack([
-        np.bincount(labels, weights=weight, minlength=256).astype(np.float64)
-        for weight in weights
-    ])
+    weights = (values, values * values, slices + first_slice, rows, columns)
+    if not is_overlapping(label_map):
+        counts = np.bincount(labels, minlength=VALUES).astype(np.float64)
+        return np.stack([
+            counts, *(np.bincount(labels, weights=one, minlength=VALUES) for one in weights)
+        ])
+    sums = np.zeros((1 + len(weights), VALUES))
+    for value in values_in(labels):
+        here = mask_of(labels, value)
+        sums[0, value] = np.count_nonzero(here)
+        sums[1:, value] = [weight[here].sum(dtype=np.float64) for weight in weights]
+    return sums
 
 
 def _measurement(sums: npt.NDArray[np.float64], volume: Volume) -> Measurement:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ai_models.array.labels import renumbered
 from ai_models.array.measurements import measure
 from ai_models.types import Label, LabelMap
 from dicom_node.imaging.display import displayed
@@ -49,8 +48,7 @@ def _by_label(received: Path, segments: LabelMap, labels: tuple[Label, ...]) -> 
 
     dataset = pydicom.dcmread(received, stop_before_pixels=True)
     values = {label.name: label.value for label in labels}
-    table = np.zeros(256, np.uint8)
-    for segment in dataset.SegmentSequence:
-        table[int(segment.SegmentNumber)] = values[str(segment.SegmentLabel)]
-    mapped: LabelMap = table[segments]
-    return mapped
+    return renumbered(
+        segments,
+        {int(one.SegmentNumber): values[str(one.SegmentLabel)] for one in dataset.SegmentSequence},
+    )

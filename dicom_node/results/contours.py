@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import mask_of
 from ai_models.types import LabelMap
 
 Mask = npt.NDArray[np.bool_]
@@ -30,13 +31,13 @@ class Section:
 def largest_section(
     label_map: LabelMap, value: int, pixel_spacing_mm: tuple[float, float]
 ) -> Section:
-    """Largest section of the voxels of ``label_map`` with ``value``, of which there are some.
+    """Largest section of the voxels of ``label_map`` that have ``value``; there are some.
 
     ``label_map`` is ``(slices, rows, columns)``; the first slice is taken when several are equal.
     ``pixel_spacing_mm`` is (row, column).
     """
-    index = int(np.argmax([np.count_nonzero(plane == value) for plane in label_map]))
-    points = outline(_largest_part(label_map[index] == value))
+    index = int(np.argmax([np.count_nonzero(mask_of(plane, value)) for plane in label_map]))
+    points = outline(_largest_part(mask_of(label_map[index], value)))
     row_mm, column_mm = pixel_spacing_mm
     columns, rows = points[:-1, 0] * column_mm, points[:-1, 1] * row_mm
     area = abs(float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))) / 2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import mask_of
 from ai_models.types import FloatArray, Label, LabelMap
 from dicom_node.results.contours import border
 
@@ -95,12 +96,13 @@ def line_width(rows: int, columns: int) -> int:
 def draw_contours(grey: Pixels, section: LabelMap, colors: dict[int, Color]) -> Pixels:
     """``grey`` ``(rows, columns)`` with the rim of every label of ``section`` in its colour.
 
-    The rim lies inside the mask, `line_width` pixels wide; nothing else is changed.
+    The rim lies inside the mask, `line_width` pixels wide; nothing else is changed. Where rims of
+    labels that share pixels meet, the one that comes later in ``colors`` is seen.
     """
     picture = np.repeat(grey[..., None], 3, axis=2)
     width = line_width(*grey.shape)
     for value, color in colors.items():
-        mask = section == value
+        mask = mask_of(section, value)
         if mask.any():
             picture[border(mask, width)] = color
     return picture

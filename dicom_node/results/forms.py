@@ -16,6 +16,7 @@ from dicom_node.records import DestinationProfile
 from dicom_node.results.form_builders import Source, Workbench
 from dicom_node.results.kept import Kept
 from dicom_node.results.profile import Sending, Wanted, Wish, plan
+from dicom_node.results.segmentation import LABEL_MAP_OVERLAP
 
 __all__ = ["Derived", "Kept", "Prepared", "Source", "prepare"]
 
@@ -80,13 +81,14 @@ def prepare(
         ``source.display`` could not read the images just now.
     """
     modality = str(source.source_images[0].get("Modality", ""))
+    impossible = _impossible(kept)
     kinds = [kind for kind, _ in kept]
     workbench = Workbench(kept, source)
     made: dict[Wish, list[Derived]] = {}
     failed: dict[Wish, str] = {}
     while True:
         plans = {
-            name: plan(kinds, profile, wanted, modality, failed)
+            name: plan(kinds, profile, wanted, modality, {**impossible, **failed})
             for name, (profile, wanted) in destinations.items()
         }
         chosen = [one for sendings in plans.values() for one in sendings if one.form]
@@ -96,6 +98,15 @@ def prepare(
             derived = [one for wish, ones in made.items() if wish in used for one in ones]
             return Prepared(plans, tuple(derived), failed)
         _build(open_ones, workbench, made, failed)
+
+
+def _impossible(kept: Kept) -> dict[Wish, str]:
+    """Forms that cannot hold what was found, and why."""
+    overlap = any(
+        kind == "segmentation" and dataset.get("SegmentsOverlap") == "YES"
+        for kind, dataset in kept
+    )
+    return {("segmentation", "labelmap"): LABEL_MAP_OVERLAP} if overlap else {}
 
 
 def _build(

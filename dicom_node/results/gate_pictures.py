@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from ai_models.array.labels import bit_of, is_overlapping, mask_of, voxels_by_slice
 from ai_models.types import Label, LabelMap
 from dicom_node.results.drawing import contour_colors, line_width
 from dicom_node.results.equipment import long_string
@@ -59,8 +60,9 @@ def check_secondary_captures(
     colors = contour_colors(labels)
     for capture, index in zip(decoded, shown, strict=True):
         _check_contours(_pixels(capture), label_map[index], colors)
-    for value in np.unique(label_map[label_map > 0]):
-        areas = np.count_nonzero(label_map == value, axis=(1, 2))
+    sizes = voxels_by_slice(label_map)
+    for value in np.flatnonzero(sizes.any(axis=0)):
+        areas = sizes[:, value]
         if not any(areas[index] == areas.max() for index in shown):
             raise refused("labels", f"the largest section of label {value} is not shown")
 
@@ -127,7 +129,7 @@ def check_presentation_state(
     slices = _slices(source_images, frame_numbers)
     outlines = _outlines(decoded, _values_of_layers(decoded, labels), slices)
     for index, section in enumerate(label_map):
-        shown = _filled(outlines.get(index, {}), section.shape)
+        shown = _filled(outlines.get(index, {}), section)
         differing = int((shown != section).sum())
         if differing:
             raise refused("contour", f"outlines differ from the mask in {differing} pixels")
@@ -202,14 +204,36 @@ def _check_contours(
     if pixels.shape[0] < rows or pixels.shape[1] < columns:
         raise refused("shape", "a picture is smaller than its source image")
     picture = pixels[:rows, :columns]
-    table = np.zeros((256, 3), np.uint8)
-    for value, color in colors.items():
-        table[value] = color
-    rim = _rim(section, line_width(rows, columns))
-    if (picture[rim] != table[section[rim]]).any():
+    width = line_width(rows, columns)
+    if is_overlapping(section):
+        rim, wanted = _rims_of_each(section, width, colors)
+    else:
+        rim = _rim(section, width)
+        wanted = _table(colors)[section]
+    if (picture[rim] != wanted[rim]).any():
         raise refused("contour", "the contour of a label is not the rim of its mask")
     if (picture[~rim] != picture[~rim][:, :1]).any():
         raise refused("contour", "something in colour is drawn that is no contour")
+
+
+def _table(colors: Mapping[int, Any]) -> npt.NDArray[np.uint8]:
+    table = np.zeros((256, 3), np.uint8)
+    for value, color in colors.items():
+        table[value] = color
+    return table
+
+
+def _rims_of_each(
+    section: LabelMap, width: int, colors: Mapping[int, Any]
+) -> tuple[Mask, npt.NDArray[np.uint8]]:
+    """The rims of labels that share pixels, and the colour seen there: that of the last label."""
+    wanted = np.zeros((*section.shape, 3), np.uint8)
+    rims = np.zeros(section.shape, bool)
+    for value, color in colors.items():
+        rim = _rim(mask_of(section, value).astype(np.uint8), width)
+        wanted[rim] = color
+        rims |= rim
+    return rims, wanted
 
 
 def _rim(section: LabelMap, width: int) -> Mask:
@@ -272,12 +296,15 @@ def _outlines(
     return outlines
 
 
-def _filled(outlines: Mapping[int, Sequence[Dataset]], shape: tuple[int, ...]) -> LabelMap:
-    """The label map that the outlines of one slice enclose."""
-    shown: LabelMap = np.zeros(shape, np.uint8)
+def _filled(outlines: Mapping[int, Sequence[Dataset]], section: LabelMap) -> LabelMap:
+    """The label map that the outlines of one slice enclose, of the kind of ``section``."""
+    shown = np.zeros_like(section)
     for value, graphics in outlines.items():
-        (row, column), enclosed = _enclosed(graphics, shape)
+        (row, column), enclosed = _enclosed(graphics, section.shape)
         place = shown[row : row + enclosed.shape[0], column : column + enclosed.shape[1]]
+        if is_overlapping(section):
+            place[enclosed] |= bit_of(value)
+            continue
         if place[enclosed].any():
             raise refused("contour", "the outlines of two labels enclose the same pixels")
         place[enclosed] = value

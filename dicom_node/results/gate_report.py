@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from ai_models.array.labels import mask_of, voxels_by_slice
 from ai_models.types import LabelMap
 from dicom_node.results.gate_reading import read_back, refused
 from dicom_node.results.report_numbers import SegmentMeasurement
@@ -57,8 +58,8 @@ def check_findings(
         else, or a segment has no group; ``gate.number``; ``gate.contour``.
     """
     segments = {str(one.TrackingUID): one for one in segmentation.SegmentSequence}
-    sizes = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in label_map])
-    present = (np.flatnonzero(sizes[:, 1:].any(axis=0)) + 1).tolist()
+    sizes = voxels_by_slice(label_map)
+    present = np.flatnonzero(sizes.any(axis=0)).tolist()
     values: dict[int, int] = dict(enumerate(present, start=1))
     told = set()
     for group in _named(read_back(report), _GROUP):
@@ -76,7 +77,7 @@ def check_findings(
             index = _slice_of(region, source_images, frame_numbers)
             if sizes[index, value] != sizes[:, value].max():
                 raise refused("contour", "an outline is not on the largest section of its segment")
-            _check_outline(_points(region), label_map[index] == value)
+            _check_outline(_points(region), mask_of(label_map[index], value))
         told.add(value)
     if told != set(present):
         raise refused("labels", "a segment has no measurement group, or more than one name")

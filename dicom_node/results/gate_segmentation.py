@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from ai_models.array.labels import bit_of, has_overlap, is_overlapping, mask_of, renumbered
 from ai_models.types import FloatArray, Label, LabelMap
 from dicom_node.results.gate_geometry import (
     Grid,
@@ -139,6 +140,9 @@ def read_label_map(
 ) -> LabelMap:
     """A stored Segmentation (BINARY or LABELMAP) as segment numbers ``(slices, rows, columns)``.
 
+    It is a map of labels that may share voxels (uint64) where the Segmentation says that segments
+    overlap.
+
     Raises
     ------
     GateRefused
@@ -147,8 +151,10 @@ def read_label_map(
     decoded = read_back(segmentation)
     check_references(decoded, source_images)
     shape = (len(frame_numbers), int(decoded.Rows), int(decoded.Columns))
-    label_map = np.zeros(shape, np.uint8)
-    for plane, shown in _shown_planes(decoded, source_grid(source_images, frame_numbers)):
+    overlapping = decoded.get("SegmentsOverlap") == "YES"
+    label_map: LabelMap = np.zeros(shape, np.uint64 if overlapping else np.uint8)
+    grid = source_grid(source_images, frame_numbers)
+    for plane, shown in _shown_planes(decoded, grid, overlapping=overlapping):
         label_map[plane] = shown
     return label_map
 
@@ -170,7 +176,10 @@ def _check_labels(
     check_references(decoded, source_images)
     _check_segments(decoded, labels, numbers)
     source = source_grid(source_images, frame_numbers)
-    shown = dict(_shown_planes(decoded, source))
+    overlapping = is_overlapping(label_map)
+    shown = dict(_shown_planes(decoded, source, overlapping=overlapping))
+    if overlapping and (decoded.get("SegmentsOverlap") == "YES") != has_overlap(label_map):
+        raise refused("labels", "the Segmentation says otherwise whether its segments overlap")
     if (int(decoded.Rows), int(decoded.Columns)) != label_map.shape[1:]:
         raise refused("geometry", "the matrix is not the source's")
     _compare(shown, label_map, numbers, source)
@@ -219,25 +228,41 @@ def _segment_frames(decoded: Dataset, source: Grid | None) -> dict[tuple[int, in
     return frames
 
 
-def _shown_planes(decoded: Dataset, source: Grid | None) -> Iterator[tuple[int, LabelMap]]:
-    """Every source slice that has frames, with the segment numbers that they show there."""
+def _shown_planes(
+    decoded: Dataset, source: Grid | None, *, overlapping: bool = False
+) -> Iterator[tuple[int, LabelMap]]:
+    """Every source slice that has frames, with the segment numbers that they show there.
+
+    Where ``overlapping``, a bit each, as labels that share voxels have them.
+    """
     if decoded.SegmentationType == "LABELMAP":
         planes = planes_of_frames(decoded, source)
         if len(set(planes)) != len(planes):
             raise refused("geometry", "two frames show the same slice")
         yield from zip(planes, _bytes_of_frames(decoded), strict=True)
         return
+    kind = np.uint64 if overlapping else np.uint8
     on_plane = defaultdict(list)
     for (plane, number), index in _segment_frames(decoded, source).items():
         on_plane[plane].append((number, index))
     for plane, frames in on_plane.items():
-        shown: LabelMap = np.zeros((int(decoded.Rows), int(decoded.Columns)), np.uint8)
+        shown: LabelMap = np.zeros((int(decoded.Rows), int(decoded.Columns)), kind)
         for number, index in frames:
             rows, mask = _frame_mask(decoded, index)
+            if overlapping:
+                _mark(shown[rows], mask, number)
+                continue
             if (shown[rows].astype(bool) & mask).any():
                 raise refused("voxels", "a voxel belongs to two segments")
             shown[rows] += mask.view(np.uint8) * np.uint8(number)
         yield plane, shown
+
+
+def _mark(shown: LabelMap, mask: Mask, number: int) -> None:
+    bit = bit_of(number)
+    if not bit:
+        raise refused("labels", "there are more segments that overlap than labels that can")
+    shown[mask] |= bit
 
 
 def _frame_mask(decoded: Dataset, frame: int) -> tuple[slice, Mask]:
@@ -285,20 +310,19 @@ def _compare(
     shown: Mapping[int, LabelMap], label_map: LabelMap, numbers: dict[int, int], grid: Grid | None
 ) -> None:
     """Refuse unless every plane shows the segment numbers of its labels."""
-    table = np.zeros(256, np.uint8)
-    table[list(numbers)] = list(numbers.values())
-    empty = np.zeros(label_map.shape[1:], np.uint8)
+    empty = np.zeros(label_map.shape[1:], label_map.dtype)
     differing = [
         plane
         for plane, wanted in enumerate(label_map)
-        if not np.array_equal(shown.get(plane, empty), table[wanted])
+        if not np.array_equal(shown.get(plane, empty), renumbered(wanted, numbers))
     ]
     if not differing:
         return
     for value, number in numbers.items():
         expected, found, voxels = _Sum(), _Sum(), 0
         for plane, wanted in enumerate(label_map):
-            here, there = wanted == value, shown.get(plane, empty) == number
+            here = mask_of(wanted, value)
+            there = mask_of(shown.get(plane, empty), number)
             expected.add(plane, here, grid)
             found.add(plane, there, grid)
             voxels += int((here != there).sum())
@@ -363,5 +387,5 @@ def _left_mm(shown: Mapping[int, LabelMap], grid: Grid, number: int) -> float:
     """How far to the patient's left the centroid of a segment lies."""
     total = _Sum()
     for plane, segments in shown.items():
-        total.add(plane, segments == number, grid)
+        total.add(plane, mask_of(segments, number), grid)
     return float(total.centroid_mm[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydicom.dataset import Dataset
 
+from ai_models.array.labels import values_in
 from ai_models.types import LabelMap
 from dicom_node.results.gate_reading import check_identity, read_back, refused
 from dicom_node.results.request import Reference
@@ -44,8 +44,8 @@ def check_key_objects(
             if (uid, frame) not in slices:
                 raise refused("reference", "an image is selected that is not of the source")
             selected.append(slices[uid, frame])
-    present = [set(np.unique(label_map[index]).tolist()) - {0} for index in selected]
-    if not all(present) or set().union(*present) != set(np.unique(label_map).tolist()) - {0}:
+    present = [set(values_in(label_map[index])) for index in selected]
+    if not all(present) or set().union(*present) != set(values_in(label_map)):
         raise refused("labels", "the selected images are not those with the findings")
 
 

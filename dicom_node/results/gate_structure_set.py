@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from ai_models.array.labels import mask_of
 from ai_models.types import Label, LabelMap
 from dicom_node.results.equipment import long_string
 from dicom_node.results.gate_geometry import Grid, source_grid
@@ -62,7 +63,7 @@ def check_structure_set(
     images = _image_keys(source_images, frame_numbers)
     regions = _regions(decoded, label_map, labels)
     for label, contours in regions:
-        _compare(contours, grid, images, label_map == label.value)
+        _compare(contours, grid, images, mask_of(label_map, label.value))
 
 
 def _check_frame_of_reference(decoded: Dataset, source_images: Sequence[Dataset]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import voxels_by_slice
 from ai_models.types import Code, Label, LabelMap
 from dicom_node.results.equipment import DEMONSTRATION
 from dicom_node.results.headers import normalise
@@ -37,7 +38,7 @@ def build_key_objects(
     Parameters
     ----------
     label_map
-        ``(slices, rows, columns)`` uint8 on the grid of the source.
+        ``(slices, rows, columns)`` on the grid of the source.
 
     Returns
     -------
@@ -90,8 +91,8 @@ def chosen_slices(areas: npt.NDArray[np.intp]) -> list[int]:
 
 
 def _areas(label_map: LabelMap, labels: Sequence[Label]) -> npt.NDArray[np.intp]:
-    values = [label.value for label in labels]
-    return np.stack([np.bincount(plane.ravel(), minlength=256)[values] for plane in label_map])
+    areas: npt.NDArray[np.intp] = voxels_by_slice(label_map)[:, [one.value for one in labels]]
+    return areas
 
 
 def _description(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import mask_of, voxels_by_label
 from ai_models.types import Label, LabelMap, Volume
 from dicom_node.results.contours import border
 from dicom_node.results.equipment import DEMONSTRATION
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Pixels = npt.NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
 _OPACITY = 0.3
 _LONG_SIDE = 640
 _MARGIN = 20
@@ -117,18 +119,25 @@ def _picture(
     scale = _LONG_SIDE / max(across_mm, down_mm)
     size = (max(1, round(across_mm * scale)), max(1, round(down_mm * scale)))
     smooth = Image.fromarray(np.ascontiguousarray(grey)).resize(size, Image.Resampling.BILINEAR)
-    enlarged = np.asarray(
-        Image.fromarray(np.ascontiguousarray(marks)).resize(size, Image.Resampling.NEAREST)
+    return Image.fromarray(_coloured(np.asarray(smooth), _enlarged(marks, size), labels))
+
+
+def _enlarged(marks: LabelMap, size: tuple[int, int]) -> LabelMap:
+    """``marks`` in ``size`` (across, down) by nearest pixels, whatever its kind of number."""
+    down, across = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size[::-1], marks.shape, strict=True)
     )
-    return Image.fromarray(_coloured(np.asarray(smooth), enlarged, labels))
+    enlarged: LabelMap = marks[np.ix_(down, across)]
+    return enlarged
 
 
 def _plane(
-    array: npt.NDArray[np.generic], axes: list[tuple[int, int]], view: _View, index: int
-) -> npt.NDArray[np.generic]:
+    array: npt.NDArray[Number], axes: list[tuple[int, int]], view: _View, index: int
+) -> npt.NDArray[Number]:
     """(down, right) plane of ``array``, both running the way the view shows them."""
     (right_axis, right_sign), (down_axis, down_sign) = axes[view.right[0]], axes[view.down[0]]
-    plane: npt.NDArray[np.generic] = np.take(array, index, axis=axes[view.across][0])
+    plane: npt.NDArray[Number] = np.take(array, index, axis=axes[view.across][0])
     if down_axis > right_axis:
         plane = plane.T
     if down_sign * view.down[1] < 0:
@@ -136,10 +145,10 @@ def _plane(
     return plane[:, ::-1] if right_sign * view.right[1] < 0 else plane
 
 
-def _coloured(grey: Pixels, marks: Pixels, labels: Sequence[Label]) -> Pixels:
+def _coloured(grey: Pixels, marks: LabelMap, labels: Sequence[Label]) -> Pixels:
     colours = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
     for label in labels:
-        inside = marks == label.value
+        inside = mask_of(marks, label.value)
         colour = np.asarray(label.color_rgb, np.float32)
         colours[inside] = (1 - _OPACITY) * colours[inside] + _OPACITY * colour
         colours[border(inside)] = colour
@@ -194,7 +203,7 @@ def _ends(axis: int, sign: int) -> tuple[str, str]:
 def _legend(
     volume: Volume, label_map: LabelMap, labels: Sequence[Label], demonstration: bool
 ) -> list[tuple[str, tuple[int, int, int]]]:
-    counts = np.bincount(label_map.ravel(), minlength=256)
+    counts = voxels_by_label(label_map)
     lines: list[tuple[str, tuple[int, int, int]]] = []
     for label in labels:
         volume_ml = int(counts[label.value]) * volume.voxel_volume_ml

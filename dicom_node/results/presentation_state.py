@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import mask_of, values_in, voxels_by_slice
 from ai_models.types import Label, LabelMap
 from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.results.contours import outlines
@@ -167,15 +168,13 @@ def _annotations(
     references: Sequence[Dataset],
     layers: dict[int, Any],
 ) -> list[Dataset]:
-    largest = {
-        value: int(np.argmax([np.count_nonzero(plane == value) for plane in label_map]))
-        for value in layers
-    }
+    areas = voxels_by_slice(label_map)
+    largest = {value: int(areas[:, value].argmax()) for value in layers}
     names = {label.value: long_string(label.name) for label in request.labels}
     annotations = []
     for index, reference in zip(shown, references, strict=True):
-        for value in sorted({int(v) for v in np.unique(label_map[index])} - {0}):
-            loops = outlines(label_map[index] == value)
+        for value in values_in(label_map[index]):
+            loops = outlines(mask_of(label_map[index], value))
             annotation = _annotation(layers[value].GraphicLayer, [reference])
             annotation.GraphicObjectSequence = [
                 _polyline(piece) for loop in loops for piece in _pieces(loop)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import values_in, voxels_by_slice
 from ai_models.types import FloatArray, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results import legend
@@ -83,7 +84,7 @@ def build_secondary_captures(
     pictures = []
     for number, index in enumerate(shown_slices(label_map), start=1):
         image, frame = source_of(request, sources, index)
-        present = {int(value) for value in np.unique(label_map[index])} - {0}
+        present = set(values_in(label_map[index]))
         rows = [
             legend.contour_legend(request, present, found, quantities or {}),
             legend.place(request, image, frame),
@@ -144,7 +145,7 @@ def build_notice_page(
 
 def shown_slices(label_map: LabelMap, most: int = _MOST_PICTURES) -> list[int]:
     """Slices to be shown: those with a label, thinned to ``most`` around the largest sections."""
-    counts = np.stack([np.bincount(plane.ravel(), minlength=256)[1:] for plane in label_map])
+    counts = voxels_by_slice(label_map)
     largest = {int(counts[:, value].argmax()) for value in np.flatnonzero(counts.sum(axis=0))}
     return _thinned(np.flatnonzero(counts.sum(axis=1)), largest, most)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ai_models.array.labels import exclusive, has_overlap, occupied_slices
 from ai_models.types import Algorithm, FloatArray, Label, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results.equipment import Equipment
@@ -33,7 +34,6 @@ from dicom_node.results.segmentation_frames import (
 from dicom_node.results.segmentation_segments import (
     describe_segments,
     numbered,
-    occupied_slices,
     segment_numbers,
     tracking_identifier,
     tracking_uid,
@@ -42,7 +42,10 @@ from dicom_node.results.segmentation_segments import (
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+LABEL_MAP_OVERLAP = "a label map cannot hold segments that overlap"
+
 __all__ = [
+    "LABEL_MAP_OVERLAP",
     "build_label_map_segmentation",
     "build_probability_map",
     "build_segmentation",
@@ -74,7 +77,8 @@ def build_segmentation(
     frame_numbers
         1-based frame of each slice of ``label_map``; all 1 for single-frame sources.
     label_map
-        ``(slices, rows, columns)`` uint8 on the grid of the source; one slice for a radiograph.
+        ``(slices, rows, columns)`` on the grid of the source; one slice for a radiograph. Labels
+        that share voxels become segments that overlap.
     created_at
         Becomes content, series and instance creation time (see ``finish.local_time``).
 
@@ -110,6 +114,7 @@ def build_segmentation(
         occupied[:, values],
         lambda frames: pack_bits(label_map, values, frames),
         series_number=series_number,
+        segments_overlap=has_overlap(label_map),
     )
 
 
@@ -121,8 +126,12 @@ def build_label_map_segmentation(
     Segment numbers, codes and tracking are those of ``build_segmentation``, so what cites one can
     cite the other. MONOCHROME2: viewers read a palette as labels and show wrong ones.
 
-    Parameters, result and errors are those of ``build_segmentation``.
+    Parameters, result and errors are those of ``build_segmentation``; and ``gate.overlap`` where
+    labels share voxels, of which a pixel has only one number (PS3.3 C.8.20.2).
     """
+    if has_overlap(label_map):
+        raise GateRefused(LABEL_MAP_OVERLAP, reason="gate.overlap")
+    label_map = exclusive(label_map)
     occupied = occupied_slices(label_map)
     numbers = numbered(np.flatnonzero(occupied.any(axis=0)).tolist(), request.labels)
     if not numbers:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import bit_of, is_overlapping
 from ai_models.types import FloatArray, LabelMap
 from dicom_node.errors import GateRefused, UnsuitableInput
 from dicom_node.results.equipment import authored, describe
@@ -95,6 +96,7 @@ def build_frames(
     encode: Callable[[Sequence[Shown]], bytes],
     *,
     series_number: int,
+    segments_overlap: bool = False,
 ) -> Dataset:
     """A Segmentation of the frames that ``occupied`` names.
 
@@ -108,6 +110,8 @@ def build_frames(
         ``(slices, segments)``: which segment is shown on which slice; one column for LABELMAP.
     encode
         Gives the bytes of all frames, each named by its slice and its column of ``occupied``.
+    segments_overlap
+        Whether some pixel belongs to several segments, which the skeleton does not know.
 
     Returns
     -------
@@ -139,6 +143,8 @@ def build_frames(
     correct_ambiguous_vr(result, True)
     _add_encoded(result, _groups_of_frames(encoded, frames, several=occupied.shape[1] > 1))
     result.add_new(_PIXEL_DATA, "OB", encode(frames))
+    if segments_overlap:
+        result.SegmentsOverlap = "YES"
     set_dimension_organization(result, request.identity.uid(f"{form.purpose}.dimensions"))
     if "ImagePositionPatient" not in sources[0] and "PatientOrientation" in sources[0]:
         result.PatientOrientation = sources[0].PatientOrientation
@@ -152,12 +158,17 @@ def pack_bits(label_map: LabelMap, values: Sequence[int], frames: Sequence[Shown
     """
     pixels = label_map[0].size
     batch = np.empty((8, pixels), bool)
+    overlapping = is_overlapping(label_map)
 
     def parts() -> Iterator[memoryview]:
         for start in range(0, len(frames), 8):
             chosen = frames[start : start + 8]
             for bits, (index, column) in zip(batch, chosen, strict=False):
-                np.equal(label_map[index].reshape(-1), values[column], out=bits)
+                plane = label_map[index].reshape(-1)
+                if overlapping:
+                    np.not_equal(plane & bit_of(values[column]), 0, out=bits)
+                else:
+                    np.equal(plane, values[column], out=bits)
             yield np.packbits(batch[: len(chosen)], bitorder="little").data
 
     return _collected(parts(), -(-len(frames) * pixels // 8))

@@ -10,26 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ai_models.array.labels import occupied_slices
 from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results.equipment import DEMONSTRATION, long_string
 from dicom_node.results.identity import ResultIdentity
-
-
-def occupied_slices(label_map: LabelMap) -> npt.NDArray[np.bool_]:
-    """Which label values occur on which slice: ``(slices, 256)``, the background left out."""
-    occupied = np.zeros((len(label_map), 256), bool)
-    for values, plane in zip(occupied, label_map, strict=True):
-        rows = np.flatnonzero(plane.max(axis=1))
-        if rows.size:
-            band = plane[rows[0] : rows[-1] + 1]
-            columns = np.flatnonzero(band.max(axis=0))
-            box = band[:, columns[0] : columns[-1] + 1]
-            values[:] = np.bincount(box.ravel(), minlength=256) > 0
-    occupied[:, 0] = False
-    return occupied
 
 
 def segment_numbers(label_map: LabelMap, labels: Sequence[Label]) -> dict[int, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.array.labels import mask_of
 from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.results.equipment import algorithm_equipment, describe, long_string
 from dicom_node.results.finish import finish, local_time
@@ -46,7 +47,7 @@ def build_structure_set(
     Parameters
     ----------
     label_map
-        ``(slices, rows, columns)`` uint8 on the grid of the source.
+        ``(slices, rows, columns)`` on the grid of the source.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def build_structure_set(
     uid = str(sources[0].FrameOfReferenceUID)
     built.StructureSetROISequence = [_region(*region, uid, request.algorithm) for region in regions]
     built.ROIContourSequence = [
-        _region_contours(number, label, _contours(label_map == label.value, planes, images))
+        _region_contours(number, label, _contours(mask_of(label_map, label.value), planes, images))
         for number, label in regions
     ]
     built.RTROIObservationsSequence = [
