@@ -184,7 +184,8 @@ def found_by_name(
 
 _MEMORY_WORDS = (
     "out of memory", "outofmemory", "failed to allocate memory", "allocate memory: you tried",
-    "cannot allocate memory", "alloc_failed", "available memory of",
+    "cannot allocate memory", "alloc_failed", "available memory of", "bad_alloc",
+    "bad allocation", "cudaerrormemoryallocation",
 )
 
 
