@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class SeriesState(StrEnum):
@@ -56,6 +57,19 @@ class DutyKind(StrEnum):
 
     ANSWER = "answer"
     FORMS = "forms"
+
+
+class Stage(StrEnum):
+    """What a version of a model is used for; one without a stage is a candidate, and is not run."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    RETIRED = "retired"
+
+
+CANDIDATE = "candidate"
+"""The word for a version that has no stage yet."""
 
 
 class Priority(StrEnum):
@@ -127,7 +141,8 @@ class Job:
     """One model on one series under one rule.
 
     ``job_id`` is derived from the inputs' fingerprints, the rule, the model, its version and
-    weights, so the same work is one job however often it is asked for.
+    weights, so the same work is one job however often it is asked for. A ``shadow`` runs beside
+    the job of the live version and is compared with it: it has no results and no destinations.
     """
 
     job_id: str
@@ -144,6 +159,35 @@ class Job:
     not_before: datetime
     created_at: datetime
     changed_at: datetime
+    shadow: bool = False
+
+
+@dataclass(frozen=True)
+class ModelStage:
+    """What a version of a model is used for.
+
+    ``share`` is the part of the series that a canary gets, 0 to 1. ``previous`` is the version
+    that was live before this one became so.
+    """
+
+    model_id: str
+    version: str
+    stage: Stage
+    share: float
+    changed_at: datetime
+    previous: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a shadow version's answer on one series compares with that of the live one."""
+
+    job_id: str
+    model_id: str
+    live_version: str
+    shadow_version: str
+    document: Mapping[str, Any]
+    at: datetime
 
 
 UNKNOWN_KIND = "unknown"

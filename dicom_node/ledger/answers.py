@@ -16,6 +16,8 @@ _j, _d, _u = tables.jobs, tables.deliveries, tables.duties
 
 def is_answered_for(job: Job) -> bool:
     """Whether a job is at an end that somebody has to be told of."""
+    if job.shadow:
+        return False
     if job.state is JobState.CANCELLED:
         return job.reason == decisions.CANCELLED
     return job.state is JobState.DEAD
@@ -65,7 +67,10 @@ class Answers:
             sa.select(_j.c.job_id, _j.c.reason)
             .outerjoin(_d, _d.c.job_id == _j.c.job_id)
             .outerjoin(_u, (_u.c.key == _j.c.job_id) & (_u.c.kind == duties.ANSWER))
-            .where(_j.c.state == str(JobState.DEAD), _d.c.job_id.is_(None), _u.c.key.is_(None))
+            .where(
+                _j.c.state == str(JobState.DEAD), _j.c.shadow == 0, _d.c.job_id.is_(None),
+                _u.c.key.is_(None),
+            )
         )
         now = datetime.now(UTC).timestamp()
         with self._database.write() as connection:

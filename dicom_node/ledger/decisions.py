@@ -125,7 +125,7 @@ class Decisions:
                 **(again if state is JobState.QUEUED else {}),
             )
             if owes_answer:
-                duties.add(connection, duties.ANSWER, job_id, reason, now)
+                duties.owe_answer(connection, job_id, reason, now)
             return rows.to_job(connection.execute(query).one())
 
 

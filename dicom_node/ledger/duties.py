@@ -85,6 +85,14 @@ def add(connection: sa.Connection, kind: str, key: str, reason: str, now: float)
     )
 
 
+def owe_answer(connection: sa.Connection, job_id: str, reason: str, now: float) -> None:
+    """Within another book's transaction: owe the answer of a job; a shadow owes nobody any."""
+    j = tables.jobs
+    shadow = connection.execute(sa.select(j.c.shadow).where(j.c.job_id == job_id)).scalar_one()
+    if not shadow:
+        add(connection, ANSWER, job_id, reason, now)
+
+
 def end(connection: sa.Connection, duty: Duty) -> None:
     """Within another book's transaction: end a duty; one added again meanwhile stays."""
     connection.execute(sa.delete(_u).where(*_is_still(duty)))

@@ -72,6 +72,7 @@ class Jobs:
             "created_at": now,
             "changed_at": now,
             "seconds_by_stage": "{}",
+            "shadow": int(job.shadow),
         }
         insert = self._database.insert(_j).values(values)
         done = connection.execute(insert.on_conflict_do_nothing(index_elements=["job_id"]))
@@ -170,7 +171,7 @@ class Jobs:
     ) -> None:
         """Record a failed attempt: queued again for ``retry_at``, or dead without one.
 
-        Of a dead job the node owes an answer (`dicom_node.records.Duty`).
+        Of a dead job the node owes an answer (`dicom_node.records.Duty`), unless it is a shadow.
 
         Raises
         ------
@@ -183,7 +184,7 @@ class Jobs:
             rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
             if retry_at is None:
                 rows.change_state(connection, "job", job_id, JobState.DEAD, reason, now)
-                duties.add(connection, duties.ANSWER, job_id, reason, now)
+                duties.owe_answer(connection, job_id, reason, now)
                 return
             attempt = self._attempt(connection, job_id) + 1
             rows.change_state(

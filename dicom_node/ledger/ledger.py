@@ -23,8 +23,10 @@ from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.jobs import Jobs
+from dicom_node.ledger.model_stages import ModelStages
 from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
+from dicom_node.ledger.predictions import Agreements, Predictions
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
 from dicom_node.ledger.receipts import Receipts
@@ -66,6 +68,10 @@ class Ledger:
         What follows when they take other things than was thought.
     duties
         What the node owes beyond the first results of its jobs.
+    stages
+        Which version of each model runs.
+    predictions, agreements
+        What models said, and how two versions of one compare.
     """
 
     def __init__(self, database: Database) -> None:
@@ -87,6 +93,9 @@ class Ledger:
         self.profiles = Profiles(database)
         self.replanning = Replanning(database)
         self.duties = Duties(database)
+        self.stages = ModelStages(database)
+        self.predictions = Predictions(database)
+        self.agreements = Agreements(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:

@@ -46,6 +46,7 @@ def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | Non
         sa.select(sa.func.count()).select_from(_j).where(
             _j.c.series_instance_uid == job.series_instance_uid, _j.c.rule == job.rule,
             _j.c.job_id != job_id, _j.c.created_at >= job.changed_at,
+            _j.c.shadow == job.shadow,
         )
     ).scalar_one()
     if is_open or newer:

@@ -81,6 +81,7 @@ def to_job(row: sa.Row[Any]) -> Job:
     values.pop("seconds_by_stage")
     values["destinations"] = tuple(json.loads(values["destinations"]))
     values["priority"] = Priority(values["priority"])
+    values["shadow"] = bool(values["shadow"])
     values["state"] = JobState(values["state"])
     for name in ("not_before", "created_at", "changed_at"):
         values[name] = to_datetime(values[name])

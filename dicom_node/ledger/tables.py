@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -94,6 +95,8 @@ jobs = Table(
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
     Column("seconds_by_stage", Text, nullable=False),
+    # 1: beside the live version of its model; sends nothing, and its series does not wait for it.
+    Column("shadow", Integer, nullable=False, server_default="0"),
     Index("jobs_by_state", "state", "changed_at"),
     Index("jobs_by_series", "series_instance_uid"),
     Index("jobs_by_creation", "created_at"),
@@ -243,6 +246,44 @@ procedure_steps = Table(
     Column("status", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
+)
+
+# Which version of a model runs; one that is not here is a candidate, and does not.
+model_stages = Table(
+    "model_stages",
+    metadata,
+    Column("model_id", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("stage", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Index(
+        "one_live_version", "model_id", unique=True,
+        sqlite_where=text("stage = 'live'"), postgresql_where=text("stage = 'live'"),
+    ),
+)
+
+# What the model of a job said, as numbers without patient data; ``document`` is JSON.
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# How a shadow version's answer on a series compares with that of the live one.
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("model_id", String(128), nullable=False),
+    Column("live_version", String(64), nullable=False),
+    Column("shadow_version", String(64), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("agreements_by_model", "model_id", "shadow_version"),
 )
 
 transitions = Table(

@@ -182,4 +182,6 @@ def _same_work(job: Any) -> tuple[sa.ColumnElement[bool], ...]:
         _j.c.series_instance_uid == job.series_instance_uid,
         _j.c.rule == job.rule,
         _j.c.model_id == job.model_id,
+        # A shadow says nothing to anybody, so that it supersedes nothing either.
+        _j.c.shadow == int(job.shadow),
     )
