@@ -1,0 +1,62 @@
+"""Checkpoints of torch, read as tensors and plain values and never as a program."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ai_models.types import ModelError
+
+# Numbers and arrays of numpy, which training scripts log beside the weights: what makes them takes
+# bytes and a type and can do nothing else. numpy 1 had its module under another name.
+_core: Any = getattr(np, "_core")  # noqa: B009 - private in numpy's stubs, and what pickles name
+_NUMBERS: list[Any] = [
+    np.dtype, np.ndarray,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")),
+    *(
+        (getattr(_core.multiarray, name), f"numpy.{module}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct") for module in ("_core", "core")
+    ),
+]
+
+
+class PickledProgramError(ModelError):
+    """A checkpoint holds more than tensors and plain values."""
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a ``.pt`` or ``.pth`` file holds, on the CPU.
+
+    Raises
+    ------
+    PickledProgramError
+        ``model.pickle``: reading it would run code.
+    ModelError
+        ``model.weights_missing`` or ``model.load_failed``: no such file, or no checkpoint.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"the weights {path} cannot be read: {error.strerror}", reason="model.weights_missing"
+        ) from error
+    try:
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no one type for what is torn and for what is a program
+        if (found := re.search(r"GLOBAL (\S+)", str(error))) or "Unsupported" in str(error):
+            name = f" {found[1]}" if found else ""
+            raise PickledProgramError(
+                f"{path.name} is no plain weights file: reading it would run Python{name}",
+                reason="model.pickle",
+            ) from error
+        # The first sentence only: the rest advises to read the file without care.
+        text = str(error).split("\n", 1)[0].split(". ", 1)[0] or type(error).__name__
+        raise ModelError(
+            f"torch cannot read {path.name}: {text}", reason="model.load_failed"
+        ) from error
