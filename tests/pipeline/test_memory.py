@@ -46,7 +46,9 @@ def test_an_estimate_grows_with_weights_windows_and_volume(tmp_path: Path, card:
     small = estimated_mib(card, MILLION)
     assert estimated_mib(card, 100 * MILLION) > small + 1000
     assert estimated_mib(card_of(tmp_path, runtime__batch=64), MILLION) > small + 100
-    torch = {"runtime__backend": "torchscript", "runtime__batch": 64}
+    torch = {
+        "runtime__backend": "torchscript", "weights__path": "w.ts", "runtime__batch": 64
+    }
     full, half = (
         card_of(tmp_path, **torch, runtime__precision=precision) for precision in ("fp32", "fp16")
     )
