@@ -12,6 +12,7 @@ from dicom_node.events import Events
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.retry import last_words, next_delay_s
+from dicom_node.pipeline.shadow import run_shadow
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState
 
@@ -68,7 +69,7 @@ def _is_superseded(job: Job, workshop: Workshop) -> bool:
 
 def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) -> None:
     try:
-        analysis = process(job, workshop)
+        outcome = run_shadow(job, workshop) if job.shadow else process(job, workshop).outcome
     except (LedgerUnavailable, Overtaken):
         raise
     except NodeError as error:
@@ -78,7 +79,7 @@ def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) 
         events.unexpected(f"job {job.job_id}")
         _record_failure(job, f"unexpected.{type(error).__name__}", None, workshop, events)
     else:
-        events.job_changed(job.job_id, "succeeded", analysis.outcome, job.attempt)
+        events.job_changed(job.job_id, "succeeded", outcome, job.attempt)
 
 
 def _fail(
@@ -94,7 +95,7 @@ def _fail(
         _record_failure(job, reason, retry_at, workshop, events)
         return
     _record_failure(job, last_words(reason, earlier), None, workshop, events)
-    if isinstance(error, UnsuitableInput):
+    if isinstance(error, UnsuitableInput) and not job.shadow:
         _decline(job, reason, workshop, events)
 
 
@@ -114,7 +115,7 @@ def _decline(job: Job, reason: str, workshop: Workshop, events: Events) -> None:
         return
     asked = [
         other for other in ledger.jobs.of_series(job.series_instance_uid)
-        if other.created_at >= series.changed_at
+        if other.created_at >= series.changed_at and not other.shadow
     ]
     if any(one.state is not JobState.DEAD or not _is_declined(one.reason) for one in asked):
         return
