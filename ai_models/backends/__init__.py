@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from ai_models.backends.protocol import Answer, Backend, NetworkInput
 from ai_models.card import Card
@@ -37,10 +38,9 @@ def open_backend(card: Card, device: str, site: Site | None = None) -> Backend:
     return TiledBackend(card, device, site, _named(_NETWORKS[backend]))
 
 
-def _named(where: str) -> type:
+def _named(where: str) -> Any:
     module, _, name = where.partition(":")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
+    return getattr(importlib.import_module(module), name)
 
 
 __all__ = ["Answer", "Backend", "NetworkInput", "open_backend"]

@@ -1,6 +1,7 @@
-"""Sliding windows over a volume, by MONAI, with what it leaves out.
+"""Sliding windows over an input, by MONAI, with what it leaves out.
 
 Windows that hold one single value (air, padding) all get the same answer, so it is computed once.
+Everything stays on the device that windows and sums are asked for; weights are made once.
 """
 
 from __future__ import annotations
@@ -8,82 +9,132 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
 from monai.inferers.utils import sliding_window_inference
 
-from ai_models.types import FloatArray, ModelError
+from ai_models.types import ModelError
 
-Predict = Callable[[FloatArray], FloatArray]
+Predict = Callable[[torch.Tensor], torch.Tensor]
 
 
-def sliding_window_scores(
-    image: FloatArray,
+@torch.inference_mode()
+def sliding_window_logits(
+    image: torch.Tensor,
     predict: Predict,
     *,
-    roi: tuple[int, int, int],
+    roi: tuple[int, ...],
     overlap: float,
     batch: int,
     channels: int,
     padding: float,
-) -> FloatArray:
-    """Scores ``(channels, slices, rows, columns)`` of an image ``(slices, rows, columns)``.
+    windows_on: torch.device,
+    sums_on: torch.device,
+) -> torch.Tensor:
+    """Logits ``(inputs, channels, *spatial)`` float32 of ``(inputs, input channels, *spatial)``.
 
-    ``predict`` takes windows ``(batch, 1, *roi)`` to scores ``(batch, channels, *roi)``. Windows
-    overlap by the fraction ``overlap`` and are blended with Gaussian weights. An image smaller
-    than a window is padded on both sides with ``padding``.
+    ``predict`` takes windows ``(batch, input channels, *roi)`` on the device ``windows_on`` to
+    logits ``(batch, channels, *roi)`` there. Windows overlap by the fraction ``overlap`` and their
+    logits are blended with Gaussian weights on the device ``sums_on``. An input smaller than a
+    window is padded on both sides with ``padding``.
 
     Raises
     ------
     ModelError
-        ``model.wrong_output``: the network answered another shape; ``model.not_finite``.
+        ``model.wrong_output``: the network answered another shape.
     """
-    once = _ConstantWindows(predict, roi, channels)
+    weights = gaussian(roi, windows_on)
     blended = sliding_window_inference(
-        torch.from_numpy(np.ascontiguousarray(image)[None, None]),
-        roi, batch, once, overlap=overlap, mode="gaussian", padding_mode="constant",
-        cval=padding, roi_weight_map=_gaussian(roi),
+        image, roi, batch, _ConstantWindows(predict, channels), overlap=overlap, mode="gaussian",
+        padding_mode="constant", cval=padding, roi_weight_map=weights, sw_device=windows_on,
+        device=sums_on,
     )
-    answer: FloatArray = blended[0].numpy()
-    if not np.isfinite(answer).all():
-        raise ModelError("the network answered NaN or infinity", reason="model.not_finite")
+    if not isinstance(blended, torch.Tensor):
+        raise TypeError("one answer goes in, one comes out")
+    return blended
+
+
+@torch.inference_mode()
+def whole_logits(
+    image: torch.Tensor,
+    predict: Predict,
+    *,
+    batch: int,
+    channels: int,
+    windows_on: torch.device,
+    sums_on: torch.device,
+) -> torch.Tensor:
+    """The same without windows: each input in one piece, ``batch`` of them at once."""
+    answer: torch.Tensor | None = None
+    for start in range(0, len(image), batch):
+        windows = image[start : start + batch].to(windows_on)
+        logits = checked(predict(windows), windows, channels)
+        if len(image) <= batch:
+            return logits.to(sums_on)
+        if answer is None:
+            answer = torch.empty((len(image), *logits.shape[1:]), device=sums_on)
+        answer[start : start + batch] = logits
+    if answer is None:
+        raise ModelError("an input without slices", reason="input.not_a_volume")
     return answer
 
 
-@lru_cache(maxsize=4)
-def _gaussian(roi: tuple[int, int, int]) -> torch.Tensor:
-    weights: torch.Tensor = compute_importance_map(roi, mode="gaussian", sigma_scale=0.125)
+def checked(logits: torch.Tensor, windows: torch.Tensor, channels: int) -> torch.Tensor:
+    """The logits of these windows, if their shape is what the card says.
+
+    Raises
+    ------
+    ModelError
+        ``model.wrong_output``.
+    """
+    expected = (len(windows), channels, *windows.shape[2:])
+    if tuple(logits.shape) != expected:
+        raise ModelError(
+            f"the network answered {tuple(logits.shape)}, the card's labels and windows ask for "
+            f"{expected}", reason="model.wrong_output",
+        )
+    return logits
+
+
+@lru_cache(maxsize=8)
+def gaussian(roi: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Weights ``(1, 1, *roi)`` of a window: the middle counts most."""
+    weights: torch.Tensor = compute_importance_map(
+        roi, mode="gaussian", sigma_scale=0.125, device=device
+    )
     return weights[None, None]
 
 
 class _ConstantWindows:
-    def __init__(self, predict: Predict, roi: tuple[int, int, int], channels: int) -> None:
+    def __init__(self, predict: Predict, channels: int) -> None:
         self._predict = predict
-        self._roi = roi
         self._channels = channels
-        self._known: dict[float, FloatArray] = {}
+        self._known: dict[tuple[float, ...], torch.Tensor] = {}
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        array = windows.numpy()
-        flat = array.reshape(len(array), -1)
-        constant = flat.min(axis=1) == flat.max(axis=1)
-        answer = np.empty((len(array), self._channels, *self._roi), dtype=np.float32)
-        if not constant.all():
-            answer[~constant] = self._checked(array[~constant])
-        for position in np.flatnonzero(constant):
-            value = float(flat[position, 0])
-            if value not in self._known:
-                self._known[value] = self._checked(array[position : position + 1])[0]
-            answer[position] = self._known[value]
-        return torch.from_numpy(answer)
+        lowest, highest = windows.flatten(2).aminmax(dim=2)
+        constant = (lowest == highest).all(dim=1)
+        which: list[bool] = constant.tolist()
+        if not any(which):
+            return self._own(self._checked(windows), windows)
+        answer = torch.empty(
+            (len(windows), self._channels, *windows.shape[2:]), device=windows.device
+        )
+        if not all(which):
+            answer[~constant] = self._checked(windows[~constant])
+        for position, is_constant in enumerate(which):
+            if is_constant:
+                value = tuple(lowest[position].tolist())
+                if value not in self._known:
+                    self._known[value] = self._checked(windows[position : position + 1])[0].clone()
+                answer[position] = self._known[value]
+        return answer
 
-    def _checked(self, windows: FloatArray) -> FloatArray:
-        scores = self._predict(windows)
-        expected = (len(windows), self._channels, *self._roi)
-        if scores.shape != expected:
-            raise ModelError(
-                f"the network answered {scores.shape}, the card's labels and windows ask for "
-                f"{expected}", reason="model.wrong_output",
-            )
-        return scores
+    def _checked(self, windows: torch.Tensor) -> torch.Tensor:
+        return checked(self._predict(windows), windows, self._channels)
+
+    @staticmethod
+    def _own(logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        # MONAI weighs the answer in place: a network that hands its input on must not lose it.
+        theirs = windows.untyped_storage().data_ptr()
+        return logits.clone() if logits.untyped_storage().data_ptr() == theirs else logits

@@ -1,132 +1,317 @@
-"""PyTorch: TorchScript files, and weights alone (``state_dict``) of a named architecture.
+"""PyTorch: TorchScript and ``torch.export`` files, and weights alone of a named architecture.
 
 A TorchScript file is a program: `torch.jit.load` runs what its author wrote, so put in a model
 directory only files whose author you trust. A ``state_dict`` is data: it is read with
-``weights_only`` (or safetensors), and its architecture comes from the list below. Nothing here
-reaches for a network.
+``weights_only`` (or safetensors), and its architecture comes from a table; a ``.pt2`` is held to
+tensor operations before it is opened. Nothing here reaches for a network.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
+import os
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from ai_models.backends.protocol import check_device
-from ai_models.card import Card
+from ai_models.backends.architectures import build, check_architecture
+from ai_models.backends.protocol import check_device, found_by_name
+from ai_models.backends.signature import check_input_shape, fixed_batch
+from ai_models.backends.tiled import is_flat
+from ai_models.backends.torch_archive import check_archive
+from ai_models.card import Card, DetectionCard
 from ai_models.trust import Site
 from ai_models.types import ModelError
 from ai_models.weights import read_verified_weights
 
-ARCHITECTURES: Mapping[str, str] = {
-    "monai.AttentionUnet": "monai.networks.nets:AttentionUnet",
-    "monai.BasicUNet": "monai.networks.nets:BasicUNet",
-    "monai.DynUNet": "monai.networks.nets:DynUNet",
-    "monai.SegResNet": "monai.networks.nets:SegResNet",
-    "monai.SwinUNETR": "monai.networks.nets:SwinUNETR",
-    "monai.UNETR": "monai.networks.nets:UNETR",
-    "monai.UNet": "monai.networks.nets:UNet",
-}
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", None: "fp32"}
+# Where training frameworks put the weights, and what wrappers write before their names.
+_INNER = ("state_dict", "model_state_dict", "model", "net", "network_weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 
 
 class TorchNetwork:
-    """A network that PyTorch runs."""
+    """A network that PyTorch runs. ``path`` and ``sha256`` name a member of an ensemble."""
 
-    fallbacks = frozenset({"batch", "offload", "roi", "half", "cpu"})
-
-    def __init__(self, card: Card, device: str, site: Site) -> None:
+    def __init__(
+        self, card: Card, device: str, site: Site, path: Path | None = None, sha256: str = ""
+    ) -> None:
         self.device = torch.device("cpu")
+        self.fallbacks: frozenset[str] = frozenset()
         self._card = card
-        self._device = device
+        self._asked = device
+        self._path = path or card.weights_path
+        self._sha256 = sha256
+        self._home = self.device
+        self._program: Any = None
         self._module: Any = None
+        self._compiled: Any = None
+        self._batch: int | None = None
+        self._dtype: torch.dtype | None = None
         self._notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Device and precision that are really used."""
-        return self._notes
+        what = f"torch {torch.__version__}, {self.device}, {_NAMES[self._dtype]}"
+        return (what, *self._notes)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network itself, for who looks inside; ModelError before `load`."""
+        if self._module is None:
+            raise ModelError("predict before load", reason="model.not_loaded")
+        module: torch.nn.Module = self._module
+        return module
 
     def probe(self) -> None:
         """See `Network.probe`."""
-        check_device(self._device)
-        if not self._card.weights_path.is_file():
-            raise ModelError(
-                f"no weights at {self._card.weights_path}", reason="model.weights_missing"
-            )
+        check_device(self._asked)
+        if not self._path.is_file():
+            raise ModelError(f"no weights at {self._path}", reason="model.weights_missing")
         network = self._card.runtime.network
-        if network is not None and network.name not in ARCHITECTURES:
-            raise ModelError(
-                f"no architecture {network.name!r}; there are: {', '.join(ARCHITECTURES)}",
-                reason="model.architecture_unknown",
-            )
+        if network is not None:
+            check_architecture(network.name, network.arguments)
 
     def load(self) -> None:
         """See `Network.load`."""
         self.probe()
-        content = read_verified_weights(self._card)
-        device = torch.device(self._device)
+        self.close()
+        content = read_verified_weights(self._card, self._path, self._sha256)
+        prepare_torch()
+        self._home = torch.device(self._asked)
         notes = []
-        if device.type == "cuda" and not torch.cuda.is_available():
-            device = torch.device("cpu")
-            notes.append(f"{self._device} was asked for, but torch sees no CUDA: ran on the CPU")
+        if self._home.type == "cuda" and not torch.cuda.is_available():
+            self._home = torch.device("cpu")
+            notes.append(f"{self._asked} was asked for, but torch sees no CUDA: ran on the CPU")
+        if self._home.type == "cpu" and self._card.runtime.precision == "fp16":
+            notes.append("fp16 was asked for: the CPU computes in fp32")
         try:
-            module = self._build(content)
+            self._open(content)
         except ModelError:
+            raise
+        except torch.OutOfMemoryError:
             raise
         except Exception as error:  # torch raises plain RuntimeError, KeyError, UnpicklingError
             raise ModelError(
-                f"torch cannot load {self._card.weights_path.name}: {error}",
-                reason="model.load_failed",
+                f"torch cannot load {self._path.name}: {error}", reason="model.load_failed"
             ) from error
-        self._module = module.eval().to(device)
+        self._notes = tuple(notes)
+        self.fallbacks = self._able()
+
+    def _open(self, content: bytes) -> None:
+        backend, network = self._card.runtime.backend, self._card.runtime.network
+        if backend == "torch_export":
+            check_archive(content, self._path.name)
+            self._program = torch.export.load(io.BytesIO(content))
+            self._batch = self._check_program()
+        elif network is None:
+            self._module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+        else:
+            self._module = build(network.name, network.arguments)
+            _load_weights(self._module, read_state_dict(content, self._path.name))
+            self._module.eval()
+        self._place(self._home)
+        self._dtype = self._precision(half=False, cpu=False)
+        if self._card.runtime.compile:
+            self._compiled = torch.compile(self._module)
+
+    def _place(self, device: torch.device) -> None:
+        if self._program is not None:
+            from torch.export.passes import move_to_device_pass
+
+            self._program = move_to_device_pass(self._program, str(device))
+            # Guards are lines of Python in the file.
+            self._module = self._program.module(check_guards=False)
+        else:
+            self._module = self._module.to(device)
+            if self._card.runtime.channels_last:
+                self._module = self._module.to(memory_format=self._memory_format())
         self.device = device
-        what = f"torch {torch.__version__}, {device}, {self._card.runtime.precision}"
-        self._notes = (what, *notes)
 
-    def _build(self, content: bytes) -> Any:
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if is_flat(self._card) else torch.channels_last_3d
+
+    def _check_program(self) -> int | None:
+        shapes = [
+            node.meta["val"].shape for node in self._program.graph.nodes
+            if node.op == "placeholder"
+            and node.name in self._program.graph_signature.user_inputs
+        ]
+        if len(shapes) != 1:
+            raise ModelError(
+                f"one input expected, the file has {len(shapes)}", reason="model.wrong_input"
+            )
+        check_input_shape(self._card, shapes[0], batched=not isinstance(self._card, DetectionCard))
+        return fixed_batch(shapes[0])
+
+    def _able(self) -> frozenset[str]:
         network = self._card.runtime.network
-        if network is None:
-            return torch.jit.load(io.BytesIO(content), map_location="cpu")
-        where, _, name = ARCHITECTURES[network.name].partition(":")
-        module = getattr(importlib.import_module(where), name)(**network.arguments)
-        module.load_state_dict(self._state_dict(content), strict=True)
-        return module
+        able = {"batch", "half"}
+        # Networks with a position for every voxel take one size of window only.
+        if self._program is None and not (network and "img_size" in network.arguments):
+            able.add("roi")
+        if self._batch is not None:
+            able.discard("batch")
+        if self._dtype is not None:
+            able.discard("half")
+        if self._home.type != "cpu":
+            able |= {"offload", "cpu"}
+        return frozenset(able)
 
-    def _state_dict(self, content: bytes) -> Mapping[str, Any]:
-        if self._card.weights_path.suffix == ".safetensors":
-            try:
-                load_safetensors = importlib.import_module("safetensors.torch").load
-            except ImportError as error:
-                raise ModelError(
-                    "the safetensors package is not installed", reason="model.backend_missing"
-                ) from error
-            tensors: Mapping[str, Any] = load_safetensors(content)
-            return tensors
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        inner = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-        if not isinstance(inner, dict):
-            raise ModelError("the file holds no state_dict", reason="model.load_failed")
-        return inner
+    def _precision(self, *, half: bool, cpu: bool) -> torch.dtype | None:
+        on_cpu = cpu or self._home.type == "cpu"
+        if half:
+            bf16 = on_cpu or torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if bf16 else torch.float16
+        asked = _AUTOCAST.get(self._card.runtime.precision)
+        # A fall-back to the CPU is for memory: 16 bits would only be slower there.
+        if on_cpu and (cpu or asked == torch.float16):
+            return None
+        return asked
 
-    @torch.inference_mode()
     def run(self, windows: torch.Tensor) -> torch.Tensor:
         """See `Network.run`."""
-        if self._module is None:
-            raise ModelError("predict before load", reason="model.not_loaded")
-        dtype = _AUTOCAST.get(self._card.runtime.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            logits: torch.Tensor = self._module(windows)
-        return logits.float()
+        size = self._batch or len(windows)
+        if size == len(windows):
+            return _logits(self._forward(windows))
+        logits = []
+        for start in range(0, len(windows), size):
+            here = windows[start : start + size]
+            part = here.new_zeros((size, *here.shape[1:]))
+            part[: len(here)] = here
+            logits.append(_logits(self._forward(part))[: len(here)])
+        return torch.cat(logits)
+
+    def detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `Network.detect`."""
+        schema = str(getattr(getattr(self.module, "forward", None), "schema", ""))
+        # torchvision's detectors take a list of inputs without a batch.
+        answer = self._forward([image[0]] if "Tensor[]" in schema else image)
+        if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], list):
+            answer = answer[1]
+        if isinstance(answer, list | tuple) and len(answer) == 1:
+            answer = answer[0]
+        if isinstance(answer, list | tuple):
+            answer = {str(position): one for position, one in enumerate(answer)}
+        if not isinstance(answer, dict):
+            raise ModelError(
+                "the network answers one tensor: boxes, scores and labels expected",
+                reason="model.wrong_output",
+            )
+        boxes, scores, labels = found_by_name(answer)
+        if boxes.ndim == 3 and len(boxes) == 1:
+            return boxes[0], scores[0], labels[0]
+        return boxes, scores, labels
+
+    @torch.inference_mode()
+    def _forward(self, windows: Any) -> Any:
+        module = self.module
+        if self._compiled is not None and self.device == self._home:
+            module = self._compiled
+        if isinstance(windows, torch.Tensor):
+            last = self._card.runtime.channels_last and self._program is None
+            windows = windows.contiguous(
+                memory_format=self._memory_format() if last else torch.contiguous_format
+            )
+        with torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            return module(windows)
 
     def settle(self, *, half: bool, cpu: bool) -> None:
         """See `Network.settle`."""
+        if self._module is None:
+            raise ModelError("predict before load", reason="model.not_loaded")
+        device = torch.device("cpu") if cpu else self._home
+        if device != self.device:
+            self._place(device)
+        self._dtype = self._precision(half=half, cpu=cpu)
 
     def close(self) -> None:
         """See `Network.close`."""
-        self._module = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._module = self._program = self._compiled = None
+        self._batch = None
+        self.device = self._home = torch.device("cpu")
+
+
+def prepare_torch() -> None:
+    """As many threads as this process may use, and the same digits from run to run."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    # A search by timing takes another algorithm from run to run.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # Ten bits of mantissa are not the fp32 that the result says.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def read_state_dict(content: bytes, name: str) -> Mapping[str, Any]:
+    """The tensors by name of a ``.safetensors``, or of what `torch.save` wrote of tensors alone.
+
+    Raises
+    ------
+    ModelError
+        ``model.pickle``: the file holds other objects, and only running its code would read it;
+        ``model.load_failed``; ``model.backend_missing``.
+    """
+    if name.endswith(".safetensors"):
+        try:
+            load_safetensors = importlib.import_module("safetensors.torch").load
+        except ImportError as error:
+            raise ModelError(
+                "the safetensors package is not installed", reason="model.backend_missing"
+            ) from error
+        tensors: Mapping[str, Any] = load_safetensors(content)
+        return tensors
+    # Numbers of numpy, which training frameworks leave beside the weights, are data as well.
+    scalar = importlib.import_module("numpy._core.multiarray").scalar
+    numbers: list[Any] = [scalar, np.dtype, *_number_types()]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = str(error).partition("GLOBAL ")[2].split(" ")[0]
+        if not found:
+            raise
+        raise ModelError(
+            f"{name} holds Python objects ({found}), and reading them would run what its author "
+            "wrote: save the state_dict alone, or as .safetensors", reason="model.pickle",
+        ) from error
+    return _tensors(loaded, name)
+
+
+def _number_types() -> list[type]:
+    return [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
+
+
+def _tensors(loaded: Any, name: str) -> Mapping[str, Any]:
+    for key in ("", *_INNER):
+        inner = loaded.get(key) if key and isinstance(loaded, dict) else loaded
+        if isinstance(inner, dict) and inner and all(
+            isinstance(one, torch.Tensor) for one in inner.values()
+        ):
+            return inner
+    raise ModelError(f"{name} holds no state_dict", reason="model.load_failed")
+
+
+def _load_weights(module: Any, weights: Mapping[str, Any]) -> None:
+    expected = set(module.state_dict())
+    for prefix in _PREFIXES:
+        if set(weights) == {f"{prefix}{name}" for name in expected}:
+            weights = {name.removeprefix(prefix): one for name, one in weights.items()}
+            break
+    module.load_state_dict(weights, strict=True)
+
+
+def _logits(answer: Any) -> torch.Tensor:
+    """The logits: of networks that answer more (heads of deep supervision), the first."""
+    while isinstance(answer, list | tuple | dict) and answer:
+        answer = next(iter(answer.values())) if isinstance(answer, dict) else answer[0]
+    if not isinstance(answer, torch.Tensor):
+        raise ModelError("the network answers no tensor", reason="model.wrong_output")
+    return answer.float()

@@ -1,0 +1,78 @@
+"""Architectures that a ``state_dict`` may belong to: a table of names; no weights are fetched."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from ai_models.types import ModelError
+
+_MONAI = (
+    "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DenseNet", "DenseNet121", "DenseNet169",
+    "DenseNet201", "DenseNet264", "DynUNet", "EfficientNetBN", "FlexibleUNet", "HighResNet",
+    "MedNeXt", "MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "ResNet", "SENet154",
+    "SEResNet50", "SEResNet101", "SEResNet152", "SEResNext50", "SEResNext101", "SegResNet",
+    "SegResNetDS", "SegResNetVAE", "SwinUNETR", "UNETR", "UNet", "VNet", "ViT", "ViTAutoEnc",
+    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200",
+)
+_TORCHVISION = "torchvision."
+ARCHITECTURES: Mapping[str, str] = {
+    **{f"monai.{name}": f"monai.networks.nets:{name}" for name in _MONAI},
+    "LungUNet": "ai_models.networks.lung_unet:LungUNet",
+}
+# They fetch weights unless they are told not to.
+_FETCHING_BY_DEFAULT = frozenset({"monai.EfficientNetBN"})
+_FETCHING_ARGUMENTS = ("pretrained", "weights", "weights_backbone")
+
+
+def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse an unknown name, and arguments that would fetch weights.
+
+    Classifiers of torchvision are named ``torchvision.resnet50`` and the like.
+
+    Raises
+    ------
+    ModelError
+        ``model.architecture_unknown``, ``model.backend_missing`` where torchvision is not there,
+        ``model.load_failed``.
+    """
+    if name not in ARCHITECTURES and name not in _torchvision_names(name):
+        raise ModelError(
+            f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}, and torchvision's "
+            "classifiers (torchvision.resnet50)", reason="model.architecture_unknown",
+        )
+    for argument in _FETCHING_ARGUMENTS:
+        if arguments.get(argument):
+            raise ModelError(
+                f"runtime.network.arguments.{argument}: weights come from the card's file, and "
+                "none are fetched", reason="model.load_failed",
+            )
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> Any:
+    """A module of this architecture with random weights; ModelError as `check_architecture`."""
+    check_architecture(name, arguments)
+    if name.startswith(_TORCHVISION):
+        return _torchvision().models.get_model(name.removeprefix(_TORCHVISION), **arguments)
+    where, _, attribute = ARCHITECTURES[name].partition(":")
+    given = dict(arguments)
+    if name in _FETCHING_BY_DEFAULT:
+        given["pretrained"] = False
+    return getattr(importlib.import_module(where), attribute)(**given)
+
+
+def _torchvision_names(name: str) -> frozenset[str]:
+    if not name.startswith(_TORCHVISION):
+        return frozenset()
+    models = _torchvision().models
+    return frozenset(f"{_TORCHVISION}{known}" for known in models.list_models(module=models))
+
+
+def _torchvision() -> Any:
+    try:
+        return importlib.import_module("torchvision")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise ModelError(
+            f"torchvision cannot be imported: {error}", reason="model.backend_missing"
+        ) from error
