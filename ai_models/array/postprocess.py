@@ -25,10 +25,12 @@ def clean_labels(
 ) -> LabelMap:
     """Apply, to every label for itself, holes, then component, then volume.
 
-    A hole is background that one label encloses on all sides; another label in it stays.
+    A hole is background that one label encloses on all sides; another label in it stays. Of a
+    single slice (an image) these are the sides in its plane.
     Returns a new array.
     """
     cleaned = label_map.copy()
+    is_flat = len(label_map) == 1
     for position, box in enumerate(ndimage.find_objects(label_map)):
         if box is None:
             continue
@@ -36,16 +38,18 @@ def clean_labels(
         here = cleaned[box]
         mask = label_map[box] == value
         if fill_holes:
-            here[_holes(mask) & (here == 0)] = value
+            here[_holes(mask, is_flat) & (here == 0)] = value
             mask = here == value
         if largest_component or min_volume_ml > 0:
             here[_dropped_parts(mask, voxel_volume_ml, largest_component, min_volume_ml)] = 0
     return cleaned
 
 
-def _holes(mask: BoolArray) -> BoolArray:
-    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    holes: BoolArray = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1] & ~mask
+def _holes(mask: BoolArray, is_flat: bool) -> BoolArray:
+    border = [(0, 0) if is_flat else (1, 1), (1, 1), (1, 1)]
+    outside, _ = ndimage.label(np.pad(~mask, border, constant_values=True))
+    inner = slice(None) if is_flat else slice(1, -1)
+    holes: BoolArray = (outside != outside[0, 0, 0])[inner, 1:-1, 1:-1] & ~mask
     return holes
 
 

@@ -68,6 +68,13 @@ class AxisStep:
         coordinates = (np.arange(self.source_length, dtype=np.float64) - self.offset) / self.scale
         return np.clip(coordinates, 0.0, self.length - 1.0)
 
+    def interpolation(self) -> FloatArray:
+        """Weights ``(source_length, length)`` that take coarse samples to source ones."""
+        coordinates = self.coarse_coordinates()
+        lower = np.minimum(np.floor(coordinates).astype(int), max(self.length - 2, 0))
+        upper = np.minimum(lower + 1, self.length - 1)
+        return _expansion(lower, upper, (coordinates - lower).astype(np.float32), self.length)
+
 
 def _hat_sum(at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Integral of the hat function (1 at 0, 0 from -1 and 1 on) from minus infinity."""
@@ -106,13 +113,14 @@ class Regridding:
 
 def plan_regridding(
     shape: Shape, affine_lps: Affine, axes: tuple[str, str, str],
-    spacing_mm: tuple[float, float, float],
+    spacing_mm: tuple[float, float, float] | None,
 ) -> Regridding:
     """Lay the coarse and the model grid over a source grid.
 
     ``axes`` are LPS letters of the directions in which the model's axes grow, ``spacing_mm``
     follows them. All grids share their centre; coarse spacing is exact, so the outermost coarse
-    samples may lie up to half a step outside the source.
+    samples may lie up to half a step outside the source. Without ``spacing_mm`` the source is only
+    turned round: its samples stay as they are, and where it is oblique the model's axes are too.
     """
     columns = affine_lps[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
@@ -125,9 +133,10 @@ def plan_regridding(
     to_source = np.zeros((4, 4))
     to_source[3, 3] = 1.0
     for axis, source_axis in enumerate(order):
+        length_mm = float(lengths[source_axis])
         step = _axis_step(
-            source_axis, shape[source_axis], float(lengths[source_axis]), spacing_mm[axis],
-            bool(cosines[axis, source_axis] < 0),
+            source_axis, shape[source_axis], length_mm,
+            spacing_mm[axis] if spacing_mm else length_mm, bool(cosines[axis, source_axis] < 0),
         )
         steps.append(step)
         to_source[source_axis, axis] = step.scale
@@ -137,7 +146,7 @@ def plan_regridding(
     tilt = float(np.degrees(np.arccos(min(1.0, worst))))
     coarse_shape = (steps[0].length, steps[1].length, steps[2].length)
     model_shape, model_affine, to_coarse = coarse_shape, coarse_affine, None
-    if tilt > ALIGNED_WITHIN_DEGREES:
+    if spacing_mm is not None and tilt > ALIGNED_WITHIN_DEGREES:
         model_shape, model_affine = _patient_grid(coarse_shape, coarse_affine, axes, spacing_mm)
         to_coarse = np.linalg.inv(coarse_affine) @ model_affine
     return Regridding(
@@ -239,13 +248,18 @@ def _sample(
     return sampled
 
 
-def to_source_labels(scores: FloatArray, plan: Regridding) -> LabelMap:
+def to_source_labels(
+    scores: FloatArray, plan: Regridding, thresholds: FloatArray | None = None
+) -> LabelMap:
     """Interpolate scores to the source grid and take the best channel of every voxel.
 
     Parameters
     ----------
     scores
         ``(channels, *coarse_shape)``; channel 0 is the background and wins a tie.
+    thresholds
+        One for each channel where there is none of the background: channel ``k`` is label
+        ``k + 1``, and the best of those wins that are above their own threshold.
 
     Returns
     -------
@@ -254,7 +268,7 @@ def to_source_labels(scores: FloatArray, plan: Regridding) -> LabelMap:
         coarse voxels that are all background, linear interpolation stays background.
     """
     labels = np.zeros(plan.source_shape, dtype=np.uint8)
-    found = np.argmax(scores, axis=0) != 0
+    found = best_channel(scores, thresholds) != 0
     if not found.any():
         return labels
     inverse = tuple(int(axis) + 1 for axis in np.argsort(plan.order))
@@ -277,11 +291,15 @@ def to_source_labels(scores: FloatArray, plan: Regridding) -> LabelMap:
     for slab in _slabs(len(lower[0]), rows.shape[0] * columns.shape[1] * 4 * 3):
         part = fraction[0][slab][:, None, None]
         planes = ((channel[lower[0][slab]], channel[upper[0][slab]]) for channel in turned)
-        best = _best_channel(
-            _along_last(
-                _along_first(rows, (near * (1 - part) + far * part).transpose(1, 0, 2)), columns
-            )
-            for near, far in planes
+        best = best_channel(
+            (
+                _along_last(
+                    _along_first(rows, (near * (1 - part) + far * part).transpose(1, 0, 2)),
+                    columns,
+                )
+                for near, far in planes
+            ),
+            thresholds,
         )
         start = boxes[0].start
         labels[start + slab.start : start + slab.stop, boxes[1], boxes[2]] = best.transpose(1, 0, 2)
@@ -292,7 +310,7 @@ def to_source_scores(channel: FloatArray, plan: Regridding) -> FloatArray:
     """Interpolate the scores of one channel (``coarse_shape``, 0..1) to the source grid."""
     turned = np.ascontiguousarray(channel.transpose([int(axis) for axis in np.argsort(plan.order)]))
     slices, rows, columns = (
-        _interpolation(step) for step in sorted(plan.steps, key=lambda step: step.source_axis)
+        step.interpolation() for step in sorted(plan.steps, key=lambda step: step.source_axis)
     )
     scores = np.empty(plan.source_shape, dtype=np.float32)
     across = np.ascontiguousarray(columns.T)
@@ -301,14 +319,6 @@ def to_source_scores(channel: FloatArray, plan: Regridding) -> FloatArray:
         scores[slab] = _along_last(_along_first(rows, planes), across).transpose(1, 0, 2)
     # Rounding may leave the range that linear interpolation keeps.
     return np.clip(scores, 0.0, 1.0, out=scores)
-
-
-def _interpolation(step: AxisStep) -> FloatArray:
-    """Weights ``(source_length, length)`` that take coarse samples to source ones."""
-    coordinates = step.coarse_coordinates()
-    lower = np.minimum(np.floor(coordinates).astype(int), max(step.length - 2, 0))
-    upper = np.minimum(lower + 1, step.length - 1)
-    return _expansion(lower, upper, (coordinates - lower).astype(np.float32), step.length)
 
 
 def _along_first(matrix: FloatArray, array: FloatArray) -> FloatArray:
@@ -333,14 +343,23 @@ def _expansion(
     return weights
 
 
-def _best_channel(channels: Iterable[FloatArray]) -> LabelMap:
+def best_channel(
+    channels: Iterable[FloatArray], thresholds: FloatArray | None = None
+) -> LabelMap:
+    """Which channel is the best, 0 the background; see `to_source_labels` for ``thresholds``."""
     iterator = iter(channels)
-    best = next(iterator)
-    label = np.zeros(best.shape, dtype=np.uint8)
-    for number, channel in enumerate(iterator, start=1):
+    first = next(iterator)
+    label = np.zeros(first.shape, dtype=np.uint8)
+    best, labels = first, enumerate(iterator, start=1)
+    if thresholds is not None:
+        best = np.zeros_like(first)
+        labels = enumerate(itertools.chain((first,), iterator), start=1)
+    for number, channel in labels:
         better = channel > best
+        if thresholds is not None:
+            better &= channel > thresholds[number - 1]
         label[better] = number
-        np.maximum(best, channel, out=best)
+        best = np.where(better, channel, best)
     return label
 
 

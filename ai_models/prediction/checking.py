@@ -1,0 +1,114 @@
+"""What must not be run, and what must not be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.card import Card
+from ai_models.types import FloatArray, Image, ModelError, ModelInput, Volume
+
+_SPACING_MM = (1e-3, 1e3)
+# Sums of window weights and 16-bit softmax leave 0..1 by so much.
+_ROUNDING = 2e-3
+WRONG = "model.wrong_output"
+
+
+def check_source(source: ModelInput, card: Card) -> None:
+    """Refuse an input that the card does not allow: ModelError with reason ``input.*``."""
+    if isinstance(source, Image):
+        _check_image(source, card)
+    else:
+        check_volume(source, card)
+
+
+def check_volume(volume: Volume, card: Card) -> None:
+    """Refuse a volume that the card does not allow: ModelError with reason ``input.*``."""
+    array, affine, entry = volume.array, volume.affine_lps, card.input
+    if entry.kind != "volume":
+        raise ModelError(f"{card.id} takes single images", reason="input.not_an_image")
+    if array.ndim != 3 or 0 in array.shape:
+        raise ModelError(f"a volume of shape {array.shape}", reason="input.not_a_volume")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or volume.voxel_volume_ml < 1e-9:
+        raise ModelError("the affine of the volume is not usable", reason="input.bad_geometry")
+    if not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in volume.spacing_mm):
+        raise ModelError("no scanner has this spacing", reason="input.bad_geometry")
+    _check_unit(volume.unit, card)
+    if array.shape[0] < entry.min_slices:
+        raise ModelError(
+            f"{array.shape[0]} slices, {card.id} needs {entry.min_slices}",
+            reason="input.too_few_slices",
+        )
+    if entry.max_slices is not None and array.shape[0] > entry.max_slices:
+        raise ModelError(
+            f"{array.shape[0]} slices, {card.id} allows {entry.max_slices}",
+            reason="input.too_many_slices",
+        )
+    gap = volume.spacing_mm[0]
+    if entry.max_slice_gap_mm is not None and gap > entry.max_slice_gap_mm + 1e-3:
+        raise ModelError(
+            f"slices {gap:.2f} mm apart, {card.id} allows {entry.max_slice_gap_mm:g} mm",
+            reason="input.slices_too_far_apart",
+        )
+
+
+def _check_image(image: Image, card: Card) -> None:
+    array, spacing = image.array, image.pixel_spacing_mm
+    if card.input.kind != "image" or card.task == "detection":
+        raise ModelError(f"{card.id} takes volumes", reason="input.not_a_volume")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ModelError(f"an image of shape {array.shape}", reason="input.not_an_image")
+    if spacing is None:
+        if card.input.spacing_mm is not None:
+            raise ModelError(
+                f"{card.id} needs to know how large a pixel is", reason="input.spacing_unknown"
+            )
+    elif not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in spacing):
+        raise ModelError("no device has this pixel spacing", reason="input.bad_geometry")
+    _check_unit("displayed", card)
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ModelError("the image holds values that are not finite", reason="input.not_finite")
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise ModelError(
+            f"displayed values lie between 0 and 1, these between {low:g} and {high:g}",
+            reason="input.wrong_unit",
+        )
+
+
+def _check_unit(unit: str, card: Card) -> None:
+    wanted = {card.input.intensity.unit, *(one.intensity.unit for one in card.input.channels)}
+    for expected in sorted(wanted):
+        if unit != expected:
+            raise ModelError(
+                f"{card.id} takes {expected}, the input is in {unit}", reason="input.wrong_unit"
+            )
+
+
+def checked_scores(scores: npt.NDArray[np.generic] | None, what: str) -> FloatArray:
+    """Scores that are numbers, as float32.
+
+    Raises
+    ------
+    ModelError
+        ``model.wrong_output``: there are none; ``model.not_finite``.
+    """
+    if scores is None:
+        raise ModelError(f"the back-end answered no {what}", reason=WRONG)
+    answer: FloatArray = np.asarray(scores, dtype=np.float32)
+    # The extremes are NaN or infinite as soon as one value is: no mask of the whole is made.
+    if answer.size and not (np.isfinite(answer.min()) and np.isfinite(answer.max())):
+        raise ModelError("the network answered NaN or infinity", reason="model.not_finite")
+    return answer
+
+
+def checked_probabilities(scores: npt.NDArray[np.generic] | None, what: str) -> FloatArray:
+    """`checked_scores` that lie between 0 and 1, else ``model.wrong_output``."""
+    answer = checked_scores(scores, what)
+    low, high = float(answer.min(initial=0.0)), float(answer.max(initial=0.0))
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ModelError(
+            f"{what} lie between 0 and 1, the network answered {low:g} to {high:g}: is the "
+            "activation of the card right?", reason=WRONG,
+        )
+    return answer

@@ -1,0 +1,263 @@
+"""From an input to what the network takes, and the exact way back to the grid of the input.
+
+    source -> model grid -> foreground -> intensities, channels -> edges of the network
+
+A radiograph goes the same way as a volume of one slice; its axes have no place in the patient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ai_models.array.fitting import Fitting, from_network_grid, plan_fitting, to_network_grid
+from ai_models.array.intensity import (
+    IMAGENET,
+    Box,
+    bounds_of,
+    foreground_box,
+    normalise,
+    scale_intensity,
+    zscore_of,
+)
+from ai_models.array.resample import (
+    Regridding,
+    Shape,
+    plan_regridding,
+    to_coarse_grid,
+    to_model_grid,
+)
+from ai_models.backends import NetworkInput
+from ai_models.card import Card
+from ai_models.card_entries import InputEntry, Intensity, MeanAndDeviation
+from ai_models.types import Affine, FloatArray, Image, ModelError, ModelInput
+
+PADDING_HU = -1024.0
+# A header that is wrong about its spacing must not ask for all memory: 1 GiB for each copy.
+LARGEST_GRID_VOXELS = 1 << 28
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An input on the network's grid, and how that grid lies to the source's.
+
+    Attributes
+    ----------
+    image
+        What the back-end gets.
+    plan
+        Source grid to model grid.
+    box
+        Part of the model grid that is looked at.
+    fitting
+        That part to the edges of the network; ``None`` where it is taken as it is.
+    source_affine, affine
+        Index to mm of the source and of the network's input, three axes each. Of a radiograph
+        they tell only where these grids lie to each other.
+    """
+
+    image: NetworkInput
+    plan: Regridding
+    box: Box
+    fitting: Fitting | None
+    source_affine: Affine
+    affine: Affine
+    is_flat: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Of the network's input: slices (one of an image), rows, columns."""
+        rows, columns = self.image.array.shape[-2:]
+        return (1 if self.is_flat else self.image.array.shape[1], rows, columns)
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether the network's samples are the source's, turned, cut or padded at most."""
+        return (
+            self.plan.model_to_coarse is None
+            and all(abs(step.scale) == 1.0 for step in self.plan.steps)
+            and (self.fitting is None or all(fit.is_shift for fit in self.fitting.axes))
+        )
+
+    def is_sliced(self, card: Card) -> bool:
+        """Whether the network answers each slice of a volume for itself."""
+        per_slice = getattr(card.output, "per", "image") == "slice"
+        return not self.is_flat and (card.input.ndim == 2 or per_slice)
+
+    def to_coarse(self, scores: FloatArray, outside: FloatArray) -> FloatArray:
+        """Bring scores ``(channels, *shape)`` to the plan's coarse grid.
+
+        ``outside`` gives the score of every channel where the network did not look.
+        """
+        if self.fitting is not None:
+            scores = from_network_grid(scores, self.fitting, outside)
+        if scores.shape[1:] != self.plan.model_shape:
+            whole = np.empty((len(scores), *self.plan.model_shape), dtype=np.float32)
+            whole[:] = np.asarray(outside, dtype=np.float32)[:, None, None, None]
+            whole[(slice(None), *self.box)] = scores
+            scores = whole
+        return to_coarse_grid(scores, self.plan, outside)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the input that its reader should know."""
+        if self.plan.model_to_coarse is None:
+            return ()
+        return (f"turned by {self.plan.tilt_degrees:.1f} degrees to the patient's axes",)
+
+
+def prepare(source: ModelInput, card: Card) -> Prepared:
+    """Bring an input to what the card's network takes.
+
+    Raises
+    ------
+    ModelError
+        ``input.too_large``, ``input.not_finite``, ``input.spacing_unknown``.
+    """
+    entry, is_flat = card.input, isinstance(source, Image)
+    array = source.array[None] if is_flat else source.array
+    shape = (array.shape[0], array.shape[1], array.shape[2])
+    plan, source_affine = _plan(source, shape, entry)
+    _check_size(shape, plan)
+    lowest = PADDING_HU if entry.intensity.unit == "HU" else None
+    try:
+        image = to_model_grid(array, plan, lowest)
+    except ValueError as error:
+        raise ModelError(str(error), reason="input.not_finite") from error
+    box = _box(image, plan, source, card)
+    fitting = _fitting(image[box].shape, entry)
+    if fitting is not None and math.prod(fitting.shape) > LARGEST_GRID_VOXELS:
+        raise ModelError(f"the card asks for {fitting.shape} voxels", reason="input.too_large")
+    channels, background = _channels(image, box, fitting, card, lowest)
+    affine = plan.model_affine_lps @ _shift([float(side.start or 0) for side in box])
+    if fitting is not None:
+        affine = affine @ fitting.to_model
+    steps = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
+    if isinstance(source, Image):
+        known = steps[1:] if source.pixel_spacing_mm else ()
+        taken = NetworkInput(channels[:, 0], None, known, background)
+    else:
+        taken = NetworkInput(channels, affine, steps, background)
+    return Prepared(taken, plan, box, fitting, source_affine, affine, is_flat)
+
+
+def _plan(source: ModelInput, shape: Shape, entry: InputEntry) -> tuple[Regridding, Affine]:
+    if not isinstance(source, Image):
+        return (
+            plan_regridding(shape, source.affine_lps, entry.axes, entry.spacing_mm),
+            source.affine_lps,
+        )
+    row, column = source.pixel_spacing_mm or (1.0, 1.0)
+    affine: Affine = np.diag([1.0, row, column, 1.0])
+    wanted = (1.0, entry.spacing_mm[1], entry.spacing_mm[2]) if entry.spacing_mm else None
+    # Directions under which the axes stay as they are.
+    return plan_regridding(shape, affine, ("L", "P", "S"), wanted), affine
+
+
+def _shift(start: list[float]) -> Affine:
+    matrix = np.eye(4)
+    matrix[:3, 3] = start
+    return matrix
+
+
+def _check_size(shape: Shape, plan: Regridding) -> None:
+    """Refuse what would not fit into memory on the way to the model's grid."""
+    in_plane = [shape[0], *(step.length for step in plan.steps if step.source_axis != 0)]
+    largest = max(math.prod(grid) for grid in (in_plane, plan.coarse_shape, plan.model_shape))
+    if largest > LARGEST_GRID_VOXELS:
+        raise ModelError(
+            f"the volume takes {largest} voxels at the model's spacing, {LARGEST_GRID_VOXELS} "
+            "are allowed", reason="input.too_large",
+        )
+
+
+def _box(image: FloatArray, plan: Regridding, source: ModelInput, card: Card) -> Box:
+    foreground = card.input.foreground
+    whole = (slice(None), slice(None), slice(None))
+    if foreground is None:
+        return whole
+    if isinstance(source, Image) and source.pixel_spacing_mm is None and foreground.margin_mm > 0:
+        raise ModelError(
+            f"{card.id} needs to know how large a pixel is", reason="input.spacing_unknown"
+        )
+    first, second, third = np.linalg.norm(plan.model_affine_lps[:3, :3], axis=0)
+    box = foreground_box(
+        image, foreground.above, foreground.margin_mm,
+        (float(first), float(second), float(third)),
+    )
+    # A score of a series is made of all its slices, whatever they show.
+    by_slice = card.input.ndim == 2 and card.task != "segmentation"
+    return (slice(None), box[1], box[2]) if by_slice else box
+
+
+def _fitting(shape: tuple[int, ...], entry: InputEntry) -> Fitting | None:
+    if entry.size is None:
+        return None
+    edges = entry.size.edges
+    whole = (edges[0], edges[1], edges[2]) if len(edges) == 3 else (None, edges[0], edges[1])
+    return plan_fitting((shape[0], shape[1], shape[2]), whole, entry.size.fit)
+
+
+def _channels(
+    image: FloatArray, box: Box, fitting: Fitting | None, card: Card, lowest: float | None
+) -> tuple[FloatArray, float]:
+    """The network's channels, and what they are where the volume ends (of the first one)."""
+    entry = card.input
+    windows = [channel.intensity for channel in entry.channels] or [entry.intensity]
+    outside = float(image.min()) if lowest is None else lowest
+    count = len(windows) * entry.repeat
+    channels: list[FloatArray] = []
+    fills: list[float] = []
+    for intensity in windows:
+        scaled, beyond = _scaled(image, intensity, outside)
+        for _ in range(entry.repeat):
+            values, fill = _normalised(scaled, beyond, entry, len(channels), count)
+            here = values[box]
+            if fitting is not None:
+                here = to_network_grid(here, fitting, fill)
+            channels.append(here)
+            fills.append(fill)
+    return np.stack(channels), fills[0]
+
+
+def _scaled(
+    image: FloatArray, intensity: Intensity, outside: float
+) -> tuple[FloatArray, float]:
+    beyond = np.full(1, outside, dtype=np.float32)
+    if intensity.clip is not None:
+        bounds = intensity.clip
+    elif intensity.clip_percentiles is not None or intensity.scale_to is not None:
+        bounds = bounds_of(image, intensity.clip_percentiles)
+    else:
+        return image, outside
+    to = intensity.scale_to
+    if to is None:
+        return np.clip(image, *bounds), float(np.clip(beyond, *bounds)[0])
+    return scale_intensity(image, bounds, to), float(scale_intensity(beyond, bounds, to)[0])
+
+
+def _normalised(
+    image: FloatArray, outside: float, entry: InputEntry, number: int, count: int
+) -> tuple[FloatArray, float]:
+    """Channel ``number`` of ``count``."""
+    kind, nonzero = entry.normalisation, entry.normalisation == "zscore_nonzero"
+    if kind == "none":
+        return image, outside
+    if kind in ("zscore", "zscore_nonzero"):
+        mean, deviation = zscore_of(image, nonzero=nonzero)
+    else:
+        known = (
+            (kind.mean, kind.std) if isinstance(kind, MeanAndDeviation) else IMAGENET
+        )
+        if len(known[0]) not in (1, count) or len(known[0]) != len(known[1]):
+            raise ModelError(
+                f"{len(known[0])} means for {count} channels", reason="model.wrong_input"
+            )
+        at = number if len(known[0]) == count else 0
+        mean, deviation = known[0][at], known[1][at]
+    beyond = np.full(1, outside, dtype=np.float32)
+    return (
+        normalise(image, mean, deviation, nonzero=nonzero),
+        float(normalise(beyond, mean, deviation, nonzero=nonzero)[0]),
+    )
