@@ -140,6 +140,15 @@ class ReportTemplate(Entry):
         return self._fingerprint
 
     def name_of(self, name: str, language: Language) -> str:
-        """What the reader is told for a label that the model card calls ``name``."""
+        """What the reader is told for a label that the model card calls ``name``.
+
+        Of a name with a number behind it, as detections have it ("Nodule 3"), the name alone may
+        be known; the number stays.
+        """
         known = self.names.get(name)
-        return name if known is None else known.in_language(language)
+        if known is not None:
+            return known.in_language(language)
+        kind, space, number = name.rpartition(" ")
+        if space and number.isdecimal() and kind in self.names:
+            return f"{self.names[kind].in_language(language)} {number}"
+        return name

@@ -92,6 +92,21 @@ class ResultIdentity:
         return derived_uid("tracking", series_instance_uid, self.model_id, finding)
 
 
+@dataclass(frozen=True)
+class TrackedIdentity(ResultIdentity):
+    """The identity of a result some of whose findings have their Tracking UIDs from elsewhere.
+
+    ``tracking_uids`` maps a finding to the one it has: in a kept object, or by its place.
+    """
+
+    tracking_uids: Mapping[str, str] = field(default_factory=dict)
+
+    def tracking_uid(self, series_instance_uid: str, finding: str) -> str:
+        """As it is known, or as it would be derived."""
+        known = self.tracking_uids.get(finding)
+        return known or super().tracking_uid(series_instance_uid, finding)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

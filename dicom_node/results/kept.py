@@ -8,8 +8,7 @@ derive from those of the kept objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -18,7 +17,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Algorithm, Code, FloatArray, Label
 from dicom_node.results.equipment import DEMONSTRATION, Equipment
 from dicom_node.results.gate_geometry import planes_of_frames, source_grid
-from dicom_node.results.identity import ResultIdentity
+from dicom_node.results.identity import TrackedIdentity
 from dicom_node.results.profile import REPORT_KINDS
 from dicom_node.results.report_forms import in_words, is_named, items
 from dicom_node.results.report_text import report_text, value_text
@@ -42,21 +41,6 @@ _SALIENCY = frozenset({"130404", "130402", "130403"})
 _MODEL = re.compile(r"(?:model (?P<model>[^,]+), )?weights sha256 (?P<sha256>\w+)")
 
 
-@dataclass(frozen=True)
-class KeptIdentity(ResultIdentity):
-    """Identity of what is built from kept objects; findings keep the tracking UIDs they have.
-
-    ``tracking_uids`` maps a finding to the one that stands in the kept Segmentation.
-    """
-
-    tracking_uids: Mapping[str, str] = field(default_factory=dict)
-
-    def tracking_uid(self, series_instance_uid: str, finding: str) -> str:
-        """As it was written, or as it would have been."""
-        known = self.tracking_uids.get(finding)
-        return known or super().tracking_uid(series_instance_uid, finding)
-
-
 def request_from(
     objects: Kept,
     source_images: Sequence[Dataset],
@@ -75,7 +59,7 @@ def request_from(
     for kind, segmentation in objects:
         if kind == "segmentation":
             labels = {_label(one): str(one.TrackingUID) for one in segmentation.SegmentSequence}
-    identity = KeptIdentity(
+    identity = TrackedIdentity(
         input_digests={str(one.SOPInstanceUID): "kept" for _, one in objects},
         model_id=algorithm.model_id,
         model_version=algorithm.version,

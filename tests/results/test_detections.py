@@ -1,0 +1,270 @@
+"""What a detector found becomes segments and groups of a report, each its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pydicom.dataset import Dataset
+
+from ai_models.array.labels import is_overlapping, mask_of, values_in
+from ai_models.array.marked_boxes import BoxMask
+from ai_models.types import Code, Detection, DetectionPrediction, Label, LabelMap, Volume
+from dicom_node.errors import GateRefused, ModelFailed
+from dicom_node.results import gate
+from dicom_node.results.detections import MarkedDetections, findings_of
+from dicom_node.results.gate_detections import check_detections
+from dicom_node.results.gate_report import check_findings
+from dicom_node.results.report import (
+    build_negative_report,
+    build_planar_report,
+    build_volumetric_report,
+)
+from dicom_node.results.request import ResultRequest
+from tests.results import samples
+
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+NODULE = Label(1, "Nodule", ABNORMAL, Code("27925004", "SCT", "Nodule"), (255, 80, 0),
+               anatomic_region=samples.LUNG)
+MASS = Label(2, "Mass", ABNORMAL, Code("4147007", "SCT", "Mass"), (0, 80, 255),
+             anatomic_region=samples.LUNG)
+LARGE, SMALL, INSIDE = (8.0, 12.0, 10.0), (0.4, 0.4, 0.4), (3.0, 4.0, 5.0)
+
+
+def detection(
+    affine: npt.NDArray[np.float64], index: tuple[float, float, float],
+    size_mm: tuple[float, float, float], score: float, value: int = 1,
+) -> Detection:
+    """A box along the axes of the grid: ``size_mm`` is (slice, row, column)."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    box = np.eye(4)
+    box[:3, :3] = directions * np.asarray(size_mm)
+    box[:3, 3] = (affine @ np.array([*index, 1.0]))[:3] - box[:3, :3].sum(axis=1) / 2
+    return Detection(value, score, box)
+
+
+def volume_of(datasets: Sequence[Dataset]) -> Volume:
+    array = (np.arange(np.prod(samples.SHAPE)) % 301 - 700).astype(np.int16)
+    return Volume(array.reshape(samples.SHAPE), samples.affine_lps(datasets))
+
+
+def prediction_on(affine: npt.NDArray[np.float64]) -> DetectionPrediction:
+    """Two nodules, of which one lies within the other's box, and a very small one."""
+    return DetectionPrediction(
+        (
+            detection(affine, (4.2, 18.0, 14.0), LARGE, 0.97312),
+            detection(affine, (4.0, 18.0, 14.0), INSIDE, 0.8),
+            detection(affine, (7.0, 30.1, 33.0), SMALL, 0.5004),
+        ),
+        (NODULE, MASS), samples.ALGORITHM,
+    )
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Everything that is made of one prediction."""
+
+    headers: list[Dataset]
+    prediction: DetectionPrediction
+    found: MarkedDetections
+    request: ResultRequest
+    segmentation: Dataset
+    volumetric: Dataset
+    planar: Dataset
+
+
+def reported(mask: BoxMask = "ellipsoid", language: str = "en", **changes: object) -> Reported:
+    headers = samples.headers(samples.ct(**changes))
+    volume = volume_of(headers)
+    prediction = prediction_on(volume.affine_lps)
+    found = findings_of(prediction, mask, volume)
+    identity = found.tracked(
+        samples.identity_of(headers), str(headers[0].SeriesInstanceUID)
+    )
+    request = samples.request_for(
+        headers, labels=found.labels, template="lung_nodules", identity=identity,
+        input_notes=(found.note,), language=language,
+    )
+    segmentation = samples.segmentation_of(
+        headers, found.label_map, labels=found.labels, identity=identity
+    )
+    volumetric = build_volumetric_report(
+        request, segmentation, found.label_map, found.measurements, series_number=9002
+    )
+    planar = build_planar_report(request, found.label_map, series_number=9003)
+    assert planar is not None
+    return Reported(headers, prediction, found, request, segmentation, volumetric, planar)
+
+
+@pytest.fixture(scope="module")
+def nodules() -> Reported:
+    return reported()
+
+
+def test_each_finding_is_a_segment_with_its_number_codes_colour_and_tracking(
+    nodules: Reported,
+) -> None:
+    segments = nodules.segmentation.SegmentSequence
+    assert [one.SegmentLabel for one in segments] == ["Nodule 1", "Nodule 2", "Nodule 3"]
+    assert {one.SegmentedPropertyTypeCodeSequence[0].CodeValue for one in segments} == {"27925004"}
+    assert len({tuple(one.RecommendedDisplayCIELabValue) for one in segments}) == 3
+    assert len({one.TrackingUID for one in segments}) == 3
+    assert nodules.segmentation.SegmentsOverlap == "YES"
+
+
+@pytest.mark.parametrize("mask", ["ellipsoid", "box"])
+def test_segmentation_and_both_reports_pass_every_gate(mask: BoxMask) -> None:
+    made = reported(mask, orientation=samples.OBLIQUE)
+    headers, frames, label_map = made.headers, [1] * len(made.headers), made.found.label_map
+    gate.check_segmentation(made.segmentation, headers, frames, label_map, made.found.labels)
+    for report in (made.volumetric, made.planar):
+        gate.check_report(report, headers, [made.segmentation])
+        check_findings(
+            report, headers, frames, label_map, made.found.measurements, made.segmentation
+        )
+    check_detections(
+        made.volumetric, headers, frames, label_map, made.prediction.detections, made.segmentation
+    )
+
+
+def test_the_report_gives_probability_volume_and_longest_edge_of_each(nodules: Reported) -> None:
+    groups = samples.named(nodules.volumetric, "125007")
+    numbers = [
+        {
+            one.ConceptNameCodeSequence[0].CodeValue:
+                str(one.MeasuredValueSequence[0].NumericValue)
+            for one in group.ContentSequence if one.ValueType == "NUM"
+        }
+        for group in groups
+    ]
+    assert [one["122157"] for one in numbers] == ["0.973", "0.8", "0.5"]
+    assert [one["103339001"] for one in numbers] == ["12.0", "5.0", "0.4"]
+    measured = nodules.found.measurements
+    assert [float(one["118565006"]) for one in numbers] == pytest.approx(
+        [measured[value].volume_ml for value in (1, 2, 3)], abs=5e-4
+    )
+
+
+def test_the_reader_is_told_names_with_numbers_what_was_not_found_and_how_it_is_drawn() -> None:
+    comments = [
+        str(one.TextValue) for one in samples.named(reported(language="de").volumetric, "121106")
+    ]
+    assert any(one.startswith("Rundherd 3: Wahrscheinlichkeit 0.500") for one in comments)
+    assert any(one.startswith("Mass: nicht gefunden") for one in comments)
+    assert any("ellipsoids" in one for one in comments)
+
+
+def test_findings_that_lie_apart_take_one_byte_a_voxel() -> None:
+    volume = volume_of(samples.ct())
+    prediction = prediction_on(volume.affine_lps)
+    apart = replace(prediction, detections=prediction.detections[::2])
+    found = findings_of(apart, "box", volume)
+    assert not is_overlapping(found.label_map)
+    assert values_in(found.label_map) == [1, 2]
+    assert is_overlapping(findings_of(prediction, "box", volume).label_map)
+
+
+def test_a_box_smaller_than_a_voxel_marks_the_voxel_at_its_centre(nodules: Reported) -> None:
+    assert mask_of(nodules.found.label_map, 3)[7, 30, 33]
+    assert nodules.found.measurements[3].voxel_count == 1
+
+
+def test_no_finding_is_a_negative_report_on_the_classes() -> None:
+    headers = samples.headers(samples.ct())
+    nothing = DetectionPrediction((), (NODULE, MASS), samples.ALGORITHM)
+    found = findings_of(nothing, "ellipsoid", volume_of(headers))
+    assert not found.label_map.any()
+    assert [label.name for label in found.labels] == ["Nodule", "Mass"]
+    assert found.note == ""
+    request = samples.request_for(headers, labels=found.labels, template="lung_nodules")
+    report = build_negative_report(request, series_number=9002)
+    assert any("(Nodule, Mass)" in str(one.TextValue) for one in samples.named(report, "121106"))
+
+
+def test_a_finding_outside_of_the_images_is_refused() -> None:
+    volume = volume_of(samples.ct())
+    outside = detection(volume.affine_lps, (-8.0, 5.0, 5.0), LARGE, 0.9)
+    with pytest.raises(ModelFailed) as caught:
+        findings_of(DetectionPrediction((outside,), (NODULE,), samples.ALGORITHM), "box", volume)
+    assert caught.value.reason == "model.wrong_output"
+
+
+def test_a_finding_of_no_class_is_refused() -> None:
+    volume = volume_of(samples.ct())
+    strange = detection(volume.affine_lps, (4, 5, 5), LARGE, 0.9, value=7)
+    with pytest.raises(ModelFailed, match="class 7"):
+        findings_of(DetectionPrediction((strange,), (NODULE,), samples.ALGORITHM), "box", volume)
+
+
+def test_more_overlapping_findings_than_there_are_bits_are_refused() -> None:
+    volume = volume_of(samples.ct())
+    one = detection(volume.affine_lps, (4, 18, 14), LARGE, 0.9)
+    many = DetectionPrediction((one,) * 65, (NODULE,), samples.ALGORITHM)
+    with pytest.raises(ModelFailed, match="more than 64"):
+        findings_of(many, "box", volume)
+    apart = [
+        detection(volume.affine_lps, (4, row, column), SMALL, 0.9)
+        for row in range(10) for column in range(10)
+    ]
+    shared = detection(volume.affine_lps, (4, 5, 5), LARGE, 0.9)
+    with pytest.raises(ModelFailed, match="more than 64"):
+        findings_of(replace(many, detections=(*apart, shared)), "box", volume)
+
+
+def test_no_finding_is_lost_between_the_slices_of_the_source() -> None:
+    volume = volume_of(samples.ct())
+    prediction = prediction_on(volume.affine_lps)
+    found = findings_of(prediction, "ellipsoid", volume)
+
+    def every_third(values: LabelMap) -> LabelMap:
+        return values[[0, 3, 6, 9]]
+
+    label_map = found.on_slices(every_third)
+    assert label_map.shape[0] == 4
+    assert values_in(every_third(found.label_map)) == [1]
+    assert values_in(label_map) == [1, 2, 3]
+    assert mask_of(label_map, 3)[2, 30, 33]
+    np.testing.assert_array_equal(found.on_slices(lambda values: values), found.label_map)
+
+
+def test_the_same_place_keeps_its_tracking_when_something_else_is_found_before_it() -> None:
+    headers = samples.headers(samples.ct())
+    volume = volume_of(headers)
+    prediction = prediction_on(volume.affine_lps)
+    identity, series = samples.identity_of(headers), str(headers[0].SeriesInstanceUID)
+
+    def tracking(*detections: Detection) -> list[str]:
+        found = findings_of(replace(prediction, detections=detections), "box", volume)
+        segmentation = samples.segmentation_of(
+            headers, found.label_map, labels=found.labels,
+            identity=found.tracked(identity, series),
+        )
+        return [str(one.TrackingUID) for one in segmentation.SegmentSequence]
+
+    large, inside, small = prediction.detections
+    assert tracking(small) == tracking(large, small)[1:]
+    assert len(set(tracking(large, inside, small))) == 3
+    assert len(set(tracking(large, large))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (lambda one: (replace(one[0], score=0.9), *one[1:]), "gate.number"),
+        (lambda one: (one[2], one[1], one[0]), "gate.geometry"),
+        (lambda one: (*one, one[0]), "gate.labels"),
+    ],
+)
+def test_a_report_that_says_another_place_or_probability_is_refused(
+    nodules: Reported, changed: object, reason: str
+) -> None:
+    assert callable(changed)
+    with pytest.raises(GateRefused) as caught:
+        check_detections(
+            nodules.volumetric, nodules.headers, [1] * len(nodules.headers),
+            nodules.found.label_map, changed(nodules.prediction.detections), nodules.segmentation,
+        )
+    assert caught.value.reason == reason
