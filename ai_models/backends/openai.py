@@ -82,6 +82,7 @@ class OpenAiBackend:
         self._notes = (
             f"{options.model} on the host {options.name}, temperature {options.temperature:g}, "
             f"seed {options.seed}",
+            "its weights lie on that host: their SHA-256 was not checked here",
         )
 
     def warm_up(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.ports import free_port
 
@@ -40,6 +42,7 @@ class LoopbackServer:
         self.asked: list[Asked] = []
         self.closing = threading.Event()
         self.port = free_port()
+        self._connections: list[socket.socket] = []
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -52,6 +55,7 @@ class LoopbackServer:
 
     def __enter__(self) -> Self:
         outer = self
+        self.closing.clear()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -80,6 +84,11 @@ class LoopbackServer:
                 """Say nothing."""
 
         class Server(ThreadingHTTPServer):
+            def get_request(self) -> tuple[socket.socket, Any]:
+                connection, address = super().get_request()
+                outer._connections.append(connection)
+                return connection, address
+
             def handle_error(self, request: object, client_address: object) -> None:
                 if not isinstance(sys.exc_info()[1], ConnectionError):
                     super().handle_error(request, client_address)  # type: ignore[arg-type]
@@ -99,3 +108,7 @@ class LoopbackServer:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+        while self._connections:
+            # What is kept open for a next request would be answered after the end.
+            with contextlib.suppress(OSError):
+                self._connections.pop().shutdown(socket.SHUT_RDWR)

@@ -70,7 +70,10 @@ def test_text_of_the_host_is_the_answer(tmp_path: Path) -> None:
         answer = backend.predict(volume_input())
         backend.close()
     assert answer.text == TEXT
-    assert answer.notes == ("radiology-8b on the host language, temperature 0, seed 11",)
+    assert answer.notes == (
+        "radiology-8b on the host language, temperature 0, seed 11",
+        "its weights lie on that host: their SHA-256 was not checked here",
+    )
 
 
 def test_request_holds_what_the_card_says_and_pictures_and_nothing_else(tmp_path: Path) -> None:
