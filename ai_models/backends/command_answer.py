@@ -73,20 +73,20 @@ def _segmentation(folder: Path, image: NetworkInput, card: SegmentationCard) -> 
 
 
 def _probabilities(folder: Path, image: NetworkInput, card: SegmentationCard) -> FloatArray:
-    """``(channels, ...)``: a softmax output's channel 0 is what the labels leave."""
+    """``(channels, ...)``: channel 0 is what the labels leave, but for sigmoid outputs."""
     output = card.output
-    has_background = output.activation == "softmax"
+    first = 0 if output.activation == "sigmoid" else 1
     values = sorted(label.value for label in card.labels)
     known = {f"probabilities-{value}.nii.gz" for value in values}
     for path in folder.glob("probabilities-*"):
         if path.name not in known:
             raise ModelError(f"{path.name}: no such label on the card", reason=_UNKNOWN_LABEL)
-    count = max([*values, *(output.ignored if has_background else ())]) + int(has_background)
+    count = 1 + max(values[-1] - 1 + first, *output.ignored, 0)
     scores = np.zeros((count, *grid_of(image)), dtype=np.float32)
     for value in values:
-        channel = value if has_background else value - 1
-        scores[channel] = read_probabilities(folder / f"probabilities-{value}.nii.gz", image)
-    if has_background:
+        path = folder / f"probabilities-{value}.nii.gz"
+        scores[value - 1 + first] = read_probabilities(path, image)
+    if first:
         scores[0] = np.clip(1.0 - scores[1:].sum(axis=0), 0.0, 1.0)
     return scores.reshape(count, *image.array.shape[1:])
 
