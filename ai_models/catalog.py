@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ class Catalog:
         self._holders: dict[tuple[str, str], Path] = {}
         self._away: dict[Path, Problem] = {}
         self._live: Mapping[str, str] = {}
+        self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         for directory in self._directories:
             self._meet(_model_folders(directory))
         for folder in self._folders.values():
@@ -98,9 +99,11 @@ class Catalog:
         before, self._state = self._state, self._now()
         return [*changes, *_difference(before.problems, self._state.problems)]
 
-    def prefer(self, live: Mapping[str, str]) -> None:
-        """Say which version of each model `get` gives when it is not asked for one."""
-        self._live = dict(live)
+    def prefer(
+        self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Say which version of each model is live, and which (id, version) are not to run again."""
+        self._live, self._withdrawn = dict(live), frozenset(withdrawn)
 
     def cards(self) -> list[Card]:
         """Every card, by id; the versions of one id in the order in which they were found."""
@@ -146,6 +149,22 @@ class Catalog:
             f"{there} takes its place: dicom-node models promote {model_id} VERSION",
             reason="model.no_live_version",
         )
+
+    def card_for(self, model_id: str, version: str) -> Card:
+        """What runs a job that was asked for with a version: that one, or else the live one.
+
+        A version that is gone, or was withdrawn since, is not run any more.
+
+        Raises
+        ------
+        ModelError
+            As `get` raises it for the live one.
+        """
+        if (model_id, version) not in self._withdrawn:
+            for card in self.versions(model_id):
+                if card.version == version:
+                    return card
+        return self.get(model_id)
 
     def _why_unknown(self, model_id: str) -> str:
         wrong = [one.message for one in self.problems() if one.model_id == model_id]

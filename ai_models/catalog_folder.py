@@ -42,12 +42,14 @@ class Problem:
     """Why a folder is not used as it is now; ``since`` is when its card was last written.
 
     ``model_id`` is what the folder seems to be: of its last good card, or as the card says.
+    ``version`` is set where another folder says that it is the same version.
     """
 
     folder: Path
     message: str
     since: datetime
     model_id: str
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def duplicate(card: Card, holder: Card) -> Problem:
         f"{card.folder / CARD_NAME}: {card.id!r} version {card.version} is already that of "
         f"{holder.folder / CARD_NAME}: give one of them another version or id"
     )
-    return Problem(card.folder, message, written_at(card.folder), card.id)
+    return Problem(card.folder, message, written_at(card.folder), card.id, card.version)
 
 
 def _whole(folder: Path) -> Card:

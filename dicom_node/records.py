@@ -179,6 +179,16 @@ class ModelStage:
 
 
 @dataclass(frozen=True)
+class ModelProblem:
+    """Why the running node does not use a model folder as it is; ``since`` its card was written."""
+
+    folder: str
+    model_id: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How a shadow version's answer on one series compares with that of the live one."""
 

@@ -1,7 +1,6 @@
 """Which version of each model runs: live, beside the live one, for a share of the series, or not.
 
-    candidate (no row) -> live -> retired -> live
-                       -> shadow, canary -> candidate, live
+    candidate (no row) -> live, shadow, canary -> retired -> live, shadow, canary
 
 One version of a model is live, at most one is its shadow and at most one its canary. Every change
 is in the history, under the kind ``model``.
@@ -9,7 +8,7 @@ is in the history, under the kind ``model``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +16,9 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import CANDIDATE, ModelStage, Stage
+from dicom_node.records import CANDIDATE, ModelProblem, ModelStage, Stage
 
-_m = tables.model_stages
+_m, _p = tables.model_stages, tables.model_problems
 BEGUN = "the first version of this model"
 
 
@@ -127,6 +126,26 @@ class ModelStages:
                 self._end(connection, found, reason, _now())
         return found
 
+    def problems(self) -> list[ModelProblem]:
+        """The folders that the running node does not use as they are, and why."""
+        query = sa.select(_p).order_by(_p.c.folder)
+        with self._database.read() as connection:
+            return [
+                ModelProblem(
+                    row.folder, row.model_id, row.message, rows.to_datetime(row.since)
+                )
+                for row in connection.execute(query)
+            ]
+
+    def put_problems(self, problems: Sequence[ModelProblem]) -> None:
+        """Keep what is wrong with model folders, in place of what was known of it."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(_p))
+            for one in {one.folder: one for one in problems}.values():
+                connection.execute(
+                    sa.insert(_p).values({**vars(one), "since": rows.to_seconds(one.since)})
+                )
+
     def _promote(
         self, connection: sa.Connection, model_id: str, version: str, reason: str,
         *, previous: str | None = None,
@@ -155,15 +174,10 @@ class ModelStages:
         return ModelStage(model_id, version, Stage.LIVE, 0.0, rows.to_datetime(now), previous)
 
     def _end(self, connection: sa.Connection, one: ModelStage, reason: str, now: float) -> None:
-        # Where it was live once, it is what rollback of a later version goes back to.
-        if one.previous:
-            self._write(
-                connection, one.model_id, one.version, Stage.RETIRED, now, previous=one.previous
-            )
-        else:
-            connection.execute(sa.delete(_m).where(*_is(one.model_id, one.version)))
-        to = Stage.RETIRED if one.previous else CANDIDATE
-        _record(connection, one.model_id, one.version, one.stage, to, reason, now)
+        self._write(
+            connection, one.model_id, one.version, Stage.RETIRED, now, previous=one.previous
+        )
+        _record(connection, one.model_id, one.version, one.stage, Stage.RETIRED, reason, now)
 
     def _write(
         self, connection: sa.Connection, model_id: str, version: str, stage: Stage, now: float,
@@ -183,10 +197,6 @@ def _of(connection: sa.Connection, model_id: str) -> list[ModelStage]:
 
 def _in_stage(stages: list[ModelStage], stage: Stage) -> ModelStage | None:
     return next((one for one in stages if one.stage is stage), None)
-
-
-def _is(model_id: str, version: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return _m.c.model_id == model_id, _m.c.version == version
 
 
 def _values(

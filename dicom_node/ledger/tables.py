@@ -264,6 +264,16 @@ model_stages = Table(
     ),
 )
 
+# Folders that the running node does not use as they are.
+model_problems = Table(
+    "model_problems",
+    metadata,
+    Column("folder", Text, primary_key=True),
+    Column("model_id", String(128), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("since", Float, nullable=False),
+)
+
 # What the model of a job said, as numbers without patient data; ``document`` is JSON.
 predictions = Table(
     "predictions",

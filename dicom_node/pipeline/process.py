@@ -70,7 +70,7 @@ def _reason(job: Job, packed: Packed, analysis: Analysis, images: int, spool: Sp
 
 
 def card_of(job: Job, catalog: Catalog) -> Card:
-    """The card of a job's model as it is now.
+    """The card that a job runs: of its version, or of the live one where that is not to run now.
 
     Raises
     ------
@@ -78,6 +78,6 @@ def card_of(job: Job, catalog: Catalog) -> Card:
         There is none any more, or it is not valid.
     """
     try:
-        return catalog.get(job.model_id)
+        return catalog.card_for(job.model_id, job.model_version)
     except ModelError as error:
         raise UnknownName(str(error), reason=error.reason) from error

@@ -13,7 +13,7 @@ from dicom_node.pipeline.agreement import compare
 from dicom_node.pipeline.loading import Loaded, load_input
 from dicom_node.pipeline.revocation import Revocation
 from dicom_node.pipeline.workshop import Workshop
-from dicom_node.records import Job
+from dicom_node.records import Job, Stage
 
 COMPARED = "compared"
 
@@ -36,8 +36,9 @@ def run_shadow(job: Job, workshop: Workshop) -> str:
     """
     live, shadow = _cards(job, workshop)
     seconds: dict[str, float] = {}
-    if live.version == shadow.version:
-        return _end(job, "not compared: it is the live version meanwhile", seconds, workshop)
+    stages = workshop.ledger.stages.of(job.model_id)
+    if not any(one.version == shadow.version and one.stage is Stage.SHADOW for one in stages):
+        return _end(job, "not compared: it is no shadow any more", seconds, workshop)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
     paths = [workshop.spool.resolve(instance.path) for instance in instances]
     try:

@@ -336,3 +336,17 @@ def test_a_check_that_breaks_is_a_problem_of_its_folder(tmp_path: Path) -> None:
     write_model(tmp_path / "one", b"weights", id="one")
     (change,) = looking(catalog)
     assert change.problem is not None and "ZeroDivisionError" in change.problem.message
+
+
+def test_a_job_gets_the_version_it_was_asked_for_with_unless_that_is_gone_or_withdrawn(
+    tmp_path: Path,
+) -> None:
+    for version in ("1", "2"):
+        write_model(tmp_path / version, b"weights", id="one", version=version)
+    catalog = Catalog([tmp_path])
+    catalog.prefer({"one": "1"}, [("one", "9")])
+    assert [catalog.card_for("one", asked).version for asked in ("1", "2", "3")] == ["1", "2", "1"]
+    catalog.prefer({"one": "1"}, [("one", "2")])
+    assert catalog.card_for("one", "2").version == "1"
+    with pytest.raises(ModelError, match="no model 'none'"):
+        catalog.card_for("none", "1")

@@ -10,7 +10,8 @@ import pytest
 
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.model_stages import IsLive, NoFormerVersion
-from dicom_node.records import Stage
+from dicom_node.records import ModelProblem, Stage
+from tests.ledger.conftest import START
 
 
 def stages(ledger: Ledger) -> dict[str, str]:
@@ -57,10 +58,10 @@ def test_a_model_has_one_shadow_and_one_canary_at_most(ledger: Ledger) -> None:
     ledger.stages.put("lungs", "2", Stage.SHADOW, 0.0, "by operator")
     ledger.stages.put("lungs", "3", Stage.CANARY, 0.1, "by operator")
     ledger.stages.put("lungs", "4", Stage.SHADOW, 0.0, "by operator")
-    assert stages(ledger) == {"1": "live", "3": "canary", "4": "shadow"}
+    assert stages(ledger) == {"1": "live", "2": "retired", "3": "canary", "4": "shadow"}
     ledger.stages.put("lungs", "4", Stage.CANARY, 0.5, "by operator")
-    assert stages(ledger) == {"1": "live", "4": "canary"}
-    assert [one.share for one in ledger.stages.of("lungs")] == [0.0, 0.5]
+    assert stages(ledger) == {"1": "live", "2": "retired", "3": "retired", "4": "canary"}
+    assert {one.version: one.share for one in ledger.stages.of("lungs")}["4"] == 0.5
 
 
 def test_a_canary_that_is_promoted_is_no_canary_any_more(ledger: Ledger) -> None:
@@ -79,18 +80,27 @@ def test_the_live_version_is_not_its_own_shadow(ledger: Ledger) -> None:
     assert stages(ledger) == {"1": "live"}
 
 
-def test_a_shadow_that_ends_is_a_candidate_and_one_that_was_live_is_retired(
+def test_a_shadow_that_ends_is_retired_and_what_was_live_before_is_remembered(
     ledger: Ledger,
 ) -> None:
     ledger.stages.begin("lungs", "1")
     ledger.stages.promote("lungs", "2", "by operator")
     ledger.stages.promote("lungs", "3", "by operator")
-    for version, after in (("9", {}), ("2", {"2": "retired"})):
+    for version in ("9", "2"):
         ledger.stages.put("lungs", version, Stage.SHADOW, 0.0, "by operator")
         ended = ledger.stages.end("lungs", Stage.SHADOW, "by operator")
         assert ended is not None and ended.version == version
-        assert {v: s for v, s in stages(ledger).items() if v == version} == after
+        assert stages(ledger)[version] == "retired"
     assert ledger.stages.rollback("lungs", "by operator").version == "2"
+    assert ledger.stages.rollback("lungs", "by operator").version == "1"
+
+
+def test_what_is_wrong_with_folders_is_kept_as_it_is_now(ledger: Ledger) -> None:
+    problem = ModelProblem("/models/a", "lungs", "model.yaml:3: id: required and absent", START)
+    ledger.stages.put_problems([problem, problem])
+    assert ledger.stages.problems() == [problem]
+    ledger.stages.put_problems([])
+    assert ledger.stages.problems() == []
 
 
 def test_models_do_not_touch_each_other(ledger: Ledger) -> None:

@@ -77,7 +77,7 @@ def test_an_older_ledger_has_no_shadows(tmp_path: Path) -> None:
     ledger.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE jobs DROP COLUMN shadow")
-        for table in ("model_stages", "predictions", "agreements"):
+        for table in ("model_stages", "model_problems", "predictions", "agreements"):
             connection.execute(f"DROP TABLE {table}")
         connection.commit()
     ledger = Ledger.open(path)

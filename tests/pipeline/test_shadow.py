@@ -13,7 +13,7 @@ from dicom_node.events import Events
 from dicom_node.pipeline.attempts import run_attempt
 from dicom_node.pipeline.shadow import run_shadow
 from dicom_node.pipeline.workshop import Workshop
-from dicom_node.records import Job, JobState, SeriesState
+from dicom_node.records import Job, JobState, SeriesState, Stage
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.ledger.conftest import START, job
 
@@ -22,6 +22,8 @@ from tests.ledger.conftest import START, job
 def beside(workshop: Workshop, tmp_path: Path) -> Workshop:
     """The workshop with a version 3 beside the live version 2, which finds less."""
     write_model(tmp_path / "models" / "third", threshold_onnx(0.515), id="tiny", version="3")
+    workshop.ledger.stages.begin("tiny", "2")
+    workshop.ledger.stages.put("tiny", "3", Stage.SHADOW, 0.0, "by operator")
     return looking_anew(workshop, tmp_path)
 
 
@@ -77,8 +79,8 @@ def test_a_version_that_became_live_meanwhile_is_not_compared_with_itself(
     beside: Workshop,
 ) -> None:
     running = shadow(beside)
-    beside.catalog.prefer({"tiny": "3"})
-    assert run_shadow(running, beside).startswith("not compared: it is the live version")
+    beside.ledger.stages.promote("tiny", "3", "by operator")
+    assert run_shadow(running, beside) == "not compared: it is no shadow any more"
 
 
 def test_what_the_live_version_cannot_do_is_no_failure_of_the_shadow(
