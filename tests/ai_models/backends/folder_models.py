@@ -130,6 +130,66 @@ def nnunet_plans(
     }
 
 
+def write_monai_bundle(
+    folder: Path, *, weights: Any = None, labels: int = 1,
+    configuration: dict[str, Any] | None = None, **changes: object,
+) -> Path:
+    """A MONAI bundle for CT, and its card, which needs the folder to be trusted.
+
+    The network is one convolution of one voxel, in RAS at 2 mm: label ``k`` as `write_nnunet_model`
+    has it. ``configuration`` replaces parts of the bundle's; ``weights`` what its file holds.
+    """
+    bundle = folder / "bundle"
+    (bundle / "configs").mkdir(parents=True, exist_ok=True)
+    (bundle / "models").mkdir(exist_ok=True)
+    written = {**bundle_configuration(labels + 1), **(configuration or {})}
+    (bundle / "configs" / "inference.json").write_text(json.dumps(written))
+    torch.save(bundle_weights(labels) if weights is None else weights, bundle / "models/model.pt")
+    return write_card(folder, "bundle", **{
+        "id": "bright-bundle", "runtime__backend": "monai_bundle", "input__axes": ["R", "A", "S"],
+        "trust__config_exec": True, **changes,
+    })
+
+
+def bundle_configuration(channels: int = 2) -> dict[str, Any]:
+    """What the bundles of the Model Zoo have in configs/inference.json, for a small network."""
+    return {
+        "imports": ["$import glob"], "bundle_root": ".", "image_key": "image",
+        "dataset_dir": "/nowhere", "datalist": "$sorted(glob.glob(@dataset_dir + '/*.nii.gz'))",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        "network_def": {
+            "_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": channels,
+            "kernel_size": 1,
+        },
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {"_target_": "Compose", "transforms": [
+            {"_target_": "LoadImaged", "keys": "@image_key"},
+            {"_target_": "EnsureChannelFirstd", "keys": "@image_key"},
+            {"_target_": "Orientationd", "keys": "@image_key", "axcodes": "RAS"},
+            {"_target_": "Spacingd", "keys": "@image_key", "pixdim": [2.0, 2.0, 2.0],
+             "mode": "bilinear"},
+            {"_target_": "ScaleIntensityRanged", "keys": "@image_key", "a_min": -1000,
+             "a_max": 1000, "b_min": -1.0, "b_max": 1.0, "clip": True},
+        ]},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16],
+                    "sw_batch_size": 4, "overlap": 0.25},
+        "postprocessing": {"_target_": "Compose", "transforms": [
+            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+            {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing",
+             "orig_keys": "@image_key", "nearest_interp": False, "to_tensor": True},
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@bundle_root"},
+        ]},
+    }
+
+
+def bundle_weights(labels: int) -> dict[str, torch.Tensor]:
+    """Weights of the bundle's convolution: HU / 1000 in, one channel for each label out."""
+    number = torch.arange(labels + 1, dtype=torch.float32)
+    bias = -_GAIN * (number * THRESHOLD_HU + STEP_HU * number * (number - 1))
+    return {"weight": (_GAIN * 1000 * number).reshape(-1, 1, 1, 1, 1), "bias": bias}
+
+
 def _nnunet_weights(heads: int, *, has_background: bool) -> dict[str, torch.Tensor]:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
