@@ -1,0 +1,49 @@
+"""What every test needs before anything is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_kept: list[Any] = []  # a torch library that is let go takes its operators with it
+
+
+class _OperatorsBeforeTorchvision(MetaPathFinder):
+    """Declares two operators that torchvision built for CUDA misses beside a torch for CPUs.
+
+    The one wheel of torchvision that package indices have is built for CUDA, and its import fails
+    without them. They are declared and not implemented: no test calls them. torch itself is
+    imported only where torchvision is.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if fullname == "torchvision" and not _kept:
+            _kept.append(None)
+            _declare()
+
+
+def _declare() -> None:
+    found = importlib.util.find_spec("torchvision")
+    version = Path(found.origin or "").with_name("version.py") if found is not None else None
+    if version is None or not version.is_file() or "+cu" not in version.read_text():
+        return
+    import torch
+
+    if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)
+
+
+def pytest_configure() -> None:
+    """Before any module of tests is collected."""
+    finder: MetaPathFinder = _OperatorsBeforeTorchvision()
+    sys.meta_path.insert(0, finder)
