@@ -34,6 +34,8 @@ _FOR_EVER = (
     "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED",
     "FAILED_PRECONDITION", "OUT_OF_RANGE", "UNIMPLEMENTED",
 )
+# Of a certificate that is not trusted, and of one for another name.
+_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "peer certificate")
 # Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
 _TRUSTED = (
     "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
@@ -165,6 +167,8 @@ class GrpcTransport:
         words = str(error.details() or "")
         if self._key:
             words = words.replace(self._key, "***")
+        if any(sign in words for sign in _UNTRUSTED):
+            return ModelError(f"the certificate of {self._who} is not trusted", reason=REFUSED)
         words = clean(words, 200)
         if code == "RESOURCE_EXHAUSTED" and "larger than max" in words:
             return ModelError(
@@ -177,10 +181,8 @@ class GrpcTransport:
             )
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             words = "it does not take the key of this endpoint"
-        refused = code in _FOR_EVER or "CERTIFICATE_VERIFY_FAILED" in words
-        return ModelError(
-            f"{self._who} answers {code}: {words}", reason=REFUSED if refused else UNAVAILABLE
-        )
+        reason = REFUSED if code in _FOR_EVER else UNAVAILABLE
+        return ModelError(f"{self._who} answers {code}: {words}", reason=reason)
 
 
 def import_grpc() -> tuple[Any, Any, Any]:

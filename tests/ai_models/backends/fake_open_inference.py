@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,9 +75,9 @@ class FakeOpenInference(LoopbackServer):
 
     def __init__(
         self, mode: str = "normal", *, model: Model | None = None, binary: bool = True,
-        key: str = "",
+        key: str = "", certificate: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(certificate)
         self.mode, self.model, self.binary, self.key = mode, model or Model(), binary, key
         self.seen: list[npt.NDArray[np.float32]] = []
 
@@ -168,7 +169,9 @@ class FakeGrpcInference:
 
     def __init__(
         self, mode: str = "normal", *, model: Model | None = None, raw: bool = True, key: str = "",
+        certificate: Path | None = None,
     ) -> None:
+        self.certificate = certificate
         self.mode, self.model, self.raw, self.key = mode, model or Model(), raw, key
         self.seen: list[npt.NDArray[np.float32]] = []
         self.closing = threading.Event()
@@ -177,13 +180,20 @@ class FakeGrpcInference:
 
     @property
     def url(self) -> str:
-        return f"grpc://127.0.0.1:{self.port}"
+        return f"{'grpcs' if self.certificate else 'grpc'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self.closing.clear()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=2))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Service(self), self._server)
-        assert self._server.add_insecure_port(f"127.0.0.1:{self.port}") == self.port
+        where = f"127.0.0.1:{self.port}"
+        if self.certificate:
+            pair = [self.certificate.with_suffix(end).read_bytes() for end in (".key", ".crt")]
+            credentials = grpc.ssl_server_credentials([(pair[0], pair[1])])
+            bound = self._server.add_secure_port(where, credentials)
+        else:
+            bound = self._server.add_insecure_port(where)
+        assert bound == self.port
         self._server.start()
         return self
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from tests.ports import free_port
 
@@ -27,18 +30,27 @@ class Asked:
 
 @dataclass(frozen=True)
 class Given:
-    """One answer. ``cut_after`` closes the connection after so many bytes of the body."""
+    """One answer.
+
+    ``cut_after`` closes the connection after so many bytes of the body; ``drip_s`` are the seconds
+    between two of them.
+    """
 
     status: int = 200
     body: bytes = b""
     fields: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    drip_s: float = 0.0
 
 
 class LoopbackServer:
-    """Answers requests by `answer`, each in a thread of its own, and keeps them in ``asked``."""
+    """Answers requests by `answer`, each in a thread of its own, and keeps them in ``asked``.
 
-    def __init__(self) -> None:
+    ``certificate`` is a file with a key and its certificate, for TLS.
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
+        self.certificate = certificate
         self.asked: list[Asked] = []
         self.closing = threading.Event()
         self.port = free_port()
@@ -48,7 +60,7 @@ class LoopbackServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def answer(self, asked: Asked) -> Given:
         raise NotImplementedError
@@ -77,7 +89,7 @@ class LoopbackServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(given.body)))
                 self.end_headers()
-                self.wfile.write(given.body[: given.cut_after])
+                outer._write(self.wfile, given)
                 self.close_connection = given.cut_after is not None
 
             def log_message(self, *_: object) -> None:
@@ -94,10 +106,23 @@ class LoopbackServer:
                     super().handle_error(request, client_address)  # type: ignore[arg-type]
 
         self._server = Server(("127.0.0.1", self.port), Handler)
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         return self
+
+    def _write(self, file: BinaryIO, given: Given) -> None:
+        if not given.drip_s:
+            file.write(given.body[: given.cut_after])
+            return
+        for byte in given.body:
+            file.write(bytes([byte]))
+            if self.closing.wait(given.drip_s):
+                return
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -112,3 +137,15 @@ class LoopbackServer:
             # What is kept open for a next request would be answered after the end.
             with contextlib.suppress(OSError):
                 self._connections.pop().shutdown(socket.SHUT_RDWR)
+
+
+def self_signed(path: Path, name: str = "IP:127.0.0.1") -> Path:
+    """A key and a certificate for ``name`` in one file, signed by itself."""
+    key, certificate = path.with_suffix(".key"), path.with_suffix(".crt")
+    subprocess.run([
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        "-subj", "/CN=test", "-addext", f"subjectAltName={name}",
+        "-keyout", str(key), "-out", str(certificate),
+    ], check=True, capture_output=True)
+    path.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return path
