@@ -168,6 +168,12 @@ def _request(
     parameters = prediction.algorithm.parameters
     identity = identity_of(card, loaded, writing.language, parameters)
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
+    notes = tuple(note.text for note in loaded.notes) + prediction.notes
+    detected = findings.detected
+    if detected is not None:
+        series_uid = str(loaded.source_images[0].SeriesInstanceUID)
+        identity = detected.tracked(identity, series_uid)
+        notes += (detected.note,) if detected.note else ()
     return ResultRequest(
         source_images=loaded.source_images,
         frame_numbers=loaded.frame_numbers,
@@ -181,7 +187,7 @@ def _request(
         language=_language(prediction, writing),
         outputs=_outputs(prediction),
         predecessors=writing.predecessors,
-        input_notes=tuple(note.text for note in loaded.notes) + prediction.notes,
+        input_notes=notes,
         is_complete=not loaded.unreadable,
     )
 

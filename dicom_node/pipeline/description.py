@@ -23,9 +23,12 @@ from ai_models.types import (
 from dicom_node.errors import UnsuitableInput
 from dicom_node.pipeline.loading import Loaded
 from dicom_node.results import gate, report
-from dicom_node.results.gate_report import check_findings
+from dicom_node.results.detections import MarkedDetections, findings_of
+from dicom_node.results.explanation import saliency_objects
+from dicom_node.results.gate_detections import check_detections
+from dicom_node.results.gate_report import check_findings, check_text
 from dicom_node.results.report_numbers import SegmentMeasurement
-from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
+from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
 from dicom_node.results.segmentation import build_probability_map, build_segmentation
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Findings:
     labels: tuple[Label, ...] = ()
     measurements: Mapping[int, SegmentMeasurement] = field(default_factory=dict)
     probabilities: Mapping[int, FloatArray] = field(default_factory=dict)
+    detected: MarkedDetections | None = None
 
     @property
     def any(self) -> bool:
@@ -83,13 +87,11 @@ def findings_in(prediction: Prediction, card: Card, loaded: Loaded) -> Findings:
                 for value, scores in prediction.probabilities.items()
             },
         )
-    from dicom_node.results.detections import findings_of
-
     mask = card.output.mask if isinstance(card.output, DetectionOutput) else "box"
     marked = findings_of(prediction, mask, volume)
     return Findings(
-        marked.label_map, loaded.to_source_grid(marked.label_map), marked.labels,
-        marked.measurements,
+        marked.label_map, marked.on_slices(loaded.to_source_grid), marked.labels,
+        marked.measurements, detected=marked,
     )
 
 
@@ -113,8 +115,6 @@ def describe(
 
 
 def _text(prediction: TextPrediction, request: ResultRequest) -> Objects:
-    from dicom_node.results.gate_report import check_text
-
     built = report.build_text_report(
         request, prediction.text, series_number=SERIES_NUMBERS["text report"]
     )
@@ -128,10 +128,8 @@ def _scores(
     loaded: Loaded,
 ) -> Objects:
     shown: list[tuple[str, Dataset]] = []
-    explanation = None
+    explanation: Mapping[str, Reference] = {}
     if isinstance(prediction, ClassificationPrediction) and prediction.saliency:
-        from dicom_node.results.explanation import saliency_objects
-
         saliency = {
             name: loaded.to_source_grid(_stacked(values))
             for name, values in prediction.saliency.items()
@@ -142,7 +140,7 @@ def _scores(
     built = report.build_image_report(
         request, series_number=SERIES_NUMBERS["volumetric report"], explanation=explanation
     )
-    gate.check_report(built, request.source_images, [])
+    gate.check_report(built, request.source_images, [dataset for _, dataset in shown])
     return (*shown, ("image report", built))
 
 
@@ -172,6 +170,11 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
         request, label_map, series_number=SERIES_NUMBERS["planar report"]
     )
     _check(segmentation, [volumetric, planar], findings, label_map, request)
+    if findings.detected is not None:
+        check_detections(
+            volumetric, request.source_images, request.frame_numbers, label_map,
+            findings.detected.detections, segmentation,
+        )
     objects = (
         ("segmentation", segmentation),
         ("probability map", _probability_map(request, findings)),
