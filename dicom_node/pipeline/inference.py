@@ -1,32 +1,41 @@
 """Models run in processes of their own: one worker per device, warm between jobs, killed when late.
 
-    predict -> an idle worker -> source.npy + one request line -> one answer line + its arrays
+    predict -> the line -> a device -> source.npy + one request line -> one answer line + its arrays
 
 A worker that dies (a CUDA fault, the kernel's out-of-memory killer) costs its own job and nothing
 else: the job gets `WorkerLost`, the next one a fresh process. A worker past its deadline, or
-without a heartbeat, is killed with its whole process group. Nothing heavy is imported here.
+without a heartbeat, is killed with its whole process group. A job that is tried again goes to
+another device than before, where there is one. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import json
-import queue
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ai_models.card import Card
 from ai_models.trust import Site
 from ai_models.types import ModelInput, Prediction
-from dicom_node.errors import StorageFailed, WorkerLost
+from dicom_node.errors import DeadlineExceeded, NodeError, StorageFailed, WorkerLost
 from dicom_node.events import Events
+from dicom_node.pipeline.admission import Admission, Asked
 from dicom_node.pipeline.exchange import read_prediction, write_source
-from dicom_node.pipeline.worker_process import POLL_S, Cancelled, WorkerProcess
+from dicom_node.pipeline.memory import MeasuredMemory, voxels_of
+from dicom_node.pipeline.retry import LEAVES_A_DEVICE, cause_of
+from dicom_node.pipeline.worker_process import Cancelled, WorkerProcess
+from dicom_node.records import Priority
 
 HEARTBEAT_S = 30.0
+# Of jobs that were given up elsewhere nobody tells the pool.
+_MOST_LOST_JOBS = 1000
 
 
 def resolve_devices(setting: str | Sequence[str]) -> list[str]:
@@ -52,12 +61,13 @@ def resolve_devices(setting: str | Sequence[str]) -> list[str]:
 
 
 class InferencePool:
-    """Thread-safe: each call takes the first idle worker and waits while there is none.
+    """Thread-safe: each call takes a device by `dicom_node.pipeline.placement`, or stands in line.
 
     Parameters
     ----------
     devices
-        ``cpu`` or ``cuda:<n>``, one worker each (see `resolve_devices`).
+        ``cpu``, ``cuda:<n>``, ``GPU-<uuid>`` or ``MIG-<uuid>``, one worker each (see
+        `resolve_devices`).
     site
         What this site allows its models.
     scratch
@@ -65,6 +75,10 @@ class InferencePool:
     heartbeat_s
         A worker that gives no sign of life for so long is killed; ten times as long while it
         starts or loads a model, which may keep everything else in the process waiting.
+    device_memory_mib
+        What models may take of a device together; of one that is not in it, what its worker says.
+    measured
+        File of what models took (see `dicom_node.pipeline.memory`); ``None``: nothing is kept.
     """
 
     def __init__(
@@ -74,16 +88,23 @@ class InferencePool:
         scratch: Path,
         events: Events,
         heartbeat_s: float = HEARTBEAT_S,
+        *,
+        device_memory_mib: Mapping[str, float] | None = None,
+        measured: Path | None = None,
     ) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = scratch
+        self._events = events
         self._closed = threading.Event()
+        budgets = device_memory_mib or {}
         self._workers = [
-            WorkerProcess(device, site, events, heartbeat_s) for device in devices
+            WorkerProcess(device, site, events, heartbeat_s, budgets.get(device))
+            for device in devices
         ]
-        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._memory = MeasuredMemory(measured)
+        self._admission = Admission(self._workers, self._memory)
+        self._lost: OrderedDict[str, set[int]] = OrderedDict()
+        self._lost_lock = threading.Lock()
 
     def predict(
         self,
@@ -92,11 +113,14 @@ class InferencePool:
         *,
         deadline_s: float,
         cancelled: Cancelled | None = None,
+        job_id: str = "",
+        priority: Priority = Priority.ROUTINE,
     ) -> Prediction:
         """Run a model on a volume or an image.
 
         ``deadline_s`` counts from the moment a worker has the job (loading the model included).
-        ``cancelled`` is asked a few times a second.
+        ``cancelled`` is asked a few times a second. A job of the same ``job_id`` avoids the devices
+        on which it was lost before.
 
         Raises
         ------
@@ -105,54 +129,126 @@ class InferencePool:
         UnsuitableInput
             The card does not allow this input (``input.*``).
         WorkerLost
-            The worker died or gave no heartbeat (``worker.no_heartbeat``), the job was cancelled
-            (``worker.cancelled``), or the pool closed.
+            The worker died, gave no heartbeat (``worker.no_heartbeat``) or had too little memory
+            (``worker.out_of_memory``), the job was cancelled (``worker.cancelled``), or the pool
+            closed.
         StorageFailed
             The scratch folder did not take the arrays.
         DeadlineExceeded
             It took longer; the worker was killed.
         """
-        asked = cancelled if cancelled is not None else _never
-        worker = self._wait_for_worker(asked)
-        try:
-            with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as folder:
-                return self._run(worker, Path(folder), card, source, deadline_s, asked)
-        except OSError as error:
-            raise StorageFailed(
-                f"arrays could not pass through {self._scratch}: {error.strerror}"
-            ) from error
-        finally:
-            self._idle.put(worker)
-
-    def _wait_for_worker(self, cancelled: Cancelled) -> WorkerProcess:
-        while True:
-            if self._closed.is_set():
-                raise WorkerLost("the node is stopping", reason="worker.stopping")
-            if cancelled():
-                raise WorkerLost("cancelled before it began", reason="worker.cancelled")
+        stop = cancelled if cancelled is not None else _never
+        asked = Asked(card, voxels_of(card, source), self._lost_on(job_id), priority)
+        prediction = None
+        while prediction is None:
+            number = self._admission.take(asked, stop)
             try:
-                return self._idle.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
+                prediction = self._try(number, asked, source, deadline_s, stop)
+            except (WorkerLost, DeadlineExceeded) as error:
+                self._remember(job_id, number, error)
+                raise
+            finally:
+                self._admission.give_back(number)
+        with self._lost_lock:
+            self._lost.pop(job_id, None)
+        return prediction
 
-    def _run(
-        self, worker: WorkerProcess, folder: Path, card: Card, source: ModelInput,
-        deadline_s: float, cancelled: Cancelled,
-    ) -> Prediction:
-        request = {
-            "request": folder.name, "card": str(card.folder), "fingerprint": card.fingerprint,
-            "source": write_source(folder, source), "output": str(folder),
-        }
-        answer = worker.ask(
-            request, deadline_s, lambda: cancelled() or self._closed.is_set()
-        )
-        return read_prediction(folder, answer["prediction"], source)
+    def prepare(self, card: Card) -> bool:
+        """Load a model on an idle device that has room, beside the caller; whether that began.
+
+        Nothing is let go of for it, and a model that cannot be loaded is no failure here: the job
+        will say so.
+        """
+        number = self._admission.take_ahead(card)
+        if number is None:
+            return False
+        threading.Thread(
+            target=self._prepare, args=(card, number), name="prepare", daemon=True
+        ).start()
+        return True
 
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
-        for _ in self._workers:
-            self._idle.get().end()
+        self._admission.close(lambda number: self._workers[number].end())
+
+    def _try(
+        self, number: int, asked: Asked, source: ModelInput, deadline_s: float, stop: Cancelled
+    ) -> Prediction | None:
+        """The prediction, or ``None``: the device told its size just now, and it is too small."""
+        deadline = time.monotonic() + deadline_s
+        try:
+            self._workers[number].start(deadline, self._or_closed(stop))
+        except OSError as error:
+            raise WorkerLost(f"no worker can be started: {error.strerror}") from error
+        if self._admission.is_misplaced(asked, number):
+            return None
+        return self._run(number, asked, source, deadline, stop)
+
+    def _run(
+        self, number: int, asked: Asked, source: ModelInput, deadline: float, stop: Cancelled
+    ) -> Prediction:
+        worker = self._workers[number]
+        try:
+            with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as name:
+                folder = Path(name)
+                request = self._request(folder.name, number, asked) | {
+                    "source": write_source(folder, source), "output": str(folder),
+                }
+                answer = worker.ask(request, deadline, self._or_closed(stop))
+                prediction = read_prediction(folder, answer["prediction"], source)
+        except OSError as error:
+            raise StorageFailed(
+                f"arrays could not pass through {self._scratch}: {error.strerror}"
+            ) from error
+        self._keep_peak(asked, worker, answer)
+        return prediction
+
+    def _request(self, name: str, number: int, asked: Asked) -> dict[str, Any]:
+        return {
+            "request": name, "card": str(asked.card.folder),
+            "fingerprint": asked.card.fingerprint,
+            "need_mib": self._admission.need_mib(asked, number),
+        }
+
+    def _keep_peak(self, asked: Asked, worker: WorkerProcess, answer: dict[str, Any]) -> None:
+        peak_mib = float(answer.get("memory", {}).get("peak_mib", -1.0))
+        try:
+            self._memory.keep(asked.card, asked.voxels, worker.kind, peak_mib)
+        except NodeError as error:
+            # The job has its result; what is not kept is measured again.
+            self._events.worker_changed(worker.device, "memory not kept", error.reason)
+
+    def _prepare(self, card: Card, number: int) -> None:
+        worker = self._workers[number]
+        deadline = time.monotonic() + card.runtime.deadline_s
+        try:
+            worker.start(deadline, self._closed.is_set)
+            request = self._request("ahead", number, Asked(card, 1)) | {"ahead": True}
+            worker.ask(request, deadline, self._closed.is_set)
+        except NodeError as error:
+            self._events.worker_changed(worker.device, "model not loaded ahead", error.reason)
+        # A boundary: a thread that nobody waits for must give its device back all the same.
+        except Exception:  # noqa: BLE001
+            self._events.unexpected("loading a model ahead")
+        finally:
+            self._admission.give_back(number)
+
+    def _or_closed(self, stop: Cancelled) -> Cancelled:
+        return lambda: stop() or self._closed.is_set()
+
+    def _lost_on(self, job_id: str) -> frozenset[int]:
+        with self._lost_lock:
+            return frozenset(self._lost.get(job_id, ()))
+
+    def _remember(self, job_id: str, number: int, error: NodeError) -> None:
+        if not job_id or cause_of(error.reason) not in LEAVES_A_DEVICE:
+            return
+        with self._lost_lock:
+            self._lost.setdefault(job_id, set()).add(number)
+            self._lost.move_to_end(job_id)
+            while len(self._lost) > _MOST_LOST_JOBS:
+                self._lost.popitem(last=False)
 
 
 def _never() -> bool:

@@ -32,6 +32,11 @@ _NEWS = 1.02
 _Peaks = dict[str, dict[str, dict[int, float]]]
 
 
+def key_of(card: Card) -> str:
+    """What tells a loaded model from any other: the bytes of its card, and where it lies."""
+    return f"{card.fingerprint}@{card.folder}"
+
+
 def voxels_of(card: Card, source: ModelInput) -> int:
     """How many voxels an input has on the grid that the card asks for; a guess where it is odd."""
     entry = card.input

@@ -69,6 +69,9 @@ POLICIES = {
     Cause.NEVER: Policy(1),
 }
 
+# After these another device may do what this one did not.
+LEAVES_A_DEVICE = frozenset({Cause.ELSEWHERE, Cause.LATE, Cause.MEMORY})
+
 _BY_REASON = {
     "worker.stopping": Cause.NODE,
     "worker.cancelled": Cause.NODE,

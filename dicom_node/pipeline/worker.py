@@ -4,18 +4,24 @@ One process holds the network and the device, so that a CUDA fault or an exhaust
 this process and nothing else. It reads requests from stdin and answers on stdout, one JSON
 document a line; arrays travel as ``.npy`` files (never pickled) that the node makes and removes.
 
-    request  {"request", "card", "fingerprint", "source": {...}, "output"}
-    answer   {"request", "prediction": {...}, "loaded": [model, ...]}
+    first    {"ready": {"kind", "budget_mib"}}: the make of its device, what models may take of it
+    request  {"request", "card", "fingerprint", "need_mib", "source": {...}, "output"}
+    answer   {"request", "prediction": {...}, "memory": {"peak_mib", "held_mib"}}
              {"request", "error": {"reason", "message"}, "ends": bool}
+    request  {"request", "card", "fingerprint", "need_mib", "ahead": true}
+    answer   {"request", "ahead": bool}: whether there was room to load the model
     before   {"alive": true, "loading": bool}, again and again while there is a request
 
-"card" is the folder of the model's card, which must still have the fingerprint; arrays of the
-prediction are written to the folder "output" (see `dicom_node.pipeline.exchange`).
+Every answer also says what was "loaded" and "evicted" for it, and in "warm" what each loaded model
+holds, in MiB. "card" is the folder of the model's card, which must still have the fingerprint;
+"need_mib" is what the job is predicted to take. Arrays of the prediction are written to the folder
+"output" (see `dicom_node.pipeline.exchange`).
 
 The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
 ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
-ends at once, whatever it was doing. Whatever a library prints goes to stderr: file descriptor 1 is
-taken away from it. Network access by Python code is refused for the life of the process.
+ends at once with all that it started, whatever it was doing. Whatever a library prints goes to
+stderr: file descriptor 1 is taken away from it. Network access by Python code is refused for the
+life of the process, but for the host that serves the model of a request.
 """
 
 from __future__ import annotations
@@ -24,46 +30,81 @@ import argparse
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ai_models.backends.device_memory import MemoryMeter, meter_of
 from ai_models.backends.devices import find_cuda_devices
 from ai_models.backends.protocol import is_out_of_memory
-from ai_models.card import load_card
-from ai_models.predictor import Predictor
+from ai_models.backends.reach import reachable
+from ai_models.card import Card, load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
 from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
-
-WARM_MODELS = 2
-_REFUSED_AUDIT_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto")
+from dicom_node.pipeline.retry import OUT_OF_MEMORY
+from dicom_node.pipeline.warm_models import WarmModels, current_card
+from dicom_node.pipeline.worker_network import NetworkGate
 
 
 class Worker:
-    """Keeps the last `WARM_MODELS` models warm and answers requests."""
+    """Answers requests with models that it keeps warm (`dicom_node.pipeline.warm_models`).
+
+    Parameters
+    ----------
+    device
+        As this process sees it: ``cpu`` or ``cuda:<n>``.
+    site
+        What this site allows its models.
+    budget_mib
+        What models may take of the device together; ``None``: the device's share.
+    loading
+        Told when a model begins to be loaded, and when it was.
+    gate
+        Lets requests through to the host that serves their model.
+    """
 
     def __init__(
         self,
         device: str,
         site: Site,
+        budget_mib: float | None = None,
         loading: Callable[[bool], None] = lambda _loading: None,
+        gate: NetworkGate | None = None,
     ) -> None:
         self._device = device
-        self._loading = loading
         self._site = site
-        self._warm: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
+        self._gate = gate or NetworkGate()
+        self._meter = _meter_of(device)
+        fitted = self._meter.fitted()
+        budget_mib = fitted.budget_mib if budget_mib is None else budget_mib
+        self.ready = {"kind": fitted.kind, "budget_mib": budget_mib}
+        self._models = WarmModels(device, site, self._meter, budget_mib, loading)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request; what the model raises becomes part of the answer."""
+        self._models.loaded, self._models.evicted = [], []
+        told = self._outcome(request)
+        if _ran_out_of_memory(told) and self._make_all_room(request):
+            # Beside others it did not fit; alone it may.
+            told = self._outcome(request)
+        return {
+            **told, "warm": self._models.held_mib,
+            "loaded": self._models.loaded, "evicted": self._models.evicted,
+        }
+
+    def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._predict(request)
+            card = current_card(Path(request["card"]), str(request["fingerprint"]))
+            with self._gate.reaching(reachable(card, self._site)):
+                return self._load_ahead(card, request) or self._predict(card, request)
         except ModelError as error:
-            return {"error": {"reason": error.reason, "message": str(error)}, "ends": False}
+            reason = OUT_OF_MEMORY if is_out_of_memory(error) else error.reason
+            return {"error": {"reason": reason, "message": str(error)}, "ends": False}
         except Exception as error:  # noqa: BLE001 - process boundary: the node must learn of it
             message = f"{type(error).__name__}: {error}"
             return {
@@ -71,34 +112,32 @@ class Worker:
                 "ends": self._device != "cpu" or isinstance(error, MemoryError),
             }
 
-    def _predict(self, request: dict[str, Any]) -> dict[str, Any]:
-        predictor, seconds = self._predictor(Path(request["card"]), str(request["fingerprint"]))
-        prediction = predictor.predict(read_source(request["source"]))
+    def _make_all_room(self, request: dict[str, Any]) -> bool:
+        try:
+            card = load_card(Path(request["card"]))
+        except ModelError:
+            return False
+        return self._models.evict_all_but(card)
+
+    def _load_ahead(self, card: Card, request: dict[str, Any]) -> dict[str, Any] | None:
+        if not request.get("ahead"):
+            return None
+        has_room = self._models.has_room(card, float(request["need_mib"]))
+        if has_room:
+            self._models.take(card, float(request["need_mib"]))
+        return {"ahead": has_room}
+
+    def _predict(self, card: Card, request: dict[str, Any]) -> dict[str, Any]:
+        warm, seconds = self._models.take(card, float(request["need_mib"]))
+        before_mib = self._meter.held_mib()
+        self._meter.begin()
+        prediction = warm.predictor.predict(read_source(request["source"]))
+        peak_mib = warm.held_mib + self._meter.peak_mib()
+        self._models.used(warm, before_mib)
         return {
             "prediction": write_prediction(Path(request["output"]), prediction, seconds),
-            "loaded": [predictor.card.id] if seconds else [],
+            "memory": {"peak_mib": peak_mib, "held_mib": warm.held_mib},
         }
-
-    def _predictor(self, folder: Path, fingerprint: str) -> tuple[Predictor, dict[str, float]]:
-        card = load_card(folder)
-        if card.fingerprint != fingerprint:
-            raise ModelError(
-                f"the card of {card.id} was changed meanwhile", reason="model.card_changed"
-            )
-        key = (str(card.folder), card.fingerprint)
-        if key in self._warm:
-            self._warm.move_to_end(key)
-            return self._warm[key], {}
-        while len(self._warm) >= WARM_MODELS:
-            self._warm.popitem(last=False)[1].close()
-        start = time.perf_counter()
-        predictor = Predictor(card, self._device, self._site)
-        self._loading(True)
-        predictor.load()
-        predictor.warm_up()
-        self._loading(False)
-        self._warm[key] = predictor
-        return predictor, {"load": time.perf_counter() - start}
 
 
 class Pulse:
@@ -114,6 +153,11 @@ class Pulse:
     def start(self) -> None:
         """Begin; heartbeats are written while a request is."""
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def tell(self, document: dict[str, Any]) -> None:
+        """Say something that is no answer."""
+        with self._lock:
+            self._write(document)
 
     def begin(self) -> None:
         """There is a request."""
@@ -147,9 +191,21 @@ class Pulse:
             left = left[self._answers.write(left) :]
 
 
+def _meter_of(device: str) -> MemoryMeter:
+    try:
+        return meter_of(device)
+    except (ImportError, RuntimeError, AssertionError):
+        # Torch has no such device; whatever runs here runs on the processor, and says so.
+        return meter_of("cpu")
+
+
+def _ran_out_of_memory(told: dict[str, Any]) -> bool:
+    return bool(told.get("error", {}).get("reason") == OUT_OF_MEMORY)
+
+
 def _reason_of(error: Exception) -> str:
     if is_out_of_memory(error):
-        return "worker.out_of_memory"
+        return OUT_OF_MEMORY
     if isinstance(error, OSError) and not isinstance(error, PermissionError):
         return "worker.storage_failed"
     return "model.failed"
@@ -172,12 +228,10 @@ def _read_requests(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> Non
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             waiting.put(line)
+    if os.getpgrp() == os.getpid():
+        # What a model started must not outlive it; this process is one of the group.
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
-
-
-def _refuse_network(event: str, _arguments: object) -> None:
-    if event in _REFUSED_AUDIT_EVENTS:
-        raise PermissionError(f"{event} is refused in an inference worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -185,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="inference worker of one device")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--site", default="{}", metavar="JSON", help="see site_document")
+    parser.add_argument("--budget-mib", type=float, help="what models may take of the device")
     parser.add_argument("--beat", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--list-devices", action="store_true")
     options = parser.parse_args(arguments)
@@ -192,12 +247,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(json.dumps(find_cuda_devices()) + "\n")
         return
     requests, answers = _private_pipes()
-    sys.addaudithook(_refuse_network)
+    gate = NetworkGate()
+    gate.close()
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests, waiting), daemon=True).start()
     pulse = Pulse(answers, options.beat)
     pulse.start()
-    worker = Worker(options.device, site_from(json.loads(options.site)), pulse.loading)
+    site = site_from(json.loads(options.site))
+    worker = Worker(options.device, site, options.budget_mib, pulse.loading, gate)
+    pulse.tell({"ready": worker.ready})
     while True:
         request = json.loads(waiting.get())
         pulse.begin()

@@ -1,7 +1,7 @@
 """One inference process seen from the node: started, asked, listened to, killed.
 
     the node  --one request a line-->  dicom_node.pipeline.worker
-              <--heartbeats, and one answer a line--
+              <--what its device is, then heartbeats and one answer a line--
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dicom_node.errors import (
     WorkerLost,
 )
 from dicom_node.events import Events
+from dicom_node.pipeline.device_names import seen_from_inside
 from dicom_node.pipeline.exchange import site_document
 
 POLL_S = 0.2
@@ -46,30 +47,66 @@ class _Live:
     answers: IO[bytes]
     rest: bytearray = field(default_factory=bytearray)
     may_be_slow: bool = True
+    is_ready: bool = False
 
 
 class WorkerProcess:
-    """One device and the process that has it, started when needed; used by one thread at a time."""
+    """One device and the process that has it, started when needed; used by one thread at a time.
+
+    Attributes
+    ----------
+    device
+        Its name in the settings.
+    kind
+        The make of the device, as the process told; empty until it did.
+    budget_mib
+        What models may take of it; ``None`` until that is set or told.
+    warm_mib
+        What each loaded model holds there, by `dicom_node.pipeline.memory.key_of`.
+    """
 
     def __init__(
-        self, device: str, site: Site, events: Events, heartbeat_s: float
+        self, device: str, site: Site, events: Events, heartbeat_s: float,
+        budget_mib: float | None = None,
     ) -> None:
-        self._device = device
+        self.device = device
+        self.kind = ""
+        self.budget_mib = budget_mib
+        self.warm_mib: dict[str, float] = {}
         self._heartbeat_s = heartbeat_s
-        self._arguments = ["--device", device, "--beat", str(heartbeat_s / BEATS_PER_HEARTBEAT)]
+        inside, changes = seen_from_inside(device, os.environ)
+        self._environment = changes
+        self._arguments = ["--device", inside, "--beat", str(heartbeat_s / BEATS_PER_HEARTBEAT)]
         self._arguments += ["--site", json.dumps(site_document(site))]
+        if budget_mib is not None:
+            self._arguments += ["--budget-mib", str(budget_mib)]
         self._events = events
         self._live: _Live | None = None
 
+    def start(self, deadline: float, cancelled: Cancelled) -> None:
+        """Have the process running, and know its device; quick where it runs already.
+
+        ``deadline`` is of `time.monotonic`. Raises as `ask` does.
+        """
+        live = self._running()
+        if live.is_ready:
+            return
+        told = self._wait_for_answer(live, deadline, cancelled).get("ready")
+        if not isinstance(told, dict):
+            raise self._off_the_protocol(live)
+        live.is_ready = True
+        self.kind, self.budget_mib = str(told["kind"]), float(told["budget_mib"])
+
     def ask(
-        self, request: dict[str, Any], deadline_s: float, cancelled: Cancelled
+        self, request: dict[str, Any], deadline: float, cancelled: Cancelled
     ) -> dict[str, Any]:
         """Send one request and wait for its answer; after a lost answer the process is dead.
 
-        Raises what `dicom_node.pipeline.inference.InferencePool.predict` says.
+        ``deadline`` is of `time.monotonic`. Raises what
+        `dicom_node.pipeline.inference.InferencePool.predict` says.
         """
+        self.start(deadline, cancelled)
         live = self._running()
-        deadline = time.monotonic() + deadline_s
         try:
             live.requests.write(json.dumps(request).encode() + b"\n")
             live.requests.flush()
@@ -77,10 +114,13 @@ class WorkerProcess:
             raise self._lost(live) from error
         answer = self._wait_for_answer(live, deadline, cancelled)
         if answer.get("request") != request["request"]:
-            self._kill(live, "answered off the protocol")
-            raise WorkerLost(f"the worker on {self._device} answered off the protocol")
-        for model_id in answer.get("loaded", ()):
-            self._events.worker_changed(self._device, "model loaded", str(model_id))
+            raise self._off_the_protocol(live)
+        for what in ("evicted", "loaded"):
+            for model_id in answer.get(what, ()):
+                self._events.worker_changed(self.device, f"model {what}", str(model_id))
+        self.warm_mib = {
+            str(key): float(held) for key, held in answer.get("warm", {}).items()
+        }
         if "error" in answer:
             if answer.get("ends"):
                 self._kill(live, str(answer["error"]["reason"]))
@@ -95,12 +135,12 @@ class WorkerProcess:
         process = subprocess.Popen(
             [sys.executable, "-m", "dicom_node.pipeline.worker", *self._arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-            env=_worker_environment(),
+            env=_worker_environment() | self._environment,
         )
         if process.stdin is None or process.stdout is None:
             raise WorkerLost("the worker was started without pipes")
         self._live = _Live(process, process.stdin, process.stdout)
-        self._events.worker_changed(self._device, "started", f"pid {process.pid}")
+        self._events.worker_changed(self.device, "started", f"pid {process.pid}")
         return self._live
 
     def _wait_for_answer(
@@ -112,7 +152,7 @@ class WorkerProcess:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 self._kill(live, "deadline")
-                raise DeadlineExceeded(f"the model on {self._device} passed its deadline")
+                raise DeadlineExceeded(f"the model on {self.device} passed its deadline")
             if cancelled():
                 self._kill(live, "cancelled")
                 raise WorkerLost("cancelled, the worker was killed", reason="worker.cancelled")
@@ -136,12 +176,16 @@ class WorkerProcess:
             raise self._lost(live)
         return lines
 
+    def _off_the_protocol(self, live: _Live) -> WorkerLost:
+        self._kill(live, "answered off the protocol")
+        return WorkerLost(f"the worker on {self.device} answered off the protocol")
+
     def _judge_silence(self, live: _Live, silent_s: float) -> None:
         """Stopped, or held up in code that lets no other thread run: it will not answer."""
         if silent_s > self._heartbeat_s * (SLOW_FACTOR if live.may_be_slow else 1):
             self._kill(live, "no heartbeat")
             raise WorkerLost(
-                f"the worker on {self._device} gave no sign of life for {silent_s:.0f} s",
+                f"the worker on {self.device} gave no sign of life for {silent_s:.0f} s",
                 reason="worker.no_heartbeat",
             )
 
@@ -151,14 +195,14 @@ class WorkerProcess:
             code = live.process.wait(timeout=FAREWELL_S)
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
         self._kill(live, how)
-        return WorkerLost(f"the worker on {self._device} {how} while it held a job")
+        return WorkerLost(f"the worker on {self.device} {how} while it held a job")
 
     def _kill(self, live: _Live, why: str) -> None:
         """Kill the whole process group: what a model started must not outlive it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(live.process.pid, signal.SIGKILL)
         self._reap(live)
-        self._events.worker_changed(self._device, "killed", why)
+        self._events.worker_changed(self.device, "killed", why)
 
     def _reap(self, live: _Live) -> None:
         live.process.wait()
@@ -167,6 +211,7 @@ class WorkerProcess:
             with contextlib.suppress(OSError):
                 pipe.close()
         self._live = None
+        self.warm_mib = {}
 
     def end(self) -> None:
         """Close stdin, by which the process ends itself; kill it if it does not."""
@@ -181,7 +226,7 @@ class WorkerProcess:
             self._kill(live, "did not end by itself")
             return
         self._reap(live)
-        self._events.worker_changed(self._device, "ended")
+        self._events.worker_changed(self.device, "ended")
 
 
 def _worker_environment() -> dict[str, str]:

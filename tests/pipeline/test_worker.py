@@ -31,17 +31,8 @@ def request_for(model_id: str, folder: Path) -> dict[str, Any]:
     card = load_card(folder / model_id)
     return {
         "request": "1", "card": str(card.folder), "fingerprint": card.fingerprint,
-        "source": write_source(folder, BRIGHT), "output": str(folder),
+        "source": write_source(folder, BRIGHT), "output": str(folder), "need_mib": 10.0,
     }
-
-
-def test_only_the_last_two_models_stay_warm(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        write_model(tmp_path / name, threshold_onnx(0.5), id=name)
-    worker = Worker("cpu", Site())
-    order = ["a", "b", "a", "c", "a", "b"]
-    loaded = [worker.answer(request_for(name, tmp_path))["loaded"] for name in order]
-    assert loaded == [["a"], ["b"], [], ["c"], [], ["b"]]
 
 
 def test_changed_card_is_loaded_anew(tmp_path: Path) -> None:
@@ -52,8 +43,17 @@ def test_changed_card_is_loaded_anew(tmp_path: Path) -> None:
     write_model(tmp_path / "a", threshold_onnx(0.9), id="a", version="2.0")
     second = worker.answer(request_for("a", tmp_path))
     assert (first["loaded"], second["loaded"]) == (["a"], ["a"])
+    assert second["evicted"] == ["a"], "nobody can ask for the old one"
     assert second["prediction"]["algorithm"]["version"] == "2.0"
     assert not np.load(tmp_path / "labels.npy").any()
+
+
+def test_a_card_that_changed_between_question_and_answer_is_said_to_have(tmp_path: Path) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    request = request_for("a", tmp_path)
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a", version="2.0")
+    answer = Worker("cpu", Site()).answer(request)
+    assert answer["error"]["reason"] == "model.card_changed" and not answer["ends"]
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,6 @@ def test_what_a_model_prints_does_not_reach_the_protocol(tmp_path: Path) -> None
         assert prediction.label_map.all()
     finally:
         pool.close()
-
-
-def test_network_is_refused_in_a_worker() -> None:
-    program = (
-        "import socket, sys\n"
-        "from dicom_node.pipeline import worker\n"
-        "sys.addaudithook(worker._refuse_network)\n"
-        "try:\n"
-        "    socket.create_connection(('127.0.0.1', 9))\n"
-        "except PermissionError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "refused in an inference worker" in done.stdout
 
 
 def test_listing_devices_prints_one_json_list() -> None:
@@ -176,7 +161,7 @@ def test_loading_is_told_before_and_after_and_only_when_something_is_loaded(
 ) -> None:
     write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
     told: list[bool] = []
-    worker = Worker("cpu", Site(), told.append)
+    worker = Worker("cpu", Site(), loading=told.append)
     for _ in range(2):
         worker.answer(request_for("a", tmp_path))
     assert told == [True, False]
