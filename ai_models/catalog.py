@@ -63,6 +63,7 @@ class Catalog:
         self._folders: dict[Path, ModelFolder] = {}
         self._holders: dict[tuple[str, str], Path] = {}
         self._away: dict[Path, Problem] = {}
+        self._updated: dict[tuple[str, str], str] = {}
         self._live: Mapping[str, str] = {}
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         for directory in self._directories:
@@ -94,6 +95,7 @@ class Catalog:
                 continue
             if change.what is What.REMOVED:
                 del self._folders[key]
+            self._note_update(change)
             if change.card is not None or change.former is not None:
                 changes.append(change)
         before, self._state = self._state, self._now()
@@ -118,11 +120,14 @@ class Catalog:
         """Every folder that is not used as it is, and why."""
         return list(self._state.problems)
 
-    def get(self, model_id: str, version: str | None = None) -> Card:
+    def get(
+        self, model_id: str, version: str | None = None, *, live: str | None = None
+    ) -> Card:
         """The card of a model: of one version, or of the live one.
 
-        While nobody has said which is live, it is the one that was found first. If the live one
-        is gone, the only one that is left takes its place.
+        ``live`` says which that is, in place of `prefer`. While nobody said so, it is the one
+        that was found first. If it is gone, the version that its folder has now takes its place,
+        or else the only one that is left.
 
         Raises
         ------
@@ -133,8 +138,10 @@ class Catalog:
         cards = self.versions(model_id)
         if not cards:
             raise ModelError(self._why_unknown(model_id), reason="model.unknown")
-        wanted = version or self._live.get(model_id) or cards[0].version
-        found = next((card for card in cards if card.version == wanted), None)
+        wanted = version or live or self._live.get(model_id) or cards[0].version
+        found = _with_version(cards, wanted)
+        if found is None and not version:
+            found = _with_version(cards, self._updated.get((model_id, wanted), ""))
         if found is not None:
             return found
         there = ", ".join(card.version for card in cards)
@@ -161,9 +168,9 @@ class Catalog:
             As `get` raises it for the live one.
         """
         if (model_id, version) not in self._withdrawn:
-            for card in self.versions(model_id):
-                if card.version == version:
-                    return card
+            found = _with_version(self.versions(model_id), version)
+            if found is not None:
+                return found
         return self.get(model_id)
 
     def _why_unknown(self, model_id: str) -> str:
@@ -172,6 +179,16 @@ class Catalog:
             return f"model {model_id!r} cannot be used: {'; '.join(wrong)}"
         known = ", ".join(sorted(self._state.versions)) or "none"
         return f"no model {model_id!r}; there are: {known}"
+
+    def _note_update(self, change: Change) -> None:
+        """Remember which version took the place of which in its folder, over several updates."""
+        card, former = change.card, change.former
+        if card is None or former is None or card.id != former.id:
+            return
+        for name, version in list(self._updated.items()):
+            if name[0] == card.id and version == former.version:
+                self._updated[name] = card.version
+        self._updated[card.id, former.version] = card.version
 
     def _meet(self, folders: Sequence[Path]) -> None:
         for path in folders:
@@ -200,6 +217,10 @@ class Catalog:
                 problems.append(duplicate(card, cards[holder]))
         self._holders = holders
         return _State(versions, tuple(problems))
+
+
+def _with_version(cards: Sequence[Card], version: str) -> Card | None:
+    return next((card for card in cards if card.version == version), None)
 
 
 def _difference(before: Sequence[Problem], after: Sequence[Problem]) -> list[Change]:

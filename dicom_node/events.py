@@ -215,6 +215,15 @@ class Events:
     def worker_changed(self, device: str, what: str, reason: str = "") -> None:
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 
+    def model_changed(self, model_id: str, version: str, what: str, reason: str) -> None:
+        self._emit(logging.WARNING if what == "gone" else logging.INFO, "model", model=model_id,
+                   version=version, what=what, reason=reason)
+
+    def model_problem(self, folder: str, message: str, *, solved: bool) -> None:
+        self._emit(logging.INFO if solved else logging.WARNING,
+                   f"model folder {'is right again' if solved else 'cannot be used as it is'}",
+                   folder=folder, problem=message)
+
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 

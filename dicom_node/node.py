@@ -19,6 +19,7 @@ from typing import IO
 
 import dicom_node
 from ai_models.catalog import Catalog
+from ai_models.trust import why_refused
 from dicom_node.config import Config
 from dicom_node.delivery.capabilities import CapabilityProber
 from dicom_node.delivery.commitment import CommitmentAsker
@@ -35,8 +36,9 @@ from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
-from dicom_node.node_models import site_of
+from dicom_node.node_models import check_model, site_of
 from dicom_node.node_routing import Router
+from dicom_node.node_versions import ModelVersions
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.dispatch import JobDispatch
@@ -52,6 +54,7 @@ ROLES = frozenset({"intake", "work", "deliver"})
 _TICK_S = 0.1
 _SUBMIT_EVERY_S = 0.2
 _RECONCILE_EVERY_S = 60.0
+_MODELS_EVERY_S = 1.0
 _KEEP_ENGINE_HISTORY = timedelta(days=7)
 
 
@@ -83,8 +86,17 @@ class Node:
         if rebuilt is not None:
             events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
         self.ledger = Ledger.open(url)
-        self.catalog = Catalog(config.models.directories)
-        self._router = Router(config, self.ledger, self.spool, self.catalog, events)
+        site = site_of(config)
+        self.catalog = Catalog(
+            config.models.directories, admit=lambda card: check_model(card, site)
+        )
+        self._versions = ModelVersions(
+            self.catalog, self.ledger, events, lambda card: why_refused(card, site),
+            decides="intake" in self._roles,
+        )
+        self._router = Router(
+            config, self.ledger, self.spool, self.catalog, events, self._versions
+        )
         self._enquiry = Enquiry(config, self.ledger, self.spool, events)
         self._closer = SeriesCloser(
             self.ledger, config.completeness, events, enquiry=self._enquiry,
@@ -114,7 +126,7 @@ class Node:
         self._prober = CapabilityProber(config, self.ledger, events)
         self._commitment = CommitmentAsker(config, self.ledger, events)
         self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
-        self._next_submit = self._next_reconcile = 0.0
+        self._next_submit = self._next_reconcile = self._next_models = 0.0
         self._must_reindex = False
 
     @property
@@ -135,6 +147,7 @@ class Node:
         LedgerUnavailable, StorageFailed
             When the disk or the database does not work.
         """
+        self._versions.begin()
         self._router.check(weights="work" in self._roles)
         removed = self.spool.clean_incoming()
         if "work" in self._roles:
@@ -221,6 +234,7 @@ class Node:
         LedgerUnavailable
             The round is incomplete and the next one makes up for it.
         """
+        now = time.monotonic()
         if self._listeners is not None:
             self._room_watch.tick()
             self._tend(self._listeners)
@@ -228,13 +242,15 @@ class Node:
             moved += self._router.route_complete()
         else:
             moved = 0
-        now = time.monotonic()
         if now >= self._next_reconcile:
             self._reconcile()
             self._next_reconcile = now + _RECONCILE_EVERY_S
         if moved or now >= self._next_submit:
             self._next_submit = now + _SUBMIT_EVERY_S
             self._submit_open()
+        if now >= self._next_models:
+            self._next_models = now + _MODELS_EVERY_S
+            self._versions.refresh()
 
     def _tend(self, listeners: Listeners) -> None:
         """Replace listeners that died, and index what they kept but could not tell the ledger.

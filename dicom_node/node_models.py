@@ -1,9 +1,13 @@
-"""The settings of models as `ai_models` knows them."""
+"""The settings of models as `ai_models` knows them, and what a model must be to be run here."""
 
 from __future__ import annotations
 
-from ai_models.trust import Endpoint, Site
+from ai_models.card import Card
+from ai_models.trust import Endpoint, Site, why_refused
+from ai_models.types import ModelError
+from ai_models.weights import verify_weights
 from dicom_node.config import Config
+from dicom_node.errors import ConfigurationError
 
 
 def site_of(config: Config) -> Site:
@@ -17,3 +21,36 @@ def site_of(config: Config) -> Site:
             for name, one in models.endpoints.items()
         },
     )
+
+
+def check_model(card: Card, site: Site) -> None:
+    """Refuse a model whose every job would die here.
+
+    Raises
+    ------
+    ModelError
+        ``model.refused``: this site does not allow it. ``model.weights_missing``,
+        ``model.hash_mismatch``: its weights are not those of the card. ``model.report``: its
+        report is none for what it answers.
+    """
+    refusal = why_refused(card, site)
+    if refusal:
+        raise ModelError(refusal, reason="model.refused")
+    verify_weights(card)
+    check_report(card)
+
+
+def check_report(card: Card) -> None:
+    """Refuse a model whose report is none for what it answers.
+
+    Raises
+    ------
+    ModelError
+        ``model.report``
+    """
+    from dicom_node.results.report import check_template
+
+    try:
+        check_template(card.report, card.folder, card.task, card.output_names)
+    except ConfigurationError as error:
+        raise ModelError(f"{card.id}: {error}", reason="model.report") from error

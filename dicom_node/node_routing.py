@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
-from ai_models.trust import why_refused
+from ai_models.trust import Site, why_refused
 from ai_models.types import ModelError
-from ai_models.weights import verify_weights
 from dicom_node.config import Config, Rule
 from dicom_node.errors import ConfigurationError, NodeError, NotUnderstood, UnknownName
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.node_models import site_of
+from dicom_node.node_models import check_model, site_of
+from dicom_node.node_versions import ModelVersions
 from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
 from dicom_node.routing import rules, urgency
 from dicom_node.spool import Spool
@@ -31,13 +32,19 @@ class Router:
     """Turns complete series into jobs by the configured rules."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, spool: Spool, catalog: Catalog, events: Events
+        self, config: Config, ledger: Ledger, spool: Spool, catalog: Catalog, events: Events,
+        versions: ModelVersions | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._spool = spool
         self._catalog = catalog
         self._events = events
+        site = site_of(config)
+        self._site = site
+        self._versions = versions or ModelVersions(
+            catalog, ledger, events, lambda card: why_refused(card, site)
+        )
 
     def check(self, *, weights: bool = False) -> None:
         """Raise `ConfigurationError` when a rule or a limit names a model that cannot be used here.
@@ -48,15 +55,17 @@ class Router:
         for position, rule in enumerate(self._config.rules):
             path = f"rules[{position}].model"
             try:
-                card = self._catalog.get(rule.model)
+                card = self._versions.live(rule.model)
             except ModelError as error:
                 raise UnknownName(str(error), key_path=path) from error
-            refusal = why_refused(card, site_of(self._config))
+            refusal = why_refused(card, self._site)
             if refusal:
                 raise ConfigurationError(refusal, key_path=path)
+            for problem in self._versions.duplicates(card):
+                # Which of them ran would depend on the names of the folders.
+                raise ConfigurationError(problem.message, key_path=path)
             if weights:
-                _check_weights(card, path)
-                _check_report(card, path)
+                _check(card, self._site, path)
         for name in self._config.jobs.per_model:
             try:
                 self._catalog.get(name)
@@ -80,7 +89,9 @@ class Router:
             return self._decline(series, f"unexpected.{type(error).__name__}")
         if not matching:
             return self._decline(series, "no_rule_matched")
-        jobs = [self._job(series, rule, instances, *urgent) for rule, urgent in matching]
+        jobs = [
+            job for rule, urgent in matching for job in self._jobs(series, rule, instances, *urgent)
+        ]
         reason = "rules: " + ", ".join(rule.name for rule, _ in matching)
         routed = self._ledger.jobs.route(
             series.series_instance_uid, jobs, reason, seen=series.last_received_at
@@ -110,14 +121,29 @@ class Router:
             )
         return declined
 
-    def _job(
+    def _jobs(
         self, series: Series, rule: Rule, instances: Sequence[Instance], priority: Priority,
         why: str,
+    ) -> list[Job]:
+        """The job of a rule, and that of the shadow beside it."""
+        choice = self._versions.choose(rule.model, series.series_instance_uid)
+        name = job_id(rule.name, choice.card, instances)
+        reason = f"routed, {why}" if why else "routed"
+        job = self._job(series, rule, choice.card, name, priority, reason)
+        if choice.shadow is None or choice.shadow.version == choice.card.version:
+            return [job]
+        beside = self._job(
+            series, rule, choice.shadow, job_id(rule.name, choice.shadow, instances, beside=name),
+            Priority.BACKGROUND, f"routed, as a shadow of version {choice.card.version}",
+        )
+        return [job, replace(beside, destinations=(), shadow=True)]
+
+    def _job(
+        self, series: Series, rule: Rule, card: Card, name: str, priority: Priority, reason: str
     ) -> Job:
-        card = self._catalog.get(rule.model)
         now = datetime.now(UTC)
         return Job(
-            job_id=job_id(rule.name, card, instances),
+            job_id=name,
             series_instance_uid=series.series_instance_uid,
             study_instance_uid=series.study_instance_uid,
             rule=rule.name,
@@ -126,7 +152,7 @@ class Router:
             destinations=tuple(rule.send_to),
             priority=priority,
             state=JobState.QUEUED,
-            reason=f"routed, {why}" if why else "routed",
+            reason=reason,
             attempt=1,
             not_before=now,
             created_at=now,
@@ -134,20 +160,11 @@ class Router:
         )
 
 
-def _check_weights(card: Card, key_path: str) -> None:
+def _check(card: Card, site: Site, key_path: str) -> None:
     try:
-        verify_weights(card)
+        check_model(card, site)
     except ModelError as error:
         raise ConfigurationError(str(error), key_path=key_path, reason=error.reason) from error
-
-
-def _check_report(card: Card, key_path: str) -> None:
-    from dicom_node.results.report import check_template
-
-    try:
-        check_template(card.report, card.folder)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{card.id}: {error}", key_path=key_path) from error
 
 
 def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:
@@ -172,8 +189,11 @@ def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:
     raise failure
 
 
-def job_id(rule: str, card: Card, instances: Sequence[Instance]) -> str:
-    """The same rule and model on the same bytes are the same job: 16 hexadecimal digits."""
+def job_id(rule: str, card: Card, instances: Sequence[Instance], *, beside: str = "") -> str:
+    """The same rule and model on the same bytes are the same job: 16 hexadecimal digits.
+
+    A shadow is another job than that of the same version made live: ``beside`` which job it runs.
+    """
     basis = [
         rule,
         card.id,
@@ -182,4 +202,6 @@ def job_id(rule: str, card: Card, instances: Sequence[Instance]) -> str:
         card.fingerprint,
         sorted((one.sop_instance_uid, one.fingerprint) for one in instances),
     ]
+    if beside:
+        basis.append(beside)
     return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]

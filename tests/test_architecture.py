@@ -33,6 +33,7 @@ PARTS = {
     "dicom_node.__main__": "dicom_node.cli",
     "dicom_node.node_models": "dicom_node.node",
     "dicom_node.node_routing": "dicom_node.node",
+    "dicom_node.node_versions": "dicom_node.node",
 }
 EVERYWHERE = {
     "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.records",

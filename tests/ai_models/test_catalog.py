@@ -350,3 +350,15 @@ def test_a_job_gets_the_version_it_was_asked_for_with_unless_that_is_gone_or_wit
     assert catalog.card_for("one", "2").version == "1"
     with pytest.raises(ModelError, match="no model 'none'"):
         catalog.card_for("none", "1")
+
+
+def test_what_its_folder_has_now_takes_the_place_of_a_live_version(tmp_path: Path) -> None:
+    write_model(tmp_path / "a", b"weights", id="one", version="1")
+    write_model(tmp_path / "b", b"weights", id="one", version="9")
+    catalog = quick(tmp_path)
+    catalog.prefer({"one": "1"})
+    for version in ("2", "3"):
+        write_model(tmp_path / "a", version.encode(), id="one", version=version)
+        looking(catalog)
+        assert catalog.get("one").version == version
+        assert catalog.card_for("one", "1").version == version
