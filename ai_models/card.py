@@ -85,6 +85,12 @@ class Card(Entry):
         return tuple(entry.label() for entry in getattr(self.output, "labels", ()))
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the numbers of a whole input are called; empty where the task has none."""
+        named = (*getattr(self.output, "scores", ()), *getattr(self.output, "quantities", ()))
+        return tuple(one.name for one in named)
+
+    @property
     def weights_path(self) -> Path:
         """The weights file or folder; the card's folder where another host has them."""
         return self._folder / (self.weights.path or "")

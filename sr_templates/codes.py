@@ -47,6 +47,10 @@ LANGUAGE_CODES = {
 PRIVATE_SCHEMES = {"99DCMNODE": ("DICOM Node concepts", "DICOM Node project")}
 
 
+# What stands for the digest of weights that lie on another host.
+NOT_CHECKED = "not checked by this node"
+
+
 def concept(code: Code) -> Any:
     """``code`` as highdicom's coded concept."""
     import highdicom as hd

@@ -20,8 +20,8 @@ _VALUE = frozenset({"value"})
 
 def template_contradictions(template: ReportTemplate) -> Iterator[Problem]:
     """(key path, what is wrong) of everything that contradicts itself."""
-    if template.volumetric is None and template.planar is None and not template.image:
-        yield "", "a report needs at least one of volumetric, planar and image"
+    if template.has_groups and template.nothing_found is None:
+        yield "nothing_found", "required where there are groups, and absent"
     for name, scale in template.scales.items():
         yield from _scale_problems(scale, f"scales.{name}")
     yield from _range_problems(template)

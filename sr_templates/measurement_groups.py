@@ -151,7 +151,8 @@ def _images(where: WholeImage) -> list[Any]:
 def _algorithm(algorithm: Algorithm, finding: Finding) -> Any:
     import highdicom as hd
 
-    parameters = [f"model={algorithm.model_id}", f"weights_sha256={algorithm.weights_sha256}"]
+    weights = algorithm.weights_sha256 or codes.NOT_CHECKED
+    parameters = [f"model={algorithm.model_id}", f"weights_sha256={weights}"]
     parameters += [f"{key}={value}" for key, value in sorted(algorithm.parameters.items())]
     parameters += [f"evaluation of {one.rule}" for one in finding.evaluated]
     return hd.sr.AlgorithmIdentification(

@@ -12,6 +12,25 @@ from sr_templates.sentences import Sentences
 from sr_templates.template import load_sentences
 
 _UT_LIMIT = 1024
+_ENDS = (". ", "? ", "! ", "。")
+
+
+def pieces(text: str) -> list[str]:
+    """``text`` line by line, in parts that one comment may hold, without control characters.
+
+    Nothing else is changed; of spaces at the ends of parts there may be fewer.
+    """
+    found = []
+    for line in text.splitlines():
+        rest = "".join(one if one.isprintable() else " " for one in line).strip()
+        while len(rest) > _UT_LIMIT:
+            end = max(rest.rfind(mark, 0, _UT_LIMIT - 1) + len(mark) for mark in _ENDS)
+            end = end if end > _UT_LIMIT // 2 else rest.rfind(" ", 0, _UT_LIMIT) + 1
+            end = end if end > _UT_LIMIT // 2 else _UT_LIMIT
+            found.append(rest[:end].rstrip())
+            rest = rest[end:].lstrip()
+        found += [rest] if rest else []
+    return found
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,13 @@ class Narrator:
             computed.format(algorithm=algorithm.name, version=algorithm.version),
             *([] if is_complete else [self._sentence("partial")]),
         ]
+
+    def draft(self, text: str) -> list[str]:
+        """The sentences of a language model, behind the one that says what they are.
+
+        Each line is a comment of its own; what is longer than one may be goes on in the next.
+        """
+        return [self._sentence("drafted"), *pieces(text)]
 
     def finding(
         self, name: str, measured: Sequence[Measured], evaluated: Sequence[Evaluated]

@@ -116,7 +116,8 @@ class ReportTemplate(Entry):
     """One kind of report.
 
     ``names`` translates what a model card calls its labels; a name that is not in it stands as
-    it is. ``sentences`` replaces single sentences of ``sentences.yaml``.
+    it is. ``sentences`` replaces single sentences of ``sentences.yaml``. A template without groups
+    is for text; every other one says with ``nothing_found`` what the negative answer is.
     """
 
     name: str
@@ -129,10 +130,15 @@ class ReportTemplate(Entry):
     volumetric: VolumetricGroups | None = None
     planar: Group | None = None
     image: tuple[ImageGroup, ...] = ()
-    nothing_found: Answer
+    nothing_found: Answer | None = None
     sentences: Sentences = Sentences()
 
     _fingerprint: str = PrivateAttr(default="")
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether it reports any numbers."""
+        return self.volumetric is not None or self.planar is not None or bool(self.image)
 
     @property
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "demonstration": frozenset(),
     "computed": frozenset({"algorithm", "version"}),
     "partial": frozenset(),
+    "drafted": frozenset(),
     "finding": frozenset({"name", "values"}),
     "separator": frozenset(),
     "not_found": frozenset({"name"}),
@@ -24,6 +25,7 @@ class Sentences(Entry):
     demonstration: Wording | None = None
     computed: Wording | None = None
     partial: Wording | None = None
+    drafted: Wording | None = None
     finding: Wording | None = None
     separator: Wording | None = None
     not_found: Wording | None = None
@@ -38,6 +40,7 @@ class AllSentences(Entry):
     demonstration: Wording
     computed: Wording
     partial: Wording
+    drafted: Wording
     finding: Wording
     separator: Wording
     not_found: Wording

@@ -148,7 +148,7 @@ def _models(config: Config) -> str:
         if refusal:
             raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
         try:
-            check_template(card.report, card.folder)
+            check_template(card.report, card.folder, card.task, card.output_names)
         except ConfigurationError as error:
             raise ConfigurationError(f"rule {rule.name!r}: {card.id}: {error}") from error
     for name in config.jobs.per_model:

@@ -95,6 +95,14 @@ def _not_analysed_report(world: World) -> Dataset:
     )
 
 
+def _draft_report(world: World) -> Dataset:
+    from dicom_node.results.report import build_text_report
+
+    request = replace(world.request, template="draft")
+    number = series_number("text report")
+    return build_text_report(request, "The lungs are clear.", series_number=number)
+
+
 def _comprehensive_report(world: World) -> Dataset:
     from dicom_node.results.report_forms import as_class
     from dicom_node.results.sop_classes import COMPREHENSIVE_SR
@@ -180,6 +188,7 @@ _BUILDERS: dict[str, Callable[[World], Dataset]] = {
     "image report": _image_report,
     "negative report": _negative_report,
     "not analysed report": _not_analysed_report,
+    "text report": _draft_report,
     "report as Comprehensive SR": _comprehensive_report,
     "report as Enhanced SR": _enhanced_report,
     "report as Basic Text SR": _text_report,

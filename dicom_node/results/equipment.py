@@ -12,6 +12,7 @@ from typing import Any
 
 from ai_models.types import Algorithm
 from dicom_node.results.identity import derived_uid
+from sr_templates.codes import NOT_CHECKED
 
 DEMONSTRATION = "DEMONSTRATION, NOT FOR CLINICAL USE"
 _LO_LIMIT = 64
@@ -69,7 +70,8 @@ def algorithm_equipment(algorithm: Algorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    description = f"model {algorithm.model_id}, weights sha256 {algorithm.weights_sha256}"
+    weights = algorithm.weights_sha256 or NOT_CHECKED
+    description = f"model {algorithm.model_id}, weights sha256 {weights}"
     if algorithm.demonstration:
         description = f"{DEMONSTRATION}. {description}"
     item = hd.ContributingEquipment(

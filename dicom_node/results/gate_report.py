@@ -25,6 +25,7 @@ from dicom_node.results.report_numbers import SegmentMeasurement
 Mask = npt.NDArray[np.bool_]
 
 _GROUP, _TRACKING_UID, _FINDING, _LATERALITY = "125007", "112040", "121071", "272741003"
+_COMMENT, _SUMMARY = "121106", "111017"
 _SEGMENT, _AREA, _VOLUME = "121191", "42798000", "118565006"
 _ATTENUATION, _DERIVATION, _MEAN, _DEVIATION = "112031", "121401", "373098007", "386136009"
 # An outline of more has lost some of its corners, as one FL element holds 64 KB (up to half of it
@@ -81,6 +82,32 @@ def check_findings(
         told.add(value)
     if told != set(present):
         raise refused("labels", "a segment has no measurement group, or more than one name")
+
+
+def check_text(report: Dataset | bytes | Path, text: str) -> None:
+    """Refuse a draft of a language model that is more, less or other than a draft of ``text``.
+
+    Spaces and line breaks are not compared, and control characters are left out.
+
+    Raises
+    ------
+    GateRefused
+        ``gate.unreadable``; ``gate.text``: the text is not in the comments as it is, or stands
+        there as more than a draft: as final, or with coded answers or measurements.
+    """
+    decoded = read_back(report)
+    comments = "".join(str(one.TextValue) for one in _named(decoded, _COMMENT))
+    words = _squeezed(text)
+    if not words or words not in _squeezed(comments):
+        raise refused("text", "the text of the model is not in the report as it is")
+    if decoded.get("PreliminaryFlag") != "PRELIMINARY":
+        raise refused("text", "the draft of a language model poses as final")
+    if next(_named(decoded, _GROUP), None) is not None or _code(decoded, _SUMMARY):
+        raise refused("text", "the draft of a language model has coded findings")
+
+
+def _squeezed(text: str) -> str:
+    return "".join(one for one in text if one.isprintable() and not one.isspace())
 
 
 def _check_name(group: Dataset, segment: Dataset) -> None:

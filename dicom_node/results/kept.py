@@ -23,6 +23,7 @@ from dicom_node.results.report_forms import in_words, is_named, items
 from dicom_node.results.report_text import report_text, value_text
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation_segments import finding_of
+from sr_templates.codes import NOT_CHECKED
 
 Kept = Sequence[tuple[str, Dataset]]
 """Kind and data set of each kept object, in the order in which they were made."""
@@ -38,7 +39,7 @@ _PROCESSING_EQUIPMENT = "109102"
 _ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 # Saliency, class activation, gradient-weighted class activation (PS3.16 Annex D).
 _SALIENCY = frozenset({"130404", "130402", "130403"})
-_MODEL = re.compile(r"(?:model (?P<model>[^,]+), )?weights sha256 (?P<sha256>\w+)")
+_MODEL = re.compile(r"(?:model (?P<model>[^,]+), )?weights sha256 (?P<sha256>[0-9a-f]{64}\b)?")
 
 
 def request_from(
@@ -201,11 +202,18 @@ def _algorithm(objects: Kept) -> Algorithm:
         name=texts[_ALGORITHM_NAME] or str(equipment.ManufacturerModelName),
         version=texts[_ALGORITHM_VERSION] or str(equipment.SoftwareVersions),
         manufacturer=texts[_ALGORITHM_MANUFACTURER] or str(equipment.Manufacturer),
-        weights_sha256=parameters.pop("weights_sha256", "") or (stated["sha256"] if stated else ""),
+        weights_sha256=_digest(parameters.pop("weights_sha256", "")) or _digest(
+            stated["sha256"] if stated else ""
+        ),
         family=_code(family.ConceptCodeSequence[0]) if family else _ARTIFICIAL_INTELLIGENCE,
         demonstration=description.startswith(DEMONSTRATION),
         parameters=parameters,
     )
+
+
+def _digest(stated: str | None) -> str:
+    """The digest of weights, empty where the object says that nobody checked them."""
+    return "" if stated in (None, NOT_CHECKED) else str(stated)
 
 
 def _parameters(objects: Kept) -> dict[str, str]:

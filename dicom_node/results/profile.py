@@ -43,6 +43,7 @@ REPORT_KINDS = (
     "image report",
     "negative report",
     "not analysed report",
+    "text report",
 )
 NOTHING_FITS = "forms.nothing_fits"
 """Reason code of a destination for which `plan` has nothing: it takes no class of results."""

@@ -2,18 +2,19 @@
 
 On a segmentation there are two documents, never one: the volumetric one measures the segments,
 the planar one outlines the largest section of each label on a source image, for viewers that show
-nothing of the first. Numbers of a whole image have a report of their own. When nothing was found
-there is one negative report and no Segmentation.
+nothing of the first. Numbers of a whole image have a report of their own, and so has the text of a
+language model. When nothing was found there is one negative report and no Segmentation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_models.types import Code, Label, LabelMap
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, GateRefused
 from dicom_node.results.evidence import references_to
 from dicom_node.results.headers import normalise
 from dicom_node.results.report_document import (
@@ -23,18 +24,26 @@ from dicom_node.results.report_document import (
     made_from,
     observer_of,
 )
-from dicom_node.results.report_findings import Finder, volumetric_groups
+from dicom_node.results.report_findings import (
+    Finder,
+    check_outputs,
+    image_groups,
+    volumetric_groups,
+)
 from dicom_node.results.report_numbers import SegmentMeasurement
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation import segment_numbers
 from sr_templates.measurement_groups import Finding, PlanarRegion
 from sr_templates.measurement_report import ReportContent
-from sr_templates.narrative import Narrator
+from sr_templates.narrative import Narrator, pieces
 from sr_templates.report_template import ReportTemplate
 from sr_templates.template import TemplateError, load_template
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+_ON_SEGMENTS = frozenset({"segmentation", "detection"})
+_ON_IMAGES = frozenset({"classification", "regression"})
 
 
 def build_volumetric_report(
@@ -94,12 +103,16 @@ def build_planar_report(
 
 
 def build_image_report(
-    request: ResultRequest, *, series_number: int, explanation: Reference | None = None
+    request: ResultRequest,
+    *,
+    series_number: int,
+    explanation: Reference | Mapping[str, Reference] | None = None,
 ) -> Dataset:
     """Report on ``request.outputs``: one TID 1501 group per ``image`` group of the template.
 
-    ``explanation`` is a Parametric Map or Secondary Capture that shows what the model looked at;
-    every group refers to it (Visual explanation, 130401 DCM). Where every evaluation came out
+    ``explanation`` is a Parametric Map or Secondary Capture that shows what the model looked at,
+    to which every group refers (Visual explanation, 130401 DCM); or there is one for each output,
+    to which the group of that output refers. Where every evaluation came out
     as a term that the template calls negative, the report also gives its coded negative answer.
 
     Raises
@@ -111,12 +124,13 @@ def build_image_report(
         ``gate.unknown_number`` for an output that the template does not report.
     """
     writer = _Writer(request)
-    if not writer.template.image:
-        raise ConfigurationError(
-            f"template {writer.template.name} has no groups on whole images", key_path="report"
-        )
+    image_groups(writer.template)
     findings = writer.finder.image(explanation)
-    source = made_from(writer.sources, [] if explanation is None else [explanation])
+    if isinstance(explanation, Reference):
+        cited = [explanation]
+    else:
+        cited = list(dict.fromkeys((explanation or {}).values()))
+    source = made_from(writer.sources, cited)
     return writer.written("image", series_number, source, findings)
 
 
@@ -124,6 +138,25 @@ def build_negative_report(request: ResultRequest, *, series_number: int) -> Data
     """The explicit answer that the algorithm ran and found nothing it looks for."""
     writer = _Writer(request)
     return writer.written("negative", series_number, made_from(writer.sources), ())
+
+
+def build_text_report(request: ResultRequest, text: str, *, series_number: int) -> Dataset:
+    """The sentences of a language model as a draft: comments, no measurements and no codes.
+
+    It opens with the algorithm and with what it is, in ``request.language``, which should be that
+    of ``text``; then come the lines of ``text`` as they are. It is preliminary whatever the
+    request says, and never the answer that nothing was found.
+
+    Raises
+    ------
+    ConfigurationError, UnsuitableInput
+        As ``build_volumetric_report``.
+    GateRefused
+        ``gate.empty``: there are no words in ``text``.
+    """
+    if not pieces(text):
+        raise GateRefused("the model wrote nothing", reason="gate.empty")
+    return _Writer(replace(request, is_final=False)).drafted(text, series_number)
 
 
 class _Writer:
@@ -148,15 +181,10 @@ class _Writer:
         """The document; ``not_found`` are labels that have no group."""
         template, request = self.template, self.request
         answer = template.nothing_found
-        content = ReportContent(
-            title=template.title,
-            language=self._language,
-            procedure=self._procedure(),
-            algorithm=request.algorithm,
-            observer=observer_of(request.equipment),
+        content = replace(
+            self._content(self._comments(findings, not_found)),
             findings=tuple(findings),
-            answers=((answer.concept, answer.value),) if _is_negative(findings) else (),
-            comments=tuple(self._comments(findings, not_found)),
+            answers=((answer.concept, answer.value),) if answer and _is_negative(findings) else (),
         )
         schemes = {
             designator: (scheme.name, scheme.responsible_organization)
@@ -164,6 +192,29 @@ class _Writer:
         }
         return build_document(
             request, content, source, kind, series_number=series_number, coding_schemes=schemes
+        )
+
+    def drafted(self, text: str, series_number: int) -> Dataset:
+        """The document of a language model's ``text``."""
+        request, say = self.request, self._narrator
+        content = self._content([
+            *say.opening(request.algorithm, is_complete=request.is_complete),
+            *say.draft(text),
+            *say.closing((), (*request.input_notes, *self._notes)),
+        ])
+        return build_document(
+            request, content, made_from(self.sources), "text", series_number=series_number
+        )
+
+    def _content(self, comments: Sequence[str]) -> ReportContent:
+        request = self.request
+        return ReportContent(
+            title=self.template.title,
+            language=self._language,
+            procedure=self._procedure(),
+            algorithm=request.algorithm,
+            observer=observer_of(request.equipment),
+            comments=tuple(comments),
         )
 
     def _comments(self, findings: Sequence[Finding], not_found: Sequence[Label]) -> list[str]:
@@ -209,15 +260,24 @@ def template_sha256(name: str, folder: Path | None) -> str:
     return _loaded(name, folder).fingerprint
 
 
-def check_template(name: str, folder: Path | None) -> None:
-    """Refuse a template that no result of a segmentation could be reported with.
+def check_template(
+    name: str, folder: Path | None, task: str = "segmentation", outputs: Collection[str] = ()
+) -> None:
+    """Refuse a template that no result of a task could be reported with.
+
+    Segmentation and detection need groups on segments, classification and regression groups on
+    whole images that report all ``outputs`` and ask for no others; text needs none.
 
     Raises
     ------
     ConfigurationError
-        There is no such template, it is wrong, or it has no groups on segments.
+        There is no such template, it is wrong, or it lacks what the task needs.
     """
-    volumetric_groups(_loaded(name, folder))
+    template = _loaded(name, folder)
+    if task in _ON_SEGMENTS:
+        volumetric_groups(template)
+    elif task in _ON_IMAGES:
+        check_outputs(template, outputs)
 
 
 def _template(request: ResultRequest) -> ReportTemplate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,11 @@ class Finder:
         group = self.template.planar
         return [] if group is None else [self._planar(group, label_map, label) for label in found]
 
-    def image(self, explanation: Reference | None) -> list[Finding]:
-        """The groups on the whole image that the model gave numbers for."""
+    def image(self, explanation: Reference | Mapping[str, Reference] | None) -> list[Finding]:
+        """The groups on the whole image that the model gave numbers for.
+
+        ``explanation`` is of all of them, or of each output.
+        """
         outputs = self.request.outputs
         groups = self.template.image
         unknown = set(outputs) - {name for group in groups for name in _names(group)}
@@ -82,7 +85,7 @@ class Finder:
                 f"template {self.template.name} does not report {', '.join(sorted(unknown))}",
                 reason="gate.unknown_number",
             )
-        findings = [self._image(group, explanation) for group in groups]
+        findings = [self._image(group, _explanation_of(group, explanation)) for group in groups]
         given = [one for one in findings if one.measured or one.evaluated]
         if not given:
             raise GateRefused(
@@ -220,6 +223,16 @@ class Finder:
         )
 
 
+def _explanation_of(
+    group: ImageGroup, explanation: Reference | Mapping[str, Reference] | None
+) -> Reference | None:
+    """What shows where the model looked for a group: that of its first output that has one."""
+    if explanation is None or isinstance(explanation, Reference):
+        return explanation
+    names = (*group.measurements, *group.evaluations, *sorted(_names(group)))
+    return next((explanation[name] for name in names if name in explanation), None)
+
+
 def volumetric_groups(template: ReportTemplate) -> VolumetricGroups:
     """What a template reports on segments.
 
@@ -234,6 +247,53 @@ def volumetric_groups(template: ReportTemplate) -> VolumetricGroups:
             "answers with segments", key_path="report",
         )
     return template.volumetric
+
+
+def image_groups(template: ReportTemplate) -> tuple[ImageGroup, ...]:
+    """What a template reports on whole images.
+
+    Raises
+    ------
+    ConfigurationError
+        It reports nothing on them.
+    """
+    if not template.image:
+        raise ConfigurationError(
+            f"template {template.name} has no groups on whole images (image), and the model "
+            "answers with numbers of the whole", key_path="report",
+        )
+    return template.image
+
+
+def check_outputs(template: ReportTemplate, outputs: Collection[str]) -> None:
+    """Refuse a template that does not report all ``outputs``, or that needs what is not in them.
+
+    Without ``outputs`` only that there are groups on whole images is checked.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    groups = image_groups(template)
+    if not outputs:
+        return
+    unknown = set(outputs) - {name for group in groups for name in _names(group)}
+    if unknown:
+        raise ConfigurationError(
+            f"template {template.name} does not report {', '.join(sorted(unknown))}",
+            key_path="report",
+        )
+    for group in groups:
+        needed = {
+            name for name, key in group.measurements.items()
+            if not template.quantities[key].optional
+        }
+        needed |= set(group.largest_of.terms) if group.largest_of else set()
+        if needed - set(outputs):
+            raise ConfigurationError(
+                f"template {template.name} asks for {', '.join(sorted(needed - set(outputs)))}, "
+                "which the model does not give", key_path="report",
+            )
 
 
 def _names(group: Group) -> set[str]:

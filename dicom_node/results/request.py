@@ -28,6 +28,7 @@ SERIES_NUMBERS = {
     "pdf": 9009,
     "structure set": 9010,
     "rejection note": 9011,
+    "text report": 9012,
 }
 
 

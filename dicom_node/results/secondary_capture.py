@@ -109,8 +109,20 @@ def build_saliency_captures(
     the grid of the source. The slices that reach half of an output's maximum are shown, at most
     60 for all outputs. Errors as `build_secondary_captures`.
     """
+    named = build_named_saliency_captures(request, saliency, display, series_number=series_number)
+    return [capture for _, capture in named]
+
+
+def build_named_saliency_captures(
+    request: ResultRequest,
+    saliency: Mapping[str, FloatArray],
+    display: Pixels,
+    *,
+    series_number: int,
+) -> list[tuple[str, Dataset]]:
+    """As `build_saliency_captures`, each with the name of the output that it is of."""
     sources, _ = normalise(request.source_images)
-    pictures: list[Picture] = []
+    pictures: list[tuple[str, Picture]] = []
     for name, values in saliency.items():
         volume = values if values.ndim == 3 else values[None]
         _check_grid(request, volume.shape, display, sources)
@@ -124,8 +136,12 @@ def build_saliency_captures(
             drawn = draw_heat(display[index], volume[index])
             derivation = "Saliency of one output of a classification drawn in colour."
             number = len(pictures) + 1
-            pictures.append(_picture(drawn, rows, image, frame, "saliency", number, derivation))
-    return [build_capture(request, picture, sources[0], series_number) for picture in pictures]
+            picture = _picture(drawn, rows, image, frame, "saliency", number, derivation)
+            pictures.append((name, picture))
+    return [
+        (name, build_capture(request, picture, sources[0], series_number))
+        for name, picture in pictures
+    ]
 
 
 def build_notice_page(

@@ -16,6 +16,7 @@ from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results.equipment import DEMONSTRATION, long_string
 from dicom_node.results.identity import ResultIdentity
+from sr_templates.codes import NOT_CHECKED
 
 
 def segment_numbers(label_map: LabelMap, labels: Sequence[Label]) -> dict[int, int]:
@@ -107,7 +108,8 @@ def _describe_segment(number: int, label: Label, algorithm: Algorithm, uid: str)
 
 
 def _parameters(algorithm: Algorithm) -> dict[str, str]:
-    parameters = {"weights_sha256": algorithm.weights_sha256, **algorithm.parameters}
+    weights = algorithm.weights_sha256 or NOT_CHECKED
+    parameters = {"weights_sha256": weights, **algorithm.parameters}
     return {key: value.replace("\\", "/") for key, value in parameters.items()}
 
 

@@ -18,6 +18,7 @@ from dicom_node.results.kept import (
     saliency_of,
     sentences_of,
 )
+from dicom_node.results.report import build_volumetric_report
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation import build_label_map_segmentation
 from tests.results import kept_samples, samples
@@ -123,3 +124,19 @@ def test_saliency_lies_where_it_was_computed(tmp_path: Path) -> None:
     assert values.shape == samples.SHAPE
     assert values[3, 10, 24] == np.float32(0.9)
     assert not values[6:].any()
+
+
+def test_weights_that_nobody_checked_are_told_so_and_stay_unknown() -> None:
+    unchecked = replace(samples.ALGORITHM, weights_sha256="")
+    headers = samples.headers(samples.ct())
+    segmentation = samples.segmentation_of(headers, samples.lungs(), algorithm=unchecked)
+    report = build_volumetric_report(
+        samples.request_for(headers, algorithm=unchecked), segmentation, samples.lungs(),
+        samples.MEASUREMENTS, series_number=9002,
+    )
+    described = segmentation.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    said = "weights_sha256=not checked by this node"
+    assert said in described.AlgorithmParameters
+    assert said in [str(one.TextValue) for one in samples.named(report, "111002")]
+    kept = [("segmentation", segmentation), ("volumetric report", report)]
+    assert request_of(kept, headers).algorithm.weights_sha256 == ""

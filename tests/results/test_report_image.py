@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import ConfigurationError, GateRefused
 from dicom_node.results import gate
-from dicom_node.results.report import build_image_report
+from dicom_node.results.report import build_image_report, check_template
 from dicom_node.results.request import Reference
 from tests import dicom_samples
 from tests.results import samples
@@ -39,6 +39,38 @@ def image_report(
 
 def terms(report: Dataset, concept: str = "121052") -> list[str]:
     return [item.ConceptCodeSequence[0].CodeValue for item in named(report, concept)]
+
+
+@pytest.mark.parametrize(
+    ("template", "task", "outputs", "message"),
+    [
+        ("lungs", "segmentation", (), ""),
+        ("lung_nodules", "detection", (), ""),
+        ("chest_radiograph", "segmentation", (), "no groups on segments"),
+        ("chest_radiograph", "detection", (), "no groups on segments"),
+        ("chest_radiograph", "classification", ("pneumothorax", "cardiomegaly"), ""),
+        ("chest_radiograph", "classification", ("pneumothorax", "fracture_of_mars"),
+         "does not report fracture_of_mars"),
+        ("lungs", "classification", ("pneumothorax",), "no groups on whole images"),
+        ("bone_age", "regression", ("bone_age_months",), ""),
+        ("bone_age", "regression", ("z_score",), "asks for bone_age_months"),
+        ("brain_tumour", "classification", ("glioma", "none"), "asks for meningioma, pituitary"),
+        ("bone_age", "regression", (), ""),
+        ("draft", "text", (), ""),
+        ("lungs", "text", (), ""),
+        ("draft", "segmentation", (), "no groups on segments"),
+        ("draft", "regression", ("z_score",), "no groups on whole images"),
+        ("kidneys", "text", (), "no report template"),
+    ],
+)
+def test_a_template_must_have_what_the_task_of_a_card_needs(
+    template: str, task: str, outputs: tuple[str, ...], message: str
+) -> None:
+    if not message:
+        check_template(template, None, task, outputs)
+        return
+    with pytest.raises(ConfigurationError, match=message):
+        check_template(template, None, task, outputs)
 
 
 def test_each_output_has_a_group_with_its_probability_its_term_and_the_algorithm() -> None:

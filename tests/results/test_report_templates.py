@@ -16,6 +16,7 @@ from dicom_node.results.declined import build_not_analysed_report
 from dicom_node.results.report import (
     build_image_report,
     build_planar_report,
+    build_text_report,
     build_volumetric_report,
 )
 from dicom_node.results.request import ResultRequest
@@ -223,6 +224,10 @@ def example(template: ReportTemplate, language: str) -> list[Dataset]:
     if template.image:
         request = request_of(template, outputs=numbers, labels=(), language=language)
         reports.append(build_image_report(request, series_number=9002))
+    if not template.has_groups:
+        request = request_of(template, labels=(), language=language)
+        reports.append(build_text_report(request, "Lungs clear.", series_number=9012))
+    assert reports
     return reports
 
 

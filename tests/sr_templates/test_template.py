@@ -83,7 +83,10 @@ def test_every_language_says_something_of_its_own() -> None:
         (('title: ["126000", DCM, ', 'title: ["126000", "", '), "title", "coding scheme of a code"),
         (('["126000", DCM,', "[126000, DCM,"), "title", "each a string"),
         (('["126000", DCM,', '["12\\\\6", DCM,'), "title", "no backslash"),
-        (("nothing_found:", "nothing_lost:"), "nothing_found", "required and absent"),
+        (("nothing_found:", "nothing_lost:"), "nothing_lost", "unknown key"),
+        (('nothing_found:\n  concept: ["111017", DCM, CAD Processing and Findings Summary]\n'
+          '  value: ["111241", DCM, All algorithms succeeded; without findings]\n', ""),
+         "nothing_found", "required where there are groups"),
         (("decimals: 1", "decimals: 9"), "quantities.volume.decimals", "less than or equal to 6"),
         (("decimals: 1", "decimals: true"), "quantities.volume.decimals", "integer"),
         (("decimals: 1", "decimals: 1.5"), "quantities.volume.decimals", "integer"),
