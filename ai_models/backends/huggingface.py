@@ -88,7 +88,7 @@ class HuggingFaceNetwork:
         self, card: Card, device: str, site: Site, path: object = None, sha256: str = ""
     ) -> None:
         self.device = torch.device("cpu")
-        self.module: Any = None
+        self._module: torch.nn.Module | None = None
         self._card = card
         self._device = device
         self._site = site
@@ -101,6 +101,13 @@ class HuggingFaceNetwork:
     def notes(self) -> tuple[str, ...]:
         """Device and precision that are really used, and names that differ."""
         return self._notes
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """What takes windows to logits, once it is loaded."""
+        if self._module is None:
+            raise ModelError("predict before load", reason="model.not_loaded")
+        return self._module
 
     def probe(self) -> None:
         """See `Network.probe`."""
@@ -132,7 +139,7 @@ class HuggingFaceNetwork:
         self._check_channels(module.config)
         names = compare_names(self._card, getattr(module.config, "id2label", None) or {})
         self._home, lacking = settled_device(self._device)
-        self.module = module.eval().to(self._home)
+        self._module = _Logits(module).eval().to(self._home)
         self.device = self._home
         what = f"transformers {transformers.__version__}, {self._home}, "
         self._notes = (what + self._card.runtime.precision, *lacking, *names)
@@ -157,20 +164,14 @@ class HuggingFaceNetwork:
 
     @torch.inference_mode()
     def run(self, windows: torch.Tensor) -> torch.Tensor:
-        """See `Network.run`; what a segmenter answers coarsely is brought to the windows' size."""
-        if self.module is None:
-            raise ModelError("predict before load", reason="model.not_loaded")
+        """See `Network.run`."""
+        module = self.module
         dtype = _AUTOCAST.get(self._card.runtime.precision)
         if self._half and dtype is None:
             dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            logits: torch.Tensor = self.module(pixel_values=windows).logits
-        logits = logits.float()
-        if logits.ndim == 4 and logits.shape[2:] != windows.shape[2:]:
-            logits = torch.nn.functional.interpolate(
-                logits, size=windows.shape[2:], mode="bilinear", align_corners=False
-            )
-        return logits
+            logits: torch.Tensor = module(windows)
+        return logits.float()
 
     def detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Network.detect`: never, `probe` refuses such a card."""
@@ -180,10 +181,26 @@ class HuggingFaceNetwork:
         """See `Network.settle`."""
         self._half = half
         wanted = torch.device("cpu") if cpu else self._home
-        if self.module is not None and wanted != self.device:
-            self.module = self.module.to(wanted)
+        if self._module is not None and wanted != self.device:
+            self._module = self._module.to(wanted)
             self.device = wanted
 
     def close(self) -> None:
         """See `Network.close`."""
-        self.module = None
+        self._module = None
+
+
+class _Logits(torch.nn.Module):
+    """Windows to logits of the windows' size; segmenters answer more coarsely."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(pixel_values=windows).logits
+        if logits.ndim == 4 and logits.shape[2:] != windows.shape[2:]:
+            logits = torch.nn.functional.interpolate(
+                logits.float(), size=windows.shape[2:], mode="bilinear", align_corners=False
+            )
+        return logits
