@@ -56,6 +56,11 @@ def address_of(endpoint: Endpoint) -> Address:
             "an endpoint's url begins with http://, https://, grpc:// or grpcs:// and a host",
             reason=_WRONG,
         )
+    if not parts.hostname.isascii():
+        raise ModelError(
+            "the host in an endpoint's url is written in ASCII (xn--...): as it is asked for",
+            reason=_WRONG,
+        )
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ModelError(
             "an endpoint's url has no user, query or fragment: a key has its own file",

@@ -42,6 +42,7 @@ def test_ipv6_address_stands_in_brackets_before_its_port() -> None:
 @pytest.mark.parametrize("url", [
     "ftp://gpu", "gpu:8000", "http://", "http://gpu:99999", "http://gpu:0", "http://[fd00",
     "http://user:secret@gpu", "http://gpu?key=secret", "http://gpu#x", "",
+    "http://röntgen.example",
 ])
 def test_url_that_is_not_usable_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ModelError) as caught:
