@@ -30,10 +30,10 @@ from dicom_node.results.report_findings import (
     image_groups,
     volumetric_groups,
 )
-from dicom_node.results.report_numbers import SegmentMeasurement
+from dicom_node.results.report_numbers import SegmentMeasurement, is_at_detector
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation import segment_numbers
-from sr_templates.measurement_groups import Finding, PlanarRegion
+from sr_templates.measurement_groups import Finding, PlanarRegion, WholeImage
 from sr_templates.measurement_report import ReportContent
 from sr_templates.narrative import Narrator, pieces
 from sr_templates.report_template import ReportTemplate
@@ -42,6 +42,7 @@ from sr_templates.template import TemplateError, load_template
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_AT_DETECTOR = "lengths and areas are those at the detector, larger than in the patient"
 _ON_SEGMENTS = frozenset({"segmentation", "detection"})
 _ON_IMAGES = frozenset({"classification", "regression"})
 
@@ -219,13 +220,16 @@ class _Writer:
 
     def _comments(self, findings: Sequence[Finding], not_found: Sequence[Label]) -> list[str]:
         request, say = self.request, self._narrator
+        on_images = any(not isinstance(one.where, WholeImage) for one in findings)
+        lengths = [_AT_DETECTOR] if on_images and is_at_detector(self.sources[0]) else []
         names = [one.name for one in findings if one.evaluated] or self._names(request.labels)
         return [
             *say.opening(request.algorithm, is_complete=request.is_complete),
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
             *say.closing(
-                self._names(not_found), (*request.input_notes, *self._notes), is_analysed=True
+                self._names(not_found), (*request.input_notes, *self._notes, *lengths),
+                is_analysed=True,
             ),
         ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dicom_node.errors import UnsuitableInput
 from dicom_node.results.contours import Section
 
 if TYPE_CHECKING:
@@ -42,11 +43,28 @@ class SegmentMeasurement(Protocol):
 
 
 def pixel_spacing_mm(source: Dataset) -> tuple[float, float]:
-    """(row, column) spacing of an image, enhanced or not."""
+    """(row, column) spacing of an image, enhanced or not; of a radiograph at least at its detector.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.no_pixel_spacing``: nothing says how large a pixel is.
+    """
     measures = source
-    if "PixelSpacing" not in source:
+    if "PixelSpacing" not in source and "SharedFunctionalGroupsSequence" in source:
         measures = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    return float(measures.PixelSpacing[0]), float(measures.PixelSpacing[1])
+    spacing = measures.get("PixelSpacing") or source.get("ImagerPixelSpacing")
+    if not spacing:
+        raise UnsuitableInput(
+            "the image does not say how large its pixels are, and lengths are to be reported",
+            reason="input.no_pixel_spacing",
+        )
+    return float(spacing[0]), float(spacing[1])
+
+
+def is_at_detector(source: Dataset) -> bool:
+    """Whether lengths on an image are those at the detector, magnified (PS3.3 10.7.1.3)."""
+    return "SharedFunctionalGroupsSequence" not in source and not source.get("PixelSpacing")
 
 
 def thinned(points: Points) -> Points:
