@@ -74,9 +74,8 @@ def _of_window(
         here = array[(slice(None), *place)]
         window = np.full((len(array), *roi), background, dtype=np.float32)
         window[(slice(None), *(slice(0, length) for length in here.shape[1:]))] = here
-    with torch.inference_mode():
-        tensors = network.detect(torch.from_numpy(window)[None].to(network.device))
-        boxes, scores, labels = (one.detach().float().cpu().numpy() for one in tensors)
+    tensors = network.detect(torch.from_numpy(window)[None].to(network.device))
+    boxes, scores, labels = (one.detach().float().cpu().numpy() for one in tensors)
     _check(boxes, scores, labels, len(origin))
     good = scores >= card.output.min_score
     corners = corners_of(boxes[good], card.output.box_format)

@@ -114,12 +114,14 @@ class TiledBackend:
         for network in self.networks:
             network.settle(half=rung.half, cpu=rung.cpu)
         scores, boxes = None, None
-        if isinstance(self._card, SegmentationCard):
-            scores = self._segment(self._card, image, rung)
-        elif isinstance(self._card, ClassificationCard | RegressionCard):
-            scores = self._judge(self._card, image, rung)
-        elif isinstance(self._card, DetectionCard):
-            boxes = found_boxes(self._card, self.networks[0], image, rung.roi)
+        # Not around `settle`: weights that move in there could never be explained by gradients.
+        with torch.inference_mode():
+            if isinstance(self._card, SegmentationCard):
+                scores = self._segment(self._card, image, rung)
+            elif isinstance(self._card, ClassificationCard | RegressionCard):
+                scores = self._judge(self._card, image, rung)
+            elif isinstance(self._card, DetectionCard):
+                boxes = found_boxes(self._card, self.networks[0], image, rung.roi)
         self._reached.keep(image.array[0].size, number)
         self._last = rung
         return Answer(
@@ -179,16 +181,15 @@ class TiledBackend:
     ) -> FloatArray:
         """Scores ``(inputs, channels)`` of inputs flipped along these dimensions."""
         parts = []
-        with torch.inference_mode():
-            for start in range(0, len(batch), rung.batch):
-                windows = _placed(batch[start : start + rung.batch], network.device)
-                logits = network.run(windows.flip(dims)).flatten(1)
-                if tuple(logits.shape) != (len(windows), card.output.channels):
-                    raise ModelError(
-                        f"the network answered {tuple(logits.shape)}, the card says "
-                        f"{(len(windows), card.output.channels)}", reason="model.wrong_output",
-                    )
-                parts.append(logits.cpu().numpy())
+        for start in range(0, len(batch), rung.batch):
+            windows = _placed(batch[start : start + rung.batch], network.device)
+            logits = network.run(windows.flip(dims)).flatten(1)
+            if tuple(logits.shape) != (len(windows), card.output.channels):
+                raise ModelError(
+                    f"the network answered {tuple(logits.shape)}, the card says "
+                    f"{(len(windows), card.output.channels)}", reason="model.wrong_output",
+                )
+            parts.append(logits.cpu().numpy())
         logits_of_all: FloatArray = np.concatenate(parts)
         if not isinstance(card, ClassificationCard):
             return activated(logits_of_all, "none")
@@ -314,7 +315,6 @@ def _to_host(tensor: torch.Tensor) -> FloatArray:
     return np.asarray(tensor.cpu().numpy(), dtype=np.float32)
 
 
-@torch.inference_mode()
 def _activate_in_place(logits: torch.Tensor, activation: str) -> torch.Tensor:
     """Scores in the place of logits ``(inputs, channels, *spatial)``, part by part."""
     for one in logits:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from ai_models.backends.architectures import ARCHITECTURES, build
 from ai_models.backends.torch_network import TorchNetwork
 from ai_models.card import load_card
 from ai_models.trust import Site
@@ -203,147 +200,12 @@ def test_cuda_that_is_not_there_is_never_claimed(tmp_path: Path) -> None:
     assert "ran on the CPU" in one.notes[1]
 
 
-def changed(content: bytes, change: Callable[[str, bytes], bytes | None],
-            **more: bytes) -> bytes:
-    """The same archive with other files in it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for entry in old.infolist():
-            answer = change(entry.filename, old.read(entry))
-            if answer is not None:
-                new.writestr(entry.filename, answer)
-        for name, extra in more.items():
-            new.writestr(f"archive/{name.replace('__', '/')}", extra)
-    return buffer.getvalue()
-
-
-def in_model(old: str, new: str) -> Callable[[str, bytes], bytes]:
-    def change(name: str, content: bytes) -> bytes:
-        if not name.endswith(".json"):
-            return content
-        return content.replace(old.encode(), new.encode())
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "more", "reason"),
-    [
-        (in_model("torch.ops.aten.cat.default", "torch.hub.load"), {}, "model.code"),
-        (in_model("torch.ops.aten.cat.default", "_operator.methodcaller"), {}, "model.code"),
-        (in_model("torch.ops.aten.cat.default", "torch.ops.aten.from_file.default"), {},
-         "model.code"),
-        (in_model('"s77"', '"__import__(\'os\').getcwd()"'), {}, "model.code"),
-        (in_model('"use_pickle": false', '"use_pickle": true'), {}, "model.pickle"),
-        (lambda _name, content: content, {"data__constants__opaque_obj_0": b"x"}, "model.pickle"),
-        (lambda _name, content: content, {"data__aotinductor__model__a.so": b"x"}, "model.code"),
-        (lambda _name, content: content, {"MODELS__model.json": b"{}"}, "model.load_failed"),
-        (lambda name, content: saved({"a": _Evil()}) if name.endswith(".pt") else content, {},
-         "model.pickle"),
-        (lambda name, content: None if name.endswith("archive_format") else content, {},
-         "model.load_failed"),
-    ],
-)
-def test_export_that_holds_more_than_tensors_is_not_opened(
-    tmp_path: Path, change: Callable[[str, bytes], bytes | None], more: dict[str, bytes],
-    reason: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("opened")
-
-    content = exported()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        model = json.loads(archive.read("archive/models/model.json"))
-    assert "s77" in model["range_constraints"]
-    monkeypatch.setattr(torch.export, "load", never)
-    one = network(tmp_path / "m", changed(content, change, **more), "w.pt2",
-                  runtime__backend="torch_export")
-    with pytest.raises(ModelError) as caught:
-        one.load()
-    assert caught.value.reason == reason
-
-
 def test_export_for_other_windows_is_told_before_any_patient(tmp_path: Path) -> None:
     one = network(tmp_path / "m", exported(), "w.pt2", runtime__backend="torch_export",
                   runtime__roi=[8, 16, 16])
     with pytest.raises(ModelError, match="gives windows of") as caught:
         one.load()
     assert caught.value.reason == "model.wrong_input"
-
-
-SMALL: dict[str, dict[str, Any]] = {
-    "monai.SegResNet": {"init_filters": 8, "out_channels": 2},
-    "monai.SegResNetDS": {"init_filters": 8, "out_channels": 2, "dsdepth": 2},
-    "monai.AttentionUnet": {
-        "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8],
-        "strides": [2]},
-    "monai.BasicUNet": {"features": [4, 4, 8, 8, 8, 4]},
-    "monai.BasicUNetPlusPlus": {"features": [4, 4, 8, 8, 8, 4]},
-    "monai.DynUNet": {
-        "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "kernel_size": [3, 3, 3],
-        "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 8, 8]},
-    "monai.UNETR": {
-        "in_channels": 1, "out_channels": 2, "img_size": [16, 16, 16], "feature_size": 4,
-        "hidden_size": 16, "mlp_dim": 16, "num_heads": 2},
-    "monai.SwinUNETR": {
-        "in_channels": 1, "out_channels": 2, "feature_size": 12, "depths": [1, 1, 1, 1]},
-    "monai.MedNeXt": {"init_filters": 4, "out_channels": 2},
-    "monai.VNet": {"out_channels": 2},
-    "monai.HighResNet": {"out_channels": 2},
-    "LungUNet": {"widths": [4, 4, 8, 8]},
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_networks_of_segmentation_answer_channels_of_voxels(name: str, tmp_path: Path) -> None:
-    edge = 16 if name == "monai.UNETR" else 32
-    # Five times halved, one voxel would be left, which has no deviation.
-    edges = (edge, edge, 2 * edge if name == "monai.SwinUNETR" else edge)
-    module = build(name, SMALL[name]).eval()
-    one = network(tmp_path / "m", saved(module.state_dict()), "w.pt",
-                  runtime__network={"name": name, "arguments": SMALL[name]})
-    one.load()
-    answer = one.run(torch.zeros(1, 1, *edges))
-    assert answer.shape == (1, 3 if name == "LungUNet" else 2, *edges)
-    assert ("roi" in one.fallbacks) is (name != "monai.UNETR")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("monai.DenseNet121", {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}),
-        ("monai.resnet10", {"spatial_dims": 2, "n_input_channels": 1, "num_classes": 3}),
-        ("monai.ResNet", {
-            "block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 8, 8],
-            "spatial_dims": 2, "n_input_channels": 1, "num_classes": 3}),
-        ("monai.EfficientNetBN", {
-            "model_name": "efficientnet-b0", "in_channels": 1, "num_classes": 3}),
-        ("monai.ViT", {
-            "in_channels": 1, "img_size": [64, 64], "patch_size": 16, "hidden_size": 12,
-            "mlp_dim": 12, "num_layers": 1, "num_heads": 2, "classification": True,
-            "num_classes": 3, "spatial_dims": 2}),
-        ("torchvision.resnet18", {"num_classes": 3}),
-    ],
-)
-def test_networks_of_classification_answer_channels(
-    name: str, arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    if name.startswith("torchvision"):
-        pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
-    module = build(name, arguments).eval()
-    one = network(tmp_path / "m", saved(module.state_dict()), "w.pt",
-                  runtime__network={"name": name, "arguments": arguments})
-    one.load()
-    channels = 3 if name.startswith("torchvision") else 1
-    assert one.run(torch.zeros(2, channels, 64, 64)).shape == (2, 3)
-
-
-def test_every_architecture_of_the_table_is_there() -> None:
-    import importlib
-
-    for where in ARCHITECTURES.values():
-        module, _, name = where.partition(":")
-        assert callable(getattr(importlib.import_module(module), name))
 
 
 class _Detector(torch.nn.Module):

@@ -1,0 +1,127 @@
+"""Classifiers and regressors: the whole input, or every slice of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ai_models.backends.tiled import TiledBackend
+from ai_models.types import ModelError
+from tests.ai_models.backends.function_networks import Run, backend_of, image_of
+
+SCORES = [{"name": "effusion", "channel": 0}, {"name": "nodule", "channel": 2}]
+QUANTITIES = [{"name": "age", "unit": "a", "minimum": 0, "maximum": 120}]
+
+
+def judging(folder: Path, run: Run, **changes: object) -> TiledBackend:
+    values: dict[str, Any] = {
+        "task": "classification", "output": {"channels": 3, "scores": SCORES},
+        "input__size": {"edges": [8, 8, 8]}, "runtime__roi": None, **changes}
+    return backend_of(folder, run, **values)
+
+
+def pooled(windows: torch.Tensor) -> torch.Tensor:
+    mean = windows.flatten(1).mean(dim=1)
+    return torch.stack([mean, mean * 2, mean * 3], dim=1)
+
+
+def test_whole_input_gives_a_probability_for_each_channel(tmp_path: Path) -> None:
+    backend = judging(tmp_path / "m", pooled)
+    backend.warm_up()
+    image = image_of(1, 8, 8, 8)
+    scores = backend.predict(image).scores
+    assert scores is not None
+    expected = np.exp(image.array.mean() * np.arange(1, 4))
+    np.testing.assert_allclose(scores, expected / expected.sum(), atol=1e-5)
+
+
+def test_calibration_is_of_logits(tmp_path: Path) -> None:
+    scores = [{"name": "nodule", "channel": 2,
+               "calibration": {"temperature": 2.0, "bias": 0.5}}]
+    backend = judging(
+        tmp_path / "m", pooled,
+        output={"channels": 3, "activation": "sigmoid", "scores": scores})
+    image = image_of(1, 8, 8, 8)
+    found = backend.predict(image).scores
+    assert found is not None
+    logits = image.array.mean() * np.array([1, 2, 3])
+    logits[2] = (logits[2] - 0.5) / 2
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [
+    {"input__ndim": 2}, {"input__ndim": 2, "output": {
+        "channels": 3, "per": "slice", "scores": SCORES}}])
+def test_flat_classifier_judges_every_slice(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    sizes = []
+
+    def counted(windows: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(windows.shape))
+        return pooled(windows)
+
+    backend = judging(tmp_path / "m", counted, input__size={"edges": [8, 6]}, **changes)
+    image = image_of(1, 5, 8, 6)
+    scores = backend.predict(image).scores
+    assert scores is not None
+    assert sizes == [(2, 1, 8, 6), (2, 1, 8, 6), (1, 1, 8, 6)]
+    assert scores.shape == (5, 3)
+    expected = np.exp(image.array[0].mean(axis=(1, 2))[:, None] * np.arange(1, 4))
+    np.testing.assert_allclose(scores, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_image_is_judged_as_one(tmp_path: Path) -> None:
+    backend = judging(
+        tmp_path / "m", pooled, input__kind="image", input__ndim=2, input__modality=["DX"],
+        input__spacing_mm=None, input__size={"edges": [8, 8], "fit": "stretch"}, input__repeat=3,
+        input__intensity={"unit": "displayed"})
+    backend.warm_up()
+    scores = backend.predict(image_of(3, 8, 8)).scores
+    assert scores is not None
+    assert scores.shape == (3,)
+
+
+def test_mirrored_inputs_are_averaged_as_scores(tmp_path: Path) -> None:
+    def leaning(windows: torch.Tensor) -> torch.Tensor:
+        mean = windows[..., :4].flatten(1).mean(dim=1) * 4
+        return torch.stack([mean, -mean, mean], dim=1)
+
+    backend = judging(
+        tmp_path / "m", leaning,
+        output={"channels": 3, "activation": "sigmoid", "scores": SCORES, "mirror": [2]})
+    image = image_of(1, 8, 8, 8)
+    scores = backend.predict(image).scores
+    assert scores is not None
+    halves = np.array([image.array[..., :4].mean() * 4, image.array[..., 4:].mean() * 4])
+    np.testing.assert_allclose(scores[0], (1 / (1 + np.exp(-halves))).mean(), atol=1e-5)
+
+
+def test_other_number_of_channels_is_an_error(tmp_path: Path) -> None:
+    backend = judging(tmp_path / "m", lambda windows: pooled(windows)[:, :2])
+    with pytest.raises(ModelError, match="the card says") as caught:
+        backend.predict(image_of(1, 8, 8, 8))
+    assert caught.value.reason == "model.wrong_output"
+
+
+def test_regression_gives_the_numbers_as_they_are(tmp_path: Path) -> None:
+    backend = judging(
+        tmp_path / "m", lambda windows: pooled(windows)[:, 2:] * 100, task="regression",
+        output={"quantities": QUANTITIES})
+    image = image_of(1, 8, 8, 8)
+    scores = backend.predict(image).scores
+    assert scores is not None
+    np.testing.assert_allclose(scores, [image.array.mean() * 300], rtol=1e-5)
+
+
+def test_number_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    backend = judging(
+        tmp_path / "m", lambda windows: pooled(windows)[:, 2:] * np.nan, task="regression",
+        output={"quantities": QUANTITIES})
+    with pytest.raises(ModelError) as caught:
+        backend.predict(image_of(1, 8, 8, 8))
+    assert caught.value.reason == "model.not_finite"
