@@ -205,7 +205,8 @@ def _channels(
     """The network's channels, and what they are where the volume ends (of the first one)."""
     entry = card.input
     windows = [channel.intensity for channel in entry.channels] or [entry.intensity]
-    outside = float(image.min()) if lowest is None else lowest
+    black = 0.0 if entry.intensity.unit == "displayed" else float(image.min())
+    outside = black if lowest is None else lowest
     count = len(windows) * entry.repeat
     channels: list[FloatArray] = []
     fills: list[float] = []

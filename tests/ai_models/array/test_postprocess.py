@@ -61,3 +61,12 @@ def test_input_is_left_alone() -> None:
     labels = two_parts()
     clean_labels(labels, 1.0, largest_component=True)
     assert np.array_equal(labels, two_parts())
+
+
+def test_a_hole_of_an_image_is_one_that_its_plane_encloses() -> None:
+    ring = np.zeros((1, 9, 9), dtype=np.uint8)
+    ring[0, 2:7, 2:7] = 1
+    ring[0, 4, 4] = 0
+    assert clean_labels(ring, 1.0, fill_holes=True)[0, 4, 4] == 1
+    in_a_volume = np.concatenate([ring, np.zeros_like(ring)])
+    assert clean_labels(in_a_volume, 1.0, fill_holes=True)[0, 4, 4] == 0

@@ -150,3 +150,26 @@ def test_single_slice_survives_the_way_there_and_back() -> None:
     scores = np.zeros((2, *plan.coarse_shape), dtype=np.float32)
     scores[1] = 1
     assert to_source_labels(scores, plan).all()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 12.0])
+def test_without_a_spacing_samples_are_turned_round_and_nothing_else(degrees: float) -> None:
+    array = np.random.default_rng(2).normal(size=(6, 7, 8)).astype(np.float32)
+    affine = tilted_affine(degrees)
+    plan = plan_regridding(array.shape, affine, ("R", "I", "A"), None)
+    moved = to_model_grid(array, plan)
+    assert np.array_equal(moved, np.flip(array.transpose(2, 0, 1), (0, 1, 2)))
+    assert plan.model_to_coarse is None
+    index = np.array([1.0, 2.0, 3.0, 1.0])
+    there = np.array([6 - 1 - 2.0, 7 - 1 - 3.0, 8 - 1 - 1.0, 1.0])
+    np.testing.assert_allclose(plan.model_affine_lps @ index, affine @ there)
+
+
+def test_of_labels_above_their_thresholds_the_best_wins() -> None:
+    plan = plan_regridding((1, 1, 4), np.eye(4), ("L", "P", "S"), None)
+    scores = np.array([[0.3, 0.3, 0.9, 0.1], [0.4, 0.6, 0.8, 0.7]], np.float32)
+    thresholds = np.array([0.2, 0.5], dtype=np.float32)
+    labels = to_source_labels(scores.reshape(2, 1, 1, 4), plan, thresholds)
+    assert labels.ravel().tolist() == [1, 2, 1, 2]
+    same = np.array([0.75, 0.75], dtype=np.float32)
+    assert to_source_labels(scores.reshape(2, 1, 1, 4), plan, same).ravel().tolist() == [0, 0, 1, 0]
