@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ai_models.array.measurements import measure
+from ai_models.array.measurements import measure, measure_image
 from ai_models.card_entries import DetectionOutput
 from ai_models.types import (
     ClassificationPrediction,
@@ -66,29 +66,30 @@ def findings_in(prediction: Prediction, card: Card, loaded: Loaded) -> Findings:
     Raises
     ------
     UnsuitableInput
-        ``input.not_a_volume``: a projection image has no volumes to measure.
+        ``input.not_a_volume``: a detection in a projection image.
     GateRefused
         A detection is nowhere in the images.
     """
     if not isinstance(prediction, SegmentationPrediction | DetectionPrediction):
         return Findings()
-    volume = loaded.model_input
-    if not isinstance(volume, Volume):
-        raise UnsuitableInput(
-            "segments of projection images are not reported", reason="input.not_a_volume"
-        )
+    source = loaded.model_input
     if isinstance(prediction, SegmentationPrediction):
         label_map = prediction.label_map
         return Findings(
             label_map, loaded.to_source_grid(label_map), prediction.labels,
-            measure(label_map, volume),
+            measure(label_map, source) if isinstance(source, Volume)
+            else measure_image(label_map, source),
             {
                 value: loaded.to_source_grid(scores)
                 for value, scores in prediction.probabilities.items()
             },
         )
+    if not isinstance(source, Volume):
+        raise UnsuitableInput(
+            "boxes in projection images have no place in the patient", reason="input.not_a_volume"
+        )
     mask = card.output.mask if isinstance(card.output, DetectionOutput) else "box"
-    marked = findings_of(prediction, mask, volume)
+    marked = findings_of(prediction, mask, source)
     return Findings(
         marked.label_map, marked.on_slices(loaded.to_source_grid), marked.labels,
         marked.measurements, detected=marked,

@@ -12,6 +12,7 @@ from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.pipeline.packing import Packed, pack, predecessors
 from dicom_node.pipeline.revocation import Revocation
+from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.workshop import Workshop, drop_twins
 from dicom_node.records import Job
 from dicom_node.spool import Spool
@@ -46,6 +47,8 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     packed = pack(
         job, analysis.objects, analysis.source(), workshop, analysis.request, previous
     )
+    said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
+    workshop.ledger.predictions.keep(job.job_id, said)
     try:
         workshop.ledger.jobs.succeed(
             job.job_id, packed.results, packed.deliveries,

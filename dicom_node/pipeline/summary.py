@@ -12,6 +12,7 @@ import numpy as np
 from ai_models.types import (
     ClassificationPrediction,
     DetectionPrediction,
+    ModelInput,
     RegressionPrediction,
     SegmentationPrediction,
     TextPrediction,
@@ -20,6 +21,7 @@ from ai_models.types import (
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.analysis import Analysis
+    from dicom_node.results.report_numbers import SegmentMeasurement
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -61,7 +63,8 @@ def lines(analysis: Analysis) -> list[str]:
         if not label["found"]:
             told.append(f"  {label['name']:24} not found")
             continue
-        line = f"  {label['name']:24} {label['volume_ml']:9.1f} ml"
+        line = f"  {label['name']:24}"
+        line += f" {label['volume_ml']:9.1f} ml" if label["volume_ml"] is not None else " found"
         if label["mean_hu"] is not None:
             line += (
                 f"   mean {label['mean_hu']:7.1f} HU   standard deviation "
@@ -82,12 +85,12 @@ def _labels(analysis: Analysis) -> list[dict[str, Any]]:
     for label in analysis.request.labels:
         found = analysis.findings.measurements.get(label.value)
         spread = getattr(found, "standard_deviation_hu", None)
-        centre = getattr(found, "centroid_lps_mm", None)
+        centre = getattr(found, "centroid_lps_mm", None) if isinstance(source, Volume) else None
         entry: dict[str, Any] = {
             "value": label.value,
             "name": label.name,
             "found": found is not None,
-            "volume_ml": round(found.volume_ml, 3) if found else 0.0,
+            "volume_ml": _volume_ml(source, found),
             "mean_hu": round(found.mean_hu, 3) if found and is_ct else None,
             "standard_deviation_hu": round(spread, 3) if spread is not None and is_ct else None,
             "centroid_lps_mm": None if centre is None else [round(float(c), 3) for c in centre],
@@ -97,6 +100,13 @@ def _labels(analysis: Analysis) -> list[dict[str, Any]]:
             entry["probability"] = round(float(probability), 6)
         entries.append(entry)
     return entries
+
+
+def _volume_ml(source: ModelInput, found: SegmentMeasurement | None) -> float | None:
+    """A projection has no volumes."""
+    if not isinstance(source, Volume):
+        return None
+    return round(found.volume_ml, 3) if found else 0.0
 
 
 def _detections(prediction: DetectionPrediction) -> list[dict[str, Any]]:

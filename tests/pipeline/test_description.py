@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,17 @@ def test_a_fall_back_that_changed_the_numbers_makes_other_objects(
     half = run(image, card, ClassificationPrediction(
         scores, card.algorithm(precision="fp32", fall_back="half")))
     assert plain.objects[0][1].SOPInstanceUID != half.objects[0][1].SOPInstanceUID
+
+
+def test_regions_of_a_radiograph_are_outlined_and_have_no_volume(
+    tmp_path: Path, image: list[Path]
+) -> None:
+    card = card_of(tmp_path, **{**CHEST_XRAY, "report": "regions"}, output={"labels": [NODULE]})
+    label_map = np.zeros((1, 48, 64), np.uint8)
+    label_map[0, 10:30, 8:20] = 1
+    found = run(image, card, SegmentationPrediction(label_map, card.labels, algorithm(card)))
+    assert kinds(found) == ["segmentation", "volumetric report", "planar report"]
+    label, = summary(found)["labels"]
+    assert label["found"] and label["volume_ml"] is None
+    json.dumps(summary(found), allow_nan=False)
+    assert "found" in lines(found)[0]
