@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.cli.opened import (
     REBUILT_AT_START,
     ledger_url,
+    model_problems,
     open_catalog,
     open_config,
 )
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         ("models", lambda: _models(config)),
     ]
     results = [_outcome(name, check) for name, check in checks]
+    results += _bad_folders(config)
     if not arguments.no_network:
         results += [found for name in config.peers for found in _peer(config, name)]
     if arguments.json:
@@ -131,26 +133,15 @@ def _is_ledger_to_come(config: Config) -> bool:
 
 
 def _models(config: Config) -> str:
-    from ai_models.trust import why_refused
     from ai_models.types import ModelError
-    from ai_models.weights import verify_weights
-    from dicom_node.node_models import site_of
-    from dicom_node.results.report import check_template
+    from dicom_node.node_models import check_model, site_of
 
     catalog = open_catalog(config)
     for rule in config.rules:
         try:
-            card = catalog.get(rule.model)
-            verify_weights(card)
+            check_model(catalog.get(rule.model), site_of(config))
         except ModelError as error:
             raise ConfigurationError(f"rule {rule.name!r}: {error}", reason=error.reason) from error
-        refusal = why_refused(card, site_of(config))
-        if refusal:
-            raise ConfigurationError(f"rule {rule.name!r}: {refusal}")
-        try:
-            check_template(card.report, card.folder, card.task, card.output_names)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"rule {rule.name!r}: {card.id}: {error}") from error
     for name in config.jobs.per_model:
         try:
             catalog.get(name)
@@ -159,6 +150,19 @@ def _models(config: Config) -> str:
             raise ConfigurationError(text, reason=error.reason) from error
     ruled = len({rule.model for rule in config.rules})
     return f"{len(catalog.cards())} known; {ruled} in rules, with weights as their cards say"
+
+
+def _bad_folders(config: Config) -> list[dict[str, Any]]:
+    """Model folders that are not used as they are: somebody put them there to be used."""
+    try:
+        problems = model_problems(config, open_catalog(config))
+    except NodeError:
+        # What is wrong is told by the checks of ledger and models.
+        return []
+    return [
+        {"check": f"folder of {one.model_id or 'models'}", "ok": False, "found": one.message}
+        for one in problems
+    ]
 
 
 def _peer(config: Config, name: str) -> list[dict[str, Any]]:

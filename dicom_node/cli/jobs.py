@@ -8,7 +8,7 @@ from typing import Any
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.waiting import Outlook, duration
-from dicom_node.records import JobState
+from dicom_node.records import Job, JobState
 
 
 def add_parser(commands: Any) -> None:
@@ -41,9 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
         ("job", "model", "rule", "priority", "state", "attempt", "age", "since", "reason",
          "waits for"),
         [
-            (j.job_id, f"{j.model_id} {j.model_version}", j.rule, j.priority, j.state, j.attempt,
+            (j.job_id, _model(j), j.rule, j.priority, j.state, j.attempt,
              duration(outlook.age_s(j)), when(j.changed_at), j.reason, waits_for[j.job_id])
             for j in found
         ],
     )
     return 0
+
+
+def _model(job: Job) -> str:
+    return f"{job.model_id} {job.model_version}" + (" (shadow)" if job.shadow else "")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from dicom_node import config as configuration
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError, UnknownName
+from dicom_node.records import ModelProblem, Stage
 
 if TYPE_CHECKING:
     from ai_models.card import Card
     from ai_models.catalog import Catalog
     from dicom_node.ledger.ledger import Ledger
+    from dicom_node.records import ModelStage
 
 
 REBUILT_AT_START = "the next start of the node sets it aside and rebuilds it from the images"
@@ -64,7 +66,7 @@ def open_ledger(config: Config, *, read_only: bool = False) -> Ledger:
     """
     from dicom_node.ledger.ledger import Ledger
 
-    if config.database.url is None and not (config.node.data_dir / "ledger.db").exists():
+    if _is_ledger_to_come(config):
         raise ConfigurationError(
             f"no ledger in {config.node.data_dir}: no node has run with this setting",
             key_path="node.data_dir",
@@ -73,33 +75,80 @@ def open_ledger(config: Config, *, read_only: bool = False) -> Ledger:
 
 
 def open_catalog(config: Config) -> Catalog:
-    """The models that the settings name, and the built-in ones.
+    """The models that the settings name, and the built-in ones; live is what the ledger says.
 
     Raises
     ------
     ConfigurationError
-        When a directory is missing or a card is wrong: file, line and key path of the card.
+        When a directory is missing. A card that is wrong is a problem of the catalogue.
     """
     from ai_models.catalog import Catalog
     from ai_models.types import ModelError
 
     try:
-        return Catalog(config.models.directories)
+        catalog = Catalog(config.models.directories)
     except ModelError as error:
         raise ConfigurationError(str(error), key_path="models.directories") from error
+    if len({card.id for card in catalog.cards()}) < len(catalog.cards()):
+        stages = [one for ones in model_stages(config).values() for one in ones]
+        catalog.prefer({one.model_id: one.version for one in stages if one.stage is Stage.LIVE})
+    return catalog
 
 
-def find_card(catalog: Catalog, model_id: str) -> Card:
-    """The card of one model.
+def find_card(catalog: Catalog, model_id: str, version: str | None = None) -> Card:
+    """The card of one model; ``id@version`` is one version of it, and none means the live one.
 
     Raises
     ------
     UnknownName
-        When there is no such model; the message lists those that there are.
+        When there is no such model; the message lists those that there are, or says what is
+        wrong with its card.
     """
     from ai_models.types import ModelError
 
+    name, _, behind = model_id.partition("@")
     try:
-        return catalog.get(model_id)
+        return catalog.get(name, version or behind or None)
     except ModelError as error:
         raise UnknownName(str(error)) from error
+
+
+def model_stages(config: Config) -> dict[str, list[ModelStage]]:
+    """The versions of each model that have a stage; none where no node has run yet.
+
+    Raises
+    ------
+    LedgerUnavailable
+    """
+    if _is_ledger_to_come(config):
+        return {}
+    ledger = open_ledger(config, read_only=True)
+    try:
+        return ledger.stages.all()
+    finally:
+        ledger.close()
+
+
+def model_problems(config: Config, catalog: Catalog) -> list[ModelProblem]:
+    """What is wrong with model folders: as read now, and what a running node found besides.
+
+    Raises
+    ------
+    LedgerUnavailable
+    """
+    found = {
+        str(one.folder): ModelProblem(str(one.folder), one.model_id, one.message, one.since)
+        for one in catalog.problems()
+    }
+    if "intake" in running_roles(config) and not _is_ledger_to_come(config):
+        ledger = open_ledger(config, read_only=True)
+        try:
+            for problem in ledger.stages.problems():
+                found.setdefault(problem.folder, problem)
+        finally:
+            ledger.close()
+    return sorted(found.values(), key=lambda one: one.folder)
+
+
+def _is_ledger_to_come(config: Config) -> bool:
+    return config.database.url is None and not (config.node.data_dir / "ledger.db").exists()

@@ -145,7 +145,8 @@ def _print(one: dict[str, Any]) -> None:
           f"images from {one['calling_ae_title']}: {one['state']} ({one['reason']})")
     _print_history(one["history"], "  ")
     for job in one["jobs"]:
-        print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']} by rule "
+        print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']}"
+              f"{' (shadow, sends nothing)' if job['shadow'] else ''} by rule "
               f"{job['rule']!r}, {job['priority']}: {job['state']} ({job['reason']})")
         print(f"    asked for {duration(job['age_s'])} ago"
               + (f"; waits for {job['waits_for']}" if job["waits_for"] else ""))

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         "waiting_jobs": ledger.jobs.count_waiting_by_priority(),
     }
     notes = ledger.notes.latest(5)
+    problems = ledger.stages.problems()
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
     running = running_roles(config)
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             **counts, "running": running, "away": [vars(one) for one in away],
             "duties": [vars(duty) for duty in outlook.duties],
             "node": [vars(note) for note in notes],
+            "model_problems": [vars(one) for one in problems],
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
@@ -65,6 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     for one in away:
         print(f"away          {one.destination} since {when(one.opened_at or one.changed_at)} "
               f"({one.reason}, {one.failures} failures), asked again {when(one.not_before)}")
+    for problem in problems:
+        print(f"model folder  {problem.folder} is not used as it is, since "
+              f"{when(problem.since)}: {problem.message}")
     for note in notes:
         print(f"{note.key:13} {note.to_state} {when(note.at)}: {note.reason}")
     print()
@@ -113,7 +118,8 @@ def _outcome(ledger: Ledger, series: Series, outlook: Outlook) -> str:
     if series.state != SeriesState.ROUTED or not jobs:
         return series.reason
     return "; ".join(
-        _job_outcome(job, ledger.deliveries.of_job(job.job_id), outlook) for job in jobs
+        _job_outcome(job, ledger.deliveries.of_job(job.job_id), outlook)
+        for job in jobs if not job.shadow
     )
 
 
