@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ai_models.backends.command_answer import read_answer
 from ai_models.backends.command_files import write_input
-from ai_models.backends.command_process import Ending, KeptProgram
+from ai_models.backends.command_process import KeptProgram
 from ai_models.backends.protocol import Answer, NetworkInput, check_device, is_out_of_memory
 from ai_models.card import Card, ClassificationCard
 from ai_models.card_entries import Calibration, CommandOptions
@@ -60,17 +60,17 @@ class CommandBackend:
         Raises
         ------
         ModelError
-            ``model.failed``: the program failed, with the last lines that it printed; and as
+            ``model.failed``: the program failed, with the last lines that it printed
+            (`is_out_of_memory` sees there whether it lacked memory); and as
             `ai_models.backends.command_answer.read_answer` says.
-        MemoryError
-            It failed, and said that memory did not suffice.
         """
         if not self._is_loaded:
             raise ModelError("predict before load", reason="model.not_loaded")
         try:
             return self._predict(image, self._device)
-        except MemoryError:
-            if self._device == "cpu" or "cpu" not in self._card.runtime.fallbacks:
+        except ModelError as error:
+            may_go_on = self._device != "cpu" and "cpu" in self._card.runtime.fallbacks
+            if not (may_go_on and is_out_of_memory(error)):
                 raise
         answer = self._predict(image, "cpu")
         note = f"memory of {self._device} did not suffice: ran on the CPU"
@@ -140,7 +140,8 @@ class CommandBackend:
             }
             ending = program.run(words, environment | _devices(device))
             if not ending.succeeded:
-                raise self._failure(ending)
+                said = ending.last_words or "it said nothing"
+                raise ModelError(f"the program of {self._card.id} {ending.how}: {said}")
             answer = read_answer(program.folder / "output", image, self._card)
         notes = [self._what_runs(device)]
         if ending.had_network:
@@ -148,11 +149,6 @@ class CommandBackend:
         return Answer(
             answer.scores, answer.label_map, answer.boxes, answer.text, tuple(notes)
         )
-
-    def _failure(self, ending: Ending) -> Exception:
-        message = f"the program of {self._card.id} {ending.how}: {ending.last_words or 'silently'}"
-        error = ModelError(message)
-        return MemoryError(message) if is_out_of_memory(error) else error
 
     def _what_runs(self, device: str) -> str:
         return f"program {Path(self._options().run[0]).name}, {device}"

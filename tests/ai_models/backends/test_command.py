@@ -17,7 +17,7 @@ import pytest
 
 from ai_models.backends import open_backend
 from ai_models.backends.command import CommandBackend
-from ai_models.backends.protocol import Answer, NetworkInput
+from ai_models.backends.protocol import Answer, NetworkInput, is_out_of_memory
 from ai_models.card import load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
@@ -213,8 +213,9 @@ def test_exhausted_memory_of_a_device_sends_the_program_to_the_cpu(
     assert got.label_map is not None
     assert got.notes == ("program python, cpu", "memory of cuda:0 did not suffice: ran on the CPU")
     folder = write_command(tmp_path / "n", python, body, runtime__fallbacks=[])
-    with pytest.raises(MemoryError, match="CUDA out of memory"):
+    with pytest.raises(ModelError, match="CUDA out of memory") as lacking:
         open_command(folder, "cuda:0").predict(volume())
+    assert is_out_of_memory(lacking.value)
 
 
 def test_a_program_sees_the_device_of_its_worker_only(
