@@ -15,7 +15,7 @@ from ai_models.trust import Endpoint, Site
 from ai_models.types import ModelError
 from tests.ai_models.backends.fake_open_inference import FakeGrpcInference, FakeOpenInference
 from tests.ai_models.backends.loopback import Asked, Given, LoopbackServer, self_signed
-from tests.ai_models.backends.test_open_inference import loaded, served_card
+from tests.ai_models.backends.served_models import loaded, served_card
 
 
 class Echo(LoopbackServer):
