@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ai_models.array.labels import overlapping, voxels_by_label
 from ai_models.types import Code, FloatArray, Label, LabelMap
 from dicom_node.results.evidence import references_to
 from dicom_node.results.form_builders import Workbench
@@ -17,6 +18,7 @@ from dicom_node.results.rejection_note import build_rejection_note
 from dicom_node.results.report import (
     build_image_report,
     build_planar_report,
+    build_text_report,
     build_volumetric_report,
 )
 from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
@@ -25,6 +27,7 @@ from dicom_node.results.segmentation import build_probability_map
 from tests.acceptance.compatibility.specimen import Specimen
 from tests.dicom_samples import mr_series, radiograph
 from tests.results import kept_samples, samples
+from tests.results.detected import reported
 
 CT, ENHANCED_CT, RADIOGRAPH, MR = "CT", "enhanced CT", "radiograph", "MR"
 # Forms of a result with a segmentation, and of one without.
@@ -48,6 +51,10 @@ FORMS_ON_RADIOGRAPH = (
 FORMS_OF_AN_ANSWER = (
     ("secondary capture", "notice"),
     *(("negative report", document) for document in list(DOCUMENTS)[1:]),
+)
+FORMS_OF_A_DRAFT = (
+    ("secondary capture", "notice"),
+    *(("text report", document) for document in list(DOCUMENTS)[1:]),
 )
 FORMS_OF_AN_EXPLANATION = (("secondary capture", "pictures"),)
 NODULES = tuple(
@@ -84,7 +91,10 @@ def specimens() -> list[Specimen]:
     return [
         *_findings(),
         *_nodules(),
+        *_overlapping(),
+        *_detections(),
         *_answers(),
+        *_drafts(),
         *_maps(),
         *_on_enhanced_ct(),
         *_on_radiograph(),
@@ -109,6 +119,43 @@ def _findings() -> Iterator[Specimen]:
         series_number=SERIES_NUMBERS["rejection note"],
     )
     yield Specimen("rejection note", CT, note, source)
+
+
+def _overlapping() -> Iterator[Specimen]:
+    """Labels of which one lies within the other: viewers must show both whole."""
+    source = samples.ct()
+    headers = _headers(source)
+    lungs = samples.lungs()
+    part = lungs == 1
+    part[:, :20] = False
+    mask = overlapping({1: lungs == 1, 2: part}, lungs.shape)
+    segmentation = samples.segmentation_of(headers, mask, labels=NODULES)
+    counts = voxels_by_label(mask)
+    voxels = {value: int(counts[value]) for value in (1, 2)}
+    yield Specimen("segmentation", f"{CT}, overlapping", segmentation, source, voxels=voxels)
+
+
+def _detections() -> Iterator[Specimen]:
+    made = reported()
+    counts = voxels_by_label(made.found.label_map)
+    voxels = {value: int(counts[value]) for value in (1, 2, 3)}
+    of = f"{CT}, detections"
+    source = made.source
+    yield Specimen("segmentation", of, made.segmentation, source, voxels=voxels)
+    yield Specimen("volumetric report", of, made.volumetric, source)
+    yield Specimen("planar report", of, made.planar, source, measurements=3)
+
+
+def _drafts() -> Iterator[Specimen]:
+    source = samples.ct()
+    headers = _headers(source)
+    request = samples.request_for(headers, labels=(), template="draft")
+    report = build_text_report(
+        request, "The lungs are clear.", series_number=SERIES_NUMBERS["text report"]
+    )
+    of = f"{CT}, draft"
+    yield Specimen("text report", of, report, source)
+    yield from _forms([("text report", report)], FORMS_OF_A_DRAFT, source, of, voxels={})
 
 
 def _answers() -> Iterator[Specimen]:
