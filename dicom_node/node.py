@@ -180,6 +180,8 @@ class Node:
                 devices, site_of(self.config),
                 self.config.node.data_dir / "scratch", self._events,
                 self.config.jobs.heartbeat_s,
+                device_memory_mib=self.config.models.device_memory_mib,
+                measured=self.config.node.data_dir / "model-memory.json",
             )
             for dispatch in self._dispatches:
                 if isinstance(dispatch, JobDispatch):

@@ -33,7 +33,8 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     def predict(card: Card, source: ModelInput) -> Prediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
         return workshop.pool.predict(
-            card, source, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger)
+            card, source, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger),
+            job_id=job.job_id, priority=job.priority,
         )
 
     previous = workshop.ledger.versions.previous(job)
