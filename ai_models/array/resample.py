@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,13 @@ class Regridding:
         """Source axis that each coarse axis runs along."""
         first, second, third = self.steps
         return (first.source_axis, second.source_axis, third.source_axis)
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether coarse samples are the source's own, turned and flipped at most."""
+        return all(
+            abs(step.scale) == 1.0 and step.length == step.source_length for step in self.steps
+        )
 
 
 def plan_regridding(
@@ -209,6 +217,9 @@ def to_model_grid(
 def _reduce(
     array: npt.NDArray[np.generic], plan: Regridding, lowest: float | None
 ) -> FloatArray:
+    if plan.is_turn:
+        turned = _flipped(array.transpose(plan.order), plan).astype(np.float32, order="C")
+        return turned if lowest is None else np.maximum(turned, np.float32(lowest), out=turned)
     by_source_axis = sorted(plan.steps, key=lambda step: step.source_axis)
     first, second, third = by_source_axis
     rows, columns = second.reduction(), np.ascontiguousarray(third.reduction().T)
@@ -267,6 +278,8 @@ def to_source_labels(
         uint8 on the source grid. Only the box in which a label can win is computed: between
         coarse voxels that are all background, linear interpolation stays background.
     """
+    if plan.is_turn:
+        return _flipped_back(best_channel(scores, thresholds), plan)
     labels = np.zeros(plan.source_shape, dtype=np.uint8)
     found = best_channel(scores, thresholds) != 0
     if not found.any():
@@ -308,6 +321,8 @@ def to_source_labels(
 
 def to_source_scores(channel: FloatArray, plan: Regridding) -> FloatArray:
     """Interpolate the scores of one channel (``coarse_shape``, 0..1) to the source grid."""
+    if plan.is_turn:
+        return np.clip(np.asarray(_flipped_back(channel, plan), dtype=np.float32), 0.0, 1.0)
     turned = np.ascontiguousarray(channel.transpose([int(axis) for axis in np.argsort(plan.order)]))
     slices, rows, columns = (
         step.interpolation() for step in sorted(plan.steps, key=lambda step: step.source_axis)
@@ -319,6 +334,16 @@ def to_source_scores(channel: FloatArray, plan: Regridding) -> FloatArray:
         scores[slab] = _along_last(_along_first(rows, planes), across).transpose(1, 0, 2)
     # Rounding may leave the range that linear interpolation keeps.
     return np.clip(scores, 0.0, 1.0, out=scores)
+
+
+def _flipped(array: npt.NDArray[Any], plan: Regridding) -> npt.NDArray[Any]:
+    """Coarse axes in the order of the plan, turned round where it says so."""
+    return np.flip(array, tuple(axis for axis, step in enumerate(plan.steps) if step.scale < 0))
+
+
+def _flipped_back(coarse: npt.NDArray[Any], plan: Regridding) -> npt.NDArray[Any]:
+    back = _flipped(coarse, plan).transpose([int(axis) for axis in np.argsort(plan.order)])
+    return np.ascontiguousarray(back)
 
 
 def _along_first(matrix: FloatArray, array: FloatArray) -> FloatArray:

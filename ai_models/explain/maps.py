@@ -76,8 +76,11 @@ def _by_gradient(
 ) -> tuple[dict[str, FloatArray] | None, tuple[str, ...]]:
     if module is None:
         return None, ("occlusion instead of grad-CAM: the layers of this network are not known",)
+    notes: tuple[str, ...] = ()
+    if card.weights.ensemble:
+        notes = ("grad-CAM shows the first network of the ensemble",)
     try:
-        return grad_cam_maps(card, module, prepared, answer, asked), ()
+        return grad_cam_maps(card, module, prepared, answer, asked), notes
     except NoLayerError as error:
         return None, (f"occlusion instead of grad-CAM: {error}",)
     except Exception as error:  # every library has its own type for a lack of memory

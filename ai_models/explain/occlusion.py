@@ -7,6 +7,7 @@ MONAI covers what torch runs here, some at a time; any other back-end is asked o
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import product
 from math import ceil
@@ -91,7 +92,9 @@ def _by_monai(
         n_batch=card.runtime.batch, verbose=False, mode=float(image.mean()), overlap=0.5,
         activate=score,
     )
-    with torch.inference_mode(), at_rest(module):
+    with torch.inference_mode(), at_rest(module), warnings.catch_warnings():
+        # Of how MONAI indexes tensors, at every single window.
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
         before = score(module(image))[0].cpu().numpy()
         covered, _ = occlusion(image)
     left = np.asarray(covered[0].cpu().numpy(), dtype=np.float32)

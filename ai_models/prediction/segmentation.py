@@ -84,10 +84,14 @@ def segmentation(
         ``model.wrong_output``, ``model.unknown_label``, ``model.not_finite``.
     """
     entry = card.output
+    rules = entry.postprocessing
+    if prepared.is_flat:
+        # An image has no millilitres.
+        rules = rules.model_copy(update={"min_volume_ml": 0.0})
     probabilities: dict[int, FloatArray] = {}
     with timed(seconds, "restore"):
         if answer.scores is None and answer.label_map is not None:
-            label_map = _of_labels(entry, prepared, answer.label_map)
+            label_map = _of_labels(entry, prepared, answer.label_map, rules)
         else:
             stack = _of_scores(entry, prepared, answer.scores)
             stack = _restored(stack, prepared)
@@ -98,9 +102,9 @@ def segmentation(
                         stack.values, stack.scores[stack.first :], strict=True
                     )
                 }
-            label_map = _decided(stack, prepared, entry.postprocessing)
+            label_map = _decided(stack, prepared, rules)
     with timed(seconds, "postprocess"):
-        label_map = _clean_source(label_map, prepared, entry.postprocessing)
+        label_map = _clean_source(label_map, prepared, rules)
     return SegmentationPrediction(
         label_map, card.labels, algorithm, seconds, notes, probabilities
     )
@@ -143,7 +147,7 @@ def _of_scores(
 
 
 def _of_labels(
-    entry: SegmentationOutput, prepared: Prepared, label_map: LabelMap
+    entry: SegmentationOutput, prepared: Prepared, label_map: LabelMap, rules: Postprocessing
 ) -> LabelMap:
     if label_map.ndim == 2 and prepared.is_flat:
         label_map = label_map[None]
@@ -168,7 +172,7 @@ def _of_labels(
         reported = renumbered(label_map, {value: value for value in present})
         return nearest_labels(reported, prepared.plan.source_shape, index_map)
     stack = _restored(_as_scores(label_map, present, is_both), prepared)
-    return _decided(stack, prepared, entry.postprocessing)
+    return _decided(stack, prepared, rules)
 
 
 def _as_scores(label_map: LabelMap, values: tuple[int, ...], is_both: bool) -> _Stack:

@@ -11,6 +11,7 @@ from ai_models.array.resample import (
     to_coarse_grid,
     to_model_grid,
     to_source_labels,
+    to_source_scores,
 )
 from ai_models.types import Affine, FloatArray
 
@@ -173,3 +174,23 @@ def test_of_labels_above_their_thresholds_the_best_wins() -> None:
     assert labels.ravel().tolist() == [1, 2, 1, 2]
     same = np.array([0.75, 0.75], dtype=np.float32)
     assert to_source_labels(scores.reshape(2, 1, 1, 4), plan, same).ravel().tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("axes", [("S", "P", "L"), ("I", "R", "A"), ("A", "S", "R")])
+def test_samples_that_are_only_turned_round_come_back_as_interpolation_says(
+    axes: tuple[str, str, str]
+) -> None:
+    plan = plan_regridding((5, 6, 7), tilted_affine(0.0), axes, None)
+    assert plan.is_turn
+    scores = np.random.default_rng(5).random((3, *plan.coarse_shape), dtype=np.float32)
+    labels = to_source_labels(scores, plan)
+    assert np.array_equal(labels, _slow_restoration(scores, plan))
+    best = np.stack([to_source_scores(channel, plan) for channel in scores])
+    assert np.array_equal(best.argmax(axis=0), labels)
+
+
+def test_padding_is_raised_to_the_lowest_value_where_samples_stay_as_they_are() -> None:
+    array = np.full((4, 5, 6), -3000, dtype=np.int16)
+    plan = plan_regridding(array.shape, tilted_affine(0.0), AXES, None)
+    assert (to_model_grid(array, plan, lowest=-1024.0) == -1024.0).all()
+    assert (array == -3000).all()

@@ -87,8 +87,10 @@ def classifier(
         "tests.ai_models.explain.networks:Finder",
     )
     base: dict[str, Any] = {
-        "task": "classification", "runtime": {"backend": "state_dict", "network": {
-            "name": "tests.Finder"}},
+        "task": "classification",
+        "runtime": {
+            "backend": "state_dict", "network": {"name": "tests.Finder"}, "batch": 16,
+        },
         "weights__path": "weights.pt",
         "input__size": {"edges": [32, 32, 32], "fit": "pad"}, "input__spacing_mm": None,
         "output": {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ai_models.explain import maps
 from ai_models.predictor import Predictor
 from ai_models.types import ClassificationPrediction, Image, Volume
 from tests.ai_models.explain.networks import (
@@ -63,9 +64,7 @@ def test_the_peak_lies_in_the_lesion_on_every_grid(
 def test_occlusion_of_a_torch_network_peaks_in_the_lesion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = classifier(
-        tmp_path / "m", "occlusion", saved(Finder()), monkeypatch, runtime__batch=4,
-    )
+    predictor = classifier(tmp_path / "m", "occlusion", saved(Finder()), monkeypatch)
     volume = lesion(*GRIDS[3])
     prediction = explained(predictor, volume)
     assert prediction.saliency_method == "occlusion"
@@ -113,6 +112,24 @@ def test_a_score_that_rests_on_nothing_gives_a_flat_map_and_a_note(
     )
 
 
+def test_occlusion_is_the_same_by_whichever_way_the_network_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = classifier(
+        tmp_path / "m", "occlusion", saved(Finder(2, 1)), monkeypatch,
+        input={"kind": "image", "modality": ["DX"], "ndim": 2,
+               "intensity": {"unit": "displayed"}, "size": {"edges": [48, 48]}},
+        runtime={"backend": "state_dict", "network": {
+            "name": "tests.Finder", "arguments": {"dims": 2}}, "batch": 16},
+    )
+    array = np.zeros((48, 64), dtype=np.float32)
+    array[20:32, 30:44] = 1.0
+    together = explained(predictor, Image(array, None)).saliency["bright"]
+    monkeypatch.setattr(maps, "network_of", lambda _backend: None)
+    one_by_one = explained(predictor, Image(array, None)).saliency["bright"]
+    assert np.abs(together - one_by_one).max() < 1e-3
+
+
 def test_scores_below_the_cards_bound_are_not_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +155,7 @@ def test_a_radiograph_is_explained_in_its_own_pixels(
             "intensity": {"unit": "displayed"}, "size": {"edges": [64, 64], "fit": "pad"},
         },
         runtime={"backend": "state_dict", "network": {
-            "name": "tests.Finder", "arguments": {"dims": 2, "in_channels": 3}}},
+            "name": "tests.Finder", "arguments": {"dims": 2, "in_channels": 3}}, "batch": 16},
     )
     array = np.zeros((120, 200), dtype=np.float32)
     array[80:100, 30:50] = 1.0
