@@ -62,8 +62,9 @@ class Answer:
     label_map
         ``(slices, rows, columns)`` uint8, from what gives labels and no scores.
     boxes
-        ``(n, 8)`` float32 of a detection: two corners (voxels of the input, edges and not
-        centres, in the order of its axes), score, `Label.value`.
+        ``(n, 8)`` float32 of a detection: two corners (voxels of the input in the order of its
+        axes, edges and not centres: voxel ``i`` reaches from ``i`` to ``i + 1``), score,
+        `Label.value`.
     text
         Of a text model.
     notes
