@@ -3,9 +3,10 @@
 A configuration is a program: ``$`` marks Python that MONAI evaluates, and ``_target_`` names any
 function to call. Nothing here makes that safe. It is called for folders only that the site trusts.
 
-Three things are changed in what the configuration says. Steps that read or write files are taken
+A few things are changed in what the configuration says. Steps that read or write files are taken
 out, since arrays come and go through memory. ``pretrained`` is false, since every weight comes from
-the bundle's own file. ``device`` and ``bundle_root`` are those of this node.
+the bundle's own file. Arguments that MONAI dropped without replacement are dropped. ``device`` and
+``bundle_root`` are those of this node.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _FILE_STEPS = ("LoadImage", "SaveImage", "SaveClassification", "EnsureChannelFir
 _LOADS = "LoadImage"
 _DISCRETE = ("AsDiscrete", "KeepLargestConnected", "FillHoles", "RemoveSmallObjects", "Lambda")
 _NESTED = ("state_dict", "model", "network")
+# Arguments that MONAI no longer has, and that changed nothing in the network.
+_GONE = {"SwinUNETR": ("img_size",)}
 _SCRIPTS = "scripts"
 _KEYS = "keys_of_what_is_read"
 DETECTOR, DETECTOR_STEPS = "detector", "detector_ops"
@@ -100,32 +103,43 @@ def read_parts(
         ``model.bundle_incomplete``, ``model.wrong_input``, ``model.pickle``.
     """
     parser = _parser(inside(folder, options.config))
-    removed: list[Any] = []
-    _trim(parser.config, removed)
-    parser[_KEYS] = [step["keys"] for step in removed if _step(step) == _LOADS and "keys" in step]
-    parser["device"] = f"$torch.device('{device}')"
-    parser["bundle_root"] = str(folder)
+    for name, what in ((options.network, "network"), (options.preprocessing, "preprocessing")):
+        if name not in parser:
+            raise ModelError(
+                f"the configuration has no {name}: the bundle's {what} is not said",
+                reason=_INCOMPLETE,
+            )
+    _adapt(parser, folder, device)
     with _scripts_of(folder, own_code):
-        network = _part(parser, options.network)
-        if not isinstance(network, torch.nn.Module):
-            raise ModelError(f"{options.network} of the bundle is no network", reason=_FAILED)
-        load_weights(network, inside(folder, options.weights))
-        parts = BundleParts(
-            network.eval().to(device), *_chain(parser, options.preprocessing),
-        )
+        network = _network(parser, options.network)
+        parts = BundleParts(network, *_chain(parser, options.preprocessing))
         parts.image_key = _image_key(parser, parts.preprocessing)
         if task == "detection":
             parts.detector = _detector(parser, network)
         elif options.inferer in parser:
             parts.inferer = _part(parser, options.inferer)
         if options.postprocessing in parser and task != "detection":
-            found = _part(parser, options.postprocessing)
             parts.postprocessing = [
-                step for step in _steps(found)
+                step for step in _steps(_part(parser, options.postprocessing))
                 if not name_of(step).startswith(_FILE_STEPS)
             ]
+    load_weights(network, inside(folder, options.weights))
+    network.eval().to(device)
     _settle(parts, inverts=task == "segmentation")
     return parts
+
+
+def network_of(folder: Path, config: str, name: str = "network_def") -> torch.nn.Module:
+    """The network of a trusted bundle alone, with the weights it was made with, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        As `read_parts`.
+    """
+    parser = _parser(inside(folder, config))
+    _adapt(parser, folder, torch.device("cpu"))
+    return _network(parser, name)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -179,6 +193,21 @@ def _parser(path: Path) -> ConfigParser:
     return parser
 
 
+def _adapt(parser: ConfigParser, folder: Path, device: torch.device) -> None:
+    removed: list[Any] = []
+    _trim(parser.config, removed)
+    parser[_KEYS] = [step["keys"] for step in removed if _step(step) == _LOADS and "keys" in step]
+    parser["device"] = f"$torch.device('{device}')"
+    parser["bundle_root"] = str(folder)
+
+
+def _network(parser: ConfigParser, name: str) -> torch.nn.Module:
+    network = _part(parser, name)
+    if not isinstance(network, torch.nn.Module):
+        raise ModelError(f"{name} of the bundle is no network", reason=_FAILED)
+    return network
+
+
 def _step(values: Any) -> str:
     """Which step on files a part of a configuration is, if any."""
     target = values.get("_target_") if isinstance(values, Mapping) else None
@@ -190,6 +219,8 @@ def _trim(values: Any, removed: list[Any]) -> None:
     if isinstance(values, dict):
         if "_target_" in values and values.get("pretrained") is True:
             values["pretrained"] = False
+        for gone in _GONE.get(str(values.get("_target_")).rpartition(".")[2], ()):
+            values.pop(gone, None)
         for value in values.values():
             _trim(value, removed)
     elif isinstance(values, list):
@@ -246,11 +277,6 @@ def _steps(found: Any) -> list[Any]:
 
 
 def _chain(parser: ConfigParser, name: str) -> tuple[Compose, Inferer]:
-    if name not in parser:
-        raise ModelError(
-            f"the configuration has no {name}: what the network takes is not said",
-            reason=_INCOMPLETE,
-        )
     found = _part(parser, name)
     if not isinstance(found, Compose | list | tuple):
         raise ModelError(f"{name} is no chain of transforms", reason=_INCOMPLETE)

@@ -27,10 +27,10 @@ _CONV = "torch.nn.modules.conv.Conv3d"
 
 def write_card(folder: Path, weights: str, **changes: object) -> Path:
     """Write the card of a folder of weights below ``folder``, with its digest."""
-    values = card_values(
-        weights__path=weights, weights__sha256=folder_sha256(folder / weights),
-        input__intensity=RAW, **changes,
-    )
+    values = card_values(**{
+        "weights__path": weights, "weights__sha256": folder_sha256(folder / weights),
+        "input__intensity": RAW, **changes,
+    })
     for key in ("roi", "overlap", "batch"):
         if f"runtime__{key}" not in changes:
             values["runtime"].pop(key)

@@ -12,6 +12,7 @@ import torch
 from ai_models.backends import open_backend
 from ai_models.backends.fallbacks import ladder
 from ai_models.backends.monai_bundle import MonaiBundleBackend
+from ai_models.backends.monai_bundle_parts import network_of
 from ai_models.backends.protocol import Answer, NetworkInput
 from ai_models.card import load_card
 from ai_models.trust import Site
@@ -368,10 +369,17 @@ def test_python_beside_the_configuration_needs_its_own_switch(tmp_path: Path) ->
 
 
 def test_a_network_that_monai_no_longer_has_is_said_to_fail(tmp_path: Path) -> None:
-    network = {"network_def": {"_target_": "SwinUNETR", "img_size": 96, "in_channels": 1,
-                               "out_channels": 2}}
+    network = {"network_def": {"_target_": "UNETR", "in_channels": 1, "out_channels": 2,
+                               "img_size": 96, "pos_embed": "conv"}}
     error = refused(write_monai_bundle(tmp_path, configuration=network))
-    assert error.reason == "model.load_failed" and "img_size" in str(error)
+    assert error.reason == "model.load_failed" and "pos_embed" in str(error)
+
+
+def test_an_argument_that_monai_dropped_without_effect_is_dropped(tmp_path: Path) -> None:
+    network = {"_target_": "SwinUNETR", "img_size": 32, "in_channels": 1, "out_channels": 2,
+               "feature_size": 12}
+    folder = write_monai_bundle(tmp_path, configuration={"network_def": network})
+    assert network_of(folder / "bundle", "configs/inference.json") is not None
 
 
 def test_a_step_that_fails_says_which_part_it_was(tmp_path: Path) -> None:
