@@ -61,7 +61,7 @@ def test_segments_of_a_radiograph_are_measured_on_the_image(modality: str) -> No
             for one in samples.items(samples.named(report, "125007")[0]) if one.ValueType == "NUM"
         }
         assert numbers == {
-            "42798000": round(20 * 12 * 0.2 * 0.15),
+            "42798000": round(20 * 12 * 0.2 * 0.15, 1),
             "103339001": pytest.approx(np.hypot(20 * 0.2, 12 * 0.15), abs=0.05),
             "103340004": pytest.approx(2 * 4.0 * 1.8 / np.hypot(4.0, 1.8), abs=0.05),
         }
@@ -111,7 +111,7 @@ def test_an_image_that_does_not_say_how_large_its_pixels_are_is_not_measured() -
 def test_a_report_that_asks_for_volumes_of_a_projection_is_refused(tmp_path: Path) -> None:
     text = (FOLDER / "regions.yaml").read_text(encoding="utf-8").replace("regions", "mine")
     text = text.replace("measurements: {area_mm2: area,", "measurements: {volume_ml: area,", 1)
-    text = text.replace("decimals: 0\n    minimum: 0", "decimals: 0")
+    text = text.replace("decimals: 1\n    minimum: 0", "decimals: 1")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(GateRefused) as caught:
         made(image(), template="mine", template_folder=tmp_path)

@@ -184,9 +184,10 @@ def test_groups_on_regions_read_back_as_they_were_given(name: str, language: str
     first = dict(
         zip(template.planar.measurements, (m[1] for m in found(groups[0])[0]), strict=True)
     )
-    assert first["area_mm2"] == 22 * 14 * 1.0 * 1.25
+    row_mm, column_mm = (float(value) for value in source_of(template)[0].PixelSpacing)
+    assert first["area_mm2"] == round(22 * row_mm * 14 * column_mm, 1)
     if "long_axis_mm" in first:
-        long_axis_mm = (22**2 + (14 * 1.25) ** 2) ** 0.5
+        long_axis_mm = ((22 * row_mm) ** 2 + (14 * column_mm) ** 2) ** 0.5
         assert first["long_axis_mm"] == pytest.approx(long_axis_mm, abs=0.05)
 
 
