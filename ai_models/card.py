@@ -14,26 +14,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError
 
+from ai_models.card_base import Entry, Licence, LongName, Text
 from ai_models.card_contradictions import contradictions
 from ai_models.card_entries import (
     ClassificationOutput,
     DetectionOutput,
-    Entry,
     Evidence,
     Explanation,
     InputEntry,
-    LongName,
     OutputEntry,
     RegressionOutput,
     Runtime,
     SegmentationOutput,
-    Text,
     TextOutput,
     Trust,
     Weights,
 )
 from ai_models.types import Algorithm, CardError, Code, Label
-from ai_models.yaml_lines import read_yaml
+from ai_models.yaml_lines import read_content, read_yaml
 
 CARD_NAME = "model.yaml"
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
@@ -51,7 +49,7 @@ class Card(Entry):
     not_for: tuple[Text, ...] = ()
     demonstration: bool
     manufacturer: LongName
-    licence: Annotated[str, Field(max_length=64)]
+    licence: Licence
     evidence: Evidence
     input: InputEntry
     output: OutputEntry
@@ -62,12 +60,18 @@ class Card(Entry):
     trust: Trust = Trust()
 
     _folder: Path = PrivateAttr(default=Path())
+    _content: bytes = PrivateAttr(default=b"")
     _fingerprint: str = PrivateAttr(default="")
 
     @property
     def folder(self) -> Path:
         """Where the card lies."""
         return self._folder
+
+    @property
+    def content(self) -> bytes:
+        """The card's own bytes: the file may have been changed since."""
+        return self._content
 
     @property
     def fingerprint(self) -> str:
@@ -160,8 +164,10 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def load_card(folder: Path) -> Card:
+def load_card(folder: Path, content: bytes | None = None) -> Card:
     """Read and check ``folder/model.yaml``; the weights are not opened.
+
+    ``content`` is taken in place of the file: what stood there when the card was good.
 
     Raises
     ------
@@ -169,7 +175,9 @@ def load_card(folder: Path) -> Card:
         ``file:line: key.path: message`` of the first thing wrong.
     """
     path = folder / CARD_NAME
-    values, lines = read_yaml(path)
+    if content is None:
+        content = read_content(path)
+    values, lines = read_yaml(content, path)
     if not isinstance(values, dict):
         raise CardError("a card is a mapping of keys", file=str(path), line=1)
     try:
@@ -181,7 +189,8 @@ def load_card(folder: Path) -> Card:
             message, key_path=key_path, line=_line_of(key_path, lines), file=str(path)
         )
     card._folder = folder
-    card._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+    card._content = content
+    card._fingerprint = hashlib.sha256(content).hexdigest()
     return card
 
 

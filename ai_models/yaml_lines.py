@@ -19,8 +19,26 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 
 
-def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """Read one YAML document.
+def read_content(path: Path) -> bytes:
+    """The bytes of a card.
+
+    Raises
+    ------
+    CardError
+        The file cannot be read, or is too long.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CardError(f"cannot be read: {error.strerror}", file=str(path)) from error
+    if len(content) > MAX_BYTES:
+        raise CardError(f"longer than {MAX_BYTES} bytes", file=str(path))
+    return content
+
+
+def read_yaml(content: bytes, path: Path) -> tuple[Any, dict[str, int]]:
+    """Read one YAML document; ``path`` is what errors say where it stands.
 
     Returns
     -------
@@ -31,10 +49,10 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     Raises
     ------
     CardError
-        The file cannot be read, is too long, or is not YAML of the plain kind.
+        It is not YAML of the plain kind.
     """
     try:
-        text = _read_text(path)
+        text = _text(content, path)
         loader = _PlainLoader(text)
         node = loader.get_single_node()
         if node is None:
@@ -48,14 +66,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         raise CardError(str(problem), file=str(path), line=line) from error
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CardError(f"cannot be read: {error.strerror}", file=str(path)) from error
-    if len(content) > MAX_BYTES:
-        raise CardError(f"longer than {MAX_BYTES} bytes", file=str(path))
+def _text(content: bytes, path: Path) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

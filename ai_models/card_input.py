@@ -1,0 +1,119 @@
+"""What a model takes: the series, its grid, and the values that the network sees."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ai_models.card_base import Count, Edge, Entry, Finite, LongName, Positive, ShortName
+
+Direction = Literal["L", "R", "P", "A", "S", "I"]
+
+
+class Intensity(Entry):
+    """Values are clipped and mapped linearly to ``scale_to``; then `InputEntry.normalisation`.
+
+    Without ``clip`` and ``clip_percentiles`` nothing is clipped, and ``scale_to`` maps the lowest
+    and the highest value of each input.
+    """
+
+    unit: Literal["HU", "arbitrary", "displayed"]
+    """Of the input: ``HU`` of a CT, ``displayed`` (0 to 1, white high) of an image, otherwise
+    ``arbitrary``."""
+    clip: tuple[Finite, Finite] | None = None
+    """Lowest and highest value, in ``unit``."""
+    clip_percentiles: tuple[Finite, Finite] | None = None
+    """The same as percentiles (0 to 100) of each input."""
+    scale_to: tuple[Finite, Finite] | None = None
+    """What the lowest and the highest value become."""
+
+
+class MeanAndDeviation(Entry):
+    """A mean and a standard deviation for each channel: ``(value - mean) / std``."""
+
+    mean: Annotated[list[Finite], Field(min_length=1, max_length=16)]
+    """One for all channels, or one for each."""
+    std: Annotated[list[Positive], Field(min_length=1, max_length=16)]
+    """As many as there are means."""
+
+
+Normalisation = Literal["none", "zscore", "zscore_nonzero", "imagenet"] | MeanAndDeviation
+
+
+class ChannelEntry(Entry):
+    """One channel of the input: the same series in a window of its own."""
+
+    name: LongName
+    """As people call it: ``bone window``."""
+    intensity: Intensity
+    """As ``input.intensity``, of this channel."""
+
+
+class Foreground(Entry):
+    """Inference looks only at the largest part that lies above a value, plus a margin."""
+
+    above: Finite
+    """In the unit of the input: -500 finds a body in a CT."""
+    margin_mm: Annotated[float, Field(ge=0, le=200)] = 20.0
+    """Around that part, on every side."""
+
+
+class Size(Entry):
+    """The whole input in one piece, of the size that the network takes."""
+
+    edges: Annotated[list[Edge], Field(min_length=2, max_length=3)]
+    """In the order of ``input.axes``; rows and columns of an image, or where ``ndim`` is 2."""
+    fit: Literal["stretch", "pad", "crop"] = "pad"
+    """``stretch`` each edge; ``pad`` the rest with the lowest value after the longest edge was
+    fitted; ``crop`` or pad about the middle at ``spacing_mm``, nothing scaled."""
+
+
+def _axes_of_kind(values: dict[str, Any]) -> Literal[2, 3]:
+    return 2 if values.get("kind") == "image" else 3
+
+
+class InputEntry(Entry):
+    """What the model takes; what does not fit is refused before the model is run."""
+
+    kind: Literal["volume", "image"] = "volume"
+    """A ``volume`` is a series of CT, MR or PET, an ``image`` one radiograph (CR, DX, MG)."""
+    modality: Annotated[list[ShortName], Field(min_length=1)]
+    """Modality (0008,0060), one of these."""
+    body_part: list[ShortName] = []
+    """Body Part Examined (0018,0015), for people and for rules; never compared."""
+    views: list[ShortName] = []
+    """View Position (0018,5101) of images, one of these; any when empty."""
+    ndim: Annotated[Literal[2, 3], Field(default_factory=_axes_of_kind)]
+    """Axes that the network takes: 3, or 2 of an image and where it is given a volume slice by
+    slice. Without it 3 of a volume, 2 of an image."""
+    min_slices: Count = 1
+    """A volume of fewer slices is refused."""
+    max_slices: Count | None = None
+    """A volume of more slices is refused."""
+    max_slice_gap_mm: Positive | None = None
+    """A volume whose slices are farther apart is refused."""
+    max_slice_thickness_mm: Positive | None = None
+    """A volume of thicker slices, Slice Thickness (0018,0050), is refused."""
+    phases: Literal[1] = 1
+    """One series at a time."""
+    axes: tuple[Direction, Direction, Direction] = ("S", "P", "L")
+    """Directions of the patient (LPS letters) in which the axes of the network's input grow:
+    ``[S, P, L]`` is slices to Superior, rows to Posterior, columns to Left. Of a volume."""
+    spacing_mm: tuple[Positive, Positive, Positive] | None = None
+    """Of the network's samples along ``axes``; without it those of the series. Of an image the
+    last two count, rows and columns."""
+    size: Size | None = None
+    """The whole input in one piece; in windows it is ``runtime.roi``."""
+    intensity: Intensity
+    """Unit of the input, and what becomes of its values."""
+    channels: Annotated[list[ChannelEntry], Field(max_length=16)] = []
+    """The network's channels where it takes several windows of one series; ``input.intensity``
+    then says the unit only."""
+    repeat: Annotated[int, Field(ge=1, le=16)] = 1
+    """The one channel so many times, for networks made for colour."""
+    normalisation: Normalisation = "none"
+    """After ``intensity``: ``zscore`` (mean 0 and deviation 1 of each input), ``zscore_nonzero``
+    (the same of what is not 0), ``imagenet``, or a mean and a deviation of one's own."""
+    foreground: Foreground | None = None
+    """Look only at where something is."""
