@@ -460,3 +460,43 @@ def test_no_memory_on_the_last_rung_is_an_error(
     monkeypatch.setattr(backend._loaded().network, "forward", full)
     with pytest.raises(torch.OutOfMemoryError):
         backend.predict(NetworkInput(HU, RAS_2_MM, (2.0, 2.0, 2.0)))
+
+
+def flat_parts() -> dict[str, Any]:
+    return {
+        "network_def": {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2,
+                        "kernel_size": 1},
+        "preprocessing": {"_target_": "Compose", "transforms": [
+            {"_target_": "LoadImaged", "keys": "image"},
+            {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 1000,
+             "b_min": 0.0, "b_max": 1.0},
+        ]},
+        "inferer": {"_target_": "SimpleInferer"},
+    }
+
+
+def flat_weights() -> dict[str, torch.Tensor]:
+    return {name: value[..., 0] if value.ndim > 1 else value
+            for name, value in bundle_weights(1).items()}
+
+
+def test_a_flat_network_answers_a_volume_slice_by_slice(tmp_path: Path) -> None:
+    folder = write_monai_bundle(
+        tmp_path, weights=flat_weights(), configuration=flat_parts(), input__ndim=2,
+    )
+    assert np.array_equal(predict(folder).label_map, bright())
+    folder = write_monai_bundle(
+        tmp_path, weights=flat_weights(), configuration=flat_parts(), input__ndim=2,
+        output__probabilities=True,
+    )
+    scores = predict(folder).scores
+    assert scores is not None and scores.shape == (2, *HU.shape[1:])
+
+
+def test_labels_of_an_image_have_its_rows_first(tmp_path: Path) -> None:
+    folder = write_monai_bundle(
+        tmp_path, weights=flat_weights(), configuration=flat_parts(), input__ndim=2,
+        input__kind="image", input__modality=["DX"], input__intensity={"unit": "displayed"},
+    )
+    label_map = predict(folder, HU[:, 5], None).label_map
+    assert np.array_equal(label_map, bright()[5])
