@@ -20,6 +20,7 @@ _TORCHVISION = "torchvision."
 ARCHITECTURES: Mapping[str, str] = {
     **{f"monai.{name}": f"monai.networks.nets:{name}" for name in _MONAI},
     "LungUNet": "ai_models.networks.lung_unet:LungUNet",
+    "MeshNet": "ai_models.networks.meshnet:MeshNet",
 }
 # They fetch weights unless they are told not to.
 _FETCHING_BY_DEFAULT = frozenset({"monai.EfficientNetBN"})

@@ -154,7 +154,7 @@ def _card(
         },
         "runtime": {
             "backend": "state_dict",
-            "network": {"name": "dicom_node.MeshNet", "arguments": arguments},
+            "network": {"name": "MeshNet", "arguments": arguments},
             "deadline_s": 1800.0,
         },
         "report": "structures",
