@@ -108,9 +108,13 @@ class Card(Entry):
         return hashlib.sha256("\n".join(members).encode()).hexdigest()
 
     def algorithm(self, **parameters: str) -> Algorithm:
-        """Who computed a result, for TID 4019 of every object built from it."""
+        """Who computed a result, for TID 4019 of every object built from it.
+
+        A digest that the people of another host state is not among it: nothing compared it.
+        """
+        sha256 = "" if self.weights.path is None else self.weights_sha256
         return Algorithm(
-            self.id, self.name, self.version, self.manufacturer, self.weights_sha256,
+            self.id, self.name, self.version, self.manufacturer, sha256,
             ARTIFICIAL_INTELLIGENCE, self.demonstration, parameters,
         )
 

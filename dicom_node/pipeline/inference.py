@@ -207,7 +207,7 @@ class InferencePool:
     def _request(self, name: str, number: int, asked: Asked) -> dict[str, Any]:
         return {
             "request": name, "card": str(asked.card.folder),
-            "fingerprint": asked.card.fingerprint,
+            "content": asked.card.content.decode(),
             "need_mib": self._admission.need_mib(asked, number),
         }
 

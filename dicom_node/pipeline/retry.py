@@ -7,7 +7,7 @@
     elsewhere   a worker died or hung: once more, on another device where there is one
     late        the deadline passed: once more and elsewhere, for each costs the device that long
     endpoint    a host that serves models does not answer: later and later, as often as set
-    changed     the model's card was changed meanwhile: at once, with the new one
+    changed     the model's folder is being changed: later and later, until that is done
     model       the model failed: twice, for the same input gives the same failure
     never       the input, the settings, a result that failed its check: an answer, not a failure
 """
@@ -63,8 +63,8 @@ POLICIES = {
     Cause.ELSEWHERE: Policy(2, 4.0, 4.0, costly=True),
     Cause.LATE: Policy(2, 60.0, 600.0, costly=True),
     Cause.ENDPOINT: Policy(AS_CONFIGURED, 15.0, 1800.0),
-    # Whoever copies a folder over writes its card last, once; not more often than this.
-    Cause.CHANGED: Policy(10),
+    # The node takes up a folder once it is at rest and its weights were looked through.
+    Cause.CHANGED: Policy(10, 2.0, 60.0),
     Cause.MODEL: Policy(2, 4.0, 4.0, costly=True),
     Cause.NEVER: Policy(1),
 }

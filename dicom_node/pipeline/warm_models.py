@@ -12,13 +12,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ai_models.backends.device_memory import MemoryMeter
-from ai_models.card import Card, load_card
+from ai_models.card import Card
 from ai_models.predictor import Predictor
 from ai_models.trust import Site
-from ai_models.types import ModelError
 from dicom_node.pipeline.memory import key_of
 
 # Models that another host serves hold nothing here; they may not gather for ever.
@@ -144,19 +142,3 @@ class WarmModels:
         self.evicted.append(gone.predictor.card.id)
         del gone
         gc.collect()
-
-
-def current_card(folder: Path, fingerprint: str) -> Card:
-    """The card in ``folder``, which must still be the one that was asked for.
-
-    Raises
-    ------
-    ModelError
-        ``model.card_changed``, or what is wrong with the card.
-    """
-    card = load_card(folder)
-    if card.fingerprint != fingerprint:
-        raise ModelError(
-            f"the card of {card.id} was changed meanwhile", reason="model.card_changed"
-        )
-    return card

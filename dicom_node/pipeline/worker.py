@@ -5,17 +5,18 @@ this process and nothing else. It reads requests from stdin and answers on stdou
 document a line; arrays travel as ``.npy`` files (never pickled) that the node makes and removes.
 
     first    {"ready": {"kind", "budget_mib"}}: the make of its device, what models may take of it
-    request  {"request", "card", "fingerprint", "need_mib", "source": {...}, "output"}
+    request  {"request", "card", "content", "need_mib", "source": {...}, "output"}
     answer   {"request", "prediction": {...}, "memory": {"peak_mib", "held_mib"}}
              {"request", "error": {"reason", "message"}, "ends": bool}
-    request  {"request", "card", "fingerprint", "need_mib", "ahead": true}
+    request  {"request", "card", "content", "need_mib", "ahead": true}
     answer   {"request", "ahead": bool}: whether there was room to load the model
     before   {"alive": true, "loading": bool}, again and again while there is a request
 
 Every answer also says what was "loaded" and "evicted" for it, and in "warm" what each loaded model
-holds, in MiB. "card" is the folder of the model's card, which must still have the fingerprint;
-"need_mib" is what the job is predicted to take. Arrays of the prediction are written to the folder
-"output" (see `dicom_node.pipeline.exchange`).
+holds, in MiB. "card" is the folder of the model's card and "content" what the card says: its file
+may have been changed since, and the node goes on with the last good one. "need_mib" is what the job
+is predicted to take. Arrays of the prediction are written to the folder "output" (see
+`dicom_node.pipeline.exchange`).
 
 The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
 ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
@@ -42,13 +43,16 @@ from ai_models.backends.device_memory import MemoryMeter, meter_of
 from ai_models.backends.devices import find_cuda_devices
 from ai_models.backends.protocol import is_out_of_memory
 from ai_models.backends.reach import reachable
-from ai_models.card import Card, load_card
+from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
 from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
 from dicom_node.pipeline.retry import OUT_OF_MEMORY
-from dicom_node.pipeline.warm_models import WarmModels, current_card
+from dicom_node.pipeline.warm_models import WarmModels
 from dicom_node.pipeline.worker_network import NetworkGate
+
+# What is wrong with files that somebody may just be replacing.
+_OF_FILES = frozenset({"model.hash_mismatch", "model.weights_missing"})
 
 
 class Worker:
@@ -99,11 +103,13 @@ class Worker:
 
     def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            card = current_card(Path(request["card"]), str(request["fingerprint"]))
+            card = _card_of(request)
             with self._gate.reaching(reachable(card, self._site)):
                 return self._load_ahead(card, request) or self._predict(card, request)
         except ModelError as error:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else error.reason
+            if reason in _OF_FILES and _is_being_changed(request):
+                reason = "model.card_changed"
             return {"error": {"reason": reason, "message": str(error)}, "ends": False}
         except Exception as error:  # noqa: BLE001 - process boundary: the node must learn of it
             message = f"{type(error).__name__}: {error}"
@@ -114,7 +120,7 @@ class Worker:
 
     def _make_all_room(self, request: dict[str, Any]) -> bool:
         try:
-            card = load_card(Path(request["card"]))
+            card = _card_of(request)
         except ModelError:
             return False
         return self._models.evict_all_but(card)
@@ -189,6 +195,19 @@ class Pulse:
         left = memoryview(json.dumps(document).encode() + b"\n")
         while left:
             left = left[self._answers.write(left) :]
+
+
+def _card_of(request: dict[str, Any]) -> Card:
+    return load_card(Path(request["card"]), str(request["content"]).encode())
+
+
+def _is_being_changed(request: dict[str, Any]) -> bool:
+    """Whether the folder holds another card than the node has: its weights are the other's then."""
+    try:
+        there = (Path(request["card"]) / CARD_NAME).read_bytes()
+    except OSError:
+        return True
+    return there != str(request["content"]).encode()
 
 
 def _meter_of(device: str) -> MemoryMeter:

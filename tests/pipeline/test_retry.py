@@ -75,7 +75,7 @@ def test_each_cause_has_its_number_of_attempts() -> None:
     for once_more in ("worker.lost", "worker.no_heartbeat", "worker.deadline_exceeded"):
         assert len(delays(once_more, max_attempts=100)) == 1
         assert delays(once_more, max_attempts=1) == []
-    assert delays("model.card_changed") == [0.0] * 9
+    assert len(delays("model.card_changed")) == 9 and sum(delays("model.card_changed")) > 120
     assert len(delays("worker.out_of_memory")) == 7
     assert len(delays("model.failed")) == 1
     assert delays("model.failed", max_attempts=1) == []

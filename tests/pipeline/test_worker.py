@@ -30,7 +30,7 @@ BRIGHT = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
 def request_for(model_id: str, folder: Path) -> dict[str, Any]:
     card = load_card(folder / model_id)
     return {
-        "request": "1", "card": str(card.folder), "fingerprint": card.fingerprint,
+        "request": "1", "card": str(card.folder), "content": card.content.decode(),
         "source": write_source(folder, BRIGHT), "output": str(folder), "need_mib": 10.0,
     }
 
@@ -48,12 +48,39 @@ def test_changed_card_is_loaded_anew(tmp_path: Path) -> None:
     assert not np.load(tmp_path / "labels.npy").any()
 
 
-def test_a_card_that_changed_between_question_and_answer_is_said_to_have(tmp_path: Path) -> None:
-    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+@pytest.mark.parametrize("now", ["surprise: 1\n", None])
+def test_a_card_that_was_good_is_used_whatever_its_file_says_now(
+    tmp_path: Path, now: str | None
+) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a", version="1.0")
     request = request_for("a", tmp_path)
-    write_model(tmp_path / "a", threshold_onnx(0.5), id="a", version="2.0")
+    if now is None:
+        write_model(tmp_path / "a", threshold_onnx(0.5), id="a", version="2.0")
+    else:
+        (tmp_path / "a" / "model.yaml").write_text(now)
+    answer = Worker("cpu", Site()).answer(request)
+    assert answer["prediction"]["algorithm"]["version"] == "1.0"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_of_a_folder_that_is_being_changed_are_waited_for(
+    tmp_path: Path, whole: bool
+) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a", version="1.0")
+    request = request_for("a", tmp_path)
+    write_model(tmp_path / "a", threshold_onnx(0.9), id="a", version="2.0")
+    if not whole:
+        (tmp_path / "a" / "weights.onnx").unlink()
+        (tmp_path / "a" / "model.yaml").unlink()
     answer = Worker("cpu", Site()).answer(request)
     assert answer["error"]["reason"] == "model.card_changed" and not answer["ends"]
+
+
+def test_weights_of_a_folder_that_nobody_changes_are_not_waited_for(tmp_path: Path) -> None:
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    request = request_for("a", tmp_path)
+    (tmp_path / "a" / "weights.onnx").write_bytes(b"others")
+    assert Worker("cpu", Site()).answer(request)["error"]["reason"] == "model.hash_mismatch"
 
 
 @pytest.mark.parametrize(
