@@ -66,6 +66,7 @@ class Admission:
         try:
             return self._wait(asked, cancelled)
         except BaseException:
+            # Whatever ends the waiting, nobody may stand in line for ever.
             self._leave(asked)
             raise
 

@@ -118,6 +118,7 @@ class WarmModels:
             predictor.load()
             predictor.warm_up()
         except BaseException:
+            # Whatever stopped it, a model that is half loaded holds no memory.
             predictor.close()
             raise
         finally:
