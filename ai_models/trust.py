@@ -1,6 +1,6 @@
 """What a site lets a model do: licence, foreign code, other hosts. Refused unless allowed.
 
-A card says what the model needs (`ai_models.card_entries.Trust`); the node's settings say what
+A card says what the model needs (`ai_models.card_provenance.Trust`); the node's settings say what
 this site allows. A card can never allow itself anything.
 """
 
@@ -14,8 +14,28 @@ from typing import Literal
 
 from ai_models.card import Card
 
-NON_COMMERCIAL = re.compile(
-    r"(?i)\bnc\b|non-?commercial|research[- ]only|\bnone\b|unlicensed|msrla|llama-?1\b"
+# Compared after everything but letters, digits and points has become one blank, which "." is below.
+_RESEARCH_ONLY = re.compile(
+    r"""
+    \b(
+    nc | ncgl | (cc.?)?by.?nc\w*
+    | non.?commercial\w* | (not.for|no).commercial.\w+
+    | commercial.use.(is.)?(prohibited|forbidden|excluded|not.(allowed|permitted))
+    | (academic|research|scientific|educational|education|evaluation)
+      (.(and|or).\w+)*(.(use|purposes?))?.only
+    | only.for.(academic|research|scientific|educational|evaluation)
+    | for.(academic|research|scientific|educational)(.(and|or).\w+)*.(use|purposes?)
+    | research.use | intel.research | not.for.clinical.use
+    | msrla | microsoft.research.licen[cs]e | amlr | nscl(v1)? | nvidia.source.code.licen[cs]e
+    )\b
+    # The first LLaMA; the later ones have a number, and other licences.
+    | \bllama(.?1)?(?![\w.]*[2-9])(?!.?(community.)?v?[2-9])\b
+    """,
+    re.VERBOSE,
+)
+_NO_LICENCE = re.compile(
+    r"none|no|unlicensed|noassertion|unknown|unclear|other|custom|tbd|todo|na|n.a|see .*"
+    r"|(no|without)( a)? licen[cs]e( file)?|.*\ball rights reserved.*"
 )
 
 
@@ -32,8 +52,9 @@ class Endpoint:
 class Site:
     """What this site allows.
 
-    Models below ``trusted_folders`` may bring their own code. ``endpoints`` are the only hosts
-    that a model may be asked of, by the name that cards use.
+    ``use: clinical`` refuses demonstrations, and what has no licence for it. Models below
+    ``trusted_folders`` may bring their own code. ``endpoints`` are the only hosts that a model may
+    be asked of, by the name that cards use.
     """
 
     use: Literal["research", "clinical"] = "research"
@@ -51,16 +72,28 @@ def why_refused(card: Card, site: Site) -> str | None:
     return _use(card, site) or _code(card, site) or _endpoint(card, site)
 
 
+def why_not_clinical(licence: str) -> str | None:
+    """What forbids clinical use under this licence, in words that follow "the licence".
+
+    ``None`` where nothing plainly does: it allows nothing either, which a site must read itself.
+    Without a licence, or with one that has no name (``custom``, ``other``), nothing is allowed.
+    """
+    words = " ".join(re.sub(r"[^a-z0-9.]+", " ", licence.lower()).split())
+    if not words or _NO_LICENCE.fullmatch(words):
+        return f"is {licence.strip()!r}, which is none: without one nobody may use it clinically"
+    if _RESEARCH_ONLY.search(words):
+        return f"is {licence.strip()}, for research only"
+    return None
+
+
 def _use(card: Card, site: Site) -> str | None:
     if site.use == "research":
         return None
     if card.demonstration:
         return f"{card.id} is a demonstration model, not for clinical use"
     for where, licence in (("code", card.licence), ("weights", card.weights.licence)):
-        if not licence.strip():
-            return f"{card.id}: its {where} has no licence, so that nobody may use it clinically"
-        if NON_COMMERCIAL.search(licence):
-            return f"{card.id}: the licence of its {where} ({licence}) is for research only"
+        if (why := why_not_clinical(licence)) is not None:
+            return f"{card.id}: the licence of its {where} {why}"
     return None
 
 
