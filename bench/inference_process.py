@@ -96,7 +96,8 @@ def main() -> None:
     np.save(directory / f"{way}.npy", prediction.label_map)
     print(json.dumps({
         **{f"{stage}_s": one for stage, one in prediction.seconds_by_stage.items()},
-        "seconds": seconds, "cpu_s": cpu_s, "infer_cpu_s": sum(infer_cpu_s), "peak_mb": peak_mb, "added_mb": peak_mb - before_mb,
+        "seconds": seconds, "cpu_s": cpu_s, "infer_cpu_s": sum(infer_cpu_s),
+        "peak_mb": peak_mb, "added_mb": peak_mb - before_mb,
         "device_mb": torch.cuda.max_memory_allocated() / 1e6 if device != "cpu" else 0.0,
         "notes": "; ".join(prediction.notes),
     }))

@@ -88,12 +88,20 @@ class TiledBackend:
 
     def warm_up(self) -> None:
         """See `Backend.warm_up`. A card that gives no size is not warmed up."""
-        entry, runtime = self._card.input, self._card.runtime
-        edges = tuple(entry.size.edges if entry.size else runtime.roi or ())
-        if edges and entry.kind == "volume" and len(edges) == 2:
-            edges = (1, *edges)
-        if edges:
-            self.predict(empty_input(input_channels(self._card), edges, 0.0))
+        entry = self._card.input
+        edges = tuple(entry.size.edges if entry.size else self._card.runtime.roi or ())
+        if not edges:
+            return
+        # On a GPU, libraries settle on how to compute for every number of windows.
+        batch = self._rungs[0].batch if self.networks[0].device.type == "cuda" else 1
+        if entry.kind == "volume" and len(edges) == 2:
+            edges = (batch, *edges)
+        elif self._rungs[0].roi is not None:
+            edges = (*edges[:-1], edges[-1] * batch)
+        image = empty_input(input_channels(self._card), edges, 0.0)
+        # Windows of one value are computed once, so these differ.
+        image.array[..., ::2] = 1.0
+        self.predict(image)
 
     def predict(self, image: NetworkInput) -> Answer:
         """See `Backend.predict`."""
@@ -261,7 +269,11 @@ def _first_rung(card: Card) -> Rung:
     runtime: Runtime = card.runtime
     cuts = isinstance(card, SegmentationCard | DetectionCard) and card.input.size is None
     roi = tuple(runtime.roi) if cuts and runtime.roi else None
+    if roi is not None and is_flat(card):
+        roi = roi[-2:]
     several = roi is not None or (card.input.kind == "volume" and is_flat(card))
+    if isinstance(card, DetectionCard):
+        several = False
     return Rung(runtime.batch if several else 1, roi)
 
 

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,6 @@ class TorchNetwork:
         if self._home.type == "cuda" and not torch.cuda.is_available():
             self._home = torch.device("cpu")
             notes.append(f"{self._asked} was asked for, but torch sees no CUDA: ran on the CPU")
-        if self._home.type == "cpu" and self._card.runtime.precision == "fp16":
-            notes.append("fp16 was asked for: the CPU computes in fp32")
         try:
             self._open(content)
         except ModelError:
@@ -102,6 +101,9 @@ class TorchNetwork:
             raise ModelError(
                 f"torch cannot load {self._path.name}: {error}", reason="model.load_failed"
             ) from error
+        asked = self._card.runtime.precision
+        if asked != _NAMES[self._dtype]:
+            notes.append(f"{asked} was asked for: this device computes in {_NAMES[self._dtype]}")
         self._notes = tuple(notes)
         self.fallbacks = self._able()
 
@@ -167,14 +169,14 @@ class TorchNetwork:
 
     def _precision(self, *, half: bool, cpu: bool) -> torch.dtype | None:
         on_cpu = cpu or self._home.type == "cpu"
+        has_bf16 = on_cpu or torch.cuda.is_bf16_supported(including_emulation=False)
         if half:
-            bf16 = on_cpu or torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if bf16 else torch.float16
+            return torch.bfloat16 if has_bf16 else torch.float16
         asked = _AUTOCAST.get(self._card.runtime.precision)
         # A fall-back to the CPU is for memory: 16 bits would only be slower there.
         if on_cpu and (cpu or asked == torch.float16):
             return None
-        return asked
+        return None if asked == torch.bfloat16 and not has_bf16 else asked
 
     def run(self, windows: torch.Tensor) -> torch.Tensor:
         """See `Network.run`."""
@@ -248,6 +250,10 @@ def prepare_torch() -> None:
     # Ten bits of mantissa are not the fp32 that the result says.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    # The fuser of TorchScript rewrites a network after its first runs, and with it the digits.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.set_fusion_strategy([("DYNAMIC", 0)])
 
 
 def read_state_dict(content: bytes, name: str) -> Mapping[str, Any]:

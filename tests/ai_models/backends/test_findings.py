@@ -111,3 +111,18 @@ def test_boxes_are_not_averaged(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not averaged") as caught:
         detecting(tmp_path / "m", two, more={"mirror": [0]})
     assert caught.value.reason == "model.task"
+
+
+def test_detector_asks_again_for_less_only_where_less_can_be_asked(tmp_path: Path) -> None:
+    asked = []
+
+    def never(image: torch.Tensor) -> dict[str, torch.Tensor]:
+        asked.append(tuple(image.shape[2:]))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    backend = detecting(
+        tmp_path / "m", never, runtime__roi=[64, 64, 64], runtime__batch=8,
+        runtime__fallbacks=["batch", "roi"], able=("batch", "roi"))
+    with pytest.raises(torch.OutOfMemoryError):
+        backend.predict(image_of(1, 20, 20, 20))
+    assert asked == [(64, 64, 64), (32, 32, 32)]

@@ -191,7 +191,8 @@ def test_ensemble_is_the_mean_of_its_scores(tmp_path: Path) -> None:
     assert "mean of 3 networks" in backend.notes
 
 
-def test_flat_network_slides_in_every_slice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("roi", [[16, 16], [1, 16, 16]])
+def test_flat_network_slides_in_every_slice(tmp_path: Path, roi: list[int]) -> None:
     shapes = set()
 
     def flat(windows: torch.Tensor) -> torch.Tensor:
@@ -199,7 +200,7 @@ def test_flat_network_slides_in_every_slice(tmp_path: Path) -> None:
         return two(windows)
 
     backend = backend_of(
-        tmp_path / "m", flat, input__ndim=2, runtime__roi=[16, 16], output__activation="none")
+        tmp_path / "m", flat, input__ndim=2, runtime__roi=roi, output__activation="none")
     backend.warm_up()
     image = image_of(1, 7, 30, 20)
     scores = backend.predict(image).scores
