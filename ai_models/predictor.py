@@ -59,6 +59,11 @@ class Predictor:
         self.device = device
         self._backend: Backend = open_backend(card, device, site)
 
+    @property
+    def backend(self) -> Backend:
+        """What runs it."""
+        return self._backend
+
     def load(self) -> None:
         """Verify and load the weights. ModelError with a reason of ``model.*``."""
         self._backend.load()

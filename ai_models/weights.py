@@ -83,7 +83,7 @@ def folder_sha256(folder: Path) -> str:
         ``model.weights_missing``: a file cannot be read, or a link leads out of the folder.
     """
     lines = hashlib.sha256()
-    for path in sorted(_files(folder), key=lambda one: one.relative_to(folder).as_posix()):
+    for path in sorted(folder_files(folder), key=lambda one: one.relative_to(folder).as_posix()):
         digest = hashlib.sha256()
         try:
             with path.open("rb") as file:
@@ -96,14 +96,21 @@ def folder_sha256(folder: Path) -> str:
     return lines.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def folder_files(folder: Path) -> Iterator[Path]:
+    """The files of which `folder_sha256` is made.
+
+    Raises
+    ------
+    ModelError
+        ``model.weights_missing``: a link leads out of the folder.
+    """
     for path in folder.iterdir():
         if path.name in _NOT_WEIGHTS or path.name.startswith("."):
             continue
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"{path} leads out of the folder of the weights", reason=_MISSING)
         if path.is_dir():
-            yield from _files(path)
+            yield from folder_files(path)
         else:
             yield path
 

@@ -14,13 +14,18 @@ from contextlib import contextmanager
 from typing import Any
 
 _TO_AN_ADDRESS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+_MOST_KEPT = 20
 _NEVER = ("socket.bind", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo")
 
 
 class NetworkGate:
-    """Refuses sockets to anywhere but where it is told; used by one process for its whole life."""
+    """Refuses sockets to anywhere but where it is told; used by one process for its whole life.
+
+    ``refused`` keeps, in words, the first hosts that were asked for and refused.
+    """
 
     def __init__(self) -> None:
+        self.refused: list[str] = []
         self._hosts: frozenset[tuple[str, int]] = frozenset()
         self._addresses: set[tuple[str, int]] = set()
         self._of_thread = threading.local()
@@ -49,6 +54,10 @@ class NetworkGate:
         else:
             refused = event in _NEVER
         if refused:
+            # Libraries bind a socket to see whether this host knows IPv6: that asks nobody.
+            if event != "socket.bind" and len(self.refused) < _MOST_KEPT:
+                what = arguments[1] if event in _TO_AN_ADDRESS else arguments[0]
+                self.refused.append(f"{event} {what}")
             raise PermissionError(f"{event} is refused in an inference worker")
 
     def _may_reach(self, address: object) -> bool:

@@ -1,0 +1,103 @@
+"""The answer is of the patient: however the same thing is presented, it says the same of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ai_models.card import Card
+from ai_models.conformance.agreement import (
+    ALIKE,
+    MARKS_NOTHING,
+    SAME,
+    Agreement,
+    Answered,
+    agreement,
+    marks_nothing,
+)
+from ai_models.conformance.check import Check, Predict, failed, judged, not_applicable, passed
+from ai_models.conformance.presentations import Presentation, flips, oblique, permuted, respaced
+from ai_models.conformance.scene import Scene
+from ai_models.types import Prediction, Volume
+
+FLIPS, AXES, OBLIQUE, SPACING = "flips", "axes", "oblique", "spacing"
+_NO_DIRECTIONS = "an image has no directions in the patient"
+
+
+def check_flips(
+    card: Card, predict: Predict, scene: Scene, reference: Prediction, *, quick: bool
+) -> Check:
+    """The same samples turned round along every set of axes."""
+    source = scene.reference
+    if not isinstance(source, Volume):
+        return not_applicable(FLIPS, _NO_DIRECTIONS)
+    shown = tuple(flips(source, quick=quick))
+    return judged(FLIPS, lambda: _compared(FLIPS, card, predict, scene, reference, shown))
+
+
+def check_axes(card: Card, predict: Predict, scene: Scene, reference: Prediction) -> Check:
+    """The same samples with their axes in another order."""
+    source = scene.reference
+    if not isinstance(source, Volume):
+        return not_applicable(AXES, _NO_DIRECTIONS)
+    shown = (permuted(source, card),)
+    return judged(AXES, lambda: _compared(AXES, card, predict, scene, reference, shown))
+
+
+def check_oblique(card: Card, predict: Predict, scene: Scene, reference: Prediction) -> Check:
+    """The same thing on a grid that lies oblique in the patient."""
+    if not isinstance(scene.reference, Volume):
+        return not_applicable(OBLIQUE, _NO_DIRECTIONS)
+    if card.task == "text":
+        return not_applicable(OBLIQUE, "other pictures may be told of in other words")
+    found = judged(
+        OBLIQUE,
+        lambda: _compared(OBLIQUE, card, predict, scene, reference, (oblique(scene),)),
+    )
+    if found.outcome == "failed" and card.input.spacing_mm is None:
+        return failed(OBLIQUE, found.sentence + (
+            "; without input.spacing_mm the network sees what is oblique as it lies"
+        ))
+    return found
+
+
+def check_spacing(card: Card, predict: Predict, scene: Scene, reference: Prediction) -> Check:
+    """The same thing at another spacing along each axis."""
+    entry = card.input
+    if card.task == "text":
+        return not_applicable(SPACING, "other pictures may be told of in other words")
+    if not isinstance(scene.reference, Volume) and not (entry.spacing_mm or entry.size):
+        return not_applicable(
+            SPACING, "the card asks for neither input.spacing_mm nor input.size: the network sees "
+            "the pixels of the device",
+        )
+    return judged(
+        SPACING,
+        lambda: _compared(SPACING, card, predict, scene, reference, (respaced(scene, card),)),
+    )
+
+
+def _compared(
+    name: str, card: Card, predict: Predict, scene: Scene, reference: Prediction,
+    shown: Sequence[Presentation],
+) -> Check:
+    if marks_nothing(reference):
+        return not_applicable(name, MARKS_NOTHING)
+    first = Answered(scene.reference, reference)
+    found: list[tuple[Presentation, Agreement]] = []
+    for one in shown:
+        second = Answered(one.source, predict(one.source))
+        compared = agreement(card, first, second, SAME if one.is_exact else ALIKE)
+        if compared.holds is False:
+            limit = SAME if one.is_exact else ALIKE
+            return failed(
+                name, f"{one.name}, the answer is another: {compared.figure} "
+                f"(Dice of {limit.dice} or a difference of {limit.scores} is allowed)",
+            )
+        if compared.holds:
+            found.append((one, compared))
+    if not found:
+        return not_applicable(name, f"{compared.figure}: a larger one may show it (--on PATH)")
+    worst, figures = min(found, key=lambda one: one[1].worst)
+    if len(shown) == 1:
+        return passed(name, f"{worst.name}: {figures.figure}")
+    return passed(name, f"in {len(found)} of {len(shown)} ways, at worst {figures.figure}")

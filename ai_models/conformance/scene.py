@@ -1,0 +1,169 @@
+"""What is shown to a model: something drawn that fits its card, or a series that was given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ai_models.array.phantom import chest_phantom
+from ai_models.array.phantom_head import CENTRE_MM, HALF_AXES_MM, head_phantom
+from ai_models.array.phantom_radiograph import radiograph_phantom
+from ai_models.card import Card
+from ai_models.types import Affine, Image, ModelInput, Volume
+
+Shape = tuple[int, int, int]
+_CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "CHESTABDOMEN", "CHESTABDPELVIS")
+_SEED = 20
+_MARGIN_MM = 8.0
+_SMALL_HEAD = 0.45
+_FINEST_MM, _COARSEST_MM = {False: 1.0, True: 1.6}, 4.0
+AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One thing, and how it is seen on any grid.
+
+    Attributes
+    ----------
+    what
+        In words, for people.
+    reference
+        As it is shown first.
+    draw
+        The same on a grid of a shape (slices, rows, columns) and an affine to LPS; of an image,
+        which has no place in the patient, on a raster of one slice.
+    """
+
+    what: str
+    reference: ModelInput
+    draw: Callable[[Shape, Affine], ModelInput]
+
+    def empty(self) -> ModelInput:
+        """The reference grid with nothing but air."""
+        source = self.reference
+        if isinstance(source, Image):
+            return Image(np.zeros_like(source.array), source.pixel_spacing_mm)
+        value = AIR_HU if source.unit == "HU" else 0
+        return Volume(
+            np.full(source.array.shape, value, dtype=np.int16), source.affine_lps, source.unit
+        )
+
+
+def affine_of(source: ModelInput) -> Affine:
+    """Index to mm; of an image (slice, row, column) to mm from the edge of its first pixel."""
+    if isinstance(source, Volume):
+        return source.affine_lps
+    row, column = source.pixel_spacing_mm or (1.0, 1.0)
+    affine: Affine = np.diag([1.0, row, column, 1.0])
+    affine[:3, 3] = [0.0, row / 2, column / 2]
+    return affine
+
+
+def shape_of(source: ModelInput) -> Shape:
+    """(slices, rows, columns): an image has one slice."""
+    shape = source.array.shape
+    return (1, shape[0], shape[1]) if isinstance(source, Image) else (shape[0], shape[1], shape[2])
+
+
+def scene_for(card: Card, *, quick: bool) -> Scene:
+    """Something drawn that the card allows; ``quick``: small."""
+    if card.input.kind == "image":
+        return _radiograph(quick)
+    is_chest = any(part.upper() in _CHEST for part in card.input.body_part)
+    if card.input.intensity.unit == "HU" and is_chest:
+        return _chest(card, quick)
+    return _head(card, quick)
+
+
+def scene_of(source: ModelInput) -> Scene:
+    """An input that was given; other grids are interpolated from it."""
+    size = " x ".join(str(edge) for edge in source.array.shape)
+    return Scene(f"the given series of {size}", source, _interpolating(source))
+
+
+def fits(card: Card, shape: Shape, affine: Affine) -> bool:
+    """Whether the card allows a volume of this grid."""
+    entry = card.input
+    gap_mm = float(np.linalg.norm(affine[:3, 0]))
+    return (
+        shape[0] >= entry.min_slices
+        and (entry.max_slices is None or shape[0] <= entry.max_slices)
+        and (entry.max_slice_gap_mm is None or gap_mm <= entry.max_slice_gap_mm)
+    )
+
+
+def _radiograph(quick: bool) -> Scene:
+    reference = radiograph_phantom((128, 112) if quick else (760, 680))
+
+    def draw(shape: Shape, affine: Affine) -> ModelInput:
+        return radiograph_phantom((shape[1], shape[2]))
+
+    size = " x ".join(str(edge) for edge in reference.array.shape)
+    return Scene(f"a generated chest radiograph of {size}", reference, draw)
+
+
+def _chest(card: Card, quick: bool) -> Scene:
+    step, shape = ((5.0, 3.0, 3.0), (60, 112, 128)) if quick else ((3.0, 1.5, 1.5), (104, 200, 256))
+    slices, gap_mm = _slices(card, shape[0] * step[0], step[0])
+    phantom = chest_phantom(
+        _SEED, (slices, shape[1], shape[2]), (gap_mm, step[1], step[2]),
+        noise_hu=4.0, table=False, padding_hu=None,
+    )
+    reference = Volume(phantom.volume_hu, phantom.affine_lps)
+    size = " x ".join(str(edge) for edge in reference.array.shape)
+    return Scene(f"a generated chest of {size}", reference, _interpolating(reference))
+
+
+def _head(card: Card, quick: bool) -> Scene:
+    unit, size = card.input.intensity.unit, _SMALL_HEAD if quick else 1.0
+    steps = card.input.spacing_mm
+    step = float(np.median(steps)) if steps else 2.0
+    step = min(max(step, _FINEST_MM[quick]), _COARSEST_MM)
+    left, back, up = 2 * (HALF_AXES_MM * size + _MARGIN_MM)
+    slices, gap_mm = _slices(card, up, 1.25 * step)
+    shape = (slices, math.ceil(back / step), math.ceil(left / step))
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = gap_mm, step, step, 1.0
+    affine[:3, 3] = CENTRE_MM - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+
+    def draw(shape: Shape, affine: Affine) -> ModelInput:
+        return head_phantom(shape, affine, unit, size)
+
+    what = f"a generated head of {' x '.join(str(edge) for edge in shape)}"
+    return Scene(what, head_phantom(shape, affine, unit, size), draw)
+
+
+def _slices(card: Card, extent_mm: float, gap_mm: float) -> tuple[int, float]:
+    """How many slices, and how far apart, so that the card allows them."""
+    entry = card.input
+    if entry.max_slice_gap_mm is not None:
+        gap_mm = min(gap_mm, entry.max_slice_gap_mm)
+    count = math.ceil(extent_mm / gap_mm)
+    if count < entry.min_slices:
+        count, gap_mm = entry.min_slices, extent_mm / entry.min_slices
+    return min(count, entry.max_slices or count), gap_mm
+
+
+def _interpolating(source: ModelInput) -> Callable[[Shape, Affine], ModelInput]:
+    """Linear interpolation, the lowest value outside."""
+    array = source.array[None] if isinstance(source, Image) else source.array
+
+    def draw(shape: Shape, affine: Affine) -> ModelInput:
+        index_map = np.linalg.inv(affine_of(source)) @ affine
+        values = ndimage.affine_transform(
+            array.astype(np.float32), index_map[:3, :3], offset=index_map[:3, 3],
+            output_shape=shape, order=1, mode="constant", cval=float(array.min()),
+        )
+        if isinstance(source, Image):
+            spacing = None if source.pixel_spacing_mm is None else (affine[1, 1], affine[2, 2])
+            return Image(np.clip(values[0], 0.0, 1.0), spacing)
+        if array.dtype.kind in "iu":
+            values = np.rint(values).astype(array.dtype)
+        return Volume(values, affine, source.unit)
+
+    return draw

@@ -1,0 +1,142 @@
+"""The way from DICOM to DICOM: a generated series through the pipeline, and an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+import dicom_node
+from ai_models.card import Card
+from ai_models.conformance.agreement import SAME, Answered, agreement
+from ai_models.conformance.check import Check, failed, not_applicable, passed
+from ai_models.conformance.scene import Scene
+from ai_models.types import (
+    DetectionPrediction,
+    ModelInput,
+    Prediction,
+    SegmentationPrediction,
+    Volume,
+)
+from dicom_node.cli.generated_series import IMAGES, VOLUMES, Description, write_series
+from dicom_node.errors import NodeError
+from dicom_node.pipeline.analysis import Analysis, Writing, analyse
+from dicom_node.results.equipment import node_equipment
+
+OBJECTS, NOTHING_FOUND, MODALITY = "objects", "nothing found", "wrong modality"
+Ask = Callable[[Card, ModelInput], Prediction]
+
+
+class SeriesMaker:
+    """Writes inputs as DICOM below a folder."""
+
+    def __init__(self, card: Card, folder: Path) -> None:
+        self._card = card
+        self._folder = folder
+        known = VOLUMES if card.input.kind == "volume" else IMAGES
+        self.modality = next((one for one in card.modality if one in known), None)
+        self.other = next(one for one in known if one not in card.modality) if set(
+            known) - set(card.modality) else None
+
+    def write(self, source: ModelInput, modality: str, name: str) -> list[Path]:
+        """One series; ``name`` makes it another than the rest."""
+        entry = self._card.input
+        attributes: dict[str, object] = {}
+        if entry.views:
+            attributes["ViewPosition"] = entry.views[0]
+        if isinstance(source, Volume) and entry.max_slice_thickness_mm is not None:
+            thickness_mm = min(source.spacing_mm[0], entry.max_slice_thickness_mm)
+            attributes["SliceThickness"] = float(f"{thickness_mm:.6g}")
+        part = entry.body_part[0] if entry.body_part else "HEAD"
+        return write_series(source, self._folder / name, Description(
+            f"conformance {name}", 1, modality, "PHANTOM^CONFORMANCE", "PHANTOM", "Phantom",
+            f"Generated {modality}", part, attributes,
+        ))
+
+
+def check_objects(
+    card: Card, ask: Ask, scene: Scene, reference: Prediction, paths: Sequence[Path],
+) -> Check:
+    """A series is read, answered as its array was, described, and what was written read back."""
+    if not paths:
+        return _unknown(OBJECTS, card)
+    try:
+        analysis = _analysed(card, ask, paths)
+    except NodeError as error:
+        return failed(OBJECTS, f"{error.reason}: {error}")
+    first = Answered(scene.reference, reference)
+    second = Answered(analysis.loaded.model_input, analysis.prediction)
+    compared = agreement(card, first, second, SAME)
+    if compared.holds is False:
+        return failed(OBJECTS, f"read from DICOM, the answer is another: {compared.figure}")
+    return passed(OBJECTS, f"written and read back: {_kinds(analysis)}")
+
+
+def check_nothing_found(card: Card, ask: Ask, scene: Scene, series: SeriesMaker) -> Check:
+    """Of air there is a report that says so, and no segmentation without a segment."""
+    if card.task not in ("segmentation", "detection"):
+        return not_applicable(NOTHING_FOUND, f"a {card.task} finds something in every input")
+    if series.modality is None:
+        return _unknown(NOTHING_FOUND, card)
+    said: list[str] = []
+
+    def emptied(card: Card, source: ModelInput) -> Prediction:
+        prediction, marked = _without_marks(ask(card, source))
+        said.extend(["; what it marks in air was taken away for this"] if marked else [])
+        return prediction
+
+    try:
+        paths = series.write(scene.empty(), series.modality, "empty")
+        analysis = _analysed(card, emptied, paths)
+    except NodeError as error:
+        return failed(NOTHING_FOUND, f"{error.reason}: {error}")
+    kinds = [kind for kind, _ in analysis.objects]
+    if kinds != ["negative report"]:
+        return failed(NOTHING_FOUND, f"a negative report expected: {', '.join(kinds)}")
+    return passed(NOTHING_FOUND, "of air a report that nothing was found" + "".join(said))
+
+
+def check_modality(card: Card, scene: Scene, series: SeriesMaker) -> Check:
+    """A series of another modality does not come to the model."""
+    if series.other is None:
+        return _unknown(MODALITY, card)
+
+    def never(card: Card, source: ModelInput) -> Prediction:
+        raise NodeError("it came to the model", reason="input.accepted")
+
+    try:
+        _analysed(card, never, series.write(scene.empty(), series.other, "other"))
+    except NodeError as error:
+        sentence = f"{series.other} was refused with {error.reason}"
+        return (passed if error.reason == "input.modality" else failed)(MODALITY, sentence)
+    return failed(MODALITY, f"{series.other} was accepted")
+
+
+def _analysed(card: Card, ask: Ask, paths: Sequence[Path]) -> Analysis:
+    writing = Writing(
+        node_equipment("VERIFY", dicom_node.__version__), datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    return analyse(paths, card, ask, writing)
+
+
+def _without_marks(prediction: Prediction) -> tuple[Prediction, bool]:
+    if isinstance(prediction, SegmentationPrediction):
+        empty = np.zeros_like(prediction.label_map)
+        return replace(prediction, label_map=empty), bool(prediction.label_map.any())
+    if isinstance(prediction, DetectionPrediction):
+        return replace(prediction, detections=()), bool(prediction.detections)
+    return prediction, False
+
+
+def _kinds(analysis: Analysis) -> str:
+    return ", ".join(kind for kind, _ in analysis.objects)
+
+
+def _unknown(name: str, card: Card) -> Check:
+    return not_applicable(
+        name, f"no series of {', '.join(card.modality)} is generated here: try "
+        "`dicom-node run` on one of yours",
+    )
