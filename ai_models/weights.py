@@ -1,8 +1,16 @@
-"""The one door through which weights come in: nothing is loaded whose SHA-256 is not the card's."""
+"""The one door through which weights come in: nothing is loaded whose SHA-256 is not the card's.
+
+A file is read once: the very bytes that were compared are the ones loaded. A folder is compared
+file by file and then read again by the library that knows its layout (nnU-Net, MONAI,
+transformers, a program), so whoever can write to it meanwhile can load something else. The folders
+of models must therefore belong to people whom the node's account trusts, and be writable to
+nobody else: the digest finds what was damaged, exchanged or forgotten, not who may write.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +19,7 @@ from ai_models.types import ModelError
 
 _CHUNK_BYTES = 1 << 20
 # What editors, Python and this node's tools leave in a folder; no back-end reads any of it.
-_NOT_WEIGHTS = frozenset({CARD_NAME, "README.md", "__pycache__", ".git", ".DS_Store"})
+_NOT_WEIGHTS = frozenset({CARD_NAME, "README.md", "__pycache__"})
 
 
 def read_verified_weights(card: Card, path: Path | None = None, sha256: str = "") -> bytes:
@@ -26,20 +34,19 @@ def read_verified_weights(card: Card, path: Path | None = None, sha256: str = ""
         ``model.weights_missing`` or ``model.hash_mismatch``.
     """
     where = path or card.weights_path
-    if where.exists() and not where.is_file():
-        raise ModelError(f"the weights {where} are not a plain file", reason=_MISSING)
+    _check_plain(where)
     try:
         content = where.read_bytes()
     except OSError as error:
-        raise ModelError(
-            f"the weights {where} cannot be read: {error.strerror}", reason=_MISSING
-        ) from error
+        raise _unreadable(where, error) from error
     _compare(where, hashlib.sha256(content).hexdigest(), sha256 or card.weights.sha256 or "")
     return content
 
 
 def verify_folder(card: Card) -> Path:
     """The weights folder of a card, compared with the card's SHA-256 before anything is loaded.
+
+    What is read of it afterwards is not compared again: see the head of this module.
 
     Raises
     ------
@@ -55,6 +62,8 @@ def verify_folder(card: Card) -> Path:
 def verify_weights(card: Card) -> None:
     """Compare everything that a card names with its SHA-256; weights elsewhere are not seen.
 
+    Files are read in pieces: they may be larger than the memory.
+
     Raises
     ------
     ModelError
@@ -65,54 +74,92 @@ def verify_weights(card: Card) -> None:
     if card.weights_path.is_dir():
         verify_folder(card)
     else:
-        read_verified_weights(card)
+        _compare(card.weights_path, file_sha256(card.weights_path), card.weights.sha256 or "")
     for member in card.weights.ensemble:
-        read_verified_weights(card, card.folder / member.path, member.sha256)
+        path = card.folder / member.path
+        _compare(path, file_sha256(path), member.sha256)
+
+
+def file_sha256(path: Path) -> str:
+    """What ``sha256sum`` prints of a file.
+
+    Raises
+    ------
+    ModelError
+        ``model.weights_missing``: it is no plain file, or cannot be read.
+    """
+    _check_plain(path)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:
     """One digest of all files in a folder: SHA-256 of lines ``<sha256>  <path>``, sorted by path.
 
-    ``find . -type f | sort | xargs sha256sum | sha256sum`` on a folder without cards, read-me's
-    and hidden files says the same, in the C locale and with ``./`` taken off the paths. Links are
-    followed only to files inside of the folder.
+    ``find * -type f | LC_ALL=C sort | xargs sha256sum | sha256sum`` in a folder without cards,
+    read-me's, links and hidden files says the same; docs/model-card.md has the command for any.
 
     Raises
     ------
     ModelError
-        ``model.weights_missing``: a file cannot be read, or a link leads out of the folder.
+        ``model.weights_missing``: as `folder_files`, or a file cannot be read.
     """
+    names = {os.fsencode(path.relative_to(folder)): path for path in folder_files(folder)}
     lines = hashlib.sha256()
-    for path in sorted(folder_files(folder), key=lambda one: one.relative_to(folder).as_posix()):
-        digest = hashlib.sha256()
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}", reason=_MISSING) from error
-        name = path.relative_to(folder).as_posix()
-        lines.update(f"{digest.hexdigest()}  {name}\n".encode())
+    for name in sorted(names):
+        lines.update(f"{file_sha256(names[name])}  ".encode() + name + b"\n")
     return lines.hexdigest()
 
 
 def folder_files(folder: Path) -> Iterator[Path]:
-    """The files of which `folder_sha256` is made.
+    """The files of which `folder_sha256` is made, in no order; links to files in the folder too.
 
     Raises
     ------
     ModelError
-        ``model.weights_missing``: a link leads out of the folder.
+        ``model.weights_missing``: a link leads out of the folder or to another folder, a line
+        could end within a name, or a folder cannot be read.
     """
-    for path in folder.iterdir():
+    yield from _files(folder, folder.resolve())
+
+
+def _files(folder: Path, top: Path) -> Iterator[Path]:
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for path in entries:
         if path.name in _NOT_WEIGHTS or path.name.startswith("."):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        if "\n" in path.name or "\\" in path.name:
+            raise ModelError(
+                f"{path!r}: no line break and no backslash in a name", reason=_MISSING
+            )
+        if path.is_symlink() and not path.resolve().is_relative_to(top):
             raise ModelError(f"{path} leads out of the folder of the weights", reason=_MISSING)
-        if path.is_dir():
-            yield from folder_files(path)
-        else:
+        if not path.is_dir():
             yield path
+        elif path.is_symlink():
+            # One that leads to a folder above it would be followed without end.
+            raise ModelError(f"{path} is a link to a folder: put the folder here", reason=_MISSING)
+        else:
+            yield from _files(path, top)
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse a pipe or a device: it would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise ModelError(f"the weights {path} are not a plain file", reason=_MISSING)
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"the weights {path} cannot be read: {error.strerror}", reason=_MISSING)
 
 
 def _compare(where: Path, found: str, expected: str) -> None:
