@@ -234,8 +234,13 @@ class MonaiBundleBackend:
         data = {**data, parts.answer_key: logits}
         for step in steps:
             data = _done("postprocessing", step, data)
-        answer = np.asarray(torch.as_tensor(data[parts.answer_key]).cpu().numpy())
+        answer = np.atleast_1d(torch.as_tensor(data[parts.answer_key]).cpu().numpy())
         if not is_segmentation:
+            if answer.size != len(answer):
+                raise ModelError(
+                    f"the bundle answers {answer.shape}: one number for each score expected",
+                    reason=_WRONG,
+                )
             return Answer(scores=self._activated(parts, answer.astype(np.float32).ravel(), -1))
         if answer.shape[1:] != tuple(tensor.shape[1:]):
             raise ModelError(

@@ -32,7 +32,7 @@ CONFIGURATIONS = shared("data", "models", "monai_bundle_configs", "models")
 DOCUMENT = ROOT / "docs" / "model-zoo.md"
 _EDGES = (16, 32, 48)  # of different lengths, and what every U-Net can halve
 _SPACING_MM = 1.5
-_IMAGE_EDGES = (64, 96)
+_IMAGE_EDGES = (224, 256)
 _NO_WEIGHTS = "holds no weights by name"
 _LONGEST_MESSAGE = 220
 
@@ -44,6 +44,7 @@ class Kind:
     task: str = "segmentation"
     image: bool = False
     channels: int = 1
+    edges: tuple[int, ...] = ()
     roi: tuple[int, int, int] | None = None
 
 
@@ -61,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "pathology_nuclei_classification": Kind("classification", True, 3),
     "pathology_nuclei_segmentation_classification": Kind(image=True, channels=3),
     "pathology_nuclick_annotation": Kind(image=True, channels=3),
-    "pathology_tumor_detection": Kind("classification", True, 3),
+    "pathology_tumor_detection": Kind("classification", True, 3, (224, 224)),
     "vista2d": Kind(image=True, channels=3),
 }
 
@@ -167,7 +168,7 @@ def _card(name: str, kind: Kind, config: str) -> dict[str, object]:
 
 def _input(kind: Kind) -> NetworkInput:
     random = np.random.default_rng(0)
-    edges = _IMAGE_EDGES if kind.image else _EDGES
+    edges = _edges_of(kind)
     array = random.normal(0, 300, (kind.channels, *edges)).astype(np.float32)
     if kind.image:
         return NetworkInput(np.abs(array) % 255)
@@ -175,8 +176,12 @@ def _input(kind: Kind) -> NetworkInput:
     return NetworkInput(array, affine, (_SPACING_MM,) * 3)
 
 
+def _edges_of(kind: Kind) -> tuple[int, ...]:
+    return kind.edges or (_IMAGE_EDGES if kind.image else _EDGES)
+
+
 def _described(answer: Answer, kind: Kind) -> str:
-    edges = _IMAGE_EDGES if kind.image else _EDGES
+    edges = _edges_of(kind)
     if answer.label_map is not None:
         assert answer.label_map.shape == edges
         return "predicts labels on the grid of the input"
@@ -185,7 +190,7 @@ def _described(answer: Answer, kind: Kind) -> str:
         return "predicts boxes"
     assert answer.scores is not None and np.isfinite(answer.scores).all()
     if answer.scores.ndim == 1:
-        return f"predicts {len(answer.scores)} scores"
+        return f"predicts {len(answer.scores)} score{'s' if len(answer.scores) > 1 else ''}"
     assert answer.scores.shape[1:] == edges
     return "predicts scores on the grid of the input"
 
@@ -198,7 +203,8 @@ def document(outcomes: list[Outcome]) -> str:
     return f"""# MONAI Model Zoo
 
 What the bundle back-end does with the inference configuration of every bundle of the Model Zoo,
-with random weights and a small random input on a CPU. {_versions()}
+with random weights and a small random input on a CPU.
+{_versions()}
 `tests/acceptance/test_model_zoo.py` compares each row with what happens, and wrote this page:
 `MODEL_ZOO_WRITE=1 pytest -n0 tests/acceptance/test_model_zoo.py -k written`.
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +9,24 @@ import torch
 
 from ai_models.backends import open_backend
 from ai_models.backends.fallbacks import ladder
-from ai_models.backends.monai_bundle import MonaiBundleBackend
-from ai_models.backends.monai_bundle_parts import network_of
-from ai_models.backends.protocol import Answer, NetworkInput
+from ai_models.backends.protocol import NetworkInput
 from ai_models.card import load_card
-from ai_models.trust import Site
 from ai_models.types import ModelError
+from tests.ai_models.backends.bundle_runs import (
+    HU,
+    RAS_2_MM,
+    bright,
+    card_labels,
+    opened,
+    predict,
+    trusting,
+    with_postprocessing,
+)
 from tests.ai_models.backends.folder_models import (
     bundle_configuration,
     bundle_weights,
-    write_card,
     write_monai_bundle,
 )
-from tests.ai_models.tiny_models import LUNG, STRUCTURE
-
-HU = (np.linspace(-20, 70, 24 * 20 * 28) // 1 * 10 + 5).astype(np.float32).reshape(1, 24, 20, 28)
-RAS_2_MM = np.diag([-2.0, -2.0, 2.0, 1.0])  # in LPS
-
-
-def trusting(folder: Path) -> Site:
-    return Site(trusted_folders=(folder,))
-
-
-def opened(folder: Path, site: Site | None = None) -> MonaiBundleBackend:
-    backend = MonaiBundleBackend(load_card(folder), "cpu", site or trusting(folder))
-    backend.load()
-    return backend
-
-
-def predict(
-    folder: Path, array: np.ndarray = HU, affine_lps: np.ndarray | None = RAS_2_MM
-) -> Answer:
-    spacing_mm = () if affine_lps is None else tuple(np.linalg.norm(affine_lps[:3, :3], axis=0))
-    return opened(folder).predict(NetworkInput(array, affine_lps, spacing_mm))
-
-
-def refused(folder: Path, site: Site | None = None) -> ModelError:
-    with pytest.raises(ModelError) as raised:
-        opened(folder, site)
-    return raised.value
-
-
-def card_labels(*values: int) -> list[dict[str, Any]]:
-    return [
-        {"value": value, "name": f"label {value}", "category": STRUCTURE, "type": LUNG,
-         "color_rgb": [value, 0, 0]}
-        for value in values
-    ]
-
-
-def bright(array: np.ndarray = HU) -> np.ndarray:
-    return (array[0] > 100).astype(np.uint8)
-
-
-def with_postprocessing(*steps: dict[str, Any], **parts: Any) -> dict[str, Any]:
-    return {"postprocessing": {"_target_": "Compose", "transforms": list(steps)}, **parts}
 
 
 def test_bright_voxels_are_labelled_on_the_grid_of_the_input(tmp_path: Path) -> None:
@@ -240,148 +201,6 @@ def test_a_classifier_of_images_gets_columns_first_and_answers_scores(tmp_path: 
     assert predict(folder, image, None).scores == pytest.approx([0.989, 0.011], abs=1e-3)
 
 
-def test_an_untrusted_configuration_is_never_evaluated(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    program = {"_target_": "os.mkdir", "path": str(trace)}
-    folder = write_monai_bundle(tmp_path / "model", configuration={"network_def": program})
-    error = refused(folder, Site())
-    assert error.reason == "model.config_exec" and "trusted_folders" in str(error)
-    assert not trace.exists()
-
-
-def test_a_configuration_that_is_plain_data_is_refused_as_well(tmp_path: Path) -> None:
-    # A `_target_` calls any function there is: without a `$` it is a program all the same.
-    folder = write_monai_bundle(tmp_path, trust__config_exec=False)
-    assert refused(folder).reason == "model.config_exec"
-
-
-def test_a_changed_configuration_is_refused_before_it_is_evaluated(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    folder = write_monai_bundle(tmp_path / "model")
-    path = folder / "bundle" / "configs" / "inference.json"
-    values = json.loads(path.read_text())
-    values["network_def"] = f"$__import__('os').mkdir('{trace}')"
-    path.write_text(json.dumps(values))
-    assert refused(folder).reason == "model.hash_mismatch"
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("name", ["configs/inference.json", "models/model.pt"])
-def test_a_bundle_that_lacks_a_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    folder = write_monai_bundle(tmp_path)
-    (folder / "bundle" / name).unlink()
-    error = refused(folder)
-    assert error.reason == "model.weights_missing" and name in str(error)
-
-
-def test_weights_outside_of_the_bundle_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "else.pt").write_bytes(b"")
-    folder = write_monai_bundle(
-        tmp_path / "model", runtime__bundle={"weights": "../../else.pt"},
-    )
-    assert refused(folder).reason == "model.weights_missing"
-
-
-@pytest.mark.parametrize(
-    "nesting", [("model",), ("state_dict",), ("network",), ("model", "state_dict")]
-)
-def test_weights_are_found_below_the_names_in_use(tmp_path: Path, nesting: tuple[str, ...]) -> None:
-    weights: Any = bundle_weights(1)
-    for name in reversed(nesting):
-        weights = {name: weights, "epoch": np.float64(3)}
-    folder = write_monai_bundle(tmp_path, weights=weights)
-    assert np.array_equal(predict(folder).label_map, bright())
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    error = refused(write_monai_bundle(tmp_path, weights=bundle_weights(2)))
-    assert error.reason == "model.load_failed" and "does not fit" in str(error)
-
-
-def test_weights_that_are_a_program_are_refused_even_in_a_trusted_folder(tmp_path: Path) -> None:
-    error = refused(write_monai_bundle(tmp_path, weights={"model": Path("/")}))
-    assert error.reason == "model.pickle"
-
-
-def test_a_bundle_without_preprocessing_is_refused(tmp_path: Path) -> None:
-    folder = write_monai_bundle(tmp_path, runtime__bundle={"preprocessing": "validate"})
-    error = refused(folder)
-    assert error.reason == "model.bundle_incomplete" and "validate" in str(error)
-
-
-def test_preprocessing_of_bare_arrays_is_refused(tmp_path: Path) -> None:
-    chain = {"preprocessing": {"_target_": "Compose", "transforms": [
-        {"_target_": "LoadImage"}, {"_target_": "ScaleIntensity"},
-    ]}}
-    assert refused(write_monai_bundle(tmp_path, configuration=chain)).reason == (
-        "model.bundle_incomplete"
-    )
-
-
-def test_a_bundle_of_several_inputs_is_refused_by_their_names(tmp_path: Path) -> None:
-    chain = {"preprocessing": {"_target_": "Compose", "transforms": [
-        {"_target_": "LoadImaged", "keys": ["artery", "vein"]},
-    ]}}
-    error = refused(write_monai_bundle(tmp_path, configuration=chain))
-    assert error.reason == "model.wrong_input" and "artery, vein" in str(error)
-
-
-def test_intensities_are_not_scaled_twice(tmp_path: Path) -> None:
-    error = refused(write_monai_bundle(tmp_path, input__normalisation="zscore"))
-    assert error.reason == "model.wrong_input" and "ScaleIntensityRanged" in str(error)
-
-
-def test_a_network_that_downloads_is_refused(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/w.pt"
-        target = {"network_def": f"$torch.hub.load_state_dict_from_url('{url}', '{tmp_path}')"}
-        error = refused(write_monai_bundle(tmp_path / "model", configuration=target))
-    assert error.reason == "model.network_needed"
-
-
-def test_pretrained_weights_are_not_asked_for_since_all_come_from_the_bundle(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "asked").mkdir()
-    script = (
-        "import torch\n"
-        "def Net(pretrained):\n"
-        "    assert pretrained is False\n"
-        "    return torch.nn.Conv3d(1, 2, 1)\n"
-    )
-    folder = write_monai_bundle(
-        tmp_path, trust__remote_code=True,
-        configuration={"network_def": {"_target_": "scripts.net.Net", "pretrained": True}},
-    )
-    (folder / "bundle" / "scripts").mkdir()
-    (folder / "bundle" / "scripts" / "net.py").write_text(script)
-    write_card(folder, "bundle", runtime__backend="monai_bundle", input__axes=["R", "A", "S"],
-               trust__config_exec=True, trust__remote_code=True)
-    assert np.array_equal(predict(folder).label_map, bright())
-
-
-def test_python_beside_the_configuration_needs_its_own_switch(tmp_path: Path) -> None:
-    folder = write_monai_bundle(
-        tmp_path, configuration={"network_def": {"_target_": "scripts.net.Net"}},
-    )
-    error = refused(folder)
-    assert error.reason == "model.remote_code" and "trust.remote_code" in str(error)
-
-
-def test_a_network_that_monai_no_longer_has_is_said_to_fail(tmp_path: Path) -> None:
-    network = {"network_def": {"_target_": "UNETR", "in_channels": 1, "out_channels": 2,
-                               "img_size": 96, "pos_embed": "conv"}}
-    error = refused(write_monai_bundle(tmp_path, configuration=network))
-    assert error.reason == "model.load_failed" and "pos_embed" in str(error)
-
-
-def test_an_argument_that_monai_dropped_without_effect_is_dropped(tmp_path: Path) -> None:
-    network = {"_target_": "SwinUNETR", "img_size": 32, "in_channels": 1, "out_channels": 2,
-               "feature_size": 12}
-    folder = write_monai_bundle(tmp_path, configuration={"network_def": network})
-    assert network_of(folder / "bundle", "configs/inference.json") is not None
-
-
 def test_a_step_that_fails_says_which_part_it_was(tmp_path: Path) -> None:
     chain = {"preprocessing": {"_target_": "Compose", "transforms": [
         {"_target_": "LoadImaged", "keys": "image"},
@@ -500,3 +319,14 @@ def test_labels_of_an_image_have_its_rows_first(tmp_path: Path) -> None:
     )
     label_map = predict(folder, HU[:, 5], None).label_map
     assert np.array_equal(label_map, bright()[5])
+
+
+def test_a_map_where_scores_are_expected_is_refused(tmp_path: Path) -> None:
+    folder = write_monai_bundle(
+        tmp_path, weights=flat_weights(), configuration={**flat_parts(), **with_postprocessing()},
+        task="classification", input__kind="image", input__ndim=2, input__modality=["DX"],
+        output={"channels": 2, "scores": [{"name": "bright", "channel": 1}]},
+    )
+    with pytest.raises(ModelError) as raised:
+        predict(folder, HU[:, 5], None)
+    assert raised.value.reason == "model.wrong_output"
