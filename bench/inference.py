@@ -124,7 +124,8 @@ def report(result: dict[str, Any]) -> str:
         f"0.25). Medians of {result['rounds']}, each in a process of its own, loaded and warmed "
         "up before the clock. MONAI: its plain `sliding_window_inference` over the whole grid "
         "with the same network, between the same preparation and the same way back. Memory: the "
-        "peak of the process, and what of it came on top of libraries, network and volume.",
+        "peak of the process, and what of it came on top of libraries, network and volume. A crop "
+        "to the foreground moves the windows, and with them some voxels at the lungs' borders.",
         "",
         "| way | seconds | prepare | infer | restore | postprocess | CPU s | infer CPU s | peak MB "
         "| added MB | device MB |",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,7 +116,7 @@ class TorchNetwork:
             self._module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
         else:
             self._module = build(network.name, network.arguments)
-            _load_weights(self._module, read_state_dict(content, self._path.name))
+            load_weights(self._module, read_state_dict(content, self._path.name))
             self._module.eval()
         self._place(self._home)
         self._dtype = self._precision(half=False, cpu=False)
@@ -280,7 +279,7 @@ def read_state_dict(content: bytes, name: str) -> Mapping[str, Any]:
     try:
         with torch.serialization.safe_globals(numbers):
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # what it raises is named after the module that it protects from
         found = str(error).partition("GLOBAL ")[2].split(" ")[0]
         if not found:
             raise
@@ -305,7 +304,8 @@ def _tensors(loaded: Any, name: str) -> Mapping[str, Any]:
     raise ModelError(f"{name} holds no state_dict", reason="model.load_failed")
 
 
-def _load_weights(module: Any, weights: Mapping[str, Any]) -> None:
+def load_weights(module: Any, weights: Mapping[str, Any]) -> None:
+    """Put all weights into a module, whatever wrapper they were saved from; it raises as torch."""
     expected = set(module.state_dict())
     for prefix in _PREFIXES:
         if set(weights) == {f"{prefix}{name}" for name in expected}:
