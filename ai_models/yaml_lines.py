@@ -7,6 +7,9 @@ text are refused, and so is a file of more than `MAX_BYTES`.
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from ai_models.types import CardError
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+# No name of a file and no text of a report may hold them; YAML lets them be written as \0.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def read_content(path: Path) -> bytes:
@@ -25,10 +30,13 @@ def read_content(path: Path) -> bytes:
     Raises
     ------
     CardError
-        The file cannot be read, or is too long.
+        The file cannot be read, is no plain file, or is too long.
     """
     try:
-        with path.open("rb") as file:
+        # A pipe in its place would be waited for without end, here and with it the whole node.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CardError("not a plain file", file=str(path))
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise CardError(f"cannot be read: {error.strerror}", file=str(path)) from error
@@ -74,13 +82,25 @@ def _text(content: bytes, path: Path) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
+    _depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call, unused-ignore]
             raise yaml.composer.ComposerError(
                 None, None, "aliases (*name) are not allowed here", event.start_mark
             )
-        return super().compose_node(parent, index)  # type: ignore[no-any-return, unused-ignore]
+        if self._depth > MAX_DEPTH:
+            # Before Python's own stack ends, which is no error of YAML.
+            event = self.peek_event()  # type: ignore[no-untyped-call, unused-ignore]
+            raise yaml.composer.ComposerError(
+                None, None, "nested too deeply", event.start_mark
+            )
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)  # type: ignore[no-any-return, unused-ignore]
+        finally:
+            self._depth -= 1
 
 
 class _Builder:
@@ -108,7 +128,18 @@ class _Builder:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the tag {node.tag} is not allowed here", node.start_mark
             )
-        value: Hashable = self._loader.construct_object(node)  # type: ignore[no-untyped-call, unused-ignore]
+        try:
+            value: Hashable = self._loader.construct_object(node)  # type: ignore[no-untyped-call, unused-ignore]
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:
+            # What looks like a date or a number and is none: 2026-99-99, 0x_, ten thousand digits.
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value[:40]!r} cannot be read as {node.tag.rpartition(':')[2]}",
+                node.start_mark,
+            ) from error
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{value[:40]!r} holds control characters", node.start_mark
+            )
         return value
 
     def _mapping(self, node: yaml.MappingNode, key_path: str, depth: int) -> dict[str, Any]:
