@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from sr_templates.contradictions import sentence_contradictions, template_contradictions
 from sr_templates.entries import TemplateError
 from sr_templates.report_template import ReportTemplate
 from sr_templates.sentences import AllSentences
-from sr_templates.yaml_file import TemplateFile
+from sr_templates.yaml_file import TemplateFile, read_content
 
 FOLDER = Path(__file__).resolve().parent
 # YAML of this folder that is no report template.
@@ -38,7 +38,8 @@ def load_template(name: str, folder: Path | None = None) -> ReportTemplate:
     if _NAME.fullmatch(name) and name not in NOT_TEMPLATES:
         for one in folders:
             if (one / f"{name}.yaml").is_file():
-                return _load(one / f"{name}.yaml")
+                path = one / f"{name}.yaml"
+                return _load(path, read_content(path))
     known = ", ".join(
         sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in NOT_TEMPLATES)
     )
@@ -46,9 +47,10 @@ def load_template(name: str, folder: Path | None = None) -> ReportTemplate:
     raise TemplateError(f"there is no report template {name!r} in {places}; built in are: {known}")
 
 
-@cache
-def _load(path: Path) -> ReportTemplate:
-    file = TemplateFile(path)
+@lru_cache(maxsize=64)
+def _load(path: Path, content: bytes) -> ReportTemplate:
+    """Kept by what the file says: that of a model may be replaced while the node runs."""
+    file = TemplateFile(path, content)
     template = file.checked(ReportTemplate)
     if template.name != path.stem:
         raise file.error("name", f"must be that of the file, {path.stem!r}")

@@ -12,11 +12,41 @@ from pydantic import ValidationError
 from sr_templates.entries import Entry, TemplateError
 
 _MAX_BYTES = 256 * 1024
+_MAX_DEPTH = 30
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+class _Loader(yaml.SafeLoader):
+    """What Python itself would stumble over becomes an error of YAML, with its line."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self._depth > _MAX_DEPTH:
+            event = self.peek_event()  # type: ignore[no-untyped-call, unused-ignore]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)  # type: ignore[no-any-return, unused-ignore]
+        finally:
+            self._depth -= 1
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call, unused-ignore]
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:
+            # What looks like a date or a number and is none: 2026-99-99, ten thousand digits.
+            raise yaml.constructor.ConstructorError(
+                None, None,
+                f"{str(node.value)[:40]!r} cannot be read as {node.tag.rpartition(':')[2]}",
+                node.start_mark,
+            ) from error
 
 
 class TemplateFile:
     """One YAML file: its values, and where each key stands.
+
+    ``content`` is what was read of it (`read_content`), in place of the file.
 
     Raises
     ------
@@ -25,12 +55,12 @@ class TemplateFile:
         bound, and keys that are written twice are refused.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         self._path = path
         self._lines: dict[str, int] = {}
-        self.content = self._read()
+        self.content = read_content(path) if content is None else content
         try:
-            loader = yaml.SafeLoader(self.content.decode("utf-8"))
+            loader = _Loader(self.content.decode("utf-8"))
             node = loader.get_single_node()
             if not isinstance(node, yaml.MappingNode):
                 raise TemplateError(f"{path}:1: a mapping of keys expected")
@@ -58,16 +88,6 @@ class TemplateFile:
         line = self._lines.get(_nearest(key_path, self._lines), 1)
         return TemplateError(f"{self._path}:{line}: {key_path}: {message}")
 
-    def _read(self) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise TemplateError(f"{self._path}: cannot be read: {error.strerror}") from error
-        if len(content) > _MAX_BYTES:
-            raise TemplateError(f"{self._path}: longer than {_MAX_BYTES} bytes")
-        return content
-
     def _walk(self, node: yaml.Node, key_path: str, seen: set[int]) -> None:
         self._lines.setdefault(key_path, node.start_mark.line + 1)
         if id(node) in seen:
@@ -78,6 +98,18 @@ class TemplateFile:
                 raise TemplateError(f"{self._path}:{line}: {path}: written twice")
             self._lines[path] = line
             self._walk(child, path, seen)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file; raises `TemplateError` when it cannot be read or is too long."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise TemplateError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > _MAX_BYTES:
+        raise TemplateError(f"{path}: longer than {_MAX_BYTES} bytes")
+    return content
 
 
 def _children(node: yaml.Node, key_path: str) -> Iterator[tuple[str, int, yaml.Node]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,11 @@ def test_thresholds_and_groups_that_contradict_each_other_are_refused(
         ("a: &x 1\nb: *x", "aliases"),
         ("a: !!python/object:os.system 1", "mine.yaml"),
         ("a: " + "1" * 300_000, "longer than"),
+        ("a: " + "[" * 30_000, "nested too deeply"),
+        ("{a: " * 5000, "nested too deeply"),
+        ("name: 2026-99-99", "mine.yaml:1: '2026-99-99' cannot be read as timestamp"),
+        ("name: " + "9" * 5000, "cannot be read as int"),
+        ("name: !!bool perhaps", "cannot be read as bool"),
     ],
 )
 def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -174,6 +180,22 @@ def test_a_template_beside_a_model_goes_before_that_of_the_project(tmp_path: Pat
     (tmp_path / "lungs.yaml").write_text(LUNGS + "\n", encoding="utf-8")
     assert load_template("lungs", tmp_path).fingerprint != load_template("lungs").fingerprint
     assert load_template("bone_age", tmp_path) is load_template("bone_age")
+
+
+def test_a_template_that_is_changed_counts_from_then_on(tmp_path: Path) -> None:
+    before = load_template("mine", write(tmp_path, LUNGS)).title
+    old = '["126000", DCM, Imaging Measurement Report]'
+    new = '["126001", DCM, Oncology Measurement Report]'
+    assert load_template("mine", write(tmp_path, LUNGS, (old, new))).title != before
+    (tmp_path / "mine.yaml").write_text("name: [", encoding="utf-8")
+    with pytest.raises(TemplateError, match="mine.yaml"):
+        load_template("mine", tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_template_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.yaml")
+    with pytest.raises(TemplateError, match="no report template"):
+        load_template("mine", tmp_path)
 
 
 def test_a_template_is_named_as_its_file(tmp_path: Path) -> None:
