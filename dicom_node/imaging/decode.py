@@ -125,6 +125,8 @@ def read_frames(
 ) -> None:
     """Fill ``out`` (frames, rows, columns) of ``form.dtype`` with the named frames (from 1).
 
+    Of a header that has its frame already the file is not touched.
+
     Raises
     ------
     UnsuitableInput
@@ -135,6 +137,9 @@ def read_frames(
     WorkerLost
         Compressed data cannot be decoded at present (``worker.codec_...``).
     """
+    if header.frame is not None:
+        out[...] = header.frame
+        return
     if header.native_offset is not None and header.path is not None:
         try:
             _read_native(header, header.path, header.native_offset, form, out, frame_numbers)

@@ -12,9 +12,9 @@ import functools
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydicom
 from pydicom.charset import convert_encodings
@@ -25,6 +25,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import NotUnderstood
 from dicom_node.imaging.deflated import DEFLATED_SYNTAXES, inflated_head, inflates_beyond
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET = 0x00080005
@@ -63,6 +67,9 @@ class Header:
         First byte and length of native little-endian pixel data in the file, else ``None``.
     deflated_offset
         First byte of the deflated data set, where its length is not known to be harmless.
+    frame
+        The only frame, (1, rows, columns), as `dicom_node.imaging.decode.read_frames` gives it,
+        where it was read before (see `dicom_node.imaging.decoded`).
     """
 
     path: Path | None
@@ -72,6 +79,7 @@ class Header:
     native_offset: int | None = None
     native_length: int | None = None
     deflated_offset: int | None = None
+    frame: npt.NDArray[np.generic] | None = field(default=None, compare=False, repr=False)
 
 
 class _Unusual(Exception):

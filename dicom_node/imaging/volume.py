@@ -26,6 +26,7 @@ from pydicom.dataset import Dataset
 from ai_models.types import Affine, Volume
 from dicom_node.errors import NotUnderstood, PermanentError, StorageFailed, UnsuitableInput
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.digest import image_digest
 from dicom_node.imaging.elements import numbers, text, unsigned
 from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack
@@ -125,8 +126,10 @@ def check_geometry(
     return _geometry([header_of(dataset) for dataset in headers], limits, None)
 
 
-def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) -> LoadedVolume:
-    """Read, check, order and rescale the images of one series.
+def load_volume(
+    paths: Sequence[Path], limits: VolumeLimits = VolumeLimits(), ahead: Decoded | None = None
+) -> LoadedVolume:
+    """Read, check, order and rescale the images of one series; what lies in ``ahead`` from there.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def load_volume(paths: Sequence[Path], limits: VolumeLimits = VolumeLimits()) ->
     """
     started = time.perf_counter()
     series = [Path(path) for path in paths]
-    headers, lost = _headers(series)
+    headers, lost = _headers(series, ahead)
     loaded: LoadedVolume | None = None
     while loaded is None:
         _require_enough(headers, lost, len(series))
@@ -174,12 +177,14 @@ class _Unreadable(Exception):
         self.files = files
 
 
-def _headers(paths: Sequence[Path]) -> tuple[list[Header], list[_Lost]]:
+def _headers(
+    paths: Sequence[Path], ahead: Decoded | None
+) -> tuple[list[Header], list[_Lost]]:
     headers: list[Header] = []
     lost: list[_Lost] = []
     for path in paths:
         try:
-            headers.append(read_header(path))
+            headers.append((ahead.take(path) if ahead else None) or read_header(path))
         except NotUnderstood as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno not in _GONE:
                 raise StorageFailed(str(error)) from error
