@@ -177,13 +177,14 @@ class JobsSettings(Settings):
 
     Waiting ``promote_after_s`` makes a job count as one class more urgent. ``per_model`` limits how
     many jobs of a model run at once. A worker that gives no sign of life for ``heartbeat_s`` is
-    replaced.
+    replaced. Images that are read before their series is complete take at most ``read_ahead_mib``.
     """
 
     promote_after_s: Annotated[Seconds, Field(gt=0)] = 1800
     per_model: dict[Name, Annotated[Whole, Field(ge=1, le=1000)]] = {}
     max_attempts: Annotated[Whole, Field(ge=1, le=100)] = 5
     heartbeat_s: Annotated[Seconds, Field(gt=0)] = 30
+    read_ahead_mib: Annotated[Whole, Field(ge=0, le=1 << 20)] = 1024
 
 
 class DeliverySettings(Settings):

@@ -27,6 +27,7 @@ from dicom_node.delivery.dispatch import DeliveryDispatch
 from dicom_node.delivery.shipping import Shipping
 from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
 from dicom_node.events import Events
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.commitment_reports import CommitmentReports
@@ -39,6 +40,7 @@ from dicom_node.ledger.recovery import heal
 from dicom_node.node_models import check_model, site_of
 from dicom_node.node_routing import Router
 from dicom_node.node_versions import ModelVersions
+from dicom_node.pipeline.ahead import Ahead
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.dispatch import JobDispatch
@@ -109,6 +111,7 @@ class Node:
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
         self._duties: DutyKeeper | None = None
+        self._ahead: Ahead | None = None
         self._listeners: Listeners | None = None
         self._dispatches: list[JobDispatch | DeliveryDispatch] = []
         if "work" in self._roles:
@@ -155,6 +158,8 @@ class Node:
         self._start_engine()
         if self._duties is not None:
             self._duties.start()
+        if self._ahead is not None:
+            self._ahead.start()
         if "intake" in self._roles:
             # Whatever is still open in the ledger belonged to listeners that are gone.
             self.ledger.receipts.lose_associations(())
@@ -190,7 +195,7 @@ class Node:
                 self.ledger, self.spool, self.catalog, self._pool,
                 node_equipment(self.config.node.ae_title, dicom_node.__version__),
                 destinations_of(self.config, self.ledger), self.config.models.deadline_s,
-                self.config.results.language,
+                self.config.results.language, decoded=self._read_ahead(self._pool),
             )
             self._duties = DutyKeeper(workshop, self._events)
             rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)
@@ -204,6 +209,17 @@ class Node:
         # A process that only receives has nothing to run, and leaves the queues to the others.
         if handlers:
             self._engine.start(handlers, queues)
+
+    def _read_ahead(self, pool: InferencePool) -> Decoded | None:
+        budget_mib = self.config.jobs.read_ahead_mib
+        if not budget_mib:
+            return None
+        decoded = Decoded(budget_mib << 20)
+        self._ahead = Ahead(
+            self.ledger, self.spool, decoded, self._router.card_expected, pool.prepare,
+            self._events,
+        )
+        return decoded
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A ledger that does not answer is waited for.
@@ -293,6 +309,8 @@ class Node:
         self._commitment.stop()
         self._commitment_reports.stop()
         self._deliveries.close()
+        if self._ahead is not None:
+            self._ahead.stop()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.
         self._engine.stop()

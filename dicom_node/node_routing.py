@@ -110,6 +110,25 @@ class Router:
             for rule in matching
         ]
 
+    def card_expected(self, series: Series, instances: Sequence[Instance]) -> Card | None:
+        """The first model that takes a volume, of those that a series gets by what is there of it.
+
+        Changes nothing; when the series is complete, another choice may be made.
+
+        Raises
+        ------
+        NodeError
+            It cannot be told, or not now.
+        """
+        try:
+            for rule, _ in self._matching(instances):
+                card = self._versions.choose(rule.model, series.series_instance_uid).card
+                if card.input.kind == "volume":
+                    return card
+        except ModelError as error:
+            raise UnknownName(str(error), reason=error.reason) from error
+        return None
+
     def _decline(self, series: Series, reason: str) -> bool:
         declined = self._ledger.receipts.change(
             series.series_instance_uid, SeriesState.DECLINED, reason,

@@ -24,6 +24,8 @@ BAD = {
     "truth for a port": ("node:\n  port: true\n", 2, "node.port", "a whole number"),
     "port above 65535": ("node:\n  port: 70000\n", 2, "node.port", "at most 65535"),
     "negative port": ("web:\n  port: -1\n", 2, "web.port", "at least 0"),
+    "negative memory": ("jobs:\n  read_ahead_mib: -1\n", 2, "jobs.read_ahead_mib", "at least 0"),
+    "half a MiB": ("jobs:\n  read_ahead_mib: 0.5\n", 2, "jobs.read_ahead_mib", "a whole number"),
     "number as AE title": ("node:\n  ae_title: 7\n", 2, "node.ae_title", "put it in quotes"),
     "AE title of 17 characters": (
         "node:\n  ae_title: ABCDEFGHIJKLMNOPQ\n",
@@ -363,3 +365,8 @@ def test_a_dicomweb_server_that_cannot_work_is_refused(tmp_path: Path, text: str
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=r"peers\.cloud"):
         config.load(path, {})
+
+
+def test_reading_ahead_can_be_switched_off(tmp_path: Path) -> None:
+    assert load(tmp_path, "").jobs.read_ahead_mib == 1024
+    assert load(tmp_path, "jobs: {read_ahead_mib: 0}\n").jobs.read_ahead_mib == 0

@@ -22,6 +22,7 @@ from ai_models.types import (
     RegressionPrediction,
     TextPrediction,
 )
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.loading import Loaded, load_input
@@ -88,8 +89,13 @@ def source_of(loaded: Loaded, equipment: Equipment) -> Source:
     return Source(loaded.source_images, loaded.frame_numbers, loaded.display, equipment)
 
 
-def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writing) -> Analysis:
+def analyse(
+    paths: Sequence[Path], card: Card, predict: Predict, writing: Writing,
+    ahead: Decoded | None = None,
+) -> Analysis:
     """Run the model of ``card`` on the series in ``paths`` and describe what it found.
+
+    Images that lie in ``ahead`` are not read again.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def analyse(paths: Sequence[Path], card: Card, predict: Predict, writing: Writin
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = load_input(paths, card.input)
+        loaded = load_input(paths, card.input, ahead)
     with _timed(seconds, "model"):
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):

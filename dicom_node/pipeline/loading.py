@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ai_models.card_entries import InputEntry
 from ai_models.types import Image, Label, ModelInput
 from dicom_node.errors import NotUnderstood, UnsuitableInput
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.display import Pixels, displayed, displayed_image
 from dicom_node.imaging.elements import number, sequence, text
 from dicom_node.imaging.radiograph import load_radiograph
@@ -69,8 +70,12 @@ class Loaded:
         return displayed(values, volume.unit, self.source_images[0], labels)
 
 
-def load_input(paths: Sequence[Path], entry: InputEntry | None = None) -> Loaded:
+def load_input(
+    paths: Sequence[Path], entry: InputEntry | None = None, ahead: Decoded | None = None
+) -> Loaded:
     """Read a series as ``entry`` of a card asks; without one, as its modality suggests.
+
+    Images of a stack that lie in ``ahead`` are taken from there, with the same result.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def load_input(paths: Sequence[Path], entry: InputEntry | None = None) -> Loaded
     if entry.kind == "image":
         loaded = _image(paths, entry.views)
     else:
-        loaded = _stack(paths, limits_of(entry))
+        loaded = _stack(paths, limits_of(entry), ahead)
         _check_thickness(loaded.source_images, entry)
     _check_modality(loaded.source_images, entry)
     return loaded
@@ -97,8 +102,10 @@ def limits_of(entry: InputEntry) -> VolumeLimits:
     return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
 
 
-def _stack(paths: Sequence[Path], limits: VolumeLimits) -> Loaded:
-    loaded = load_volume(paths, limits)
+def _stack(
+    paths: Sequence[Path], limits: VolumeLimits, ahead: Decoded | None = None
+) -> Loaded:
+    loaded = load_volume(paths, limits, ahead)
     return Loaded(
         loaded.volume, loaded.source_images, loaded.frame_numbers, loaded.content_digests,
         loaded.notes, loaded.unreadable, loaded,

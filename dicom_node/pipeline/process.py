@@ -42,7 +42,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous)
     )
     try:
-        analysis = analyse(paths, card, predict, writing)
+        analysis = analyse(paths, card, predict, writing, workshop.decoded)
     except UnreadableInstances as error:
         raise error.below(workshop.spool.root) from error
     packed = pack(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ai_models.catalog import Catalog
 from dicom_node.errors import NotUnderstood
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every job is done with; ``language`` is that of the sentences in reports."""
+    """What every job is done with.
+
+    ``language`` is that of the sentences in reports; in ``decoded`` are images that were read while
+    their series arrived.
+    """
 
     ledger: Ledger
     spool: Spool
@@ -34,6 +39,7 @@ class Workshop:
     destinations: Destinations
     deadline_s: float
     language: str = "en"
+    decoded: Decoded | None = None
 
 
 def keep(
