@@ -1,9 +1,9 @@
 """PyTorch: TorchScript and ``torch.export`` files, and weights alone of a named architecture.
 
-A TorchScript file is a program: `torch.jit.load` runs what its author wrote, so put in a model
-directory only files whose author you trust. A ``state_dict`` is data: it is read with
-``weights_only`` (or safetensors), and its architecture comes from a table; a ``.pt2`` is held to
-tensor operations before it is opened. Nothing here reaches for a network.
+A TorchScript file is a program: it is held to computing before `torch.jit.load` runs it. A
+``state_dict`` is data: it is read with ``weights_only`` (or safetensors), and its architecture
+comes from a table; a ``.pt2`` is held to tensor operations before it is opened. Nothing here
+reaches for a network.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ai_models.backends.protocol import check_device, found_by_name
 from ai_models.backends.signature import check_input_shape, fixed_batch
 from ai_models.backends.tiled import is_flat
 from ai_models.backends.torch_archive import check_archive
+from ai_models.backends.torch_script import check_script
 from ai_models.card import Card, DetectionCard
 from ai_models.trust import Site
 from ai_models.types import ModelError
@@ -113,6 +114,7 @@ class TorchNetwork:
             self._program = torch.export.load(io.BytesIO(content))
             self._batch = self._check_program()
         elif network is None:
+            check_script(content, self._path.name)
             self._module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
         else:
             self._module = build(network.name, network.arguments)
