@@ -17,13 +17,15 @@ CENTRE_MM = np.array([11.0, -140.0, 820.0])
 HALF_AXES_MM = np.array([72.0, 92.0, 82.0])
 """Of the skin, to Left, Posterior and Superior."""
 _EDGE_MM = 3.0
-_SKULL = (0.95, 0.82)
+# The brain lies to one side of its skull, which is thicker on the others.
+_SKULL = (0.95, 0.81)
+_BRAIN_MM = (-5.0, 6.0, -6.0)
 # Eight corners, each pulled in by another amount: directions to Left, Posterior and Superior.
 _PULLS = (
     (0, 0, 0), (6, 0, 0), (0, 5, 0), (0, 0, 8), (9, 4, 0), (0, 9, 4), (5, 0, 10), (6, 6, 6),
 )
-_CORNER_MM = (36.0, 40.0, 38.0)
-_RADII_MM = (10.0, 13.0, 11.0, 12.0, 10.5, 12.5, 11.5, 13.5)
+_CORNER_MM = (27.0, 33.0, 31.0)
+_RADII_MM = (9.0, 11.5, 10.0, 11.0, 9.5, 12.0, 10.5, 12.5)
 _LARGEST_POINTS = 1 << 21
 # Air, skin, skull, brain, ventricle, and the balls from the first to the last.
 _VALUES = {
@@ -58,8 +60,11 @@ def _values_at(points: FloatArray, unit: str) -> FloatArray:
     reach = np.linalg.norm(points / HALF_AXES_MM.astype(np.float32), axis=-1)
     across = float(HALF_AXES_MM.mean())
     values = np.full(points.shape[:-1], air, dtype=np.float32)
-    for edge, inside in ((1.0, skin), (_SKULL[0], skull), (_SKULL[1], brain)):
-        _blend(values, (edge - reach) * across, inside)
+    _blend(values, (1.0 - reach) * across, skin)
+    _blend(values, (_SKULL[0] - reach) * across, skull)
+    points = points - np.array(_BRAIN_MM, dtype=np.float32)
+    reach = np.linalg.norm(points / HALF_AXES_MM.astype(np.float32), axis=-1)
+    _blend(values, (_SKULL[1] - reach) * across, brain)
     horn = points - np.array([7.0, 8.0, 4.0], dtype=np.float32)
     horn /= np.array([9.0, 22.0, 12.0], dtype=np.float32)
     _blend(values, (1 - np.linalg.norm(horn, axis=-1)) * 14, ventricle)

@@ -19,6 +19,8 @@ Shape = tuple[int, int, int]
 _CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "CHESTABDOMEN", "CHESTABDPELVIS")
 _SEED = 20
 _MARGIN_MM = 8.0
+# The head is not in the middle of what is shown: an answer that is turned round is elsewhere.
+_OFF_MIDDLE_MM = np.array([4.0, -5.0, 5.0])
 _SMALL_HEAD = 0.45
 _FINEST_MM, _COARSEST_MM = {False: 1.0, True: 1.6}, 4.0
 AIR_HU = -1000
@@ -129,7 +131,7 @@ def _head(card: Card, quick: bool) -> Scene:
     shape = (slices, math.ceil(back / step), math.ceil(left / step))
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = gap_mm, step, step, 1.0
-    affine[:3, 3] = CENTRE_MM - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    affine[:3, 3] = CENTRE_MM + _OFF_MIDDLE_MM - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
 
     def draw(shape: Shape, affine: Affine) -> ModelInput:
         return head_phantom(shape, affine, unit, size)

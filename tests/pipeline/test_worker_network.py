@@ -90,3 +90,18 @@ def test_what_one_request_may_reach_the_next_may_not(port: int) -> None:
         [sys.executable, "-c", program, str(port)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["done", "socket.connect"]
+
+
+def test_who_was_asked_for_in_vain_is_remembered() -> None:
+    program = PROGRAM.partition("with gate")[0] + (
+        "tried(lambda: connect('registry.example', port))\n"
+        "tried(lambda: socket.socket().connect(('192.0.2.1', 9)))\n"
+        "tried(lambda: socket.socket().bind(('127.0.0.1', 0)))\n"
+        "print(gate.refused)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "443"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(
+        ["socket.getaddrinfo registry.example", "socket.connect ('192.0.2.1', 9)"]
+    )
