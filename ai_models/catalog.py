@@ -66,6 +66,7 @@ class Catalog:
         self._updated: dict[tuple[str, str], str] = {}
         self._live: Mapping[str, str] = {}
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
+        self._beside: frozenset[tuple[str, str]] = frozenset()
         for directory in self._directories:
             self._meet(_model_folders(directory))
         for folder in self._folders.values():
@@ -102,10 +103,15 @@ class Catalog:
         return [*changes, *_difference(before.problems, self._state.problems)]
 
     def prefer(
-        self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = ()
+        self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = (),
+        beside: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Say which version of each model is live, and which (id, version) are not to run again."""
+        """Say which version of each model is live, and which (id, version) are not to run again.
+
+        ``beside`` run beside the live one only. None of both takes its place by being left over.
+        """
         self._live, self._withdrawn = dict(live), frozenset(withdrawn)
+        self._beside = frozenset(beside)
 
     def cards(self) -> list[Card]:
         """Every card, by id; the versions of one id in the order in which they were found."""
@@ -127,13 +133,13 @@ class Catalog:
 
         ``live`` says which that is, in place of `prefer`. While nobody said so, it is the one
         that was found first. If it is gone, the version that its folder has now takes its place,
-        or else the only one that is left.
+        or else the only one that is left, unless a person decided against that one.
 
         Raises
         ------
         ModelError
             ``model.unknown``, naming those there are and what is wrong with a folder of that id;
-            ``model.no_live_version`` when several are left of which none is live.
+            ``model.no_live_version`` when what is left is not live, nor may be by itself.
         """
         cards = self.versions(model_id)
         if not cards:
@@ -149,7 +155,7 @@ class Catalog:
             raise ModelError(
                 f"no version {version} of {model_id}; there are: {there}", reason="model.unknown"
             )
-        if len(cards) == 1:
+        if len(cards) == 1 and not self._may_not_be_live(cards[0]):
             return cards[0]
         raise ModelError(
             f"the live version {wanted} of {model_id} is gone, and it was not said which of "
@@ -172,6 +178,9 @@ class Catalog:
             if found is not None:
                 return found
         return self.get(model_id)
+
+    def _may_not_be_live(self, card: Card) -> bool:
+        return (card.id, card.version) in self._withdrawn | self._beside
 
     def _why_unknown(self, model_id: str) -> str:
         wrong = [one.message for one in self.problems() if one.model_id == model_id]

@@ -138,15 +138,20 @@ class ModelVersions:
 
     def _keep_up(self) -> None:
         stages = self._ledger.stages.all()
+        self._prefer(stages)
         if self._decides:
             if self._settle(stages):
-                stages = self._ledger.stages.all()
+                self._prefer(self._ledger.stages.all())
             self._keep_problems()
-        every = [one for ones in stages.values() for one in ones]
-        self._catalog.prefer(
-            {one.model_id: one.version for one in every if one.stage is Stage.LIVE},
-            [(one.model_id, one.version) for one in every if one.stage is Stage.RETIRED],
-        )
+
+    def _prefer(self, stages: dict[str, list[ModelStage]]) -> None:
+        def names(stage: Stage) -> list[tuple[str, str]]:
+            return [
+                (one.model_id, one.version)
+                for ones in stages.values() for one in ones if one.stage is stage
+            ]
+
+        self._catalog.prefer(dict(names(Stage.LIVE)), names(Stage.RETIRED), names(Stage.SHADOW))
 
     def _settle(self, stages: dict[str, list[ModelStage]]) -> bool:
         """Give every model a live version as far as that needs nobody's decision."""
@@ -172,7 +177,8 @@ class ModelVersions:
             if model_id not in self._told:
                 self._told.add(model_id)
                 self._events.model_changed(
-                    model_id, live, "gone", "several are left: promote one of them"
+                    model_id, live, "gone",
+                    "none that is left may take its place by itself: promote one",
                 )
             return False
         self._ledger.stages.promote(model_id, version, SUCCEEDED)

@@ -161,6 +161,30 @@ def test_the_one_version_that_is_left_takes_the_place_of_a_live_one_that_is_gone
     assert (site.live(), site.heard.models[-1][:2]) == ("2", ("2", "live"))
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("stage", [Stage.RETIRED, Stage.SHADOW])
+def test_a_version_that_was_taken_back_or_only_watched_never_becomes_live_by_itself(
+    tmp_path: Path, opened: list[Site], stage: Stage, restarted: bool
+) -> None:
+    site = Site(tmp_path, "1", "2")
+    opened.append(site)
+    if stage is Stage.RETIRED:
+        site.ledger.stages.promote("tiny", "2", "looks good")
+        site.ledger.stages.rollback("tiny", "it missed a bleeding")
+    else:
+        site.ledger.stages.put("tiny", "2", stage, 0.0, "to be compared")
+    shutil.rmtree(site.folder / "1")
+    if restarted:
+        site.start()
+    site.until(lambda: [one.version for one in site.catalog.versions("tiny")] == ["2"])
+    for _ in range(3):
+        site.versions.refresh()
+    assert site.stages() == {"1": "live", "2": str(stage)}
+    with pytest.raises(ModelError, match="promote tiny VERSION") as caught:
+        site.live()
+    assert caught.value.reason == "model.no_live_version"
+
+
 def test_of_several_that_are_left_nobody_but_a_person_chooses(site: Site) -> None:
     for name in ("2", "3"):
         site.write(name, name)
@@ -172,7 +196,7 @@ def test_of_several_that_are_left_nobody_but_a_person_chooses(site: Site) -> Non
     with pytest.raises(ModelError, match="promote tiny VERSION"):
         site.live()
     assert [one for one in site.heard.models if one[1] == "gone"] == [
-        ("1", "gone", "several are left: promote one of them")
+        ("1", "gone", "none that is left may take its place by itself: promote one")
     ]
     site.ledger.stages.promote("tiny", "3", "by operator")
     assert site.live() == "3"
