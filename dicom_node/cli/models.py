@@ -6,14 +6,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dicom_node.cli import models_agreement, models_list, models_show, models_stage, models_verify
+from dicom_node.cli import (
+    models_agreement,
+    models_bench,
+    models_list,
+    models_new,
+    models_show,
+    models_stage,
+    models_verify,
+)
 
-_ACTIONS = (models_list, models_show, models_verify, models_stage, models_agreement)
+_ACTIONS = (
+    models_list, models_show, models_new, models_verify, models_bench, models_stage,
+    models_agreement,
+)
 
 
 def add_parser(commands: Any) -> None:
     """Declare the command and its actions; without an action the models are listed."""
-    parser = commands.add_parser("models", help="list, check, promote and compare models")
+    parser = commands.add_parser("models", help="make, check, measure, promote and compare models")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=models_list.run)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")

@@ -7,12 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import find_card, open_catalog, open_config
-from dicom_node.cli.output import print_json, tell_skipped
-from dicom_node.errors import NodeError, UnknownName
+from dicom_node.cli.opened import card_of, largest_series, open_catalog, open_config
+from dicom_node.cli.output import print_json
 
 if TYPE_CHECKING:
-    from ai_models.card import Card
     from ai_models.conformance.check import Check
     from dicom_node.config import Config
 
@@ -73,13 +71,13 @@ def _verify(config: Config, arguments: argparse.Namespace) -> int:
     from dicom_node.pipeline.inference import resolve_devices
 
     configure_logging("warning", "console")
-    card = _card(config, arguments)
+    card = card_of(config, arguments.model, arguments.version)
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="dicom-node-verify-") as scratch:
         bench = Bench(
             resolve_devices(config.models.devices)[0], site_of(config), Path(scratch),
             min(config.models.deadline_s, card.runtime.deadline_s),
-            tuple(_series(arguments.on)), arguments.quick,
+            tuple(largest_series(arguments.on)), arguments.quick,
         )
         for check in run_suite(card, bench):
             checks.append(check)
@@ -94,36 +92,3 @@ def _verify(config: Config, arguments: argparse.Namespace) -> int:
             "checks": [vars(check) for check in checks],
         })
     return 0 if ok else 1
-
-
-def _card(config: Config, arguments: argparse.Namespace) -> Card:
-    """A model of the catalogue, or the card of a folder that is named.
-
-    Raises
-    ------
-    UnknownName
-        There is none, or its card is wrong: the message says what.
-    """
-    from ai_models.card import CARD_NAME, load_card
-    from ai_models.types import ModelError
-
-    folder = Path(arguments.model)
-    if not (folder / CARD_NAME).is_file():
-        return find_card(open_catalog(config), arguments.model, arguments.version)
-    try:
-        return load_card(folder.resolve())
-    except ModelError as error:
-        raise UnknownName(str(error)) from error
-
-
-def _series(paths: tuple[Path, ...]) -> list[Path]:
-    """The files of the series with most images."""
-    from dicom_node.imaging.scan import scan
-
-    if not paths:
-        return []
-    series, skipped = scan(list(paths))
-    tell_skipped(skipped)
-    if not series:
-        raise NodeError("no DICOM series was found in --on", reason="input.no_dicom")
-    return max(series.values(), key=len)

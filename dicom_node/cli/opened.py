@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, UnknownName
+from dicom_node.errors import ConfigurationError, NodeError, UnknownName
 from dicom_node.records import ModelProblem, Stage
 
 if TYPE_CHECKING:
@@ -111,6 +113,49 @@ def find_card(catalog: Catalog, model_id: str, version: str | None = None) -> Ca
         return catalog.get(name, version or behind or None)
     except ModelError as error:
         raise UnknownName(str(error)) from error
+
+
+def card_of(config: Config, model: str, version: str | None = None) -> Card:
+    """A model of the catalogue as `find_card` finds it, or the card of a folder that is named.
+
+    Raises
+    ------
+    UnknownName
+        There is none, or its card is wrong: the message says what.
+    ConfigurationError
+        As `open_catalog`.
+    """
+    from ai_models.card import CARD_NAME, load_card
+    from ai_models.types import ModelError
+
+    folder = Path(model)
+    if not (folder / CARD_NAME).is_file():
+        return find_card(open_catalog(config), model, version)
+    try:
+        return load_card(folder.resolve())
+    except ModelError as error:
+        raise UnknownName(str(error)) from error
+
+
+def largest_series(paths: Sequence[Path]) -> list[Path]:
+    """The files of the series with most images below these paths; none where none are given.
+
+    Raises
+    ------
+    NodeError
+        ``input.no_dicom``.
+    """
+    from dicom_node.cli.output import tell_skipped
+    from dicom_node.imaging.scan import scan
+
+    if not paths:
+        return []
+    series, skipped = scan(list(paths))
+    tell_skipped(skipped)
+    if not series:
+        named = ", ".join(str(path) for path in paths)
+        raise NodeError(f"no DICOM series was found in {named}", reason="input.no_dicom")
+    return max(series.values(), key=len)
 
 
 def model_stages(config: Config) -> dict[str, list[ModelStage]]:

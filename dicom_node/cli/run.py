@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dicom_node
-from dicom_node.cli.opened import find_card, open_catalog, open_config
+from dicom_node.cli.opened import card_of, open_config
 from dicom_node.cli.output import tell_skipped
 from dicom_node.errors import ConfigurationError, NodeError
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("run", help="one model on files, without a network")
-    parser.add_argument("model", metavar="MODEL", help="a model, as `models` prints it")
+    parser.add_argument("model", metavar="MODEL",
+                        help="a model, ID@VERSION, or the folder of a card")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
                         help="where objects, pictures and predictions.json go")
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     Exit 1 when no series was analysed.
     """
     config = open_config(arguments)
-    card = find_card(open_catalog(config), arguments.model)
+    card = card_of(config, arguments.model)
     from ai_models.trust import why_refused
     from dicom_node.node_models import site_of
 

@@ -1,0 +1,1 @@
+"""A first card for a model that has none: what its files say, what is assumed, what to check."""
