@@ -192,16 +192,22 @@ class NnunetBackend:
         )
         predictor.moved_results = False
         notes: list[str] = []
+        changed: dict[str, str] = {}
         if not array.any():
             answer = self._nothing((array.shape[1], array.shape[2], array.shape[3]), wants_scores)
             notes.append("the input is zero everywhere: nothing was computed")
         else:
             answer = self._run(array, spacing_mm, wants_scores, notes)
+        if _ON_CPU in notes:
+            # In fp32 there, and in mixed precision on a GPU: other numbers, so another object.
+            changed["fall_back"] = "cpu"
         if predictor.moved_results:
             notes.append("memory did not suffice: offload (the sum was gathered on the host)")
         if wants_scores:
-            return Answer(scores=answer, notes=(*self._notes, *notes))
-        return Answer(label_map=self._reported(answer), notes=(*self._notes, *notes))
+            return Answer(scores=answer, notes=(*self._notes, *notes), parameters=changed)
+        return Answer(
+            label_map=self._reported(answer), notes=(*self._notes, *notes), parameters=changed
+        )
 
     def _run(
         self, array: FloatArray, spacing_mm: list[float], scores: bool, notes: list[str]
@@ -221,7 +227,7 @@ class NnunetBackend:
         device, on_device = predictor.device, predictor.perform_everything_on_device
         predictor.device, predictor.perform_everything_on_device = torch.device("cpu"), False
         torch.cuda.empty_cache()
-        notes.append("memory did not suffice: cpu")
+        notes.append(_ON_CPU)
         try:
             return _answer(predictor, array, spacing_mm, scores)
         finally:
@@ -325,3 +331,4 @@ def _imported(name: str) -> Any:
 
 
 _FAILED = "model.load_failed"
+_ON_CPU = "memory did not suffice: cpu"

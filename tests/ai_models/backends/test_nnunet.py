@@ -341,6 +341,7 @@ def test_no_memory_at_all_on_the_device_ends_on_the_cpu_and_says_so(
     monkeypatch.setattr(nnunet, "_answer", full)
     answer = backend.predict(volume())
     assert answer.notes[-1] == "memory did not suffice: cpu"
+    assert answer.parameters == {"fall_back": "cpu"}
     assert np.array_equal(answer.label_map, (HU[0] > 100).astype(np.uint8))
     assert predictor.device.type == "cuda"
 
