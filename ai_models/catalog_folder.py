@@ -17,11 +17,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from ai_models.card import CARD_NAME, Card, load_card
-from ai_models.types import ModelError
+from ai_models.types import ModelError, writable
 
 # More files than that are a program's environment, and say nothing of a copy under way.
 _MOST_FILES = 2000
 _NOT_LOOKED_AT = ("__pycache__", ".")
+_LONGEST_ID = 64
 
 Admit = Callable[[Card], None]
 Signature = tuple[int, ...]
@@ -87,7 +88,9 @@ class _Trial:
             self.refusal = str(error)
         # A thread's boundary: what goes wrong with a folder is told as its problem.
         except Exception as error:  # noqa: BLE001
-            self.refusal = f"{self.card.folder} could not be checked: {type(error).__name__}"
+            self.refusal = writable(
+                f"{self.card.folder} could not be checked: {type(error).__name__}"
+            )
 
 
 class ModelFolder:
@@ -224,7 +227,7 @@ def written_at(folder: Path) -> datetime:
 
 def duplicate(card: Card, holder: Card) -> Problem:
     """Two folders say that they are the same version of the same model."""
-    message = (
+    message = writable(
         f"{card.folder / CARD_NAME}: {card.id!r} version {card.version} is already that of "
         f"{holder.folder / CARD_NAME}: give one of them another version or id"
     )
@@ -251,7 +254,13 @@ def _whole(folder: Path) -> Card:
 
 def _id_in(folder: Path) -> str:
     """The id that a broken card seems to have; the folder's name where it has none."""
+    return writable(_id_or_name(folder), _LONGEST_ID)
+
+
+def _id_or_name(folder: Path) -> str:
     try:
+        if not (folder / CARD_NAME).is_file():
+            return folder.name
         with (folder / CARD_NAME).open("rb") as file:
             beginning = file.read(1 << 16).decode("utf-8", "replace")
     except OSError:

@@ -7,6 +7,7 @@ Left, y to Posterior, z to Superior; PS3.3 C.7.6.2.1.1). Pure numpy: no torch, n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +24,31 @@ set where label ``value`` (1 to 64) holds. `ai_models.array.labels` reads both.
 """
 
 
+_UNWRITABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+_LONGEST_MESSAGE = 2000
+
+
+def writable(text: str, at_most: int = _LONGEST_MESSAGE) -> str:
+    """Text that a database, a log and a report can hold, whoever wrote it.
+
+    Control characters, and what stands for bytes that are no text (in the names of files), become
+    question marks; what is longer is cut in its middle.
+    """
+    text = _UNWRITABLE.sub("?", text)
+    if len(text) <= at_most:
+        return text
+    half = at_most // 2
+    return f"{text[:half]} [...] {text[-half:]}"
+
+
 class ModelError(Exception):
-    """A model or its card cannot do what was asked; ``reason`` is a stable code."""
+    """A model or its card cannot do what was asked; ``reason`` is a stable code.
+
+    The message may quote files, libraries and other hosts: it is made `writable`.
+    """
 
     def __init__(self, message: str, *, reason: str = "model.failed") -> None:
-        super().__init__(message)
+        super().__init__(writable(message))
         self.reason = reason
 
 

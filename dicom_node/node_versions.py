@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.catalog_folder import Change, Problem, What
-from ai_models.types import ModelError
+from ai_models.types import ModelError, writable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import ModelProblem, ModelStage, Stage
@@ -65,7 +65,8 @@ class ModelVersions:
         LedgerUnavailable
         """
         for problem in self._catalog.problems():
-            self._events.model_problem(str(problem.folder), problem.message, solved=False)
+            folder = writable(str(problem.folder))
+            self._events.model_problem(folder, problem.message, solved=False)
         self._keep_up()
 
     def refresh(self) -> None:
@@ -187,7 +188,7 @@ class ModelVersions:
 
     def _keep_problems(self) -> None:
         problems = [
-            ModelProblem(str(one.folder), one.model_id, one.message, one.since)
+            ModelProblem(writable(str(one.folder)), one.model_id, one.message, one.since)
             for one in self._catalog.problems()
         ]
         if problems != self._known_problems:
@@ -198,12 +199,13 @@ class ModelVersions:
         if change.problem is not None:
             solved = change.what is What.SOLVED
             self._events.model_problem(
-                str(change.problem.folder), change.problem.message, solved=solved
+                writable(str(change.problem.folder)), change.problem.message, solved=solved
             )
             return
         card = change.card or change.former
         if card is not None:
-            self._events.model_changed(card.id, card.version, str(change.what), str(change.folder))
+            folder = writable(str(change.folder))
+            self._events.model_changed(card.id, card.version, str(change.what), folder)
 
 
 def falls_to(model_id: str, version: str, series_instance_uid: str) -> float:

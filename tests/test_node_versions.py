@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -223,6 +224,22 @@ def test_a_problem_that_is_there_at_start_is_told_and_kept(site: Site) -> None:
     site.start()
     assert site.heard.problems == [("bad", False)]
     assert [one.model_id for one in site.ledger.stages.problems()] == ["bad"]
+
+
+@pytest.mark.parametrize("card", ["id: bad\n", "- no card\n"])
+def test_a_folder_whose_name_is_no_text_is_a_problem_and_stops_nobody(
+    site: Site, card: str
+) -> None:
+    # As an older system wrote it: umlauts in one byte each.
+    folder = Path(os.fsdecode(os.fsencode(site.folder) + b"/gr\xf6\xdfe"))
+    folder.mkdir()
+    (folder / "model.yaml").write_text(card)
+    site.start()
+    site.versions.refresh()
+    (problem,) = site.ledger.stages.problems()
+    assert "gr" in problem.folder and site.live() == "1"
+    (folder / "model.yaml").unlink()
+    site.until(lambda: not site.ledger.stages.problems())
 
 
 def test_a_process_that_does_not_route_decides_nothing(

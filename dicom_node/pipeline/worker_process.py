@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ai_models.trust import Site
+from ai_models.types import writable
 from dicom_node.errors import (
     DeadlineExceeded,
     ModelFailed,
@@ -250,7 +251,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _typed_error(error: dict[str, Any]) -> NodeError:
-    reason, message = str(error["reason"]), str(error["message"])
+    reason, message = writable(str(error["reason"]), 64), writable(str(error["message"]))
     if reason.startswith("input."):
         return UnsuitableInput(message, reason=reason)
     if reason.startswith("worker."):

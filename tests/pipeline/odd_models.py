@@ -32,6 +32,19 @@ class Greedy(torch.nn.Module):
         return torch.cat([0.5 - image, image - 0.5], dim=1)
 
 
+class Talkative(torch.nn.Module):
+    """Fails with more words than anyone wants to read, some of them for a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = "NORMAL \x1b[2J" + 20000 * "patient is well "
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if bool(image.max() > 0):
+            raise RuntimeError(self.words)
+        return torch.cat([0.5 - image, image - 0.5], dim=1)
+
+
 class Holding(torch.nn.Module):
     """Answers by a threshold of one half, and holds so many MiB of weights."""
 

@@ -20,7 +20,7 @@ from dicom_node.errors import DeadlineExceeded, ModelFailed, UnsuitableInput, Wo
 from dicom_node.events import Events
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from tests.ai_models.tiny_models import threshold_onnx, write_model
-from tests.pipeline.odd_models import Endless, Greedy, write_torchscript
+from tests.pipeline.odd_models import Endless, Greedy, Talkative, write_torchscript
 
 Cards = dict[str, Card]
 
@@ -53,6 +53,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Cards:
     write_model(directory / "thick", threshold_onnx(0.5), id="thick", input__min_slices=900)
     write_torchscript(directory / "slow", Endless())
     write_torchscript(directory / "greedy", Greedy())
+    write_torchscript(directory / "talkative", Talkative())
     write_model(
         directory / "asked", threshold_onnx(0.5), id="asked", output__probabilities=True
     )
@@ -117,6 +118,16 @@ def test_probabilities_that_the_card_asks_for_come_back_from_the_worker(
     assert np.array_equal(scores > 0.5, volume.array > 0)
     assert list(scratch.iterdir()) == []
     assert segment(pool, cards["bright"]).probabilities == {}
+
+
+def test_what_a_network_says_of_itself_is_cut_to_what_a_report_can_hold(
+    pool: InferencePool, cards: Cards
+) -> None:
+    with pytest.raises(ModelFailed) as caught:
+        segment(pool, cards["talkative"])
+    said = str(caught.value)
+    assert len(said) < 2100 and "NORMAL" in said
+    assert "\x1b" not in said
 
 
 def test_two_jobs_share_one_process_and_one_loaded_model(

@@ -115,7 +115,7 @@ def test_the_left_half_is_the_patients_left_however_the_patient_lies(
     orientation = ORIENTATIONS[name]
     # Every other one with its slices in the other direction.
     step = slice_normal(orientation) * (-3.0 if list(ORIENTATIONS).index(name) % 2 else 3.0)
-    series = ct_series((14, 24, 20), (3.0, 1.5, 2.0), orientation, slice_step_mm=step)
+    series = ct_series((14, 24, 20), (3.0, 1.5, 2.0), orientation, slice_step_mm=list(step))
     position = name if name.isupper() else "HFS"
     series = with_attributes(series, PatientPosition=position)
     check_half(run(tmp_path, series), series, (1, 0, 0))
