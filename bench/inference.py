@@ -34,7 +34,8 @@ _STAGES = ("prepare_s", "infer_s", "restore_s", "postprocess_s")
 _PAIRS = (
     ("node, ONNX", "MONAI, ONNX"), ("node, ONNX, no foreground crop", "MONAI, ONNX"),
     ("node, torch", "MONAI, torch"), ("node, torch, no foreground crop", "MONAI, torch"),
-    ("node, torch bf16", "MONAI, torch"), ("node, torch", "node, ONNX"),
+    ("node, torch bf16", "MONAI, torch"), ("node, torch bf16", "node, torch"),
+    ("node, torch", "node, ONNX"),
 )
 
 
