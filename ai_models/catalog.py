@@ -200,10 +200,20 @@ class Catalog:
         self._updated[card.id, former.version] = card.version
 
     def _meet(self, folders: Sequence[Path]) -> None:
+        known = {one.path: key for key, one in self._folders.items()}
         for path in folders:
-            key = path.resolve()
-            if key not in self._folders:
+            key, former = path.resolve(), known.get(path)
+            if key in self._folders:
+                continue
+            if former is None:
                 self._folders[key] = ModelFolder(path)
+                continue
+            # A link that leads elsewhere now: what it was is not there beside what it is.
+            self._folders[key] = self._folders.pop(former)
+            self._holders = {
+                name: key if holder == former else holder
+                for name, holder in self._holders.items()
+            }
 
     def _now(self) -> _State:
         versions: dict[str, tuple[Card, ...]] = {}

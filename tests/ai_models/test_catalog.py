@@ -126,28 +126,21 @@ def test_a_card_that_is_no_yaml_is_a_problem_of_what_it_seems_to_be(
     assert problem.model_id == model_id
 
 
-@pytest.mark.parametrize("text", [
-    "id: x\nrest: " + "[" * 30_000, "id: x\n" + "- " * 30_000, "{a: " * 5000,
-    "id: x\nversion: 2026-99-99\n", "id: x\nversion: 0x_\n", "id: x\nversion: !!bool perhaps\n",
-    "id: x\nversion: !!timestamp soon\n", "id: x\nversion: " + "9" * 5000,
-])
-def test_yaml_that_python_stumbles_over_is_a_problem_of_its_folder(
-    tmp_path: Path, text: str
+def test_a_link_that_leads_to_another_folder_now_is_one_folder_that_changed(
+    tmp_path: Path
 ) -> None:
-    write_model(tmp_path / "good", b"weights", id="good")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "model.yaml").write_text(text)
-    catalog = Catalog([tmp_path])
-    assert [one.folder.name for one in catalog.problems()] == ["folder"]
-    assert catalog.get("good")
-
-
-def test_a_name_that_no_file_can_have_is_a_problem_of_its_folder(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "folder", b"weights")
-    text = (folder / "model.yaml").read_text()
-    (folder / "model.yaml").write_text(text.replace("weights.onnx", '"weights\\0.onnx"'))
-    (problem,) = Catalog([tmp_path]).problems()
-    assert "control characters" in problem.message
+    for version in ("1", "2"):
+        write_model(tmp_path / "kept" / version, b"weights", id="one", version=version)
+    models, link = tmp_path / "models", tmp_path / "models" / "one"
+    models.mkdir()
+    link.symlink_to(tmp_path / "kept" / "1")
+    catalog = quick(models)
+    for version in ("2", "1"):
+        (models / ".new").symlink_to(tmp_path / "kept" / version)
+        (models / ".new").rename(link)
+        assert told(looking(catalog)) == [("changed", "one")]
+        assert nothing_changes(catalog) and not catalog.problems()
+        assert [card.version for card in catalog.versions("one")] == [version]
 
 
 def test_a_pipe_in_the_place_of_a_card_is_not_waited_for(tmp_path: Path) -> None:
