@@ -8,6 +8,7 @@ come back.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -39,6 +40,7 @@ from ai_models.types import FloatArray, ModelError
 
 # Pinned memory is taken from everyone: larger inputs and answers travel through plain memory.
 _LARGEST_PINNED_BYTES = 1 << 31
+_LARGEST_WARMED_ON_CPU_VOXELS = 1 << 22
 
 
 class TiledBackend:
@@ -90,10 +92,12 @@ class TiledBackend:
         """See `Backend.warm_up`. A card that gives no size is not warmed up."""
         entry = self._card.input
         edges = tuple(entry.size.edges if entry.size else self._card.runtime.roi or ())
-        if not edges:
+        on_gpu = self.networks[0].device.type == "cuda"
+        # A processor gains little by it, and a whole volume costs the first patient a minute.
+        if not edges or (not on_gpu and math.prod(edges) > _LARGEST_WARMED_ON_CPU_VOXELS):
             return
         # On a GPU, libraries settle on how to compute for every number of windows.
-        batch = self._rungs[0].batch if self.networks[0].device.type == "cuda" else 1
+        batch = self._rungs[0].batch if on_gpu else 1
         if entry.kind == "volume" and len(edges) == 2:
             edges = (batch, *edges)
         elif self._rungs[0].roi is not None:

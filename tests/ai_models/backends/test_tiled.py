@@ -227,6 +227,19 @@ def test_input_of_a_size_goes_through_in_one_piece(tmp_path: Path) -> None:
     assert shapes == [(1, 2, 24, 20, 28)] * 2
 
 
+def test_a_whole_volume_is_not_computed_on_a_processor_to_warm_up(tmp_path: Path) -> None:
+    shapes = []
+
+    def whole(windows: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(windows.shape))
+        return two(windows)
+
+    backend = backend_of(
+        tmp_path / "m", whole, input__size={"edges": [256, 256, 256]}, runtime__roi=None)
+    backend.warm_up()
+    assert shapes == []
+
+
 def test_slices_of_a_size_go_through_in_batches(tmp_path: Path) -> None:
     shapes = []
 
