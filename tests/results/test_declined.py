@@ -54,6 +54,13 @@ def test_it_says_in_codes_that_no_algorithm_succeeded_and_why() -> None:
         ("model.failed", "110501"),
         ("worker.deadline_exceeded", "110527"),
         ("worker.lost", "110501"),
+        ("worker.endpoint_unavailable", "110527"),
+        ("model.endpoint_refused", "110527"),
+        ("model.no_live_version", "110513"),
+        ("model.hash_mismatch", "110513"),
+        ("model.unknown", "110513"),
+        ("model.unknown_label", "110501"),
+        ("input.several_images", "110521"),
         ("gate.centroid", "110501"),
         ("storage.out_of_space", "110527"),
         ("configuration.unknown_name", "110513"),
@@ -190,6 +197,23 @@ def test_the_same_failure_makes_the_same_object_and_another_one_another() -> Non
 def test_of_a_cancelled_job_the_reader_is_told_that_a_person_cancelled_it(reason: str) -> None:
     said = texts(declined(samples.ct(), reason, language="de"))
     assert "Grund: Ein Mensch hat die Berechnung abgebrochen." in said
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("model.no_live_version", "war auf diesem System nicht zu starten"),
+        ("model.refused", "war auf diesem System nicht zu starten"),
+        ("model.unknown_label", "für die er nicht gemacht ist"),
+        ("worker.endpoint_unavailable", "antwortete nicht"),
+        ("input.several_images", "mehrere Bilder"),
+    ],
+)
+def test_the_reader_is_not_told_that_an_algorithm_failed_that_never_ran(
+    reason: str, words: str
+) -> None:
+    said = " ".join(texts(declined(samples.ct(), reason, language="de")))
+    assert words in said and "ist gescheitert" not in said
 
 
 @pytest.mark.parametrize("reason", ["gate.centroid", "model.failed", "input.too_few_slices"])
