@@ -12,6 +12,7 @@ the bundle's own file. Arguments that MONAI dropped without replacement are drop
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -239,9 +240,13 @@ def _scripts_of(folder: Path, own_code: bool) -> Iterator[None]:
     _forget_scripts()
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
+    # Of what is compiled beside the sources no digest tells: it is neither read nor written.
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
     try:
         yield
     finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
         sys.path.remove(str(folder))
         _forget_scripts()
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+import marshal
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ def test_an_untrusted_configuration_is_never_evaluated(tmp_path: Path) -> None:
 def test_a_configuration_that_is_plain_data_is_refused_as_well(tmp_path: Path) -> None:
     # A `_target_` calls any function there is: without a `$` it is a program all the same.
     folder = write_monai_bundle(tmp_path, trust__config_exec=False)
-    assert refused(folder).reason == "model.config_exec"
+    assert refused(folder).reason == "card.invalid"
 
 
 def test_a_changed_configuration_is_refused_before_it_is_evaluated(tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_weights_outside_of_the_bundle_are_refused(tmp_path: Path) -> None:
     folder = write_monai_bundle(
         tmp_path / "model", runtime__bundle={"weights": "../../else.pt"},
     )
-    assert refused(folder).reason == "model.weights_missing"
+    assert refused(folder).reason == "card.invalid"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,32 @@ def test_pretrained_weights_are_not_asked_for_since_all_come_from_the_bundle(
     write_card(folder, "bundle", runtime__backend="monai_bundle", input__axes=["R", "A", "S"],
                trust__config_exec=True, trust__remote_code=True)
     assert np.array_equal(predict(folder).label_map, bright())
+
+
+def test_compiled_python_that_no_digest_covers_is_not_run(tmp_path: Path) -> None:
+    folder = write_monai_bundle(
+        tmp_path / "model",
+        configuration={"network_def": {"_target_": "scripts.net.Net"}},
+    )
+    trace, source = tmp_path / "trace", folder / "bundle" / "scripts" / "net.py"
+    source.parent.mkdir()
+    source.write_text(
+        "import torch\n\n\nclass Net(torch.nn.Conv3d):\n"
+        "    def __init__(self):\n        super().__init__(1, 2, 1)\n"
+    )
+    told = source.stat()
+    evil = compile(f"import os; os.mkdir({str(trace)!r})\n{source.read_text()}", "net.py", "exec")
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    compiled.parent.mkdir()
+    # As Python itself writes it: magic number, no flags, time and size of the source.
+    compiled.write_bytes(
+        importlib.util.MAGIC_NUMBER
+        + struct.pack("<III", 0, int(told.st_mtime), told.st_size) + marshal.dumps(evil)
+    )
+    write_card(folder, "bundle", runtime__backend="monai_bundle", input__axes=["R", "A", "S"],
+               trust__config_exec=True, trust__remote_code=True)
+    assert np.array_equal(predict(folder).label_map, bright())
+    assert not trace.exists()
 
 
 def test_python_beside_the_configuration_needs_its_own_switch(tmp_path: Path) -> None:
