@@ -9,8 +9,9 @@ work are refused with ``file:line: key.path: what was expected``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError
 
@@ -42,22 +43,41 @@ class Card(Entry):
     """A model, as its ``model.yaml`` describes it, whatever its task."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    """The name in rules and results: small letters, digits and ``-``."""
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
+    """Of the model, in quotes where it looks like a number. Another one is another model: results
+    name it, and versions are promoted and rolled back."""
     name: LongName
+    """As people read it, in every result."""
     task: str
+    """What it answers."""
     intended_use: Text
+    """For what it was made, in a sentence that a physician understands."""
     not_for: tuple[Text, ...] = ()
+    """What it must not be used for."""
     demonstration: bool
+    """Whether it is only for show: every result says so, and a clinical site refuses it."""
     manufacturer: LongName
+    """Who answers for it; Manufacturer of every result."""
     licence: Licence
+    """Of the code, by its SPDX name if it has one. Empty where there is none: such a model is
+    refused at a clinical site."""
     evidence: Evidence
+    """What was measured, and on what."""
     input: InputEntry
+    """What it takes."""
     output: OutputEntry
+    """What its answers mean."""
     weights: Weights
+    """Where they lie and what identifies them."""
     runtime: Runtime
+    """How it is run."""
     report: LongName
+    """A template of sr_templates, or one beside this card."""
     explanation: Explanation | None = None
+    """What a classification looked at."""
     trust: Trust = Trust()
+    """What it needs beyond data."""
 
     _folder: Path = PrivateAttr(default=Path())
     _content: bytes = PrivateAttr(default=b"")
@@ -161,13 +181,6 @@ AnyCard = Annotated[
 _CARDS: TypeAdapter[Card] = TypeAdapter(AnyCard)
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a card, for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema", **_CARDS.json_schema(),
-    }
-
-
 def load_card(folder: Path, content: bytes | None = None) -> Card:
     """Read and check ``folder/model.yaml``; the weights are not opened.
 
@@ -188,9 +201,12 @@ def load_card(folder: Path, content: bytes | None = None) -> Card:
         card = _CARDS.validate_python(values)
     except ValidationError as error:
         raise _card_error(error, lines, path) from error
-    for key_path, message in contradictions(card, folder):
+    problems = list(contradictions(card, folder))
+    if problems:
+        key_path, message = problems[0]
         raise CardError(
-            message, key_path=key_path, line=_line_of(key_path, lines), file=str(path)
+            message + _and_more(problems), key_path=key_path, line=_line_of(key_path, lines),
+            file=str(path),
         )
     card._folder = folder
     card._content = content
@@ -215,9 +231,12 @@ def _card_error(error: ValidationError, lines: dict[str, int], path: Path) -> Ca
         message = "64 lower-case hexadecimal digits expected, as sha256sum prints them"
     elif first["type"] == "string_type":
         message = "text expected (a number in quotes is text)"
-    if len(problems) > 1:
-        message += f" (and {len(problems) - 1} more)"
+    message += _and_more(problems)
     return CardError(message, key_path=key_path, line=_line_of(key_path, lines), file=str(path))
+
+
+def _and_more(problems: Sequence[object]) -> str:
+    return f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
 
 
 def _line_of(key_path: str, lines: dict[str, int]) -> int | None:

@@ -31,7 +31,7 @@ class LabelEntry(Entry):
     name: LongName
     """Segment Label (0062,0005), as people read it."""
     category: CodeEntry
-    """Segmented Property Category (CID 7150): Anatomical Structure, Morphologically Altered
+    """Segmented Property Category (CID 7150): Anatomical Structure, Morphologically Abnormal
     Structure."""
     type: CodeEntry
     """Segmented Property Type: which structure or finding."""

@@ -1,4 +1,4 @@
-"""``dicom-node schema``: the JSON Schema of the settings, for editors."""
+"""``dicom-node schema``: the JSON Schema of the settings or of a model's card, for editors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from dicom_node.cli.output import print_json
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
-    parser = commands.add_parser("schema", help="JSON Schema of config.yaml")
+    parser = commands.add_parser("schema", help="JSON Schema of config.yaml, or of a model's card")
+    parser.add_argument(
+        "--card", action="store_true", help="of model.yaml, the card of a model, instead"
+    )
     parser.set_defaults(run=run)
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the schema."""
-    print_json(configuration.json_schema())
+    if arguments.card:
+        from ai_models.card_schema import json_schema
+
+        print_json(json_schema())
+    else:
+        print_json(configuration.json_schema())
     return 0

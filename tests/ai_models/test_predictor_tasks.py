@@ -145,7 +145,7 @@ def test_what_changed_the_numbers_is_part_of_who_computed_them(tmp_path: Path) -
     answer = Answer(parameters={"fall_back": "half"})
     predictor, _ = scripted(
         tmp_path / "m", answer, output__mirror=[0, 2], weights__ensemble=[member],
-        input__spacing_mm=None, runtime={"backend": "onnx"},
+        input__spacing_mm=None, input__size={"edges": [16, 16, 16]}, runtime={"backend": "onnx"},
     )
     assert predictor._algorithm(answer).parameters == {
         "precision": "fp32", "mirror": "0 2", "ensemble": "2", "fall_back": "half",

@@ -52,6 +52,20 @@ def card_values(**changes: object) -> dict[str, Any]:
     return values
 
 
+def fitting(**changes: Any) -> dict[str, Any]:
+    """Changes, and what must change with them: windows by task and kind, a program for a text."""
+    if "runtime" in changes or "runtime__roi" in changes:
+        return changes
+    task, entry = changes.get("task", "segmentation"), changes.get("input", {})
+    if task == "text":
+        program = {"backend": "command", "command": {"run": ["program"]}}
+        return {"runtime": program, "trust": {"program": True}, **changes}
+    if task not in ("segmentation", "detection") or {"size", "input__size"} & {*entry, *changes}:
+        return {"runtime__roi": None, **changes}
+    is_image = changes.get("input__kind", entry.get("kind")) == "image"
+    return {"runtime__roi": [16, 16] if is_image else [16, 16, 16], **changes}
+
+
 class _PlainDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True

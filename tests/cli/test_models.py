@@ -145,7 +145,8 @@ def test_no_version_gets_jobs_that_would_die(models: Models, action: list[str]) 
     name, *options = action
     models.write("3", weights__sha256="0" * 64)
     models.write("4", report="bones")
-    models.write("5", runtime__backend="onnx", trust__pickle=True)
+    program = {"backend": "command", "command": {"run": ["program"]}}
+    models.write("5", runtime=program, trust__program=True)
     for version, why in (("3", "model.hash_mismatch"), ("4", "model.report"),
                          ("5", "model.refused")):
         answer = models(name, "tiny", version, *options)
@@ -165,7 +166,7 @@ def test_no_rollback_to_a_version_that_is_gone(models: Models) -> None:
 
 def test_a_version_that_does_something_else_is_another_model(models: Models) -> None:
     values: dict[str, Any] = {
-        "task": "classification", "report": "bone_age",
+        "task": "classification", "report": "bone_age", "runtime__roi": None,
         "output": {"channels": 1, "activation": "sigmoid",
                    "scores": [{"name": "some", "channel": 0}]},
     }

@@ -137,7 +137,7 @@ def _uids(found: Analysis) -> list[str]:
 
 def test_a_model_is_not_run_on_another_modality(tmp_path: Path, paths: list[Path]) -> None:
     with pytest.raises(UnsuitableInput) as refused:
-        run(tmp_path, paths, input__modality=["MR"], input__intensity__unit="HU")
+        run(tmp_path, paths, input__modality=["MR"], input__intensity={"unit": "arbitrary"})
     assert refused.value.reason == "input.modality"
 
 

@@ -18,6 +18,7 @@ from tests.ai_models.tiny_models import LUNG, STRUCTURE
 # Never nearer than 5 HU to where a label begins.
 HU = (np.linspace(-20, 70, 24 * 20 * 28) // 1 * 10 + 5).astype(np.float32).reshape(1, 24, 20, 28)
 RAS_2_MM = np.diag([-2.0, -2.0, 2.0, 1.0])  # in LPS
+RADIOGRAPH = {"kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"}}
 
 
 def trusting(folder: Path) -> Site:

@@ -67,10 +67,9 @@ def write_command(folder: Path, python: Path, body: str, **changes: object) -> P
     task = changes.pop("task", None)
     values = card_values(**{
         "weights__path": "weights", "weights__sha256": folder_sha256(weights),
-        "trust__program": True, "runtime__roi": None,
-        "runtime__backend": "command", "runtime__command": {
+        "trust__program": True, "runtime": {"backend": "command", "command": {
             "run": [str(python), "{folder}/weights/program.py", "{input}", "{output}", "{device}"],
-        },
+        }},
         **copy.deepcopy(TASKS.get(str(task), {})), **changes,
     })
     (folder / "model.yaml").write_text(card_text(values))

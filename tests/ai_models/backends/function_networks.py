@@ -69,6 +69,7 @@ class Simple:
 def backend_of(
     folder: Path, run: Run, able: tuple[str, ...] = (), **changes: object
 ) -> TiledBackend:
+    changes = {"runtime__backend": "torchscript", "weights__path": "weights.ts", **changes}
     card = load_card(write_model(folder, b"weights", **changes))
     kind = type("Kind", (Simple,), {
         "run_function": staticmethod(run), "able": frozenset(able)})

@@ -19,6 +19,7 @@ from ai_models.backends import open_backend
 from ai_models.backends.command import CommandBackend
 from ai_models.backends.protocol import Answer, NetworkInput, is_out_of_memory
 from ai_models.card import load_card
+from ai_models.card_provenance import Trust
 from ai_models.trust import Site
 from ai_models.types import ModelError
 from tests.ai_models.backends.command_models import (
@@ -147,7 +148,8 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 
 def test_a_program_runs_only_where_card_and_site_trust_it(tmp_path: Path, python: Path) -> None:
-    plain = load_card(write_command(tmp_path / "a", python, BRIGHT, trust__program=False))
+    plain = load_card(write_command(tmp_path / "a", python, BRIGHT))
+    plain = plain.model_copy(update={"trust": Trust()})
     with pytest.raises(ModelError, match="does not ask for trust.program") as refused:
         CommandBackend(plain, "cpu", Site(trusted_folders=(tmp_path,))).probe()
     assert refused.value.reason == "model.program_untrusted"

@@ -22,8 +22,9 @@ def found(*boxes: list[float], scores: list[float], labels: list[int]) -> Run:
 
 def detecting(folder: Path, run: Run, **changes: object) -> TiledBackend:
     output = {"labels": [label(1), label(2)], **changes.pop("more", {})}  # type: ignore[dict-item]
-    return backend_of(
-        folder, run, task="detection", output=output, **{"runtime__roi": None, **changes})
+    whole = {} if "runtime__roi" in changes else {
+        "runtime__roi": None, "input__size": {"edges": [20, 20, 20]}}
+    return backend_of(folder, run, task="detection", output=output, **{**whole, **changes})
 
 
 def test_boxes_come_with_score_and_label_the_best_first(tmp_path: Path) -> None:
@@ -75,10 +76,10 @@ def test_detector_with_windows_finds_a_thing_once_and_in_its_place(tmp_path: Pat
 
 
 def test_box_in_an_image_has_one_slice(tmp_path: Path) -> None:
-    backend = detecting(
-        tmp_path / "m", found([1, 2, 5, 6], scores=[0.7], labels=[0]), input__kind="image",
-        input__ndim=2, input__modality=["DX"], input__spacing_mm=None,
-        input__intensity={"unit": "displayed"}, input__size={"edges": [20, 20]})
+    backend = detecting(tmp_path / "m", found([1, 2, 5, 6], scores=[0.7], labels=[0]))
+    card = backend._card
+    flat = card.input.model_copy(update={"kind": "image", "ndim": 2})
+    backend._card = card.model_copy(update={"input": flat})
     boxes = backend.predict(image_of(1, 20, 20)).boxes
     assert boxes is not None
     np.testing.assert_allclose(boxes, [[0, 1, 2, 1, 5, 6, 0.7, 1]], atol=1e-6)
@@ -108,9 +109,9 @@ def test_what_are_no_boxes_of_the_card_is_an_error(
 
 
 def test_boxes_are_not_averaged(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not averaged") as caught:
+    with pytest.raises(ModelError, match="cannot be averaged") as caught:
         detecting(tmp_path / "m", two, more={"mirror": [0]})
-    assert caught.value.reason == "model.task"
+    assert caught.value.reason == "card.invalid"
 
 
 def test_detector_asks_again_for_less_only_where_less_can_be_asked(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ai_models.card import load_card
 from ai_models.trust import Site
 from ai_models.types import FloatArray, ModelError
 from tests.ai_models.backends.hf_models import (
+    IMAGE,
     SCORES,
     SENTENCE,
     SLICES,
@@ -109,8 +110,7 @@ def test_a_volume_is_segmented_slice_by_slice_at_its_own_size(tmp_path: Path) ->
 
 
 def test_an_image_is_segmented(tmp_path: Path) -> None:
-    image = {**SLICES, "kind": "image", "intensity": {"unit": "displayed"}}
-    folder = write_segmenter(tmp_path, input=image)
+    folder = write_segmenter(tmp_path, input={**IMAGE, "size": None})
     scores = open_folder(folder).predict(radiograph()).scores
     assert scores is not None
     assert scores.shape == (2, 32, 32)
@@ -309,7 +309,7 @@ def test_a_broken_folder_is_refused(tmp_path: Path, break_it: Any, reason: str) 
 @pytest.mark.parametrize("change, reason", [
     ({"output": {**SCORES, "channels": 4}}, "model.wrong_output"),
     ({"input__repeat": 1, "input__normalisation": "none"}, "model.preprocessing_differs"),
-    ({"task": "text", "output": {"prompt": "x"}}, "model.wrong_input"),
+    ({"task": "text", "output": {"prompt": "x"}}, "card.invalid"),
 ])
 def test_a_card_that_asks_for_another_network_is_refused(
     tmp_path: Path, change: dict[str, Any], reason: str
@@ -324,7 +324,7 @@ def test_a_card_that_asks_for_another_network_is_refused(
 
 def test_a_volume_in_one_piece_is_no_input(tmp_path: Path) -> None:
     folder = write_segmenter(tmp_path, input={**SLICES, "ndim": 3})
-    assert refused(folder).startswith("model.wrong_input")
+    assert refused(folder).startswith("card.invalid")
 
 
 def test_nothing_is_fetched(tmp_path: Path) -> None:

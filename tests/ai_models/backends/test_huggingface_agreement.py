@@ -19,14 +19,16 @@ PROCESSOR: dict[str, Any] = {
     "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
 }
 HALVES = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-TO_ONE = {"unit": "HU", "clip": [-1000, 1000], "scale_to": [-1, 1]}
+TO_ONE = {"unit": "displayed", "clip": [0, 1], "scale_to": [-1, 1]}
 
 
-def card(tmp_path: Path, **changes: object) -> Card:
+def card(tmp_path: Path, **changes: Any) -> Card:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
+    is_image = changes.get("input", IMAGE).get("kind") == "image"
     return load_card(write_card(tmp_path, **{
-        "task": "classification", "input": IMAGE, "output": SCORES, **changes,
+        "task": "classification", "input": IMAGE,
+        "output": {**SCORES, "per": "image" if is_image else "slice"}, **changes,
     }))
 
 
@@ -60,7 +62,8 @@ def test_the_same_in_other_words_is_the_same(
     ({**IMAGE, "normalisation": "none"}, PROCESSOR, "-2.118 and 2.249, the card to 0 and 1"),
     (IMAGE, {**PROCESSOR, "do_rescale": False}, "the card to -2.118 and 2.249"),
     ({**IMAGE, "normalisation": "zscore"}, PROCESSOR, "depend on the input"),
-    ({**IMAGE, "intensity": {"unit": "arbitrary"}}, PROCESSOR, "depend on the input"),
+    ({**SLICES, "size": {"edges": [32, 32]}, "intensity": {"unit": "HU"}}, PROCESSOR,
+     "depend on the input"),
     ({**IMAGE, "repeat": 1, "normalisation": "none"}, PROCESSOR, "3 channels, the card gives 1"),
     (IMAGE, {**PROCESSOR, "image_std": [0, 1, 1]}, "image_mean and image_std"),
     (IMAGE, {**PROCESSOR, "image_std": None}, "image_mean and image_std"),

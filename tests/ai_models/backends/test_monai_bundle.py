@@ -14,6 +14,7 @@ from ai_models.card import load_card
 from ai_models.types import ModelError
 from tests.ai_models.backends.bundle_runs import (
     HU,
+    RADIOGRAPH,
     RAS_2_MM,
     bright,
     card_labels,
@@ -190,7 +191,7 @@ def test_a_classifier_of_images_gets_columns_first_and_answers_scores(tmp_path: 
         configuration=with_postprocessing(
             {"_target_": "Activationsd", "keys": "pred", "softmax": True}, **network
         ),
-        task="classification", input__kind="image", input__ndim=2, input__modality=["DX"],
+        task="classification", input=RADIOGRAPH,
         output={"channels": 2, "scores": [{"name": "bright", "channel": 1}]},
     )
     image = np.zeros((1, 6, 10), dtype=np.float32)
@@ -314,8 +315,7 @@ def test_a_flat_network_answers_a_volume_slice_by_slice(tmp_path: Path) -> None:
 
 def test_labels_of_an_image_have_its_rows_first(tmp_path: Path) -> None:
     folder = write_monai_bundle(
-        tmp_path, weights=flat_weights(), configuration=flat_parts(), input__ndim=2,
-        input__kind="image", input__modality=["DX"], input__intensity={"unit": "displayed"},
+        tmp_path, weights=flat_weights(), configuration=flat_parts(), input=RADIOGRAPH,
     )
     label_map = predict(folder, HU[:, 5], None).label_map
     assert np.array_equal(label_map, bright()[5])
@@ -324,7 +324,7 @@ def test_labels_of_an_image_have_its_rows_first(tmp_path: Path) -> None:
 def test_a_map_where_scores_are_expected_is_refused(tmp_path: Path) -> None:
     folder = write_monai_bundle(
         tmp_path, weights=flat_weights(), configuration={**flat_parts(), **with_postprocessing()},
-        task="classification", input__kind="image", input__ndim=2, input__modality=["DX"],
+        task="classification", input=RADIOGRAPH,
         output={"channels": 2, "scores": [{"name": "bright", "channel": 1}]},
     )
     with pytest.raises(ModelError) as raised:

@@ -278,7 +278,7 @@ def test_a_card_that_scales_intensities_is_refused_for_nnunet_does(tmp_path: Pat
     folder = write_nnunet_model(
         tmp_path, input__normalisation="zscore",
     )
-    assert refused(folder).reason == "model.wrong_input"
+    assert refused(folder).reason == "card.invalid"
 
 
 def test_a_card_of_other_channels_is_refused(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_nnunet_answers_labels_and_nothing_else(tmp_path: Path) -> None:
         tmp_path, task="regression",
         output={"quantities": [{"name": "age", "unit": "mo", "minimum": 0, "maximum": 228}]},
     )
-    assert refused(folder).reason == "model.task"
+    assert refused(folder).reason == "card.invalid"
 
 
 def test_no_memory_on_the_device_moves_the_sum_to_the_host_and_says_so(

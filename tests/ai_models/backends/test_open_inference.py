@@ -89,7 +89,9 @@ def test_images_of_several_channels_are_classified(tmp_path: Path, kind: Any) ->
     with kind(model=model) as host:
         network = loaded(
             tmp_path, host, task="classification", input__ndim=2, input__repeat=3,
-            output={"channels": 2, "scores": [{"name": "effusion", "channel": 1}]},
+            output={
+                "channels": 2, "per": "slice", "scores": [{"name": "effusion", "channel": 1}],
+            },
             runtime={
                 "backend": "open_inference", "endpoint": {"name": "farm", "model": "bright"},
             },

@@ -53,19 +53,16 @@ def test_calibration_is_of_logits(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [
-    {"input__ndim": 2}, {"input__ndim": 2, "output": {
-        "channels": 3, "per": "slice", "scores": SCORES}}])
-def test_flat_classifier_judges_every_slice(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
+def test_flat_classifier_judges_every_slice(tmp_path: Path) -> None:
     sizes = []
 
     def counted(windows: torch.Tensor) -> torch.Tensor:
         sizes.append(tuple(windows.shape))
         return pooled(windows)
 
-    backend = judging(tmp_path / "m", counted, input__size={"edges": [8, 6]}, **changes)
+    backend = judging(
+        tmp_path / "m", counted, input__size={"edges": [8, 6]}, input__ndim=2,
+        output={"channels": 3, "per": "slice", "scores": SCORES})
     image = image_of(1, 5, 8, 6)
     scores = backend.predict(image).scores
     assert scores is not None

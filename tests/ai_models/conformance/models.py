@@ -20,13 +20,13 @@ from ai_models.types import (
     TextPrediction,
     Volume,
 )
-from tests.ai_models.tiny_models import write_model
+from tests.ai_models.tiny_models import fitting, write_model
 
 BRIGHT_HU = 100
 
 
 def card_of(folder: Path, **changes: Any) -> Card:
-    return load_card(write_model(folder / "model", b"no network", **changes))
+    return load_card(write_model(folder / "model", b"no network", **fitting(**changes)))
 
 
 def labelled(card: Card, label_map: np.ndarray) -> SegmentationPrediction:

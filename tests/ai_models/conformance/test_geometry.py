@@ -108,7 +108,7 @@ def test_model_that_raises_fails_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("steady", "outcome"), [(True, "passed"), (False, "failed")])
 def test_scores_hold_however_it_lies(tmp_path: Path, steady: bool, outcome: str) -> None:
     card = card_of(tmp_path, task="classification", output={
-        "channels": 1, "scores": [{"name": "bright", "channel": 0}]})
+        "activation": "sigmoid", "channels": 1, "scores": [{"name": "bright", "channel": 0}]})
 
     def score(source: ModelInput) -> Prediction:
         assert isinstance(source, Volume)

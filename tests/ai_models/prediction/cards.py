@@ -14,7 +14,7 @@ from ai_models.prediction.scores import classification, regression
 from ai_models.prediction.segmentation import segmentation
 from ai_models.prediction.text import text
 from ai_models.types import ModelInput, Prediction
-from tests.ai_models.tiny_models import LUNG, STRUCTURE, write_model
+from tests.ai_models.tiny_models import LUNG, STRUCTURE, fitting, write_model
 
 IMAGE = {
     "kind": "image", "modality": ["DX"], "ndim": 2, "intensity": {"unit": "displayed"},
@@ -54,11 +54,11 @@ def card_for(folder: Path, task: str = "segmentation", **changes: Any) -> Card:
     output = copy.deepcopy(OUTPUTS[task])
     if task == "detection":
         output["labels"] = labels(1, 2)
-    base: dict[str, Any] = {"task": task, "runtime__roi": None}
+    base: dict[str, Any] = {"task": task}
     if task != "segmentation":
         base["output"] = output
     name = f"card-{len(list(folder.iterdir())) if folder.exists() else 0}"
-    return load_card(write_model(folder / name, b"no network", **{**base, **changes}))
+    return load_card(write_model(folder / name, b"no network", **fitting(**{**base, **changes})))
 
 
 def answered(card: Card, source: ModelInput | Prepared, answer: Answer) -> Any:

@@ -22,10 +22,10 @@ RADIOGRAPH = Image(np.zeros((8, 8), np.float32), (0.2, 0.2))
         (VOLUME, {"input__max_slices": 3}, "input.too_many_slices"),
         (VOLUME, {"input": IMAGE}, "input.not_an_image"),
         (RADIOGRAPH, {}, "input.not_a_volume"),
-        (Volume(np.zeros((8, 8), np.int16), np.eye(4)), {"input__ndim": 2},
-         "input.not_a_volume"),
+        (Volume(np.zeros((8, 8), np.int16), np.eye(4)), {}, "input.not_a_volume"),
         (VOLUME, {"input__channels": [
-            {"name": "a", "intensity": {"unit": "arbitrary"}}]}, "input.wrong_unit"),
+            {"name": "a", "intensity": {"unit": "arbitrary"}}],
+            "input__intensity": {"unit": "arbitrary"}}, "input.wrong_unit"),
         (Image(np.zeros((8, 8), np.float32), None),
          {"input": {**IMAGE, "spacing_mm": [1, 1, 1]}}, "input.spacing_unknown"),
         (Image(np.zeros((8, 8), np.float32), (0.0, 0.2)), {"input": IMAGE},
@@ -47,7 +47,7 @@ def test_input_that_the_card_does_not_allow_is_refused(
 
 
 def test_volume_and_image_that_fit_their_card_pass(tmp_path: Path) -> None:
-    check_source(VOLUME, card_for(tmp_path, "regression", input__ndim=2, input__max_slices=4))
+    check_source(VOLUME, card_for(tmp_path, "regression", input__max_slices=4))
     check_source(RADIOGRAPH, card_for(tmp_path, "regression", input=IMAGE))
 
 

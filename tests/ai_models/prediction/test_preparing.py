@@ -118,7 +118,9 @@ def test_every_channel_is_the_series_in_a_window_of_its_own(tmp_path: Path) -> N
         {"name": name, "intensity": {"unit": "HU", "clip": clip, "scale_to": [0, 1]}}
         for name, clip in (("lung", [-1000, 0]), ("soft", [-100, 100]))
     ]
-    card = card_for(tmp_path, input__channels=windows, input__spacing_mm=None)
+    card = card_for(
+        tmp_path, input__channels=windows, input__spacing_mm=None, input__intensity={"unit": "HU"},
+    )
     values = np.array([-500, 50], dtype=np.int16).reshape(1, 1, 2)
     volume = Volume(values, np.eye(4)[[2, 1, 0, 3]])
     image = prepare(volume, card).image

@@ -1,0 +1,242 @@
+"""Cards that cannot work, each made of one of docs/cards by one mistake; and what is said of it.
+
+A mistake is: the card, what is changed (by key path; `GONE` takes a key away), the key path that
+is named, and words of the sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+GONE = object()
+IMAGE = {"kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"}}
+CODE = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
+
+
+def label(value: int, **more: Any) -> dict[str, Any]:
+    return {
+        "value": value, "name": f"Part {value}", "category": CODE, "type": CODE,
+        "color_rgb": [value, 0, 0], **more,
+    }
+
+
+Mistake = tuple[str, dict[str, Any], str, str]
+
+BACK_ENDS: list[Mistake] = [
+    ("onnx", {"runtime.backend": "tensorflow"}, "runtime.backend", "'onnx', 'torchscript'"),
+    ("onnx", {"weights.path": "liver.pt"}, "weights.path", "onnx model ends in .onnx"),
+    ("onnx", {"weights.path": "../liver.onnx"}, "weights.path", "in the folder of the card"),
+    ("onnx", {"weights.path": "/srv/liver.onnx"}, "weights.path", "in the folder of the card"),
+    ("onnx", {"weights.path": GONE}, "weights.path", "has its weights beside the card"),
+    ("onnx", {"weights.sha256": GONE}, "weights.sha256", "nothing is loaded that was not compared"),
+    ("onnx", {"weights.sha256": "F" * 64}, "weights.sha256", "64 lower-case hexadecimal"),
+    ("onnx", {"weights.ensemble": [{"path": "liver.onnx", "sha256": "0" * 64}]},
+     "weights.ensemble[0].path", "is there already"),
+    ("onnx", {"runtime.precision": "fp16"}, "runtime.precision", "fixes its own precision"),
+    ("onnx", {"runtime.compile": True}, "runtime.compile", "of state_dict or torch_export"),
+    ("onnx", {"runtime.channels_last": True}, "runtime.channels_last", "of torchscript"),
+    ("onnx", {"runtime.fallbacks": ["half"]}, "runtime.fallbacks[0]", "an onnx model cannot"),
+    ("onnx", {"runtime.fallbacks": ["cpu", "batch", "cpu"]}, "runtime.fallbacks[2]", "twice"),
+    ("onnx", {"runtime.network": {"name": "monai.UNet"}}, "runtime.network", "own architecture"),
+    ("onnx", {"runtime.roi": GONE}, "runtime.roi", "edges of the windows expected"),
+    ("onnx", {"runtime.roi": [96, 96]}, "runtime.roi", "3 edges expected"),
+    ("onnx", {"input.size": {"edges": [96, 96, 96]}}, "runtime.roi", "one of the two"),
+    ("onnx", {"trust": {"pickle": True}}, "trust.pickle", "does not need it"),
+    ("torchscript", {"weights.path": "detector.onnx"}, "weights.path", "ends in .ts or .pt"),
+    ("torchscript", {"runtime.compile": True}, "runtime.compile", "the back-end is torchscript"),
+    ("torchscript", {"runtime.tensorrt": True}, "runtime.tensorrt", "of onnx"),
+    ("torchscript", {"runtime.fallbacks": ["half"]}, "runtime.fallbacks[0]", "fp16 already"),
+    ("torchscript", {"trust": {"pickle": True}}, "trust.pickle", "does not need it"),
+    ("state_dict", {"runtime.network": GONE}, "runtime.network", "needs the architecture"),
+    ("state_dict", {"runtime.network": {}}, "runtime.network.name", "required and absent"),
+    ("state_dict", {"weights.path": "fold_0.onnx"}, "weights.path", "ends in .pt, .pth or"),
+    ("state_dict", {"weights.ensemble": [{"path": "fold_1.pkl", "sha256": "0" * 64}]},
+     "weights.ensemble[0].path", "ends in .pt, .pth or"),
+    ("state_dict", {"weights.ensemble": [{"path": "../f.pt", "sha256": "0" * 64}]},
+     "weights.ensemble[0].path", "in the folder of the card"),
+    ("state_dict", {"runtime.roi": [64, 64]}, "runtime.roi", "windows are for segmentation"),
+    ("torch_export", {"weights.path": "bone_age.pt"}, "weights.path", "ends in .pt2"),
+    ("torch_export", {"runtime.channels_last": True}, "runtime.channels_last", "of torchscript"),
+    ("torch_export", {"runtime.fallbacks": ["roi"]}, "runtime.fallbacks[0]", "cannot"),
+    ("torch_export", {"runtime.network": {"name": "monai.UNet"}}, "runtime.network", "its own"),
+    ("monai_bundle", {"trust": GONE}, "trust.config_exec", "does not run without"),
+    ("monai_bundle", {"runtime.bundle.config": "../inference.json"}, "runtime.bundle.config",
+     "in the folder of the weights"),
+    ("monai_bundle", {"runtime.bundle.weights": ".cache/model.pt"}, "runtime.bundle.weights",
+     "no hidden one"),
+    ("monai_bundle", {"output.mirror": [0]}, "output.mirror", "is not mirrored by the node"),
+    ("monai_bundle", {"runtime.network": {"name": "monai.UNet"}}, "runtime.network", "its own"),
+    ("monai_bundle", {"weights.ensemble": [{"path": "other", "sha256": "0" * 64}]},
+     "weights.ensemble", "expected of an ensemble"),
+    ("nnunet", {"runtime.nnunet": GONE}, "runtime.nnunet", "which folds are averaged"),
+    ("nnunet", {"runtime.nnunet.folds": []}, "runtime.nnunet.folds", "at least 1 item"),
+    ("nnunet", {"runtime.nnunet.folds": [0, 1, 0]}, "runtime.nnunet.folds[2]", "twice"),
+    ("nnunet", {"runtime.nnunet.checkpoint": "../x.pth"}, "runtime.nnunet.checkpoint", "hidden"),
+    ("nnunet", {"input.intensity.clip": [-100, 200]}, "input.intensity", "scales intensities"),
+    ("nnunet", {"runtime.roi": [64, 64, 64]}, "runtime.roi", "the back-end is nnunet"),
+    ("nnunet", {"runtime.precision": "bf16"}, "runtime.precision", "settles that itself"),
+    ("nnunet", {"trust": {"program": True}}, "trust.program", "does not need it"),
+    ("huggingface", {"runtime.endpoint": {"name": "a", "model": "b"}}, "runtime.endpoint",
+     "of open_inference or openai"),
+    ("huggingface", {"runtime.fallbacks": ["roi"]}, "runtime.fallbacks[0]", "cannot"),
+    ("huggingface", {"input": {"modality": ["CT"], "intensity": {"unit": "HU"}}}, "input.ndim",
+     "takes images or slices"),
+    ("huggingface", {"weights.ensemble": [{"path": "b", "sha256": "0" * 64}]}, "weights.ensemble",
+     "expected of an ensemble"),
+    ("lungmask", {"trust": GONE}, "trust.program", "does not run without"),
+    ("lungmask", {"runtime.command": GONE}, "runtime.command", "required of command"),
+    ("lungmask", {"runtime.command.run": []}, "runtime.command.run", "at least 1 item"),
+    ("lungmask", {"runtime.command.shell": "true"}, "runtime.command.shell", "unknown key"),
+    ("lungmask", {"runtime.fallbacks": ["batch"]}, "runtime.fallbacks[0]", "cannot: cpu expected"),
+    ("lungmask", {"output.mirror": [2]}, "output.mirror", "is not mirrored by the node"),
+    ("open_inference", {"runtime.endpoint": GONE}, "runtime.endpoint", "who serves the model"),
+    ("open_inference", {"runtime.endpoint.url": "http://host"}, "runtime.endpoint.url", "unknown"),
+    ("open_inference", {"runtime.endpoint.outputs": ["a", "b"]}, "runtime.endpoint.outputs",
+     "one name, that of the logits"),
+    ("open_inference", {"runtime.endpoint.temperature": 0.5}, "runtime.endpoint.temperature",
+     "of openai"),
+    ("open_inference", {"weights.path": "liver.onnx"}, "weights.path", "another host"),
+    ("open_inference", {"runtime.tensorrt": True}, "runtime.tensorrt", "of onnx"),
+    ("openai", {"runtime.endpoint": GONE}, "runtime.endpoint", "who serves the model"),
+    ("openai", {"runtime.endpoint.version": "3"}, "runtime.endpoint.version", "of open_inference"),
+    ("openai", {"runtime.fallbacks": ["cpu"]}, "runtime.fallbacks[0]", "an empty list expected"),
+    ("openai", {"runtime.batch": 4}, "runtime.batch", "the back-end is openai"),
+    ("openai", {"input.normalisation": "imagenet", "input.repeat": 3}, "input.normalisation",
+     "none expected"),
+]
+
+TASKS: list[Mistake] = [
+    ("onnx", {"output.activation": "sigmoid", "output.ignored": [0]}, "output.ignored[0]",
+     "channel 0 is that of the label 'Liver'"),
+    ("onnx", {"output.ignored": [0]}, "output.ignored[0]", "is the background"),
+    ("onnx", {"output.ignored": [2, 2]}, "output.ignored[1]", "twice"),
+    ("onnx", {"output.ignored": [3]}, "output.ignored", "leave out channel 2"),
+    ("onnx", {"output.labels": [label(2)]}, "output.labels[0].value", "1 expected, found 2"),
+    ("onnx", {"output.labels": [label(1), label(3)]}, "output.labels[1].value",
+     "2 expected, found 3"),
+    ("onnx", {"output.labels": [label(1), label(1, name="B", color_rgb=[9, 9, 9])]},
+     "output.labels[1].value", "1 is already the value of 'Part 1'"),
+    ("onnx", {"output.labels": [label(1), label(2, name="Part 1")]}, "output.labels[1].name",
+     "already a label"),
+    ("onnx", {"output.labels": [label(1), label(2, color_rgb=[1, 0, 0])]},
+     "output.labels[1].color_rgb", "same colour"),
+    ("onnx", {"output.labels": [label(1, threshold=0.3)]}, "output.labels[0].threshold",
+     "needs output.activation: sigmoid"),
+    ("onnx", {"output.overlapping": True}, "output.overlapping", "found softmax"),
+    ("onnx", {"output.overlapping": True, "output.activation": "sigmoid",
+              "output.labels": [label(number) for number in range(1, 66)]},
+     "output.labels[64].value", "from 1 to 64"),
+    ("onnx", {"output.mirror": [0, 0]}, "output.mirror[1]", "twice"),
+    ("onnx", {"output.scores": []}, "output.scores", "unknown key"),
+    ("onnx", {"explanation": {"method": "occlusion"}}, "explanation", "only a classification"),
+    ("lungmask", {"output.probabilities": True, "output.labels": [label(1), label(3)]},
+     "output.labels[1].value", "2 expected, found 3"),
+    ("state_dict", {"output.scores": [{"name": "nodule", "channel": 4}]},
+     "output.scores[0].channel", "0 to 3 expected"),
+    ("state_dict", {"output.scores": [{"name": "a", "channel": 0}, {"name": "a", "channel": 1}]},
+     "output.scores[1].name", "already there"),
+    ("state_dict", {"output.scores": [{"name": "a", "channel": 0}, {"name": "b", "channel": 0}]},
+     "output.scores[1].channel", "already that of 'a'"),
+    ("state_dict", {"output.activation": "softmax", "output.channels": 1,
+                    "output.scores": [{"name": "a", "channel": 0}]},
+     "output.channels", "always 1"),
+    ("state_dict", {"output.activation": "none"}, "output.scores[0].calibration", "of logits"),
+    ("state_dict", {"output.per": "slice"}, "output.per", "those of a volume"),
+    ("state_dict", {"output.aggregate": "mean"}, "output.aggregate", "only scores of slices"),
+    ("state_dict", {"output.mirror": [2]}, "output.mirror[0]", "0 to 1 expected"),
+    ("state_dict", {"explanation.scores": ["fracture"]}, "explanation.scores[0]", "no such score"),
+    ("state_dict", {"explanation": {"method": "occlusion", "layer": "features"}},
+     "explanation.layer", "looks at no layer"),
+    ("huggingface", {"output.labels": []}, "output.labels", "unknown key"),
+    ("torch_export", {"output.quantities": [
+        {"name": "a", "unit": "mo", "minimum": 240.0, "maximum": 0.0}]},
+     "output.quantities[0].minimum", "not below the maximum 0"),
+    ("torch_export", {"output.quantities": [
+        {"name": "a", "unit": "mo", "minimum": 0, "maximum": 9, "channel": 1}]},
+     "output.quantities[0].channel", "0 to 0 expected"),
+    ("torch_export", {"output.quantities": [
+        {"name": "a", "unit": "mo", "minimum": 0, "maximum": 9, "factor": 0}]},
+     "output.quantities[0].factor", "every answer the same"),
+    ("torch_export", {"output.quantities": [
+        {"name": "a", "unit": "mo", "minimum": 0, "maximum": 9},
+        {"name": "a", "unit": "a", "minimum": 0, "maximum": 9}]},
+     "output.quantities[1].name", "already there"),
+    ("torch_export", {"explanation": {"method": "grad_cam"}}, "explanation", "classification"),
+    ("torch_export", {"input": {"modality": ["MR"], "ndim": 2, "intensity": {"unit": "arbitrary"}}},
+     "input.ndim", "not of slices"),
+    ("torchscript", {"output.labels": [label(2)]}, "output.labels[0].value", "1 to 1 without"),
+    ("torchscript", {"output.labels": [label(1, threshold=0.2)]}, "output.labels[0].threshold",
+     "output.min_score"),
+    ("torchscript", {"output.mirror": [0]}, "output.mirror", "cannot be averaged"),
+    ("torchscript", {"weights.ensemble": [{"path": "b.ts", "sha256": "0" * 64}]},
+     "weights.ensemble", "boxes are not averaged"),
+    ("torchscript", {"input": IMAGE, "runtime.roi": [64, 64]}, "input.kind", "lie in a volume"),
+    ("torchscript", {"output.max_findings": 1000}, "output.max_findings", "less than or equal"),
+    ("openai", {"output.max_images": 4}, "output.max_images", "there is one image"),
+    ("openai", {"output.prompt": GONE}, "output.prompt", "required and absent"),
+    ("openai", {"output.mirror": [0]}, "output.mirror", "cannot be averaged"),
+    ("openai", {"input.repeat": 2}, "input.channels", "1 channel or 3, found 2"),
+    ("openai", {"task": "classification", "output": {
+        "channels": 2, "scores": [{"name": "a", "channel": 0}]}}, "runtime.backend",
+     "answers text, the task is classification"),
+    ("onnx", {"task": "text", "output": {"prompt": "x"}}, "runtime.backend", "the task is text"),
+    ("nnunet", {"task": "classification", "output": {
+        "channels": 2, "scores": [{"name": "a", "channel": 0}]}}, "runtime.backend",
+     "an nnunet model answers segmentation"),
+    ("huggingface", {"task": "detection", "output": {"labels": [label(1)]}}, "runtime.backend",
+     "the task is detection"),
+    ("onnx", {"task": "diagnosis"}, "task", "one of segmentation"),
+]
+
+INPUTS: list[Mistake] = [
+    ("onnx", {"input.axes": ["S", "I", "L"]}, "input.axes", "one of S or I"),
+    ("onnx", {"input.max_slices": 10}, "input.max_slices", "fewer than input.min_slices, 20"),
+    ("onnx", {"input.views": ["PA"]}, "input.views", "only images"),
+    ("onnx", {"input.modality": ["PET"]}, "input.modality[0]", "PT expected"),
+    ("onnx", {"input.modality": ["ct"]}, "input.modality[0]", "CT expected"),
+    ("onnx", {"input.modality": ["CT", "DX"]}, "input.modality[1]", "DX is no volume"),
+    ("onnx", {"input.modality": ["MR"]}, "input.intensity.unit", "only CT is in HU"),
+    ("onnx", {"input.intensity.unit": "displayed", "input.intensity.clip": GONE},
+     "input.intensity.unit", "HU or arbitrary expected"),
+    ("onnx", {"input.intensity.clip": [250.0, -175.0]}, "input.intensity.clip", "not below"),
+    ("onnx", {"input.intensity.scale_to": [1.0, 1.0]}, "input.intensity.scale_to", "not below"),
+    ("onnx", {"input.intensity.clip_percentiles": [1, 99]}, "input.intensity.clip_percentiles",
+     "one of the two"),
+    ("onnx", {"input.intensity": {"unit": "HU", "clip_percentiles": [1, 101]}},
+     "input.intensity.clip_percentiles", "between 0 and 100"),
+    ("onnx", {"input.channels": [{"name": "a", "intensity": {"unit": "HU"}}]},
+     "input.intensity.clip", "only the unit"),
+    ("onnx", {"input.intensity": {"unit": "HU"}, "input.channels": [
+        {"name": "a", "intensity": {"unit": "arbitrary"}}]},
+     "input.channels[0].intensity.unit", "HU expected"),
+    ("onnx", {"input.intensity": {"unit": "HU"}, "input.channels": [
+        {"name": "a", "intensity": {"unit": "HU"}}, {"name": "a", "intensity": {"unit": "HU"}}]},
+     "input.channels[1].name", "already a channel"),
+    ("onnx", {"input.intensity": {"unit": "HU"}, "input.repeat": 3, "input.channels": [
+        {"name": "a", "intensity": {"unit": "HU"}}]}, "input.repeat", "of one channel only"),
+    ("onnx", {"input.normalisation": "imagenet"}, "input.normalisation", "for 3 channels"),
+    ("onnx", {"input.normalisation": {"mean": [0.1, 0.2], "std": [1, 1]}},
+     "input.normalisation.mean", "found 2"),
+    ("onnx", {"input.normalisation": {"mean": [0.1], "std": [1, 1]}},
+     "input.normalisation.std", "found 2"),
+    ("onnx", {"input.ndim": 2}, "runtime.roi", "2 edges expected of a volume with input.ndim 2"),
+    ("state_dict", {"input.ndim": 3}, "input.ndim", "an image has two axes"),
+    ("state_dict", {"input.axes": ["I", "P", "L"]}, "input.axes", "only a volume"),
+    ("state_dict", {"input.min_slices": 2}, "input.min_slices", "only a volume"),
+    ("state_dict", {"input.modality": ["CT"]}, "input.modality[0]", "CT is no image"),
+    ("state_dict", {"input.intensity.unit": "HU"}, "input.intensity.unit", "displayed expected"),
+    ("state_dict", {"input.intensity.clip": [0, 255]}, "input.intensity.clip", "between 0 and 1"),
+    ("state_dict", {"input.size.edges": [224, 224, 224]}, "input.size.edges", "2 edges expected"),
+    ("onnx", {"input": {**IMAGE, "ndim": 2}, "runtime.roi": [64, 64]},
+     "output.postprocessing.min_volume_ml", "no millilitres"),
+]
+
+WHAT_A_PHYSICIAN_READS: list[Mistake] = [
+    ("onnx", {key: GONE}, key, "required and absent")
+    for key in (
+        "intended_use", "demonstration", "manufacturer", "licence", "evidence.validated_on",
+        "weights.licence", "weights.source", "output.labels[0].type", "output.labels[0].category",
+    )
+]
+
+MISTAKES = [*BACK_ENDS, *TASKS, *INPUTS, *WHAT_A_PHYSICIAN_READS]
