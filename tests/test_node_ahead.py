@@ -132,9 +132,10 @@ def test_no_model_is_expected_where_no_rule_matches(tmp_path: Path) -> None:
 
 
 def test_no_model_is_expected_where_it_takes_one_image(tmp_path: Path) -> None:
-    image = {"kind": "image", "ndim": 2, "modality": ["CT"], "intensity": {"unit": "displayed"}}
+    image = {"kind": "image", "ndim": 2, "modality": ["DX"], "intensity": {"unit": "displayed"}}
     config = site(tmp_path)
-    write_model(tmp_path / "models" / "bright", threshold_onnx(0.5), id="bright", input=image)
+    write_model(tmp_path / "models" / "bright", threshold_onnx(0.5), id="bright", input=image,
+                runtime__roi=[16, 16])
     with closing(Node(config, Events())) as node:
         node._versions.begin()
         assert expected(node, ct_series(SHAPE)) == "none"
