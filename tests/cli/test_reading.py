@@ -222,6 +222,12 @@ def test_the_schema_is_one_document(site: Site) -> None:
     assert "properties" in site("schema").json()
 
 
+def test_the_schema_of_a_card_says_what_every_key_means(site: Site) -> None:
+    schema = site("schema", "--card").json()
+    assert "TextCard" in schema["$defs"]
+    assert "Superior" in schema["$defs"]["InputEntry"]["properties"]["axes"]["description"]
+
+
 def test_a_damaged_ledger_is_exit_1_and_no_traceback(site: Site) -> None:
     site.data_dir.mkdir()
     (site.data_dir / "ledger.db").write_bytes(b"no database" * 500)
