@@ -51,6 +51,7 @@ from dicom_node.pipeline.retry import OUT_OF_MEMORY
 from dicom_node.pipeline.warm_models import WarmModels
 from dicom_node.pipeline.worker_network import NetworkGate
 
+_OUT_OF_MEMORY_SCORE = "500"
 # What is wrong with files that somebody may just be replacing.
 _OF_FILES = frozenset({"model.hash_mismatch", "model.weights_missing"})
 
@@ -230,6 +231,15 @@ def _reason_of(error: Exception) -> str:
     return "model.failed"
 
 
+def _go_first_when_memory_is_out() -> None:
+    """The kernel, short of memory, takes this process and what it starts, and no listener."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
+    except OSError:
+        # Somebody gave the node a higher score already, or this is no Linux: so be it.
+        return
+
+
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Take stdin and stdout for the protocol; libraries get /dev/null and stderr instead."""
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -266,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(json.dumps(find_cuda_devices()) + "\n")
         return
     requests, answers = _private_pipes()
+    _go_first_when_memory_is_out()
     gate = NetworkGate()
     gate.close()
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -120,6 +120,14 @@ def test_probabilities_that_the_card_asks_for_come_back_from_the_worker(
     assert segment(pool, cards["bright"]).probabilities == {}
 
 
+def test_the_kernel_short_of_memory_takes_a_worker_before_the_listeners(
+    pool: InferencePool, cards: Cards, seen: Seen
+) -> None:
+    segment(pool, cards["bright"])
+    score = int(Path(f"/proc/{seen.pid}/oom_score_adj").read_text())
+    assert score > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def test_what_a_network_says_of_itself_is_cut_to_what_a_report_can_hold(
     pool: InferencePool, cards: Cards
 ) -> None:
