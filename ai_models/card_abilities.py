@@ -71,7 +71,7 @@ ABILITIES: dict[str, Ability] = {
         fallbacks=("batch", "offload", "half", "cpu"), is_network=True,
     ),
     "monai_bundle": Ability(
-        weights="folder", follows=("roi", "overlap", "batch", "precision", "grad_cam"),
+        weights="folder", follows=("roi", "overlap", "batch", "precision"),
         fallbacks=("batch", "offload", "roi", "half", "cpu"),
         trust=("remote_code", "config_exec"), needed_trust="config_exec", options="bundle",
     ),

@@ -12,7 +12,6 @@ import torch
 from ai_models.array.resample import to_source_scores
 from ai_models.backends import Answer, Backend
 from ai_models.backends.protocol import is_out_of_memory
-from ai_models.backends.tiled import TiledBackend
 from ai_models.card import Card, ClassificationCard
 from ai_models.card_entries import ScoreEntry
 from ai_models.explain.grad_cam import grad_cam_maps
@@ -91,8 +90,9 @@ def _by_gradient(
 
 def network_of(backend: Backend) -> torch.nn.Module | None:
     """The network of a back-end as torch knows it; of an ensemble the first."""
-    network = backend.networks[0] if isinstance(backend, TiledBackend) else backend
-    module = getattr(network, "module", None)
+    # A Hugging Face folder has networks as well, without being tiled itself.
+    networks = getattr(backend, "networks", ())
+    module = getattr(networks[0], "module", None) if networks else None
     return module if isinstance(module, torch.nn.Module) else None
 
 

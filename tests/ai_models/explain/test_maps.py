@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from ai_models.card import load_card
 from ai_models.explain import maps
 from ai_models.predictor import Predictor
 from ai_models.types import ClassificationPrediction, Image, Volume
+from tests.ai_models.backends.hf_models import IMAGE, SCORES, write_card
 from tests.ai_models.explain.networks import (
     LESION_MM,
     RADIUS_MM,
@@ -94,6 +96,26 @@ def test_an_onnx_file_is_explained_by_occlusion(
     )
     peak = peak_lps(prediction.saliency["bright"], volume)
     assert np.linalg.norm(peak - (CENTRE_MM + LESION_MM)) < RADIUS_MM
+
+
+def test_the_layers_of_a_hugging_face_folder_are_looked_into(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(3)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3,
+    )
+    ResNetForImageClassification(config).save_pretrained(tmp_path / "model")
+    folder = write_card(
+        tmp_path, task="classification", input=IMAGE, output=SCORES,
+        explanation={"method": "grad_cam", "from_score": 0.0},
+    )
+    predictor = Predictor(load_card(folder))
+    predictor.load()
+    ramp = np.linspace(0, 1, 40 * 48, dtype=np.float32).reshape(40, 48)
+    prediction = explained(predictor, Image(ramp, None))
+    assert prediction.saliency_method == "grad_cam"
+    assert set(prediction.saliency) == {"nodule", "effusion"}
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "occlusion"])
