@@ -57,6 +57,11 @@ class OpenInferenceNetwork:
         """Which model in which version on which host, and that nobody here saw its weights."""
         return self._notes
 
+    @property
+    def served_version(self) -> str:
+        """Which version answered last; empty where the host does not say."""
+        return self._version
+
     def probe(self) -> None:
         """See `Network.probe`: the host is configured; it is not asked."""
         check_device(self._asked)

@@ -136,9 +136,11 @@ class TiledBackend:
                 boxes = found_boxes(self._card, self.networks[0], image, rung.roi)
         self._reached.keep(image.array[0].size, number)
         self._last = rung
-        return Answer(
-            scores=scores, boxes=boxes, notes=self.notes, parameters=rung.parameters
-        )
+        parameters = dict(rung.parameters)
+        # The host may have another one tomorrow, under the same card.
+        if version := getattr(self.networks[0], "served_version", ""):
+            parameters["served_version"] = version
+        return Answer(scores=scores, boxes=boxes, notes=self.notes, parameters=parameters)
 
     def _segment(self, card: SegmentationCard, image: NetworkInput, rung: Rung) -> FloatArray:
         batch = as_batch(image.array, card)

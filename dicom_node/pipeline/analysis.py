@@ -43,9 +43,9 @@ _SUBJECT = (
 
 # What is written in another way is another object: raised when objects change their content.
 _FORM = 3
-# What a worker did otherwise than the card says, because memory did not suffice, and what the
-# result is not the same with.
-_FALL_BACK = "fall_back"
+# What a result is not the same with, and no card says: what a worker did otherwise because memory
+# did not suffice, and which version of its model another host has.
+_BESIDE_THE_CARD = ("fall_back", "served_version")
 
 Predict = Callable[[Card, ModelInput], Prediction]
 
@@ -149,9 +149,9 @@ def identity_of(
     }
     if card.explanation is not None:
         configuration["explanation"] = card.explanation.model_dump(mode="json")
-    fall_back = (parameters or {}).get(_FALL_BACK)
-    if fall_back:
-        configuration[_FALL_BACK] = fall_back
+    for name in _BESIDE_THE_CARD:
+        if value := (parameters or {}).get(name):
+            configuration[name] = value
     # The report names what was left out: the same images without that remark are other objects.
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:

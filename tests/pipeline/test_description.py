@@ -217,14 +217,15 @@ def test_a_text_is_a_draft_and_stays_out_of_the_ledger(tmp_path: Path, image: li
     assert "clear" not in str(without_text(summary(found)))
 
 
-def test_a_fall_back_that_changed_the_numbers_makes_other_objects(
-    tmp_path: Path, image: list[Path]
+@pytest.mark.parametrize("changed", [{"fall_back": "half"}, {"served_version": "4"}])
+def test_what_changed_the_numbers_beside_the_card_makes_other_objects(
+    tmp_path: Path, image: list[Path], changed: dict[str, str]
 ) -> None:
     card = classifier(tmp_path)
     scores = {"pneumothorax": 0.91}
     plain = run(image, card, ClassificationPrediction(scores, algorithm(card)))
     half = run(image, card, ClassificationPrediction(
-        scores, card.algorithm(precision="fp32", fall_back="half")))
+        scores, card.algorithm(precision="fp32", **changed)))
     assert plain.objects[0][1].SOPInstanceUID != half.objects[0][1].SOPInstanceUID
 
 

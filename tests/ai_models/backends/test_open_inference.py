@@ -78,6 +78,7 @@ def test_volume_is_segmented_as_by_the_same_network_here(tmp_path: Path, kind: A
     np.testing.assert_allclose(answer.scores, expected, atol=1e-5)
     assert "bright version 3 on the host farm (onnxruntime_onnx)" in answer.notes[0]
     assert "SHA-256 was not checked here" in answer.notes[1]
+    assert answer.parameters == {"served_version": "3"}
 
 
 def test_images_of_several_channels_are_classified(tmp_path: Path, kind: Any) -> None:
