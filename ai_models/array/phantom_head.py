@@ -24,7 +24,7 @@ _BRAIN_MM = (-5.0, 6.0, -6.0)
 _PULLS = (
     (0, 0, 0), (6, 0, 0), (0, 5, 0), (0, 0, 8), (9, 4, 0), (0, 9, 4), (5, 0, 10), (6, 6, 6),
 )
-_CORNER_MM = (27.0, 33.0, 31.0)
+_CORNER_MM = (23.0, 29.0, 27.0)
 _RADII_MM = (9.0, 11.5, 10.0, 11.0, 9.5, 12.0, 10.5, 12.5)
 _LARGEST_POINTS = 1 << 21
 # Air, skin, skull, brain, ventricle, and the balls from the first to the last.
@@ -62,6 +62,7 @@ def _values_at(points: FloatArray, unit: str) -> FloatArray:
     values = np.full(points.shape[:-1], air, dtype=np.float32)
     _blend(values, (1.0 - reach) * across, skin)
     _blend(values, (_SKULL[0] - reach) * across, skull)
+    # From here on from the middle of the brain.
     points = points - np.array(_BRAIN_MM, dtype=np.float32)
     reach = np.linalg.norm(points / HALF_AXES_MM.astype(np.float32), axis=-1)
     _blend(values, (_SKULL[1] - reach) * across, brain)

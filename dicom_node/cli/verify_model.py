@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class VerifiedModel:
     Attributes
     ----------
     seconds
-        How long the last answer took.
+        How long the quickest answer took: the others waited for a process, or for the model.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class VerifiedModel:
     ) -> None:
         self.card = card
         self.scratch = scratch
-        self.seconds = 0.0
+        self.seconds = math.inf
         self._pool = pool
         self._events = events
         self._deadline_s = deadline_s
@@ -77,5 +78,5 @@ class VerifiedModel:
             card, source, deadline_s=self._deadline_s if deadline_s is None else deadline_s,
             cancelled=cancelled,
         )
-        self.seconds = time.monotonic() - began
+        self.seconds = min(self.seconds, time.monotonic() - began)
         return answer
