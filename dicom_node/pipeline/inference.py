@@ -34,6 +34,8 @@ from dicom_node.pipeline.worker_process import Cancelled, WorkerProcess
 from dicom_node.records import Priority
 
 HEARTBEAT_S = 30.0
+# Nobody waits for a model that is loaded ahead, and others wait for its device.
+_LONGEST_AHEAD_S = 300.0
 # Of jobs that were given up elsewhere nobody tells the pool.
 _MOST_LOST_JOBS = 1000
 
@@ -221,7 +223,7 @@ class InferencePool:
 
     def _prepare(self, card: Card, number: int) -> None:
         worker = self._workers[number]
-        deadline = time.monotonic() + card.runtime.deadline_s
+        deadline = time.monotonic() + min(card.runtime.deadline_s, _LONGEST_AHEAD_S)
         try:
             worker.start(deadline, self._closed.is_set)
             request = self._request("ahead", number, Asked(card, 1)) | {"ahead": True}

@@ -32,6 +32,15 @@ class Greedy(torch.nn.Module):
         return torch.cat([0.5 - image, image - 0.5], dim=1)
 
 
+class Stuck(torch.nn.Module):
+    """Does not even end when it is warmed up."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        for _ in range(100000000000):
+            image = image * 1.0
+        return torch.cat([0.5 - image, image - 0.5], dim=1)
+
+
 class Talkative(torch.nn.Module):
     """Fails with more words than anyone wants to read, some of them for a terminal."""
 

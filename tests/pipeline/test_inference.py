@@ -20,7 +20,7 @@ from dicom_node.errors import DeadlineExceeded, ModelFailed, UnsuitableInput, Wo
 from dicom_node.events import Events
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from tests.ai_models.tiny_models import threshold_onnx, write_model
-from tests.pipeline.odd_models import Endless, Greedy, Talkative, write_torchscript
+from tests.pipeline.odd_models import Endless, Greedy, Stuck, Talkative, write_torchscript
 
 Cards = dict[str, Card]
 
@@ -54,6 +54,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Cards:
     write_torchscript(directory / "slow", Endless())
     write_torchscript(directory / "greedy", Greedy())
     write_torchscript(directory / "talkative", Talkative())
+    write_torchscript(directory / "stuck", Stuck())
     write_model(
         directory / "asked", threshold_onnx(0.5), id="asked", output__probabilities=True
     )
@@ -118,6 +119,16 @@ def test_probabilities_that_the_card_asks_for_come_back_from_the_worker(
     assert np.array_equal(scores > 0.5, volume.array > 0)
     assert list(scratch.iterdir()) == []
     assert segment(pool, cards["bright"]).probabilities == {}
+
+
+def test_a_model_that_never_ends_loading_ahead_gives_the_device_back(
+    pool: InferencePool, cards: Cards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.pipeline.inference._LONGEST_AHEAD_S", 2.0)
+    segment(pool, cards["bright"])
+    assert pool.prepare(cards["stuck"])
+    too_late = time.monotonic() + 60
+    segment(pool, cards["bright"], cancelled=lambda: time.monotonic() > too_late)
 
 
 def test_the_kernel_short_of_memory_takes_a_worker_before_the_listeners(
