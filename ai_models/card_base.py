@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ai_models.types import Code
 
+
+def _as_in_dicom(text: str) -> str:
+    """A blank at either end and a backslash do not survive there (PS3.5 table 6.2-1, SH)."""
+    if text != text.strip() or any(one in text for one in "\\\n\t"):
+        raise ValueError("no backslash, no line break and no blank around it expected")
+    return text
+
+
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
 LongName = Annotated[str, Field(min_length=1, max_length=64)]
-ShortName = Annotated[str, Field(min_length=1, max_length=16)]
+ShortName = Annotated[str, Field(min_length=1, max_length=16), AfterValidator(_as_in_dicom)]
 Licence = Annotated[str, Field(max_length=128)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

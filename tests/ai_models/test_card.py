@@ -53,6 +53,15 @@ TASKS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.parametrize("value", ["1\\2", " 12", "12 ", "1\n2", " "])
+def test_a_code_that_dicom_cannot_hold_is_refused_before_any_job_meets_it(
+    tmp_path: Path, value: str
+) -> None:
+    label = {**LABEL, "type": {"value": value, "scheme": "SCT", "meaning": "Lung"}}
+    with pytest.raises(CardError, match=r"output.labels\[0\].type.value"):
+        load_card(write_model(tmp_path, b"weights", output__labels=[label]))
+
+
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_card_of_each_task_says_what_it_answers(tmp_path: Path, task: str) -> None:
     card = load_card(write_model(tmp_path, b"weights", **TASKS[task]))
