@@ -28,6 +28,7 @@ from ai_models.backends.inspection import (
 from ai_models.backends.offline import no_network
 from ai_models.backends.torch_archive import check_archive
 from ai_models.backends.torch_network import load_weights, prepare_torch, read_state_dict
+from ai_models.backends.torch_script import check_script
 from ai_models.types import FloatArray, ModelError
 
 # What constructors call the widths of their first layer.
@@ -70,10 +71,11 @@ def inspect_torchscript(path: Path) -> NetworkFacts:
     Raises
     ------
     ModelError
-        ``model.load_failed``, ``model.weights_missing``; as `facts_by_running`;
+        ``model.load_failed``, ``model.weights_missing``, ``model.code``; as `facts_by_running`;
         ``model.network_needed``: it asked for the network.
     """
     content = read_bytes(path)
+    check_script(content, path.name)
     prepare_torch()
     with no_network(path.name):
         try:

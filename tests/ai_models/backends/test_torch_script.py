@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ai_models.backends.inspection_torch import inspect_torchscript
 from ai_models.backends.torch_script import check_script
 from ai_models.predictor import Predictor
 from ai_models.types import ModelError
@@ -75,6 +76,15 @@ def test_what_a_card_names_is_looked_at_before_it_is_loaded(tmp_path: Path) -> N
     predictor = Predictor(write_torchscript(tmp_path / "saver", Saver()))
     with pytest.raises(ModelError, match="calls save"):
         predictor.load()
+
+
+def test_a_file_is_looked_at_before_a_card_is_made_of_it(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"patients")
+    (tmp_path / "network.ts").write_bytes(scripted(tmp_path, f'torch.save(image, "{kept}")'))
+    with pytest.raises(ModelError, match="calls save"):
+        inspect_torchscript(tmp_path / "network.ts")
+    assert kept.read_bytes() == b"patients"
 
 
 def test_a_network_that_only_computes_is_let_through(tmp_path: Path) -> None:
