@@ -95,7 +95,7 @@ def test_a_hair_of_displacement_by_rounding_is_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [
     b"", b"not a NIfTI file at all", gzip.compress(b"x" * 400),
-])
+], ids=["empty", "text", "compressed text"])
 def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "labels.nii.gz").write_bytes(content)
     assert refusal(tmp_path, card(tmp_path))[0] == "model.wrong_output"
