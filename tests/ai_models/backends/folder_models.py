@@ -35,7 +35,7 @@ def write_card(folder: Path, weights: str, **changes: object) -> Path:
         if f"runtime__{key}" not in changes:
             values["runtime"].pop(key)
     if "input__spacing_mm" not in changes:
-        values["input"].pop("spacing_mm")
+        values["input"].pop("spacing_mm", None)
     (folder / "model.yaml").write_text(card_text(values))
     return folder
 
