@@ -119,7 +119,7 @@ class Runtime(Entry):
     """What may be tried when memory does not suffice, in this order. ``batch``, ``offload`` (sums
     in the host's memory) and ``cpu`` change nothing but time; ``roi`` halves the windows and
     ``half`` computes in 16 bits: they change the numbers a little, and every result says so."""
-    deadline_s: Positive = 1800.0
+    deadline_s: Annotated[Positive, Field(le=86_400)] = 1800.0
     """After so long a worker is stopped, and the job has failed."""
     device_memory_mib: Count | None = None
     """What it needs of a GPU; measured on the first runs where it is not said."""

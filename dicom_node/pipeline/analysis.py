@@ -141,7 +141,7 @@ def identity_of(
         "runtime": card.runtime.model_dump(
             mode="json",
             include={"roi", "overlap", "precision", "network", "bundle", "nnunet", "command",
-                     "endpoint"},
+                     "endpoint", "channels_last", "compile", "tensorrt"},
         ),
         "report": [card.report, report.template_sha256(card.report, card.folder)],
         "language": language,

@@ -9,6 +9,7 @@ like inputs share a figure. A file that is damaged is begun anew: it saves a gue
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -66,7 +67,10 @@ def _weights_bytes(card: Card) -> int:
     total = 0
     for path in paths:
         files = path.rglob("*") if path.is_dir() else [path]
-        total += sum(one.stat().st_size for one in files if one.is_file())
+        for one in files:
+            # What is not there, or goes meanwhile, is for the worker to find.
+            with contextlib.suppress(OSError):
+                total += one.stat().st_size
     return total
 
 
