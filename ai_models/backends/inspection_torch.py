@@ -1,6 +1,7 @@
 """What a network of PyTorch takes and answers; see `ai_models.backends.inspection`.
 
-A TorchScript file is a program, and looking into it runs it, without a network connection.
+A TorchScript file is a program: what it may call is read first, and then it is run, without a
+network connection.
 """
 
 from __future__ import annotations

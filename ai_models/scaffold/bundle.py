@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from ai_models.scaffold.draft import Copy, Draft, Wishes, settle_report
+from ai_models.scaffold.draft import Copy, Draft, Wishes, settle
 from ai_models.scaffold.json_file import read_object
 from ai_models.scaffold.networks import put_labels, put_named_labels, put_quantities, put_scores
-from ai_models.scaffold.structures import display_name
+from ai_models.scaffold.structures import display_name, without_background
 from ai_models.types import ModelError
 
 PLACE = "bundle"
@@ -53,7 +53,7 @@ def describe_bundle(draft: Draft, wishes: Wishes, folder: Path) -> None:
     _put_input(draft, wishes, given, configuration)
     _put_output(draft, wishes, given, answered, configuration)
     _put_runtime(draft, folder, config, configuration)
-    settle_report(draft)
+    settle(draft)
     draft.found.append(
         f"MONAI bundle {told.get('name') or folder.name} {told.get('version', '')}: "
         f"{given.get('modality') or 'no modality'}, {given.get('num_channels', '?')} channel(s) of "
@@ -125,17 +125,7 @@ def _put_output(
     activation = _activation(configuration)
     draft.put("task", task)
     if task == "segmentation":
-        if activation == "sigmoid" and not wishes.names:
-            draft.put("output.activation", "sigmoid")
-            draft.put("output.overlapping", count > 1)
-            put_named_labels(
-                draft, names or tuple(f"Structure {n + 1}" for n in range(count)),
-                are_guessed=not names,
-            )
-        else:
-            put_labels(draft, wishes, count, names=names)
-            draft.put("output.activation", activation or "softmax", (
-                "" if activation else "its postprocessing has no Activationsd"))
+        _put_labels(draft, wishes, count, names, activation)
     elif task == "detection":
         draft.put("output.min_score", 0.5, "below it nothing is reported")
         put_named_labels(draft, wishes.names or ("Finding 1",), are_guessed=not wishes.names)
@@ -143,6 +133,24 @@ def _put_output(
         put_scores(draft, wishes, count, names=names, activation=activation)
     else:
         put_quantities(draft, wishes, count, names)
+
+
+def _put_labels(
+    draft: Draft, wishes: Wishes, count: int, names: tuple[str, ...], activation: str
+) -> None:
+    if activation == "sigmoid":
+        named = wishes.names or names or tuple(f"Structure {n + 1}" for n in range(count))
+        draft.put("output.activation", "sigmoid")
+        draft.put("output.overlapping", count > 1)
+        put_named_labels(draft, named, are_guessed=not (wishes.names or names))
+        return
+    # Softmax has its first channel for the background, whatever the bundle calls it.
+    put_labels(draft, wishes, count, names=("background", *names[1:]) if len(names) > 1 else ())
+    if count > 1 and len(wishes.names) != count:
+        known = not names or without_background(names) != list(names)
+        draft.put("output.activation", activation or "softmax", (
+            "its postprocessing has no Activationsd" if not activation else
+            "" if known else f"channel 0, {names[0]}, counts as background"))
 
 
 def _task(given: Mapping[str, Any], answered: Mapping[str, Any]) -> str:

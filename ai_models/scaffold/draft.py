@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ai_models.scaffold.structures import body_part
 from ai_models.types import ModelError
 
 NO_INTENDED_USE = "Nobody has stated yet what this model is for."
@@ -173,13 +174,31 @@ def _intensity(is_image: bool, modalities: list[str]) -> dict[str, Any]:
 
 
 def _intensity_check(is_image: bool) -> str:
-    return "0 to 1, white high" if is_image else "how values were clipped and scaled in training"
+    if is_image:
+        return "it sees 0 to 1, white high; scale_to where training had other values"
+    return "how values were clipped and scaled in training"
 
 
-def settle_report(draft: Draft) -> None:
-    """A report of the node that takes any result of the task; scores have none, see there."""
+def settle(draft: Draft) -> None:
+    """What follows from the rest: the report, and where in the body the model looks.
+
+    Segments and text have reports of the node that take any of them; of numbers see
+    `ai_models.scaffold.report_text`.
+    """
     task, is_image = draft.get("task"), draft.get("input.kind") == "image"
     if task == "text":
         draft.put("report", "draft")
     elif task in _TASKS_ON_VOXELS:
         draft.put("report", "regions" if is_image else "structures")
+    if not is_image:
+        _put_body_part(draft)
+
+
+def _put_body_part(draft: Draft) -> None:
+    entries = [draft.get(f"output.{key}") for key in ("labels", "scores", "quantities")]
+    found = body_part([one["name"] for some in entries if some for one in some])
+    values: dict[str, Any] = draft.values["input"]
+    after = {key: values.pop(key) for key in list(values) if key not in ("kind", "modality")}
+    why = "by the names of what it finds" if found else "such as CHEST, ABDOMEN, HEAD"
+    draft.put("input.body_part", [found] if found else [], f"{why}; `models verify` draws by it")
+    values.update(after)

@@ -13,7 +13,7 @@ from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.scaffold.card_text import MARK, card_text
 from ai_models.scaffold.draft import Draft
 from ai_models.trust import Site
-from ai_models.types import ModelError
+from ai_models.types import CardError, ModelError
 from ai_models.weights import folder_sha256, verify_weights
 
 _HEAD = """\
@@ -63,7 +63,7 @@ def write_folder(draft: Draft, folder: Path, report: tuple[str, str] | None = No
             draft.put("report", name, f"{name}.yaml beside this card: its words and codes")
             (made / f"{name}.yaml").write_text(text, encoding="utf-8")
         (made / CARD_NAME).write_text(card_text(draft, _HEAD), encoding="utf-8")
-        _refuse_unfit(load_card(made))
+        _refuse_unfit(_card_of(made))
         if folder.exists():
             folder.rmdir()
         made.rename(folder)
@@ -84,6 +84,17 @@ def to_check(card: Card, draft: Draft) -> list[ToCheck]:
         left.pop(key_path, None)
         found.append(ToCheck(number, key_path, why))
     return found
+
+
+def _card_of(made: Path) -> Card:
+    try:
+        return load_card(made)
+    except CardError as error:
+        # The file is gone when this is read: its line says nothing.
+        told = str(error).removeprefix(f"{error.file}:").partition(": ")[2]
+        raise ModelError(
+            f"no card can be made of what the source says of itself: {told}", reason=error.reason
+        ) from error
 
 
 def _refuse_unfit(card: Card) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ai_models.scaffold.draft import Copy, Draft, Wishes, put_input, settle_report
+from ai_models.scaffold.draft import Copy, Draft, Wishes, put_input, settle
 from ai_models.scaffold.json_file import read_object
 from ai_models.scaffold.networks import put_labels, put_quantities, put_scores
 from ai_models.types import ModelError
@@ -42,7 +42,7 @@ def describe_huggingface(draft: Draft, wishes: Wishes, folder: Path) -> None:
     else:
         _put_vision(draft, wishes, config, processor, task)
     draft.put("runtime.backend", "huggingface")
-    settle_report(draft)
+    settle(draft)
     draft.found.append(
         f"Hugging Face folder: {kind or config.get('model_type', 'no architecture said')}"
         + (f", {len(_labels(config))} outputs" if task != "text" else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ai_models.scaffold.draft import Draft, Wishes, put_input, settle_report
+from ai_models.scaffold.draft import Draft, Wishes, put_input, settle
 from ai_models.scaffold.structures import label_entries, without_background
 from ai_models.types import ModelError
 
@@ -47,7 +47,7 @@ def describe_network(draft: Draft, wishes: Wishes, facts: NetworkFacts) -> None:
     else:
         put_quantities(draft, wishes, facts.answered)
     _put_windows(draft, facts)
-    settle_report(draft)
+    settle(draft)
 
 
 def put_labels(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ai_models.scaffold.draft import Copy, Draft, Wishes, settle_report
+from ai_models.scaffold.draft import Copy, Draft, Wishes, settle
 from ai_models.scaffold.json_file import read_object
 from ai_models.scaffold.networks import put_named_labels
 from ai_models.types import ModelError
@@ -58,7 +58,7 @@ def describe_nnunet(draft: Draft, wishes: Wishes, folder: Path) -> None:
     if len(folds) > 1:
         draft.check("runtime.nnunet", f"{len(folds)} folds are averaged: one is faster")
     draft.put("runtime.fallbacks", ["offload", "cpu"])
-    settle_report(draft)
+    settle(draft)
     shape = plans.get("configurations", {}).get(configuration, {})
     draft.found.append(
         f"nnU-Net {dataset.get('name') or plans.get('dataset_name', '')} {configuration}, "

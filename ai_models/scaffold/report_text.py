@@ -6,8 +6,11 @@ the names of the card stand in every language, and the codes are local ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ai_models.scaffold.draft import Draft
-from ai_models.scaffold.structures import LOCAL_SCHEME, display_name, local_value
+from ai_models.scaffold.structures import ABNORMAL, LOCAL_SCHEME, coded, label_entries
 
 NAME = "report"
 _PROCEDURES = {
@@ -17,6 +20,7 @@ _PROCEDURES = {
     "CR": ("43468-8", "LN", "XR unspecified body region"),
     "DX": ("43468-8", "LN", "XR unspecified body region"),
 }
+_ANYWHERE = {"value": "38266002", "scheme": "SCT", "meaning": "Entire body"}
 _ANY_PROCEDURE = ("363679005", "SCT", "Imaging procedure")
 _HEAD = """\
 # Written by `dicom-node models new`: what the model gives, in words and codes that a person must
@@ -56,22 +60,22 @@ scales:
       negative: true
 """
 _QUANTITY = """\
-  {name}:
-    concept: [{code}, {scheme}, {shown}]  # check: its concept
+  "{name}":
+    concept: {finding}  # check: its concept
     unit: ["{unit}", UCUM, "{unit}"]  # check: as on the card, with its meaning
     decimals: 2
     # check: with the unit, in each language
     text: {{en: "{{value}}", de: "{{value}}", fr: "{{value}}", zh: "{{value}}"}}
 """
 _GROUP = """\
-- group: {name}
-  name: {{en: {shown}, de: {shown}, fr: {shown}, zh: {shown}}}  # check: in each language
-  category: ["49755003", SCT, Morphologically Abnormal Structure]
-  finding: [{code}, {scheme}, {shown}]  # check: its code
-  site: ["38266002", SCT, Entire body]  # check: where it is
-  measurements: {{{name}: {quantity}}}
+- group: "{name}"
+  name: {{en: "{shown}", de: "{shown}", fr: "{shown}", zh: "{shown}"}}  # check: in each language
+  category: {category}
+  finding: {finding}  # check: its code
+  site: {site}  # check: where it is
+  measurements: {{"{name}": "{quantity}"}}
 """
-_EVALUATION = "  evaluations: {{{name}: presence}}\n"
+_EVALUATION = '  evaluations: {{"{name}": presence}}\n'
 _NOTHING = """\
 nothing_found:
   concept: ["111017", DCM, CAD Processing and Findings Summary]
@@ -89,31 +93,38 @@ def report_text(draft: Draft) -> str:
     text = _HEAD.format(name=NAME, procedures=procedures, scheme=LOCAL_SCHEME)
     is_score = draft.get("task") == "classification"
     entries = draft.get("output.scores" if is_score else "output.quantities")
-    codes = _codes([one["name"] for one in entries])
+    words = _words([one["name"] for one in entries])
     if is_score:
         text += _PROBABILITY
     else:
         text += "quantities:\n" + "".join(
-            _QUANTITY.format(unit=one["unit"], **_words(one["name"], codes)) for one in entries
+            _QUANTITY.format(unit=one["unit"], **said)
+            for one, said in zip(entries, words, strict=True)
         )
     text += "image:\n"
-    for one in entries:
-        quantity = "probability" if is_score else one["name"]
-        text += _GROUP.format(quantity=quantity, **_words(one["name"], codes))
-        text += _EVALUATION.format(name=one["name"]) if is_score else ""
+    for said in words:
+        text += _GROUP.format(quantity="probability" if is_score else said["name"], **said)
+        text += _EVALUATION.format(**said) if is_score else ""
     return text + _NOTHING
 
 
-def _words(name: str, codes: dict[str, str]) -> dict[str, str]:
-    return {
-        "name": name, "shown": display_name(name), "code": codes[name], "scheme": LOCAL_SCHEME,
-    }
+def _words(names: Sequence[str]) -> list[dict[str, str]]:
+    """What stands in the group of each name: codes where a short list has them, local ones else."""
+    return [
+        {
+            "name": name, "shown": entry["name"], "category": _code(_category(entry)),
+            "finding": _code(entry["type"]), "site": _code(entry.get("anatomic_region", _ANYWHERE)),
+        }
+        for name, (entry, _) in zip(names, label_entries(names), strict=True)
+    ]
 
 
-def _codes(names: list[str]) -> dict[str, str]:
-    """A code value for each name, no two alike."""
-    codes: dict[str, str] = {}
-    for number, name in enumerate(names, start=1):
-        value = local_value(name)
-        codes[name] = f"{value[:11]}_{number}" if value in codes.values() else value
-    return codes
+def _category(entry: Mapping[str, Any]) -> Mapping[str, str]:
+    """Of what no list knows: something that was found, not a part of the body."""
+    is_known = entry["type"]["scheme"] != LOCAL_SCHEME
+    category: Mapping[str, str] = entry["category"]
+    return category if is_known else coded(ABNORMAL)
+
+
+def _code(entry: Mapping[str, str]) -> str:
+    return f'["{entry["value"]}", {entry["scheme"]}, "{entry["meaning"]}"]'

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_models.scaffold.bundle import describe_bundle, is_bundle
-from ai_models.scaffold.draft import Copy, Draft, Wishes, new_draft, put_input, settle_report
+from ai_models.scaffold.draft import Copy, Draft, Wishes, new_draft, put_input, settle
 from ai_models.scaffold.huggingface import describe_huggingface, put_prompt
 from ai_models.scaffold.licences import licence_beside
 from ai_models.scaffold.networks import describe_network
@@ -66,7 +66,7 @@ def draft_of_endpoint(name: str, model: str, site: Site, wishes: Wishes) -> Draf
             draft.put("input.ndim", 3)
         draft.put("input.normalisation", "none")
         put_prompt(draft)
-        settle_report(draft)
+        settle(draft)
     else:
         describe_network(draft, wishes, served.facts)
         options |= {"input": served.facts.input_name, "outputs": list(served.facts.output_names)}
@@ -111,7 +111,6 @@ def _describe_file(draft: Draft, wishes: Wishes, path: Path) -> None:
         from ai_models.backends.inspection_torch import inspect_torchscript
 
         facts, backend = inspect_torchscript(path), "torchscript"
-        draft.hints.append("a TorchScript file is a program: load only what you would run")
     elif suffix in _STATE_DICTS:
         _describe_state_dict(draft, wishes, path)
         return

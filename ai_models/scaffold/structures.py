@@ -29,6 +29,7 @@ _SIDE_WORDS = {
 }
 _ANATOMY = {
     "lung": ("39607008", "Lung"), "lung lobe": ("31094006", "Lobe of lung"),
+    "lung upper lobe": ("45653009", "Upper lobe of lung"),
     "lung lower lobe": ("90572001", "Lower lobe of lung"), "heart": ("80891009", "Heart"),
     "trachea": ("44567001", "Trachea"), "bronchus": ("955009", "Bronchus"),
     "mediastinum": ("72410000", "Mediastinum"), "pleura": ("3120008", "Pleura"),
@@ -45,7 +46,10 @@ _ANATOMY = {
     "hepatic vein": ("8993003", "Hepatic vein"), "renal artery": ("2841007", "Renal artery"),
     "coronary artery": ("41801008", "Coronary artery"),
     "carotid artery": ("69105007", "Carotid Artery"),
-    "iliac artery": ("10293006", "Iliac artery"), "artery": ("51114001", "Artery"),
+    "iliac artery": ("10293006", "Iliac artery"), "iliac vena": ("244411005", "Iliac vein"),
+    "iliac vein": ("244411005", "Iliac vein"),
+    "brachiocephalic vein": ("8887007", "Brachiocephalic vein"),
+    "subclavian artery": ("36765005", "Subclavian artery"), "artery": ("51114001", "Artery"),
     "vein": ("29092000", "Vein"), "vessel": ("59820001", "Blood Vessel"),
     "liver": ("10200004", "Liver"), "spleen": ("78961009", "Spleen"),
     "kidney": ("64033007", "Kidney"), "pancreas": ("15776009", "Pancreas"),
@@ -100,6 +104,16 @@ _ANATOMY = {
     "maxilla": ("70925003", "Maxilla"), "tooth": ("38199008", "Tooth"),
     "body": ("38266002", "Entire body"),
 }
+_LEVELS = {
+    "c1": "14806007", "c2": "39976000", "c3": "113205007", "c4": "5329002", "c5": "36978003",
+    "c6": "36054005", "c7": "87391001", "t1": "64864005", "t2": "53733008", "t3": "1626008",
+    "t4": "73071006", "t5": "56401006", "t6": "45296009", "t7": "62487009", "t8": "11068009",
+    "t9": "82687006", "t10": "7610001", "t11": "12989004", "t12": "23215003", "l1": "66794005",
+    "l2": "14293000", "l3": "36470004", "l4": "11994002", "l5": "49668003",
+}
+_ANATOMY |= {
+    f"vertebra {level}": (value, f"{level.upper()} vertebra") for level, value in _LEVELS.items()
+}
 _TISSUES = {
     "muscle": ("91727004", "Muscle"), "fat": ("55603005", "Fat"), "skin": ("39937001", "Skin"),
     "cartilage": ("309312004", "Cartilage"),
@@ -125,6 +139,17 @@ _SYNONYMS = {
 _ADJECTIVES = {
     "pulmonary": "lung", "hepatic": "liver", "renal": "kidney", "pancreatic": "pancreas",
     "prostatic": "prostate", "cerebral": "brain", "splenic": "spleen",
+}
+_BODY_PARTS = {
+    "CHEST": ("lung", "pulmon", "heart", "cardi", "atri", "pleur", "trachea", "bronch", "airway",
+              "mediast", "rib", "sternum", "myocard", "pneumo", "lv", "rv"),
+    "HEAD": ("brain", "cereb", "hippocamp", "thalam", "putamen", "caudate", "gray", "grey",
+             "csf", "skull", "intracran"),
+    "ABDOMEN": ("liver", "hepat", "spleen", "splen", "kidney", "renal", "pancrea", "gallbladder",
+                "stomach", "duoden", "adrenal", "colon", "bowel"),
+    "PELVIS": ("prostat", "bladder", "uter", "rectum", "ovar"),
+    "BREAST": ("breast", "mammo"),
+    "SPINE": ("vertebra", "spine", "spinal"),
 }
 _KNOWN = {
     frozenset(name.split()): (category, Code(value, "SCT", meaning))
@@ -157,19 +182,28 @@ def label_entries(names: Sequence[str]) -> list[tuple[dict[str, Any], str]]:
 
 def _label_entry(value: int, name: str, shown: str) -> tuple[dict[str, Any], str]:
     meant = _meant(name)
-    entry: dict[str, Any] = {"value": value, "name": shown, "category": _coded(meant.category)}
+    entry: dict[str, Any] = {"value": value, "name": shown, "category": coded(meant.category)}
     if meant.type is None:
-        entry["type"] = _coded(Code(local_value(shown), LOCAL_SCHEME, shown))
+        entry["type"] = coded(Code(local_value(shown), LOCAL_SCHEME, shown))
         why = f"a code for it: {LOCAL_SCHEME} is nobody's"
     else:
-        entry["type"] = _coded(meant.type)
+        entry["type"] = coded(meant.type)
         why = f"found by its name in a short list: is it the {meant.type.meaning.lower()}?"
     if meant.side is not None:
-        entry["laterality"] = _coded(meant.side)
+        entry["laterality"] = coded(meant.side)
     if meant.region is not None:
-        entry["anatomic_region"] = _coded(meant.region)
+        entry["anatomic_region"] = coded(meant.region)
     entry["color_rgb"] = list(colour(value - 1))
     return entry, why
+
+
+def body_part(names: Sequence[str]) -> str:
+    """Body Part Examined (0018,0015) in which the first of these names lies; empty: not known."""
+    words = [re.findall(r"[a-z]+", name.lower()) for name in names]
+    return next((
+        part for one in words for word in one for part, stems in _BODY_PARTS.items()
+        if word.startswith(stems)
+    ), "")
 
 
 def display_name(name: str) -> str:
@@ -245,5 +279,6 @@ def _singular(word: str) -> str:
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
 
 
-def _coded(code: Code) -> dict[str, str]:
+def coded(code: Code) -> dict[str, str]:
+    """A code as cards write it."""
     return {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}

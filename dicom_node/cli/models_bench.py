@@ -98,7 +98,9 @@ def _shown(card: Card, given: Sequence[Path]) -> tuple[str, ModelInput, float]:
         return scene.what, scene.reference, 0.0
     began = time.perf_counter()
     source = load_input(paths, card.input).model_input
-    return f"the series of {len(paths)} images", source, time.perf_counter() - began
+    read_s = time.perf_counter() - began
+    size = " x ".join(str(edge) for edge in source.array.shape)
+    return f"the given series of {size}", source, read_s
 
 
 @contextmanager
@@ -191,7 +193,7 @@ def _print(document: Mapping[str, Any]) -> None:
     print(f"{model['id']} {model['version']} ({model['backend']}) on {document['device']}"
           f" ({document['device_kind']})")
     read_s = f", read in {shown['seconds_to_read']:.2f} s" if shown["seconds_to_read"] else ""
-    print(f"{shown['what']}: {' x '.join(map(str, shown['shape']))}{read_s}; "
+    print(f"{shown['what']}{read_s}: "
           f"{shown['voxels_for_the_model'] / _MILLION:.2f} million voxels for the model")
     print_table(
         ("seconds", "first", f"warm, median of {document['warm_runs']}"),

@@ -146,6 +146,27 @@ def test_a_sigmoid_of_a_bundle_means_labels_that_overlap(tmp_path: Path) -> None
     loads(made)
 
 
+def test_the_first_of_exclusive_channels_counts_as_background_whatever_its_name(
+    tmp_path: Path,
+) -> None:
+    metadata = json.loads(json.dumps(SPLEEN))
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "Rest", "1": "Spleen"}
+    made = scaffolded(bundle(tmp_path, metadata), tmp_path)
+    assert [one.name for one in made.card.labels] == ["Spleen"]
+    assert made.marked("activation")
+
+
+def test_what_makes_no_card_is_told_without_the_file_that_is_gone(tmp_path: Path) -> None:
+    metadata = json.loads(json.dumps(SPLEEN))
+    metadata["network_data_format"]["inputs"]["image"]["modality"] = "CT"
+    metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 400
+    del metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    with pytest.raises(ModelError, match="^no card can be made of what the source says") as caught:
+        scaffolded(bundle(tmp_path, metadata), tmp_path)
+    assert "/tmp" not in str(caught.value)
+    assert not (tmp_path / "made").exists()
+
+
 def test_python_files_of_a_bundle_are_asked_for_on_the_card(tmp_path: Path) -> None:
     source = bundle(tmp_path, SPLEEN)
     (source / "scripts").mkdir()

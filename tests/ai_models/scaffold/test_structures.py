@@ -8,6 +8,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from ai_models.scaffold.structures import (
+    body_part,
     colour,
     display_name,
     known_codes,
@@ -47,6 +48,18 @@ def test_a_finding_has_its_place(name: str) -> None:
     assert found["category"]["value"] == "49755003"
     assert found["type"]["value"] == "108369006"
     assert found["anatomic_region"]["value"] == "10200004"
+
+
+def test_vertebrae_and_lobes_have_codes_of_their_own() -> None:
+    assert entry("vertebrae_L5")["type"]["meaning"] == "L5 vertebra"
+    assert entry("lung_upper_lobe_left")["type"]["meaning"] == "Upper lobe of lung"
+    assert entry("lung_upper_lobe_left")["laterality"]["meaning"] == "Left"
+
+
+def test_a_part_of_the_body_is_told_by_what_lies_there() -> None:
+    assert body_part(["something", "kidney_left"]) == "ABDOMEN"
+    assert body_part(["Lung nodule"]) == "CHEST"
+    assert body_part(["metal"]) == ""
 
 
 def test_what_is_not_known_gets_a_local_code_and_is_marked() -> None:
