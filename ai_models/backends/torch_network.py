@@ -98,8 +98,10 @@ class TorchNetwork:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # torch raises plain RuntimeError, KeyError, UnpicklingError
+            # Only what happened: behind it stands advice to load without a look at what is loaded.
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
-                f"torch cannot load {self._path.name}: {error}", reason="model.load_failed"
+                f"torch cannot load {self._path.name}: {what}", reason="model.load_failed"
             ) from error
         asked = self._card.runtime.precision
         if asked != _NAMES[self._dtype]:
