@@ -99,7 +99,7 @@ class TorchNetwork:
             raise
         except Exception as error:  # torch raises plain RuntimeError, KeyError, UnpicklingError
             # Only what happened: behind it stands advice to load without a look at what is loaded.
-            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = " ".join(str(error).partition("In PyTorch")[0].split())[:500]
             raise ModelError(
                 f"torch cannot load {self._path.name}: {what}", reason="model.load_failed"
             ) from error
