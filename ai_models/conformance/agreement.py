@@ -42,6 +42,9 @@ class Tolerance:
         At most between the middles of boxes, in steps of the network's grid, and
     box_share
         in shares of the box's edge besides.
+    border
+        So many voxels along the edge of the grid are left out: what lies beyond a series is not
+        known, and sampled otherwise it mixes with what lies within.
     """
 
     dice: float
@@ -49,11 +52,12 @@ class Tolerance:
     scores: float
     boxes: float
     box_share: float = 0.0
+    border: int = 0
 
 
 SAME = Tolerance(dice=0.98, voxels=20, scores=1e-3, boxes=0.5)
 """Of the same samples in another order."""
-ALIKE = Tolerance(dice=0.85, voxels=400, scores=0.05, boxes=1.5, box_share=0.15)
+ALIKE = Tolerance(dice=0.85, voxels=400, scores=0.05, boxes=1.5, box_share=0.15, border=1)
 """Of the same thing sampled otherwise."""
 PRECISE = Tolerance(dice=0.99, voxels=20, scores=0.02, boxes=0.5, box_share=0.02)
 """Of the same samples computed in fewer bits."""
@@ -86,7 +90,7 @@ def agreement(card: Card, first: Answered, second: Answered, allowed: Tolerance)
         inside = _there(
             np.ones(other.label_map.shape, dtype=np.uint8), second.source, first.source
         )
-        return _of_labels(one, there, inside > 0, allowed)
+        return _of_labels(one, there, _without_border(inside > 0, allowed.border), allowed)
     if isinstance(one, ClassificationPrediction) and isinstance(other, ClassificationPrediction):
         return _of_numbers(one.scores, other.scores, dict.fromkeys(one.scores, 1.0), allowed)
     if isinstance(one, RegressionPrediction) and isinstance(other, RegressionPrediction):
@@ -147,6 +151,15 @@ def _there(label_map: LabelMap, source: ModelInput, on: ModelInput) -> LabelMap:
     return nearest_labels(label_map, shape_of(on), index_map)
 
 
+def _without_border(inside: npt.NDArray[np.bool_], border: int) -> npt.NDArray[np.bool_]:
+    if border:
+        for axis, edge in enumerate(inside.shape):
+            if edge > 4 * border:
+                along = np.moveaxis(inside, axis, 0)
+                along[:border] = along[-border:] = False
+    return inside
+
+
 def _of_labels(
     one: SegmentationPrediction, other: LabelMap, inside: npt.NDArray[np.bool_],
     allowed: Tolerance,
@@ -154,7 +167,7 @@ def _of_labels(
     names = {label.value: label.name for label in one.labels}
     worst, named, compared = 1.0, "", 0
     for value in sorted(set(values_in(one.label_map)) | set(values_in(other))):
-        first, second = mask_of(one.label_map, value) & inside, mask_of(other, value)
+        first, second = mask_of(one.label_map, value) & inside, mask_of(other, value) & inside
         there, here = int(np.count_nonzero(first)), int(np.count_nonzero(second))
         if max(there, here) < allowed.voxels:
             continue

@@ -152,15 +152,22 @@ def _slices(card: Card, extent_mm: float, gap_mm: float) -> tuple[int, float]:
 
 
 def _interpolating(source: ModelInput) -> Callable[[Shape, Affine], ModelInput]:
-    """Linear interpolation, the lowest value outside."""
+    """Linear interpolation; the lowest value further outside than half a voxel."""
     array = source.array[None] if isinstance(source, Image) else source.array
+    lowest = float(array.min())
 
     def draw(shape: Shape, affine: Affine) -> ModelInput:
         index_map = np.linalg.inv(affine_of(source)) @ affine
+        matrix, offset = index_map[:3, :3], index_map[:3, 3]
         values = ndimage.affine_transform(
-            array.astype(np.float32), index_map[:3, :3], offset=index_map[:3, 3],
-            output_shape=shape, order=1, mode="constant", cval=float(array.min()),
+            array.astype(np.float32), matrix, offset=offset, output_shape=shape, order=1,
+            mode="nearest",
         )
+        inside = ndimage.affine_transform(
+            np.ones(array.shape, dtype=np.uint8), matrix, offset=offset, output_shape=shape,
+            order=0, mode="grid-constant", cval=0,
+        )
+        values[inside == 0] = lowest
         if isinstance(source, Image):
             spacing = None if source.pixel_spacing_mm is None else (affine[1, 1], affine[2, 2])
             return Image(np.clip(values[0], 0.0, 1.0), spacing)

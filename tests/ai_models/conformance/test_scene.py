@@ -15,7 +15,7 @@ from ai_models.conformance.presentations import flips, oblique, permuted, respac
 from ai_models.conformance.scene import affine_of, fits, scene_for, scene_of, shape_of
 from ai_models.prediction.checking import check_source
 from ai_models.types import Image, Volume
-from tests.ai_models.conformance.models import card_of
+from tests.ai_models.conformance.models import card_of, volume
 
 IMAGE = {"kind": "image", "modality": ["DX"], "ndim": 2, "intensity": {"unit": "displayed"}}
 MR = {"modality": ["MR"], "intensity": {"unit": "arbitrary"}}
@@ -89,6 +89,21 @@ def test_given_series_is_interpolated_as_a_drawn_one_is_drawn(tmp_path: Path) ->
         # Beyond the given grid nothing is known, and edges are softer by a voxel.
         assert np.median(apart) < 10
         assert (apart > 400).mean() < 0.02
+
+
+def test_what_reaches_the_edge_of_a_given_series_is_not_cut_off() -> None:
+    filled = np.full((14, 30, 24), 40, dtype=np.int16)
+    filled[0, 0, 0] = -1000
+    given = scene_of(volume(filled))
+    turned = oblique(given).source.array
+    index = np.stack(np.indices(filled.shape), axis=-1).reshape(-1, 3)
+    index_map = np.linalg.inv(affine_of(given.reference)) @ affine_of(oblique(given).source)
+    places = index @ index_map[:3, :3].T + index_map[:3, 3]
+    inside = ((places > -0.45) & (places < np.array(filled.shape) - 0.55)).all(axis=1)
+    values = turned.reshape(-1)
+    assert (values[inside] == 40).mean() > 0.99
+    assert (values[((places < -0.55) | (places > np.array(filled.shape) - 0.45)).any(axis=1)]
+            == -1000).all()
 
 
 def test_radiograph_is_the_same_picture_on_every_raster(tmp_path: Path) -> None:
