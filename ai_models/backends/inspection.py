@@ -100,8 +100,8 @@ def inspect_onnx(path: Path) -> NetworkFacts:
     names = [entry.name for entry in outputs]
     kind, has_batch = kinds[inputs[0].type], True
     shape = [one if isinstance(one, int) and one > 0 else None for one in inputs[0].shape]
-    if are_boxes(names) and len(shape) == 4 and _box_axes(outputs) == 3:
-        has_batch, shape = False, [None, *shape]
+    if are_boxes(names) and len(shape) == _box_axes(outputs) + 1:
+        has_batch, shape = False, [None, *shape]  # a detector that takes one input alone
 
     def run(array: FloatArray) -> Mapping[str, Any]:
         given = array.astype(kind)

@@ -14,7 +14,13 @@ import yaml
 
 from ai_models.scaffold.draft import Copy, Draft, Wishes, settle
 from ai_models.scaffold.json_file import read_object
-from ai_models.scaffold.networks import put_labels, put_named_labels, put_quantities, put_scores
+from ai_models.scaffold.networks import (
+    as_many,
+    put_labels,
+    put_named_labels,
+    put_quantities,
+    put_scores,
+)
 from ai_models.scaffold.structures import display_name, without_background
 from ai_models.types import ModelError
 
@@ -142,7 +148,9 @@ def _put_labels(
         named = wishes.names or names or tuple(f"Structure {n + 1}" for n in range(count))
         draft.put("output.activation", "sigmoid")
         draft.put("output.overlapping", count > 1)
-        put_named_labels(draft, named, are_guessed=not (wishes.names or names))
+        put_named_labels(
+            draft, as_many(named, count), are_guessed=not (wishes.names or names)
+        )
         return
     # Softmax has its first channel for the background, whatever the bundle calls it.
     put_labels(draft, wishes, count, names=("background", *names[1:]) if len(names) > 1 else ())

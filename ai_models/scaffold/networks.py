@@ -138,13 +138,19 @@ def identifier(name: str, otherwise: str) -> str:
 def _named(
     wishes: Wishes, names: tuple[str, ...], channels: int, what: str
 ) -> tuple[str, ...]:
-    given = wishes.names or names or tuple(f"{what}_{n + 1}" for n in range(channels))
-    if len(given) != channels:
+    return as_many(
+        wishes.names or names or tuple(f"{what}_{n + 1}" for n in range(channels)), channels
+    )
+
+
+def as_many(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
+    """The names. ModelError ``model.wrong_output`` where they are not one for each channel."""
+    if len(names) != channels:
         raise ModelError(
-            f"{len(given)} names for {channels} channels: one for each expected",
+            f"{len(names)} names for {channels} channels: one for each expected",
             reason="model.wrong_output",
         )
-    return given
+    return names
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ai_models.scaffold.draft import Copy, Draft, Wishes, settle
 from ai_models.scaffold.json_file import read_object
-from ai_models.scaffold.networks import put_named_labels
+from ai_models.scaffold.networks import as_many, put_named_labels
 from ai_models.types import ModelError
 
 PLACE = "trained"
@@ -51,7 +51,7 @@ def describe_nnunet(draft: Draft, wishes: Wishes, folder: Path) -> None:
         draft.put("output.overlapping", True)
     else:
         draft.put("output.activation", "softmax")
-    put_named_labels(draft, wishes.names if len(wishes.names) == len(names) else names)
+    put_named_labels(draft, as_many(wishes.names or names, len(names)))
     draft.put("output.mirror", [], "[0, 1, 2] averages mirrored inputs: 8 times slower")
     draft.put("runtime.backend", "nnunet")
     draft.put("runtime.nnunet", {"folds": folds, "checkpoint": checkpoint, "step": 0.5})

@@ -87,6 +87,14 @@ def test_a_checkpoint_that_only_pickle_reads_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "model.pickle"
 
 
+def test_names_must_be_as_many_as_the_labels_of_a_folder(tmp_path: Path) -> None:
+    source = write_nnunet_model(tmp_path / "source")
+    with pytest.raises(ModelError, match="2 names for 1 channels"):
+        scaffolded(source, tmp_path, names=("liver", "spleen"))
+    made = scaffolded(source, tmp_path, names=("liver",))
+    assert made.card.labels[0].type.value == "10200004"
+
+
 def test_an_nnunet_folder_without_folds_is_refused(tmp_path: Path) -> None:
     source = write_nnunet_model(tmp_path / "source", folds=())
     with pytest.raises(ModelError, match="fold_<n>/checkpoint_final.pth"):

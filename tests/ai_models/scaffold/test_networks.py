@@ -111,6 +111,13 @@ def test_a_detector_of_one_volume_without_a_batch_is_understood(tmp_path: Path) 
     loads(made)
 
 
+def test_a_flat_detector_is_refused_as_a_card_of_it_would_be(tmp_path: Path) -> None:
+    content = boxes_onnx([[0, 0, 4, 4]], [0.9], [0], shape=[1, 64, 64])
+    with pytest.raises(ModelError, match="boxes lie in a volume"):
+        onnx(tmp_path, content)
+    assert not (tmp_path / "made").exists()
+
+
 def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
     class Softmax(torch.nn.Module):
         def forward(self, windows: torch.Tensor) -> torch.Tensor:
