@@ -1,6 +1,7 @@
 """The tables of docs/model-card.md, made of the schema and of what back-ends can do.
 
-``python -m tests.ai_models.card_page`` writes them anew; `tests.ai_models.test_card_schema` compares.
+``python -m tests.ai_models.card_page`` writes them anew, and `tests.ai_models.test_card_schema`
+compares.
 """
 
 from __future__ import annotations
