@@ -12,6 +12,7 @@ from tests.ai_models.backends.fake_open_inference import FakeOpenInference
 from tests.ai_models.backends.tiny_onnx import mean_onnx
 from tests.ai_models.tiny_models import threshold_onnx
 from tests.cli.running import Site
+from tests.dicom_samples import ct_series, write_series
 
 
 @pytest.fixture
@@ -29,6 +30,16 @@ def test_the_folder_is_taken_by_the_node_as_it_is(site: Site, source: Path) -> N
     assert "lungs-v2" in {one["id"] for one in listed["models"]}
     assert listed["problems"] == []
     assert "lungs-v2 0.1.0: weights as the card says" in site("models", "verify").out
+
+
+def test_the_folder_is_run_on_files_before_any_setting_names_it(
+    site: Site, source: Path, tmp_path: Path
+) -> None:
+    site("models", "new", source, "--output", site.folder / "lungs")
+    write_series(ct_series((12, 32, 40)), tmp_path / "ct")
+    answer = site("run", site.folder / "lungs", tmp_path / "ct", "--output", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "out/predictions.json").is_file()
 
 
 def test_every_marked_line_is_told_with_its_number(site: Site, source: Path) -> None:
