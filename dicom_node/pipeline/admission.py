@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class Asked:
     given: int | None = None
     place_in_line: tuple[int, int] = (0, 0)
     needs_mib: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
 
 
 class Admission:
@@ -83,6 +85,14 @@ class Admission:
                 return None
             self._idle.discard(chosen.number)
             return chosen.number
+
+    def keeps_waiting(self, card: Card, longer_than_s: float) -> bool:
+        """Whether a job of another model than this has stood in line for so long."""
+        now, key = time.monotonic(), key_of(card)
+        with self._changed:
+            return any(
+                now - one.since > longer_than_s and key_of(one.card) != key for one in self._line
+            )
 
     def give_back(self, number: int) -> None:
         """Let the next one in line have the device."""

@@ -36,6 +36,8 @@ from dicom_node.records import Priority
 HEARTBEAT_S = 30.0
 # Nobody waits for a model that is loaded ahead, and others wait for its device.
 _LONGEST_AHEAD_S = 300.0
+# A job of another model waits no longer for one that is loaded ahead: its worker is begun anew.
+_AHEAD_WAITED_FOR_S = 15.0
 # Of jobs that were given up elsewhere nobody tells the pool.
 _MOST_LOST_JOBS = 1000
 
@@ -225,9 +227,10 @@ class InferencePool:
         worker = self._workers[number]
         deadline = time.monotonic() + min(card.runtime.deadline_s, _LONGEST_AHEAD_S)
         try:
-            worker.start(deadline, self._closed.is_set)
+            stop = self._or_closed(lambda: self._admission.keeps_waiting(card, _AHEAD_WAITED_FOR_S))
+            worker.start(deadline, stop)
             request = self._request("ahead", number, Asked(card, 1)) | {"ahead": True}
-            worker.ask(request, deadline, self._closed.is_set)
+            worker.ask(request, deadline, stop)
         except NodeError as error:
             self._events.worker_changed(worker.device, "model not loaded ahead", error.reason)
         # A boundary: a thread that nobody waits for must give its device back all the same.

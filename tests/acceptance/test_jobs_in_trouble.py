@@ -51,7 +51,8 @@ class Site:
             {**rule, "name": name, "model": model, "when": {"SeriesDescription": name.upper()}}
             for name, model in (("quick", "bright"), ("slow", "slow"))
         ]
-        document["jobs"] = {"max_attempts": 10}
+        # A model that never ends would hold its device already when it is loaded ahead.
+        document["jobs"] = {"max_attempts": 10, "read_ahead_mib": 0}
         self.node = Node(Config.model_validate(document), self.seen)
         self.ledger: Ledger = self.node.ledger
         self._sent = 0

@@ -237,3 +237,22 @@ def test_nothing_is_loaded_ahead_while_somebody_waits_or_twice(
     line.wait_for(2)
     assert line.admission.take_ahead(small) == 1
     assert line.admission.take_ahead(small) is None, "no device is idle"
+
+
+def test_only_a_job_of_another_model_is_waiting_for_one_that_is_loaded_ahead(
+    lines: Callable[..., Line], small: Card, large: Card
+) -> None:
+    line = lines(Device("cuda:0"))
+    number = line.admission.take_ahead(small)
+    assert number == 0
+    assert not line.admission.keeps_waiting(small, 0.0)
+    own, other = Asked(small, MILLION), Asked(large, MILLION)
+    line.ask("own", own)
+    assert not line.admission.keeps_waiting(small, 0.0)
+    line.ask("other", other)
+    assert line.admission.keeps_waiting(small, 0.0)
+    assert not line.admission.keeps_waiting(small, 3600.0)
+    line.admission.give_back(number)
+    line.wait_for(1)
+    line.admission.give_back(0)
+    line.wait_for(2)
