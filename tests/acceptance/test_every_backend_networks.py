@@ -1,0 +1,28 @@
+"""The conformance suite is green for every back-end: files that a network is loaded from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.every_backend import (
+    NETWORKS,
+    hosts,
+    prove_green,
+    torchvision_in_workers,
+)
+
+__all__ = ["hosts", "torchvision_in_workers"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
+def test_suite_is_green(
+    tmp_path: Path, hosts: ExitStack, make: Callable[[Path, ExitStack], Path]
+) -> None:
+    prove_green(tmp_path, hosts, make)
