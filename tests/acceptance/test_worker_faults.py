@@ -42,6 +42,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
             "directories": [str(folder / "models")], "devices": ["cpu"],
             "device_memory_mib": {"cpu": 4000},
         }
+        # A model that never ends would hold its device already when it is loaded ahead.
+        settings["jobs"] = {"read_ahead_mib": 0}
         settings["rules"] = [
             {"name": name, "when": {"SeriesDescription": name}, "model": name, "send_to": ["pacs"]}
             for name in MODELS
