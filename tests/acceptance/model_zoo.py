@@ -157,12 +157,16 @@ def _card(name: str, kind: Kind, config: str) -> dict[str, object]:
     if kind.roi is not None:
         values["runtime__roi"] = list(kind.roi)
     if kind.task == "classification":
-        values["output"] = {"channels": 1, "scores": [{"name": "one", "channel": 0}]}
+        scores = [{"name": "one", "channel": 0}]
+        values["output"] = {"activation": "sigmoid", "channels": 1, "scores": scores}
     elif kind.task == "detection":
         values["output"] = {"labels": [label]}
     if kind.image:
-        values |= {"input__kind": "image", "input__ndim": 2, "input__modality": ["DX"]}
-        values["input__intensity"] = {"unit": "displayed"}
+        del values["input__axes"], values["input__repeat"]
+        values["input"] = {
+            "kind": "image", "modality": ["DX"], "repeat": kind.channels,
+            "intensity": {"unit": "displayed"},
+        }
     return values
 
 
