@@ -19,7 +19,7 @@ from dicom_node.errors import DeadlineExceeded, WorkerLost
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.retry import OUT_OF_MEMORY
 from tests.ai_models.tiny_models import threshold_onnx, write_model
-from tests.pipeline.odd_models import Endless, Greedy, Holding, write_torchscript
+from tests.pipeline.odd_models import Endless, Greedy, Holding, Stuck, write_torchscript
 from tests.pipeline.test_inference import Seen, segment, volume_with_a_block
 
 MIG = "MIG-d0e4c1a2-6b1f-5c0f-8f0e-3b1a2c3d4e5f"
@@ -211,6 +211,20 @@ def test_a_model_that_cannot_be_loaded_ahead_is_told_and_costs_nothing(
         assert told.wait(120)
         assert ("model not loaded ahead", "model.hash_mismatch") in seen.what
         assert segment(pool, cards["bright"]).label_map.any()
+    finally:
+        pool.close()
+
+
+def test_a_job_of_another_model_gets_the_device_of_one_that_never_ends_loading_ahead(
+    tmp_path: Path, seen: Where, cards: dict[str, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.pipeline.inference._AHEAD_WAITED_FOR_S", 1.0)
+    stuck = write_torchscript(tmp_path / "stuck", Stuck())
+    pool = pool_of(tmp_path, seen)
+    try:
+        assert pool.prepare(stuck)
+        assert segment(pool, cards["bright"]).label_map.any()
+        assert ("model not loaded ahead", "worker.cancelled") in seen.what
     finally:
         pool.close()
 
