@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ class _State:
 
     versions: Mapping[str, tuple[Card, ...]]
     problems: tuple[Problem, ...]
+    # Of those the ones of folders without any card that could be used, and of directories away.
+    broken: tuple[Problem, ...]
 
 
 class Catalog:
@@ -45,16 +48,18 @@ class Catalog:
         ModelError with the reason why it is not to be used.
     quiet_s
         For how long nothing in a folder may change before `refresh` takes it up.
+    missing_ok
+        Whether a directory that is not there is a problem like others, and is waited for.
 
     Raises
     ------
     ModelError
-        ``model.directory_missing``: a configured directory is not there.
+        ``model.directory_missing``: a configured directory is not there, without ``missing_ok``.
     """
 
     def __init__(
         self, directories: Sequence[Path] = (), *, admit: Admit | None = None,
-        quiet_s: float = QUIET_S,
+        quiet_s: float = QUIET_S, missing_ok: bool = False,
     ) -> None:
         self._directories = [ZOO, *map(Path, directories)]
         self._admit = admit
@@ -67,8 +72,11 @@ class Catalog:
         self._live: Mapping[str, str] = {}
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         self._beside: frozenset[tuple[str, str]] = frozenset()
-        for directory in self._directories:
-            self._meet(_model_folders(directory))
+        self._doubts: deque[Path] = deque()
+        self._look_for_folders()
+        for problem in self._away.values():
+            if not missing_ok:
+                raise ModelError(problem.message, reason=problem.reason)
         for folder in self._folders.values():
             folder.read()
         self._state = self._now()
@@ -79,13 +87,9 @@ class Catalog:
         Costs one ``stat`` for each model while nothing changes. Of a directory that is away the
         models stay known. A problem is told once, when it begins and when it ends.
         """
-        for directory in self._directories:
-            try:
-                self._meet(_model_folders(directory))
-                self._away.pop(directory, None)
-            except ModelError as error:
-                problem = Problem(directory, str(error), datetime.now(UTC), "")
-                self._away.setdefault(directory, problem)
+        self._look_for_folders()
+        while self._doubts:
+            self._folder_of(self._doubts.popleft()).doubt()
         now_s = time.monotonic()
         changes = []
         for key, folder in list(self._folders.items()):
@@ -101,6 +105,18 @@ class Catalog:
                 changes.append(change)
         before, self._state = self._state, self._now()
         return [*changes, *_difference(before.problems, self._state.problems)]
+
+    def doubt(self, card: Card) -> None:
+        """Have the next `refresh` look at the folder of a card again, though nothing changed there.
+
+        If it is not admitted, the card is not used any more: of what was good once the weights
+        may have been damaged or taken away.
+        """
+        self._doubts.append(card.folder)
+
+    def knows(self, model_id: str) -> bool:
+        """Whether some folder is this model, however bad it is; true while it cannot be told."""
+        return bool(self.versions(model_id)) or self._broken(model_id) is not None
 
     def prefer(
         self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = (),
@@ -138,12 +154,21 @@ class Catalog:
         Raises
         ------
         ModelError
-            ``model.unknown``, naming those there are and what is wrong with a folder of that id;
+            ``model.unknown``, naming those there are; the reason of the problem of a folder of
+            that id, where it may be the one that is wanted, and what is wrong with it;
             ``model.no_live_version`` when what is left is not live, nor may be by itself.
         """
         cards = self.versions(model_id)
+        broken = self._broken(model_id)
+        if not cards and broken is not None:
+            raise ModelError(
+                f"model {model_id!r} cannot be used: {broken.message}", reason=broken.reason
+            )
         if not cards:
-            raise ModelError(self._why_unknown(model_id), reason="model.unknown")
+            known = ", ".join(sorted(self._state.versions)) or "none"
+            raise ModelError(
+                f"no model {model_id!r}; there are: {known}", reason="model.unknown"
+            )
         wanted = version or live or self._live.get(model_id) or cards[0].version
         found = _with_version(cards, wanted)
         if found is None and not version:
@@ -154,6 +179,12 @@ class Catalog:
         if version:
             raise ModelError(
                 f"no version {version} of {model_id}; there are: {there}", reason="model.unknown"
+            )
+        if broken is not None:
+            # What is damaged is not gone: another version does not take its place by itself.
+            raise ModelError(
+                f"the live version {wanted} of {model_id} cannot be used: {broken.message}",
+                reason=broken.reason,
             )
         if len(cards) == 1 and not self._may_not_be_live(cards[0]):
             return cards[0]
@@ -182,12 +213,27 @@ class Catalog:
     def _may_not_be_live(self, card: Card) -> bool:
         return (card.id, card.version) in self._withdrawn | self._beside
 
-    def _why_unknown(self, model_id: str) -> str:
-        wrong = [one.message for one in self.problems() if one.model_id == model_id]
-        if wrong:
-            return f"model {model_id!r} cannot be used: {'; '.join(wrong)}"
-        known = ", ".join(sorted(self._state.versions)) or "none"
-        return f"no model {model_id!r}; there are: {known}"
+    def _broken(self, model_id: str) -> Problem | None:
+        """What is wrong where this model is, or may be; ``None`` where nothing is."""
+        broken = self._state.broken
+        of_it = (one for one in broken if one.model_id == model_id)
+        return next(of_it, next((one for one in broken if not one.model_id), None))
+
+    def _folder_of(self, path: Path) -> ModelFolder:
+        return next(
+            (one for one in self._folders.values() if one.path == path), ModelFolder(path)
+        )
+
+    def _look_for_folders(self) -> None:
+        for directory in self._directories:
+            try:
+                self._meet(_model_folders(directory))
+                self._away.pop(directory, None)
+            except ModelError as error:
+                problem = Problem(
+                    directory, str(error), datetime.now(UTC), "", reason=error.reason
+                )
+                self._away.setdefault(directory, problem)
 
     def _note_update(self, change: Change) -> None:
         """Remember which version took the place of which in its folder, over several updates."""
@@ -218,6 +264,7 @@ class Catalog:
     def _now(self) -> _State:
         versions: dict[str, tuple[Card, ...]] = {}
         problems = [*self._away.values()]
+        broken = [*problems]
         cards = {key: one.card for key, one in self._folders.items() if one.card is not None}
         names = {key: (card.id, card.version) for key, card in cards.items()}
         # Whoever had a name first keeps it: a copy must not take the place of what runs.
@@ -228,6 +275,7 @@ class Catalog:
             if folder.problem is not None:
                 problems.append(folder.problem)
             if key not in cards:
+                broken += [folder.problem] if folder.problem is not None else []
                 continue
             card, holder = cards[key], holders.setdefault(names[key], key)
             if holder == key:
@@ -235,7 +283,7 @@ class Catalog:
             elif folder.problem is None:
                 problems.append(duplicate(card, cards[holder]))
         self._holders = holders
-        return _State(versions, tuple(problems))
+        return _State(versions, tuple(problems), tuple(broken))
 
 
 def _with_version(cards: Sequence[Card], version: str) -> Card | None:

@@ -17,12 +17,20 @@ from enum import StrEnum
 from pathlib import Path
 
 from ai_models.card import CARD_NAME, Card, load_card
-from ai_models.types import ModelError, writable
+from ai_models.types import CardError, ModelError, writable
 
 # More files than that are a program's environment, and say nothing of a copy under way.
 _MOST_FILES = 2000
 _NOT_LOOKED_AT = ("__pycache__", ".")
 _LONGEST_ID = 64
+# Weights that cannot be read may be readable again without a change of the folder: another mode of
+# a file, a share that answers. They are looked for as often.
+_AGAIN_S = 30.0
+MISSING = "model.weights_missing"
+_OTHER = "model.unknown"
+_OF_A_FOLDER = frozenset(
+    {MISSING, "model.hash_mismatch", "model.refused", "model.directory_missing"}
+)
 
 Admit = Callable[[Card], None]
 Signature = tuple[int, ...]
@@ -43,7 +51,10 @@ class Problem:
     """Why a folder is not used as it is now; ``since`` is when its card was last written.
 
     ``model_id`` is what the folder seems to be: of its last good card, or as the card says.
-    ``version`` is set where another folder says that it is the same version.
+    ``version`` is set where another folder says that it is the same version. ``reason`` is the
+    code that a job gets which wants the model: ``model.weights_missing``,
+    ``model.hash_mismatch``, ``model.refused``, ``model.directory_missing``, or ``model.unknown``
+    of a card or report that is wrong.
     """
 
     folder: Path
@@ -51,6 +62,7 @@ class Problem:
     since: datetime
     model_id: str
     version: str = ""
+    reason: str = _OTHER
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class _Trial:
 
     def __init__(self, card: Card, admit: Admit, one_at_a_time: threading.Lock) -> None:
         self.card = card
-        self.refusal = ""
+        self.refusal: ModelError | None = None
         self._admit = admit
         self._lock = one_at_a_time
         self._thread = threading.Thread(target=self._run, name="model check", daemon=True)
@@ -77,7 +89,7 @@ class _Trial:
 
     @property
     def is_over(self) -> bool:
-        """Whether ``refusal`` says what came of it: nothing, when the card is admitted."""
+        """Whether ``refusal`` says what came of it: none, when the card is admitted."""
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -85,10 +97,10 @@ class _Trial:
             with self._lock:
                 self._admit(self.card)
         except ModelError as error:
-            self.refusal = str(error)
+            self.refusal = error
         # A thread's boundary: what goes wrong with a folder is told as its problem.
         except Exception as error:  # noqa: BLE001
-            self.refusal = writable(
+            self.refusal = ModelError(
                 f"{self.card.folder} could not be checked: {type(error).__name__}"
             )
 
@@ -99,7 +111,7 @@ class ModelFolder:
     Attributes
     ----------
     card
-        The last good card; ``None`` while there was none.
+        The last good card; ``None`` while there was none, or when it was doubted and found wrong.
     problem
         Why the folder is not used as it is now; ``None`` when it is.
     """
@@ -114,6 +126,8 @@ class ModelFolder:
         self._card_seen: Signature | None = None
         self._since_s: float | None = None
         self._trial: _Trial | None = None
+        self._doubted = False
+        self._refused_s = 0.0
 
     def read(self) -> None:
         """Take the folder as it is at this moment; what is wrong becomes its problem."""
@@ -121,7 +135,14 @@ class ModelFolder:
         try:
             self._take(_whole(self.path))
         except ModelError as error:
-            self._refuse(str(error), seen)
+            self._refuse(error, seen, 0.0)
+
+    def doubt(self) -> None:
+        """Look at the folder again though nothing changed: its card goes if it is not admitted.
+
+        Of a card that was good once only its weights can be others now, or gone.
+        """
+        self._doubted, self._decided = True, None
 
     def look(
         self, now_s: float, quiet_s: float, admit: Admit | None, one_at_a_time: threading.Lock
@@ -138,7 +159,7 @@ class ModelFolder:
             return None
         # Of what is new or has a problem the weights are watched too: they may be what is wrong.
         whole = folder_signature(self.path) if card is not None else None
-        if whole is not None and whole == self._decided:
+        if whole is not None and whole == self._decided and not self._is_due_again(now_s):
             self._since_s = self._trial = None
             return None
         if self._since_s is None or whole != self._seen:
@@ -149,40 +170,52 @@ class ModelFolder:
             return None
         if whole is None:
             return self._go()
-        return self._try(whole, admit, one_at_a_time)
+        return self._try(whole, admit, one_at_a_time, now_s)
+
+    def _is_due_again(self, now_s: float) -> bool:
+        is_missing = self.problem is not None and self.problem.reason == MISSING
+        return is_missing and now_s - self._refused_s >= _AGAIN_S
 
     def _try(
-        self, seen: Signature, admit: Admit | None, one_at_a_time: threading.Lock
+        self, seen: Signature, admit: Admit | None, one_at_a_time: threading.Lock, now_s: float
     ) -> Change | None:
         if self._trial is None:
             try:
                 card = _whole(self.path)
             except ModelError as error:
-                self._refuse(str(error), seen)
+                self._refuse(error, seen, now_s)
                 return None
             if admit is None:
                 return self._take(card)
             self._trial = _Trial(card, admit, one_at_a_time)
         if not self._trial.is_over:
             return None
-        if self._trial.refusal:
-            self._refuse(self._trial.refusal, seen)
+        if self._trial.refusal is not None:
+            self._refuse(self._trial.refusal, seen, now_s)
             return None
         return self._take(self._trial.card)
 
     def _take(self, card: Card) -> Change | None:
         former, self.card, self.problem = self.card, card, None
         self._decided, self._since_s, self._trial = self._card_seen, None, None
+        self._doubted = False
         if former is None:
             return Change(What.ADDED, self.path, card)
         if former.fingerprint == card.fingerprint:
             return None
         return Change(What.CHANGED, self.path, card, former)
 
-    def _refuse(self, message: str, seen: Signature) -> None:
+    def _refuse(self, error: ModelError, seen: Signature, now_s: float) -> None:
         model_id = self.card.id if self.card is not None else _id_in(self.path)
-        self.problem = Problem(self.path, message, written_at(self.path), model_id)
+        reason = error.reason if error.reason in _OF_A_FOLDER else _OTHER
+        self.problem = Problem(
+            self.path, str(error), written_at(self.path), model_id, reason=reason
+        )
+        # A card that cannot be read says nothing of the weights of the last good one.
+        if self._doubted and not isinstance(error, CardError):
+            self.card, self._doubted = None, False
         self._decided, self._since_s, self._trial = seen, None, None
+        self._refused_s = now_s
 
     def _go(self) -> Change:
         former, self.card, self.problem = self.card, None, None
@@ -248,7 +281,7 @@ def _whole(folder: Path) -> Card:
     named += [folder / member.path for member in card.weights.ensemble]
     missing = next((path for path in named if not path.exists()), None)
     if missing is not None:
-        raise ModelError(f"the weights {missing} are missing", reason="model.weights_missing")
+        raise ModelError(f"the weights {missing} are missing", reason=MISSING)
     return card
 
 
