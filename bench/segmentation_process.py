@@ -30,7 +30,7 @@ from dicom_node.results.equipment import Equipment
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import ResultRequest
 
-STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 LUNG = Code("39607008", "SCT", "Lung")
 _RLE = "1.2.840.10008.1.2.5"
 

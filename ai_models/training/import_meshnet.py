@@ -166,7 +166,7 @@ def _label(value: int, name: str, colour: list[int]) -> dict[str, Any]:
     return {
         "value": value,
         "name": name.replace("-", " "),
-        "category": {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"},
+        "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"},
         "type": {"value": code.value, "scheme": code.scheme, "meaning": code.meaning},
         # Black is no colour on a black image.
         "color_rgb": [max(1, channel) for channel in colour],

@@ -142,7 +142,7 @@ def full_world() -> World:
     from dicom_node.results.request import Reference
     from dicom_node.results.sop_classes import COMPREHENSIVE_3D_SR
 
-    organ = Code("123037004", "SCT", "Anatomical Structure")
+    organ = Code("91723000", "SCT", "Anatomical Structure")
     lung = Code("39607008", "SCT", "Lung")
     region = Code("51185008", "SCT", "Chest")
     images = full_series()

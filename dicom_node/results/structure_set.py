@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 # PS3.3 C.8.8.5 wants a class for the study; this one is retired and what everybody writes.
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = 0x30060050
-_ANATOMICAL_STRUCTURE = "123037004"
+# CID 7150 of today, and what SRT T-D000A of its older editions became in SNOMED CT ("Body
+# structure"), which 3D Slicer and dcmqi still write: cards may have either.
+_ANATOMICAL_STRUCTURE = ("91723000", "123037004")
 _SH_LIMIT = 16
 
 
@@ -187,7 +189,7 @@ def _observation(number: int, label: Label, algorithm: Algorithm) -> Dataset:
     if label.laterality is not None:
         identification.SegmentedPropertyTypeModifierCodeSequence = [_code(label.laterality)]
     observation.RTROIIdentificationCodeSequence = [identification]
-    is_organ = label.category.value == _ANATOMICAL_STRUCTURE
+    is_organ = label.category.value in _ANATOMICAL_STRUCTURE
     observation.RTROIInterpretedType = "ORGAN" if is_organ else ""
     observation.ROIInterpreter = ""
     return observation

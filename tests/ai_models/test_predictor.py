@@ -142,7 +142,7 @@ def test_sigmoid_model_needs_no_background_channel(tmp_path: Path) -> None:
     weights = threshold_onnx(0.5, channels=2, roi=(24, 24, 24))
     labels = [
         {"value": value, "name": f"label {value}", "color_rgb": [value, 0, 0],
-         "category": {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"},
+         "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"},
          "type": {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}}
         for value in (1, 2)
     ]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 LUNG = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
-STRUCTURE = {"value": "123037004", "scheme": "SCT", "meaning": "Anatomical Structure"}
+STRUCTURE = {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"}
 VALUES: dict[str, Any] = {
     "id": "bright",
     "version": "1.0",

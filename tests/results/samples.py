@@ -18,7 +18,7 @@ from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import build_segmentation
 from tests.dicom_samples import ct_series, enhanced_series
 
-STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 LUNG = Code("39607008", "SCT", "Lung")
 RIGHT = Label(1, "Right lung", STRUCTURE, LUNG, (66, 135, 245), Code("24028007", "SCT", "Right"))
 LEFT = Label(2, "Left lung", STRUCTURE, LUNG, (245, 166, 35), Code("7771000", "SCT", "Left"))

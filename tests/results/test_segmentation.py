@@ -52,7 +52,7 @@ def test_segments_carry_codes_laterality_colour_algorithm_and_tracking() -> None
     right = segment(segmentation, 1)
     kind = right.SegmentedPropertyTypeCodeSequence[0]
     assert right.SegmentLabel == "Right lung"
-    assert right.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
+    assert right.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
     assert kind.CodeValue == "39607008"
     assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == "24028007"
     assert right.SegmentAlgorithmType == "AUTOMATIC"

@@ -158,6 +158,18 @@ def test_a_finding_that_is_no_organ_is_not_called_one(datasets: list[Dataset]) -
     assert types == ["", "ORGAN"]
 
 
+@pytest.mark.parametrize("code", ["91723000", "123037004"])
+def test_an_organ_is_one_by_the_code_of_today_and_by_the_older_one(
+    datasets: list[Dataset], code: str
+) -> None:
+    organ = replace(samples.RIGHT, category=replace(samples.STRUCTURE, value=code))
+    request = samples.request_for(datasets, labels=(organ, samples.LEFT))
+    result = build_structure_set(request, samples.lungs(), series_number=9010)
+    assert result is not None
+    types = [item.RTROIInterpretedType for item in result.RTROIObservationsSequence]
+    assert types == ["ORGAN", "ORGAN"]
+
+
 def test_a_name_that_no_attribute_can_hold_is_cut_and_passes_its_gate() -> None:
     datasets, mask = samples.ct(), samples.lungs()
     name = "upper\\lower\nlobe " + "x" * 100
