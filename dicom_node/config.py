@@ -46,6 +46,8 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
+from dicom_node.config_security import AccessSettings, SecuritySettings, files_below
+from dicom_node.config_web import SelftestSettings, TracingSettings, WebSettings
 from dicom_node.errors import ConfigurationError, UnknownName
 from dicom_node.records import Priority
 
@@ -115,14 +117,6 @@ class DatabaseSettings(Settings):
     url: Annotated[Text, AfterValidator(_database_url)] | None = None
 
 
-class AccessSettings(Settings):
-    """Who may open an association."""
-
-    accept_unknown_callers: Flag = False
-    max_associations: Annotated[Whole, Field(ge=1, le=10_000)] = 64
-    check_called_ae_title: Flag = True
-
-
 class CompletenessSettings(Settings):
     """When a series counts as complete."""
 
@@ -132,9 +126,13 @@ class CompletenessSettings(Settings):
 
 
 class StorageSettings(Settings):
-    """How full the disk may become and how long delivered images stay."""
+    """How full the disk may become and how long delivered images stay.
+
+    Below ``make_room_below_free_bytes`` what was delivered goes before ``keep_delivered_for_h``.
+    """
 
     refuse_below_free_bytes: Annotated[Whole, Field(ge=0)] = 5 * GIBIBYTE
+    make_room_below_free_bytes: Annotated[Whole, Field(ge=0)] = 20 * GIBIBYTE
     keep_delivered_for_h: Annotated[float, Strict(), Field(ge=0, le=876_000)] = 24
 
 
@@ -142,7 +140,9 @@ class IntakeSettings(Settings):
     """How images are received; ``listener_processes`` ``None``: one per two cores, at most 4.
 
     ``commitment_report_after_s``: how long a caller that asks for storage commitment may take to
-    release before it gets the report on the same association.
+    release before it gets the report on the same association. What is larger than
+    ``max_instance_bytes``, or nests deeper than ``max_sequence_depth``, is refused; what decodes
+    to more than ``max_decoded_bytes`` is not decoded.
     """
 
     receive_path: Literal["streamed", "stock"] = "streamed"
@@ -153,6 +153,9 @@ class IntakeSettings(Settings):
     acse_timeout_s: Annotated[Seconds, Field(gt=0)] = 30
     private_sop_classes: list[Uid] = []
     commitment_report_after_s: Annotated[Seconds, Field(le=60)] = 1
+    max_instance_bytes: Annotated[Whole, Field(ge=1024)] = 16 * GIBIBYTE
+    max_decoded_bytes: Annotated[Whole, Field(ge=1024)] = 16 * GIBIBYTE
+    max_sequence_depth: Annotated[Whole, Field(ge=1, le=256)] = 32
 
 
 class Rule(Settings):
@@ -206,19 +209,6 @@ class ResultsSettings(Settings):
     language: Literal["en", "de", "fr", "zh"] = "en"
 
 
-class WebSettings(Settings):
-    """Where the status page and its API listen."""
-
-    host: Host = "127.0.0.1"
-    port: ListenPort = 8042
-
-
-class SecuritySettings(Settings):
-    """Encryption; ``tls`` other than ``None`` is refused until the node itself speaks TLS."""
-
-    tls: None = None
-
-
 class LoggingSettings(Settings):
     """What is written to stderr."""
 
@@ -243,6 +233,8 @@ class Config(Settings):
     delivery: DeliverySettings = DeliverySettings()
     results: ResultsSettings = ResultsSettings()
     web: WebSettings = WebSettings()
+    selftest: SelftestSettings = SelftestSettings()
+    tracing: TracingSettings = TracingSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()
 
@@ -341,7 +333,12 @@ def _anchored(config: Config, folder: Path) -> Config:
     node = config.node.model_copy(update={"data_dir": base / config.node.data_dir})
     models = config.models.anchored(base)
     peers = {name: peer.anchored(base) for name, peer in config.peers.items()}
-    return config.model_copy(update={"node": node, "models": models, "peers": peers})
+    return config.model_copy(
+        update={
+            "node": node, "models": models, "peers": peers,
+            "security": config.security.anchored(base), "web": files_below(base, config.web),
+        }
+    )
 
 
 def describe(config: Config) -> str:

@@ -5,6 +5,7 @@ Part of `dicom_node.config`, which reads them from the file.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,17 @@ def _service_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise PydanticCustomError(
+            "network", "an address or a network, such as 10.1.2.3 or 10.1.0.0/16"
+        ) from None
+
+
 AETitle = Annotated[Text, AfterValidator(_ae_title)]
+Network = Annotated[Text, AfterValidator(_network)]
 Host = Annotated[Text, AfterValidator(_host)]
 ListenPort = Annotated[Whole, Field(ge=0, le=65535)]
 
@@ -107,11 +118,21 @@ class ResultForms(Settings):
     compression: Literal["none", "rle", "deflated", "jpeg_ls", "jpeg_2000"] = "none"
 
 
+class PeerLimits(Settings):
+    """What a caller may take of the node; ``None``: no limit of its own."""
+
+    associations: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    instances_per_minute: Annotated[Whole, Field(ge=1)] | None = None
+    bytes_per_hour: Annotated[Whole, Field(ge=1)] | None = None
+
+
 class PeerSettings(Settings):
     """A DICOM application that may call the node and that results can be sent to.
 
     With ``dicomweb`` results go there instead, and host and port may be left out.
-    ``storage_commitment`` ``None`` is as ``delivery.storage_commitment`` says.
+    ``storage_commitment`` ``None`` is as ``delivery.storage_commitment`` says. With ``addresses``
+    its AE title may call from there only, with ``certificate_names`` only with a certificate of
+    one of these names. ``tls``: the node calls it by DICOM TLS.
     """
 
     name: Text = ""
@@ -119,6 +140,10 @@ class PeerSettings(Settings):
     host: Annotated[Text, AfterValidator(_unless_left_out(_host))] = ""
     port: Annotated[Whole, Field(ge=1, le=65535)] = 0
     associations: Annotated[Whole, Field(ge=1, le=16)] = 2
+    tls: Flag = False
+    addresses: list[Network] = []
+    certificate_names: list[Text] = []
+    limits: PeerLimits = PeerLimits()
     storage_commitment: Literal["auto", "required", "off"] | None = None
     query: Literal["auto", "off"] = "auto"
     retrieve: Literal["auto", "c-move", "c-get", "off"] = "auto"

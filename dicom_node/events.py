@@ -15,6 +15,7 @@ import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
@@ -133,8 +134,18 @@ def _tell_warning(
     _log.debug("warning", extra={"fields": {"category": category.__name__, "where": where}})
 
 
+Sink = Callable[[str, Mapping[str, object]], None]
+
+
 class Events:
-    """What the rooms of the node call when something has happened."""
+    """What the rooms of the node call when something has happened.
+
+    ``sinks`` (metrics, audit, tracing) get the name of the method and its arguments, by name and
+    as they came: not yet hashed. They must neither block nor raise.
+    """
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
 
     def _emit(self, level: int, event: str, **fields: object) -> None:
         _log.log(level, event, extra={"fields": fields})

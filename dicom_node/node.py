@@ -8,14 +8,10 @@ power cut, and the reconciler hands every open ledger row to the engine again.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Collection
 from datetime import timedelta
-from pathlib import Path
-from typing import IO
 
 import dicom_node
 from ai_models.catalog import Catalog
@@ -37,7 +33,9 @@ from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
+from dicom_node.node_locks import lock_data_dir
 from dicom_node.node_models import check_model, site_of
+from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_versions import ModelVersions
 from dicom_node.pipeline.ahead import Ahead
@@ -52,7 +50,7 @@ from dicom_node.results.equipment import node_equipment
 from dicom_node.results.profile import Wanted
 from dicom_node.spool import Spool
 
-ROLES = frozenset({"intake", "work", "deliver"})
+ROLES = frozenset({"intake", "work", "deliver", "web"})
 _TICK_S = 0.1
 _SUBMIT_EVERY_S = 0.2
 _RECONCILE_EVERY_S = 60.0
@@ -70,7 +68,7 @@ class Node:
     events
         Where what happens is told.
     roles
-        Which of ``intake``, ``work`` and ``deliver`` this process does.
+        Which of ``intake``, ``work``, ``deliver`` and ``web`` this process does.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class Node:
         self.config = config
         self._events = events
         self._roles = frozenset(roles)
-        self._locks = _lock_data_dir(config.node.data_dir, self._roles)
+        self._locks = lock_data_dir(config.node.data_dir, self._roles)
         self.spool = Spool(
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
         )
@@ -129,6 +127,12 @@ class Node:
         self._prober = CapabilityProber(config, self.ledger, events)
         self._commitment = CommitmentAsker(config, self.ledger, events)
         self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
+        self._operations = Operations(
+            Premises(
+                config, self._roles, self.ledger, self.spool, events, self.catalog, self._router,
+                self._prober, lambda: self._listeners, lambda: self._pool,
+            )
+        )
         self._next_submit = self._next_reconcile = self._next_models = 0.0
         self._must_reindex = False
 
@@ -175,6 +179,7 @@ class Node:
         if "deliver" in self._roles:
             self._prober.start()
             self._commitment.start()
+        self._operations.start()
 
     def _start_engine(self) -> None:
         handlers: dict[str, Handler] = {}
@@ -253,6 +258,7 @@ class Node:
             The round is incomplete and the next one makes up for it.
         """
         now = time.monotonic()
+        self._operations.tick()
         if self._listeners is not None:
             self._room_watch.tick()
             self._tend(self._listeners)
@@ -302,6 +308,7 @@ class Node:
 
     def close(self) -> None:
         """Close the doors, let what runs come to its end, give everything back."""
+        self._operations.stop()
         self._enquiry.close()
         if self._listeners is not None:
             self._listeners.close()
@@ -335,45 +342,4 @@ def destinations_of(config: Config, ledger: Ledger) -> Destinations:
 
 def _executor_id(config: Config, roles: frozenset[str]) -> str:
     """The same after a restart, another for another process of the same node."""
-    return "-".join([config.node.ae_title.replace(" ", "_"), *sorted(roles)])
-
-
-def _lock_data_dir(data_dir: Path, roles: frozenset[str]) -> list[IO[str]]:
-    """Hold the roles of one node on ``data_dir``: two that do the same would do it twice.
-
-    Raises
-    ------
-    ConfigurationError
-        When another node holds one of them, or the directory cannot be written.
-    """
-    locks: list[IO[str]] = []
-    try:
-        locks.extend(_lock(data_dir, role) for role in sorted(roles))
-    except ConfigurationError:
-        for lock in locks:
-            lock.close()
-        raise
-    return locks
-
-
-def _lock(data_dir: Path, role: str) -> IO[str]:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        held = (data_dir / f"{role}.lock").open("a+", encoding="ascii")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{data_dir} cannot be used: {error.strerror}; expected a writable directory",
-            key_path="node.data_dir",
-        ) from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        held.close()
-        raise ConfigurationError(
-            f"another node is using {data_dir} ({role})", key_path="node.data_dir"
-        ) from error
-    held.truncate(0)
-    held.write(str(os.getpid()))
-    held.flush()
-    return held
-
+    return "-".join([config.node.ae_title.replace(" ", "_"), *sorted(roles - {"web"})])

@@ -115,7 +115,14 @@ BAD = {
         "'streamed' or 'stock'",
     ),
     "database of another kind": ("database:\n  url: mysql://a\n", 2, "database.url", "postgresql"),
-    "TLS that is not spoken": ("security:\n  tls: {certificate: a}\n", 2, "security.tls", "proxy"),
+    "TLS without its files": (
+        "security:\n  tls: {certificate_file: a}\n", 2, "security.tls.key_file", "missing"
+    ),
+    "strangers at the page": ("web:\n  host: 0.0.0.0\n", 2, "web.host", "tokens_file"),
+    "no network": (
+        "access:\n  allowed_networks: [here]\n", 2, "access.allowed_networks[0]", "10.1"
+    ),
+    "no time of the day": ('selftest:\n  at: "25:00"\n', 2, "selftest.at", "02:30"),
     "number as a model folder": ("models:\n  directories: [5]\n", 2, "models.directories[0]", ""),
 }
 

@@ -14,7 +14,7 @@ from dicom_node.errors import ConfigurationError
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("serve", help="run the node")
-    parser.add_argument("--only", metavar="ROLES", help="some of intake,work,deliver")
+    parser.add_argument("--only", metavar="ROLES", help="some of intake,work,deliver,web")
     parser.set_defaults(run=run)
 
 
