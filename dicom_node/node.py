@@ -37,6 +37,7 @@ from dicom_node.node_locks import lock_data_dir
 from dicom_node.node_models import check_model, site_of
 from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
+from dicom_node.node_rules import RuleModels, has_run
 from dicom_node.node_versions import ModelVersions
 from dicom_node.pipeline.ahead import Ahead
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
@@ -86,12 +87,17 @@ class Node:
         if rebuilt is not None:
             events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
         self.ledger = Ledger.open(url)
+        self._is_first_start = rebuilt is None and not has_run(self.ledger, self.spool)
         site = site_of(config)
         self.catalog = Catalog(
-            config.models.directories, admit=lambda card: check_model(card, site)
+            config.models.directories, admit=lambda card: check_model(card, site), missing_ok=True
         )
         self._versions = ModelVersions(
             self.catalog, self.ledger, events, lambda card: why_refused(card, site),
+            decides="intake" in self._roles,
+        )
+        self._rules = RuleModels(
+            config, self.catalog, self.ledger, events, lambda card: why_refused(card, site),
             decides="intake" in self._roles,
         )
         self._router = Router(
@@ -111,19 +117,11 @@ class Node:
         self._duties: DutyKeeper | None = None
         self._ahead: Ahead | None = None
         self._listeners: Listeners | None = None
-        self._dispatches: list[JobDispatch | DeliveryDispatch] = []
-        if "work" in self._roles:
-            self._dispatches.append(
-                JobDispatch(
-                    self.ledger, self._engine, config.jobs.promote_after_s, config.jobs.per_model
-                )
-            )
         self._deliveries = DeliveryDispatch(
             self.ledger, self._engine, config, Shipping(config, self.ledger, self.spool, events),
             events,
         )
-        if "deliver" in self._roles:
-            self._dispatches.append(self._deliveries)
+        self._dispatches = self._dispatches_of_roles()
         self._prober = CapabilityProber(config, self.ledger, events)
         self._commitment = CommitmentAsker(config, self.ledger, events)
         self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
@@ -135,6 +133,17 @@ class Node:
         )
         self._next_submit = self._next_reconcile = self._next_models = 0.0
         self._must_reindex = False
+
+    def _dispatches_of_roles(self) -> list[JobDispatch | DeliveryDispatch]:
+        found: list[JobDispatch | DeliveryDispatch] = []
+        if "work" in self._roles:
+            jobs = self.config.jobs
+            found.append(
+                JobDispatch(self.ledger, self._engine, jobs.promote_after_s, jobs.per_model)
+            )
+        if "deliver" in self._roles:
+            found.append(self._deliveries)
+        return found
 
     @property
     def port(self) -> int:
@@ -149,13 +158,15 @@ class Node:
         Raises
         ------
         ConfigurationError
-            When a rule names a model that does not exist, may not be used on this site, or whose
-            weights (for the role ``work``) are not those of its card.
+            At the very first start, when a rule names a model of which nothing is known. A model
+            that is damaged, missing or not allowed here stops nothing: its rule is told, and what
+            it takes is answered as not analysed.
         LedgerUnavailable, StorageFailed
             When the disk or the database does not work.
         """
+        self._rules.check_names(is_first_start=self._is_first_start)
         self._versions.begin()
-        self._router.check(weights="work" in self._roles)
+        self._rules.begin(weights=bool(self._roles & {"intake", "work"}))
         removed = self.spool.clean_incoming()
         if "work" in self._roles:
             take_up_results(self.spool, self.ledger, self._events)
@@ -275,6 +286,7 @@ class Node:
         if now >= self._next_models:
             self._next_models = now + _MODELS_EVERY_S
             self._versions.refresh()
+            self._rules.refresh()
 
     def _tend(self, listeners: Listeners) -> None:
         """Replace listeners that died, and index what they kept but could not tell the ledger.

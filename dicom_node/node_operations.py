@@ -35,7 +35,7 @@ class Care(Protocol):
         """Begin; called once the doors are open."""
 
     def tick(self) -> None:
-        """About once a second, from the main loop; returns at once, raises transient errors only."""
+        """About once a second, from the main loop; quick, raises transient errors only."""
 
     def stop(self) -> None:
         """End; called before the doors are closed. Quick, and harmless where `start` was not."""
