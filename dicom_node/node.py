@@ -83,10 +83,7 @@ class Node:
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
         )
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
-        rebuilt = heal(url)
-        if rebuilt is not None:
-            events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
-        self.ledger = Ledger.open(url)
+        self.ledger = _sound_ledger(url, events)
         self._is_first_start = rebuilt is None and not has_run(self.ledger, self.spool)
         site = site_of(config)
         self.catalog = Catalog(
@@ -350,6 +347,13 @@ def destinations_of(config: Config, ledger: Ledger) -> Destinations:
     for name, peer in config.peers.items():
         names.setdefault(peer.ae_title, name)
     return Destinations(ledger, wanted, names)
+
+
+def _sound_ledger(url: str, events: Events) -> Ledger:
+    rebuilt = heal(url)
+    if rebuilt is not None:
+        events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
+    return Ledger.open(url)
 
 
 def _executor_id(config: Config, roles: frozenset[str]) -> str:
