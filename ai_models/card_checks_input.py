@@ -55,6 +55,8 @@ def _kind(entry: InputEntry) -> Problems:
         return
     if entry.ndim != 2:
         yield "input.ndim", "an image has two axes: 2 expected"
+    if entry.foreground is not None and entry.foreground.min_volume_ml > 0:
+        yield "input.foreground.min_volume_ml", "an image has no millilitres: 0 expected"
     for key in _OF_A_VOLUME:
         if entry.gives(key):
             yield f"input.{key}", "only a volume has slices and axes: input.kind is image"

@@ -57,6 +57,9 @@ class Foreground(Entry):
     """In the unit of the input: -500 finds a body in a CT."""
     margin_mm: Annotated[float, Field(ge=0, le=200)] = 20.0
     """Around that part, on every side."""
+    min_volume_ml: Annotated[float, Field(ge=0, le=10000)] = 0.0
+    """An input whose part is smaller is refused, ``input.no_foreground``: nothing is in it that the
+    model could know. Of a volume."""
 
 
 class Size(Entry):

@@ -61,22 +61,24 @@ def normalise(
 
 def foreground_box(
     image: FloatArray, above: float, margin_mm: float, spacing_mm: tuple[float, float, float]
-) -> Box:
+) -> tuple[Box, int]:
     """Box around the largest connected part of ``image > above``, with a margin on every side.
 
-    ``image`` is ``(slices, rows, columns)``, ``spacing_mm`` along the same axes. Without any
-    foreground the box is the whole image: what is shown nothing of is not decided here.
+    ``image`` is ``(slices, rows, columns)``, ``spacing_mm`` along the same axes. The second is the
+    number of voxels of that part. Without any foreground the box is the whole image: what is shown
+    nothing of is not decided here.
     """
     parts, count = ndimage.label(image > above)
     if count == 0:
-        return (slice(0, image.shape[0]), slice(0, image.shape[1]), slice(0, image.shape[2]))
+        return (slice(0, image.shape[0]), slice(0, image.shape[1]), slice(0, image.shape[2])), 0
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    box = ndimage.find_objects(parts)[int(sizes.argmax()) - 1]
+    largest = int(sizes.argmax())
+    box = ndimage.find_objects(parts)[largest - 1]
     grown = [
         slice(max(0, side.start - margin), min(length, side.stop + margin))
         for side, length, margin in zip(
             box, image.shape, (int(np.ceil(margin_mm / step)) for step in spacing_mm), strict=True
         )
     ]
-    return (grown[0], grown[1], grown[2])
+    return (grown[0], grown[1], grown[2]), int(sizes[largest])

@@ -113,7 +113,8 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
     Raises
     ------
     ModelError
-        ``input.too_large``, ``input.not_finite``, ``input.spacing_unknown``.
+        ``input.too_large``, ``input.not_finite``, ``input.spacing_unknown``,
+        ``input.no_foreground``.
     """
     entry, is_flat = card.input, isinstance(source, Image)
     array = source.array[None] if is_flat else source.array
@@ -182,10 +183,17 @@ def _box(image: FloatArray, plan: Regridding, source: ModelInput, card: Card) ->
             f"{card.id} needs to know how large a pixel is", reason="input.spacing_unknown"
         )
     first, second, third = np.linalg.norm(plan.model_affine_lps[:3, :3], axis=0)
-    box = foreground_box(
+    box, voxels = foreground_box(
         image, foreground.above, foreground.margin_mm,
         (float(first), float(second), float(third)),
     )
+    least_ml = foreground.min_volume_ml
+    voxel_ml = float(abs(np.linalg.det(plan.model_affine_lps[:3, :3]))) / 1000.0
+    if not isinstance(source, Image) and voxels * voxel_ml < least_ml - 1e-6:
+        raise ModelError(
+            f"what lies above {foreground.above:g} has {voxels * voxel_ml:.3g} ml, {card.id} needs "
+            f"{least_ml:g} ml", reason="input.no_foreground",
+        )
     # A score of a series is made of all its slices, whatever they show.
     by_slice = card.input.ndim == 2 and card.task != "segmentation"
     return (slice(None), box[1], box[2]) if by_slice else box

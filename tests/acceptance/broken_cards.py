@@ -229,6 +229,8 @@ INPUTS: list[Mistake] = [
     ("state_dict", {"input.size.edges": [224, 224, 224]}, "input.size.edges", "2 edges expected"),
     ("onnx", {"input": {**IMAGE, "ndim": 2}, "runtime.roi": [64, 64]},
      "output.postprocessing.min_volume_ml", "no millilitres"),
+    ("state_dict", {"input.foreground": {"above": 0.5, "min_volume_ml": 1.0}},
+     "input.foreground.min_volume_ml", "no millilitres"),
 ]
 
 WHAT_A_PHYSICIAN_READS: list[Mistake] = [

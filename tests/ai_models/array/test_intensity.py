@@ -24,20 +24,22 @@ def test_box_holds_the_largest_part_with_its_margin() -> None:
     image = np.full((40, 40, 40), -1000, dtype=np.float32)
     image[10:20, 12:30, 5:9] = 0
     image[35, 35, 35] = 0
-    box = foreground_box(image, -500, 4.0, (2.0, 1.0, 4.0))
+    box, voxels = foreground_box(image, -500, 4.0, (2.0, 1.0, 4.0))
     assert box == (slice(8, 22), slice(8, 34), slice(4, 10))
+    assert voxels == 10 * 18 * 4
 
 
 def test_margin_stops_at_the_border() -> None:
     image = np.zeros((4, 5, 6), dtype=np.float32)
-    assert foreground_box(image, -500, 40.0, (1.0, 1.0, 1.0)) == (
-        slice(0, 4), slice(0, 5), slice(0, 6))
+    box, _ = foreground_box(image, -500, 40.0, (1.0, 1.0, 1.0))
+    assert box == (slice(0, 4), slice(0, 5), slice(0, 6))
 
 
 def test_image_without_foreground_is_looked_at_whole() -> None:
     image = np.full((4, 5, 6), -1000, dtype=np.float32)
-    assert foreground_box(image, -500, 1.0, (1.0, 1.0, 1.0)) == (
-        slice(0, 4), slice(0, 5), slice(0, 6))
+    box, voxels = foreground_box(image, -500, 1.0, (1.0, 1.0, 1.0))
+    assert box == (slice(0, 4), slice(0, 5), slice(0, 6))
+    assert voxels == 0
 
 
 def test_image_of_one_value_maps_to_the_lower_end() -> None:

@@ -197,6 +197,25 @@ def test_foreground_in_millimetres_needs_to_know_how_large_a_pixel_is(tmp_path: 
     assert caught.value.reason == "input.spacing_unknown"
 
 
+@pytest.mark.parametrize(("edge", "is_taken"), [(0, False), (9, False), (10, True)])
+def test_an_input_with_less_foreground_than_the_card_asks_for_is_refused(
+    tmp_path: Path, edge: int, is_taken: bool
+) -> None:
+    array = np.full((20, 20, 20), -1000, np.int16)
+    array[:edge, :10, :10] = 0
+    card = card_for(
+        tmp_path, input__spacing_mm=None,
+        input__foreground={"above": -500.0, "margin_mm": 4.0, "min_volume_ml": 8.0},
+    )
+    volume = Volume(array, np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]])
+    if is_taken:
+        assert prepare(volume, card).shape == (12, 12, 12)
+        return
+    with pytest.raises(ModelError, match=r"8 ml") as caught:
+        prepare(volume, card)
+    assert caught.value.reason == "input.no_foreground"
+
+
 def test_a_score_of_a_series_looks_at_all_of_its_slices(tmp_path: Path) -> None:
     array = np.full((12, 20, 20), -1000, np.int16)
     array[4:6, 5:15, 5:15] = 0
