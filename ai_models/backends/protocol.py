@@ -8,7 +8,7 @@ falls back when memory does not suffice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -186,18 +186,42 @@ def found_by_name(
 _MEMORY_WORDS = (
     "out of memory", "outofmemory", "failed to allocate memory", "allocate memory: you tried",
     "cannot allocate memory", "alloc_failed", "available memory of", "bad_alloc",
-    "bad allocation", "cudaerrormemoryallocation",
+    "bad allocation", "cudaerrormemoryallocation", "allocation_failed",
+    # What PyTorch says once each of cuDNN's ways lacked the memory for its working space.
+    "unable to find an engine to execute",
+)
+# Of PyTorch, of its libraries, and of ONNX Runtime.
+_DEVICE_WORDS = (
+    "cuda error", "cuda failure", "cudnn error", "cudnn failure", "cudnn_status_", "cublas_status_",
+    "cublas failure", "cufft_status_", "cusparse_status_", "cusolver error", "nvrtc error",
+    "device-side assert", "illegal memory access", "acceleratorerror",
 )
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether a library says, in its own way, that memory did not suffice."""
+    return any(
+        isinstance(one, MemoryError) or any(words in text for words in _MEMORY_WORDS)
+        for one, text in _said(error)
+    )
+
+
+def is_device_failure(error: BaseException | None) -> bool:
+    """Whether a library says that the GPU failed, and not for want of memory.
+
+    After most of these nothing works any more in this process ("sticky" errors: CUDA Runtime API,
+    cudaErrorIllegalAddress), and which kernel is to blame is often not known.
+    """
+    return not is_out_of_memory(error) and any(
+        words in text for _, text in _said(error) for words in _DEVICE_WORDS
+    )
+
+
+def _said(error: BaseException | None) -> Iterator[tuple[BaseException, str]]:
+    """An error and what it was raised from, each with its type and words in small letters."""
     while error is not None:
-        text = f"{type(error).__name__} {error}".lower()
-        if isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS):
-            return True
+        yield error, f"{type(error).__name__} {error}".lower()
         error = error.__cause__
-    return False
 
 
 def check_device(device: str) -> None:

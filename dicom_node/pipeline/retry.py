@@ -4,7 +4,7 @@
     disk        the disk took nothing: without end, for all jobs would die of a full disk
     memory      the device's memory: later and later, for another job may have had it
     transient   the ledger did not answer: soon, a limited number of times
-    elsewhere   a worker died or hung: once more, on another device where there is one
+    elsewhere   a worker died or hung, or its GPU failed: once more, elsewhere where there is another
     late        the deadline passed: once more and elsewhere, for each costs the device that long
     endpoint    a host that serves models does not answer: later and later, as often as set
     changed     the model's folder is being changed: later and later, until that is done
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 OUT_OF_MEMORY = "worker.out_of_memory"
+DEVICE_FAILED = "worker.device_failed"
 SCRATCH_FAILED = "worker.storage_failed"
 # No delay that this table gives is longer; what says that it waits for longer has another clock.
 LONGEST_DELAY_S = 3600.0
@@ -79,6 +80,7 @@ _BY_REASON = {
     "engine_lost_it": Cause.NODE,
     OUT_OF_MEMORY: Cause.MEMORY,
     "worker.lost": Cause.ELSEWHERE,
+    DEVICE_FAILED: Cause.ELSEWHERE,
     "worker.no_heartbeat": Cause.ELSEWHERE,
     "worker.deadline_exceeded": Cause.LATE,
     "worker.endpoint_unavailable": Cause.ENDPOINT,

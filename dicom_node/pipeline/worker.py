@@ -41,13 +41,13 @@ from typing import Any, BinaryIO
 
 from ai_models.backends.device_memory import MemoryMeter, meter_of
 from ai_models.backends.devices import find_cuda_devices
-from ai_models.backends.protocol import is_out_of_memory
+from ai_models.backends.protocol import is_device_failure, is_out_of_memory
 from ai_models.backends.reach import reachable
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
 from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
-from dicom_node.pipeline.retry import OUT_OF_MEMORY
+from dicom_node.pipeline.retry import DEVICE_FAILED, OUT_OF_MEMORY
 from dicom_node.pipeline.warm_models import WarmModels
 from dicom_node.pipeline.worker_network import NetworkGate
 
@@ -109,15 +109,25 @@ class Worker:
                 return self._load_ahead(card, request) or self._predict(card, request)
         except ModelError as error:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else error.reason
+            if self._lost_its_device(error):
+                reason = DEVICE_FAILED
             if reason in _OF_FILES and _is_being_changed(request):
                 reason = "model.card_changed"
-            return {"error": {"reason": reason, "message": str(error)}, "ends": False}
+            return {
+                "error": {"reason": reason, "message": str(error)},
+                "ends": reason == DEVICE_FAILED,
+            }
         except Exception as error:  # noqa: BLE001 - process boundary: the node must learn of it
             message = f"{type(error).__name__}: {error}"
+            reason = DEVICE_FAILED if self._lost_its_device(error) else _reason_of(error)
             return {
-                "error": {"reason": _reason_of(error), "message": message},
+                "error": {"reason": reason, "message": message},
                 "ends": self._device != "cpu" or isinstance(error, MemoryError),
             }
+
+    def _lost_its_device(self, error: Exception) -> bool:
+        # On the processor such words come from a program or a host, whose device is not ours.
+        return self._device != "cpu" and is_device_failure(error)
 
     def _make_all_room(self, request: dict[str, Any]) -> bool:
         try:

@@ -20,6 +20,7 @@ from dicom_node.pipeline.retry import (
     [
         ("worker.lost: was ended by SIGKILL", Cause.ELSEWHERE),
         ("worker.no_heartbeat", Cause.ELSEWHERE),
+        ("worker.device_failed: CUDA error", Cause.ELSEWHERE),
         ("worker.codec_stalled", Cause.TRANSIENT),
         ("worker.endpoint_unavailable: nobody answers", Cause.ENDPOINT),
         ("model.card_changed", Cause.CHANGED),

@@ -17,7 +17,7 @@ import torch
 from ai_models.card import load_card
 from ai_models.predictor import Predictor
 from ai_models.trust import Site
-from ai_models.types import SegmentationPrediction, Volume
+from ai_models.types import ModelError, SegmentationPrediction, Volume
 from dicom_node.events import Events
 from dicom_node.pipeline.exchange import write_source
 from dicom_node.pipeline.inference import InferencePool
@@ -105,6 +105,47 @@ def test_failure_that_no_type_foresaw_gets_a_reason(
     answer = Worker("cpu", Site()).answer(request)
     assert answer["error"]["reason"] == reason
     assert answer["ends"] is ends
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("words", "reason", "ends"),
+    [
+        ("CUDA error: an illegal memory access was encountered", "worker.device_failed", True),
+        ("CUDA error: device-side assert triggered", "worker.device_failed", True),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "worker.device_failed", True),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "worker.out_of_memory", False),
+    ],
+)
+def test_a_gpu_that_failed_ends_its_worker_even_where_a_back_end_wraps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, reason: str, ends: bool,
+    wrapped: bool,
+) -> None:
+    def fail(_predictor: Predictor, _volume: Volume) -> None:
+        if wrapped:
+            raise ModelError("the network of the bundle failed") from RuntimeError(words)
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    worker = Worker("cpu", Site())
+    worker._device = "cuda:0"  # the model itself was opened for what is here
+    answer = worker.answer(request_for("a", tmp_path))
+    assert answer["error"]["reason"] == reason
+    # What is not understood ends a worker with a GPU as ever.
+    assert answer["ends"] is (ends or not wrapped)
+
+
+def test_words_about_a_gpu_that_is_elsewhere_end_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_predictor: Predictor, _volume: Volume) -> None:
+        raise ModelError("the host answers: CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(Predictor, "predict", fail)
+    write_model(tmp_path / "a", threshold_onnx(0.5), id="a")
+    answer = Worker("cpu", Site()).answer(request_for("a", tmp_path))
+    assert answer["error"]["reason"] == "model.failed" and not answer["ends"]
 
 
 class Noisy(torch.nn.Module):
