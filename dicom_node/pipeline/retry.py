@@ -4,7 +4,7 @@
     disk        the disk took nothing: without end, for all jobs would die of a full disk
     memory      the device's memory: later and later, for another job may have had it
     transient   the ledger did not answer: soon, a limited number of times
-    elsewhere   a worker died or hung, or its GPU failed: once more, elsewhere where there is another
+    elsewhere   a worker died or hung, or its GPU failed: once more, on another one if there is one
     late        the deadline passed: once more and elsewhere, for each costs the device that long
     endpoint    a host that serves models does not answer: later and later, as often as set
     changed     the model's folder is being changed: later and later, until that is done
