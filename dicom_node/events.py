@@ -20,6 +20,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
+from dicom_node.event_sinks import Sink, Told
+
+__all__ = ["Events", "Sink", "configure_logging", "hash_uid"]
+
 _log = logging.getLogger("dicom_node")
 _QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})
 # They call an error what is an everyday answer (nobody listens there, refused), which the node
@@ -134,18 +138,11 @@ def _tell_warning(
     _log.debug("warning", extra={"fields": {"category": category.__name__, "where": where}})
 
 
-Sink = Callable[[str, Mapping[str, object]], None]
-
-
-class Events:
+class Events(Told):
     """What the rooms of the node call when something has happened.
 
-    ``sinks`` (metrics, audit, tracing) get the name of the method and its arguments, by name and
-    as they came: not yet hashed. They must neither block nor raise.
+    Each public method is an event: a line in the log, and what the sinks are told (`Told`).
     """
-
-    def __init__(self, *sinks: Sink) -> None:
-        self._sinks = sinks
 
     def _emit(self, level: int, event: str, **fields: object) -> None:
         _log.log(level, event, extra={"fields": fields})
@@ -167,6 +164,15 @@ class Events:
     def instance_stored(self, sop_instance_uid: str, size_bytes: int, outcome: str) -> None:
         self._emit(logging.DEBUG, "instance stored", instance=hash_uid(sop_instance_uid),
                    size_bytes=size_bytes, outcome=outcome)
+
+    def instances_stored(self, count: int, size_bytes: int, outcome: str) -> None:
+        """What another process told of `instance_stored` in a while, added up."""
+        self._emit(logging.DEBUG, "instances stored", count=count, size_bytes=size_bytes,
+                   outcome=outcome)
+
+    def events_lost(self, count: int) -> None:
+        """A listener process had more to tell than the node could hear."""
+        self._emit(logging.WARNING, "events of a listener were not counted", count=count)
 
     def instance_refused(self, status: int, reason: str, quarantined: bool) -> None:
         self._emit(logging.WARNING, "instance refused", status=f"0x{status:04X}", reason=reason,

@@ -175,7 +175,9 @@ class Node:
         if "intake" in self._roles:
             # Whatever is still open in the ledger belonged to listeners that are gone.
             self.ledger.receipts.lose_associations(())
-            self._listeners = start_listeners(self.config, self.ledger.url)
+            self._listeners = start_listeners(
+                self.config, self.ledger.url, self._events.tell
+            )
             found = self._index_again()
             self._enquiry.start()
             self._commitment_reports.start()

@@ -1,8 +1,9 @@
 """Listener processes that share one port: started, watched and ended by the node.
 
-    parent  start_listeners(config, database_url) -> Listeners
+    parent  start_listeners(config, database_url, tell) -> Listeners
     child   python -m dicom_node.intake.acceptor; reads one line of JSON on standard input, answers
-            ``ready <port>`` on standard output, and ends when standard input does
+            ``ready <port>`` on standard output, then its events (`dicom_node.intake.forwarding`),
+            and ends when standard input does
 
 The children share the port by SO_REUSEPORT and the count of associations by a memory file. They
 hand over through spool and ledger alone.
@@ -27,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dicom_node.errors import StorageFailed
+from dicom_node.event_sinks import Sink
 from dicom_node.intake.active import RECORD_BYTES, oldest_waiting_s, refused_within
+from dicom_node.intake.forwarding import ChildVoice, EventForwarder
 from dicom_node.intake.settings import ListenerSettings, listener_count
 
 if TYPE_CHECKING:
@@ -37,14 +40,16 @@ _START_PATIENCE_S = 60.0
 _END_PATIENCE_S = 25.0
 _RESTART_AFTER_S = 2.0
 _REFUSES_WITHIN_S = 300.0
+_HEARD_WITHIN_S = 2.0
 
 
 class Listeners:
-    """The listener processes of a node."""
+    """The listener processes of a node; ``tell`` gets the events of all of them."""
 
     def __init__(
-        self, settings: ListenerSettings, database_url: str, count: int, logging: dict[str, str]
-    ) -> None:
+        self, settings: ListenerSettings, database_url: str, count: int, logging: dict[str, str],
+        tell: Sink = lambda *_: None,
+    ) -> None:  # fmt: skip
         self._count = count
         self._database_url = database_url
         self._logging = logging
@@ -55,6 +60,8 @@ class Listeners:
         self.port = int(self._reservation.getsockname()[1])
         self._settings = replace(settings, port=self.port)
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._tell = tell
+        self._voices: list[ChildVoice | None] = [None] * count
         self._started_at = [0.0] * count
         self._ids = [""] * count
 
@@ -126,10 +133,10 @@ class Listeners:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+            _close_input(child)
+        for voice in self._voices:
+            if voice is not None:
+                voice.join(_HEARD_WITHIN_S)
         self._children = [None] * self._count
         if self._shared_fd >= 0:
             os.close(self._shared_fd)
@@ -139,10 +146,7 @@ class Listeners:
     def _spawn(self, slot: int) -> None:
         former = self._children[slot]
         if former is not None:
-            for pipe in (former.stdin, former.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+            _close_input(former)
         child = subprocess.Popen(
             [sys.executable, "-m", "dicom_node.intake.acceptor"],
             stdin=subprocess.PIPE,
@@ -163,6 +167,7 @@ class Listeners:
             "logging": self._logging,
         }
         self._children[slot] = child
+        self._voices[slot] = ChildVoice(child.stdout, self._tell) if child.stdout else None
         self._started_at[slot] = time.monotonic()
         if child.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -170,20 +175,22 @@ class Listeners:
                 child.stdin.flush()
 
     def _wait_ready(self, slot: int) -> None:
-        child = self._children[slot]
-        if child is None or child.stdout is None:
+        voice = self._voices[slot]
+        if voice is None:
             raise StorageFailed("a listener process was not started", reason="intake.listener")
-        left_s = self._started_at[slot] + _START_PATIENCE_S - time.monotonic()
-        ready = select.select([child.stdout], [], [], max(0.0, left_s))[0]
-        if not ready or not child.stdout.readline().startswith(b"ready"):
+        if not voice.wait_ready(self._started_at[slot] + _START_PATIENCE_S - time.monotonic()):
             raise StorageFailed(
                 "a listener process did not start: its own message stands above",
                 reason="intake.listener",
             )
 
 
-def start_listeners(config: Config, database_url: str) -> Listeners:
+def start_listeners(
+    config: Config, database_url: str, tell: Sink = lambda *_: None
+) -> Listeners:
     """Start the listener processes of `config` on one port and wait until they listen.
+
+    ``tell`` gets what happens in them, from threads of its own; they have logged it already.
 
     Raises
     ------
@@ -195,6 +202,7 @@ def start_listeners(config: Config, database_url: str) -> Listeners:
         database_url,
         listener_count(config.intake.listener_processes),
         {"level": config.logging.level, "form": config.logging.format},
+        tell,
     )
     listeners.start()
     return listeners
@@ -242,6 +250,7 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     configure_logging(orders["logging"]["level"], orders["logging"]["form"])
     settings = ListenerSettings.from_json(orders["settings"])
     events = Events()
+    forwarder = EventForwarder(events, sys.stdout.fileno())
     spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
     ledger = Ledger.open(orders["database_url"])
     active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
@@ -259,10 +268,18 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     port = listener.start()
     sys.stdout.write(f"ready {port}\n")
     sys.stdout.flush()
+    forwarder.start()
     _wait_for_the_end(parent)
     listener.close()
     indexer.close()
     ledger.close()
+    forwarder.close()
+
+
+def _close_input(child: subprocess.Popen[bytes]) -> None:
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
 
 
 def _wait_for_the_end(parent: int) -> None:
