@@ -36,7 +36,12 @@ PARTS = {
     "dicom_node.__main__": "dicom_node.cli",
     "dicom_node.node_locks": "dicom_node.node",
     "dicom_node.node_models": "dicom_node.node",
+    "dicom_node.node_documents": "dicom_node.node",
     "dicom_node.node_operations": "dicom_node.node",
+    "dicom_node.node_outlook": "dicom_node.node",
+    "dicom_node.node_pictures": "dicom_node.node",
+    "dicom_node.node_replay": "dicom_node.node",
+    "dicom_node.node_web": "dicom_node.node",
     "dicom_node.node_routing": "dicom_node.node",
     "dicom_node.node_versions": "dicom_node.node",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, print_table, when
-from dicom_node.cli.waiting import Outlook, duration
+from dicom_node.node_outlook import Outlook, duration
 from dicom_node.records import Job, JobState
 
 

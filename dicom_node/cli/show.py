@@ -5,22 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
 from dicom_node.cli.takes import as_document, briefly, name_of
-from dicom_node.cli.waiting import Outlook, duration
 from dicom_node.delivery.recipients import lane_of
 from dicom_node.events import hash_uid
-from dicom_node.pipeline.retry import Cause, cause_of
+from dicom_node.node_documents import describe_series
+from dicom_node.node_outlook import Outlook, duration
+from dicom_node.pipeline.retry import Cause
 from dicom_node.records import (
-    Delivery,
     DeliveryState,
     DestinationProfile,
     Job,
-    Result,
     Series,
     Transition,
 )
@@ -54,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"dicom-node: nothing is known of {arguments.name}{hint}", file=sys.stderr)
         return 1
     outlook = Outlook(ledger, config)
-    document = [_describe(ledger, series, jobs, outlook) for series, jobs in found]
+    document = [describe_series(ledger, series, jobs, outlook) for series, jobs in found]
     profiles = _profiles(ledger, config, document)
     if arguments.json:
         print_json({
@@ -94,50 +92,6 @@ def _profiles(
         for series in document for job in series["jobs"] for delivery in job["deliveries"]
     }
     return {name: known.get(name) for name in sorted(meant)}
-
-
-def _describe(
-    ledger: Ledger, series: Series, jobs: list[Job], outlook: Outlook
-) -> dict[str, Any]:
-    return {
-        **vars(series),
-        "history": ledger.history("series", series.series_instance_uid),
-        "jobs": [_describe_job(ledger, job, outlook) for job in jobs],
-    }
-
-
-def _describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
-    deliveries = ledger.deliveries.of_job(job.job_id)
-    results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
-    return {
-        **vars(job),
-        "age_s": round(outlook.age_s(job), 1),
-        "waits_for": outlook.of_job(job, deliveries),
-        "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
-        "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
-        "history": ledger.history("job", job.job_id),
-        "results": [vars(result) for result in results.values()],
-        "deliveries": [
-            _describe_delivery(ledger, one, results.get(one.sop_instance_uid))
-            for one in deliveries
-        ],
-    }
-
-
-def _describe_delivery(
-    ledger: Ledger, delivery: Delivery, result: Result | None
-) -> dict[str, Any]:
-    """A delivery with what its object is, in which form, and why it was chosen."""
-    history = ledger.history("delivery", delivery.delivery_id)
-    # The same object may be of an earlier job.
-    result = result or ledger.jobs.find_result(delivery.sop_instance_uid)
-    return {
-        **vars(delivery),
-        "kind": result.kind if result is not None else "object",
-        "form": result.form if result is not None else "",
-        "chosen_because": history[0].reason if history else "",
-        "history": history,
-    }
 
 
 def _print(one: dict[str, Any]) -> None:

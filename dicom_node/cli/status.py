@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.takes import is_choice
-from dicom_node.cli.waiting import Outlook
+from dicom_node.node_outlook import Outlook
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.model_stages import ModelStages
 from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
+from dicom_node.ledger.overview import Overview
 from dicom_node.ledger.predictions import Agreements, Predictions
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
@@ -72,6 +73,8 @@ class Ledger:
         Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
+    overview
+        The latest studies with all that became of them, for people.
     """
 
     def __init__(self, database: Database) -> None:
@@ -96,6 +99,7 @@ class Ledger:
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
+        self.overview = Overview(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:

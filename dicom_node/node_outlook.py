@@ -1,4 +1,4 @@
-"""Why something waits, in a few words: for `jobs`, `show` and `status`."""
+"""Why something waits, in a few words: for `jobs`, `show`, `status` and the web page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dicom_node.cli.output import when
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import (
@@ -109,6 +108,11 @@ class Outlook:
 
 def _away(reason: str, until: datetime) -> str:
     return f"which is away ({reason}), asked again at {when(until)}"
+
+
+def when(at: datetime) -> str:
+    """Local time to the second."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(seconds: float) -> str:

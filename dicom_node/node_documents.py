@@ -1,0 +1,59 @@
+"""One series or job with everything that is known of it, for `show`, the API and the web page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from dicom_node.node_outlook import Outlook
+from dicom_node.pipeline.retry import cause_of
+from dicom_node.records import Delivery, Job, Result, Series
+
+if TYPE_CHECKING:
+    from dicom_node.ledger.ledger import Ledger
+
+
+def describe_series(
+    ledger: Ledger, series: Series, jobs: list[Job], outlook: Outlook
+) -> dict[str, Any]:
+    """A series with its history and every job of it."""
+    return {
+        **vars(series),
+        "history": ledger.history("series", series.series_instance_uid),
+        "jobs": [describe_job(ledger, job, outlook) for job in jobs],
+    }
+
+
+def describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
+    """A job with what it waits for, its history, its results and every delivery."""
+    deliveries = ledger.deliveries.of_job(job.job_id)
+    results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
+    return {
+        **vars(job),
+        "age_s": round(outlook.age_s(job), 1),
+        "waits_for": outlook.of_job(job, deliveries),
+        "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
+        "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
+        "history": ledger.history("job", job.job_id),
+        "results": [vars(result) for result in results.values()],
+        "deliveries": [
+            _describe_delivery(ledger, one, results.get(one.sop_instance_uid))
+            for one in deliveries
+        ],
+    }
+
+
+def _describe_delivery(
+    ledger: Ledger, delivery: Delivery, result: Result | None
+) -> dict[str, Any]:
+    """A delivery with what its object is, in which form, and why it was chosen."""
+    history = ledger.history("delivery", delivery.delivery_id)
+    # The same object may be of an earlier job.
+    result = result or ledger.jobs.find_result(delivery.sop_instance_uid)
+    return {
+        **vars(delivery),
+        "kind": result.kind if result is not None else "object",
+        "form": result.form if result is not None else "",
+        "chosen_because": history[0].reason if history else "",
+        "history": history,
+    }
