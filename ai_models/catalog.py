@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,6 +73,7 @@ class Catalog:
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         self._beside: frozenset[tuple[str, str]] = frozenset()
         self._doubts: deque[Path] = deque()
+        self._aside: frozenset[tuple[str, str]] = frozenset()
         self._look_for_folders()
         for problem in self._away.values():
             if not missing_ok:
@@ -113,6 +114,20 @@ class Catalog:
         may have been damaged or taken away.
         """
         self._doubts.append(card.folder)
+
+    def set_aside_copies(self) -> None:
+        """Use no version that several folders have in different forms, until one of them is left.
+
+        For a beginning: whoever looked on while a copy came knows which was there before. Else
+        the names of the folders would decide which of them runs.
+        """
+        forms: dict[tuple[str, str], set[str]] = {}
+        for folder in self._folders.values():
+            if folder.card is not None:
+                name = (folder.card.id, folder.card.version)
+                forms.setdefault(name, set()).add(folder.card.fingerprint)
+        self._aside = frozenset(name for name, several in forms.items() if len(several) > 1)
+        self._state = self._now()
 
     def knows(self, model_id: str) -> bool:
         """Whether some folder is this model, however bad it is; true while it cannot be told."""
@@ -271,6 +286,7 @@ class Catalog:
         holders = {
             name: key for name, key in self._holders.items() if names.get(key) == name
         }
+        self._aside &= {name for name, count in Counter(names.values()).items() if count > 1}
         for key, folder in self._folders.items():
             if folder.problem is not None:
                 problems.append(folder.problem)
@@ -278,7 +294,11 @@ class Catalog:
                 broken += [folder.problem] if folder.problem is not None else []
                 continue
             card, holder = cards[key], holders.setdefault(names[key], key)
-            if holder == key:
+            if names[key] in self._aside:
+                other = next(one for one in cards if one != key and names[one] == names[key])
+                broken.append(duplicate(card, cards[other]))
+                problems.append(broken[-1])
+            elif holder == key:
                 versions[card.id] = (*versions.get(card.id, ()), card)
             elif folder.problem is None:
                 problems.append(duplicate(card, cards[holder]))

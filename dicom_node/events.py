@@ -15,7 +15,6 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
@@ -240,6 +239,13 @@ class Events(Told):
         self._emit(logging.INFO if solved else logging.WARNING,
                    f"model folder {'is right again' if solved else 'cannot be used as it is'}",
                    folder=folder, problem=message)
+
+    def rule_changed(
+        self, rule: str, model_id: str, reason: str, message: str, *, served: bool
+    ) -> None:
+        self._emit(logging.INFO if served else logging.WARNING,
+                   f"rule {'has its model again' if served else 'is without its model'}",
+                   rule=rule, model=model_id, reason=reason, problem=message)
 
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection
 from datetime import timedelta
+from functools import partial
 
 import dicom_node
 from ai_models.catalog import Catalog
@@ -83,19 +84,18 @@ class Node:
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
         )
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
-        self.ledger = _sound_ledger(url, events)
-        self._is_first_start = rebuilt is None and not has_run(self.ledger, self.spool)
+        self.ledger, was_rebuilt = _sound_ledger(url, events)
+        self._is_first_start = not was_rebuilt and not has_run(self.ledger, self.spool)
         site = site_of(config)
         self.catalog = Catalog(
             config.models.directories, admit=lambda card: check_model(card, site), missing_ok=True
         )
+        refused, decides = partial(why_refused, site=site), "intake" in self._roles
         self._versions = ModelVersions(
-            self.catalog, self.ledger, events, lambda card: why_refused(card, site),
-            decides="intake" in self._roles,
+            self.catalog, self.ledger, events, refused, decides=decides
         )
         self._rules = RuleModels(
-            config, self.catalog, self.ledger, events, lambda card: why_refused(card, site),
-            decides="intake" in self._roles,
+            config, self.catalog, self.ledger, events, refused, decides=decides
         )
         self._router = Router(
             config, self.ledger, self.spool, self.catalog, events, self._versions
@@ -351,11 +351,12 @@ def destinations_of(config: Config, ledger: Ledger) -> Destinations:
     return Destinations(ledger, wanted, names)
 
 
-def _sound_ledger(url: str, events: Events) -> Ledger:
+def _sound_ledger(url: str, events: Events) -> tuple[Ledger, bool]:
+    """The ledger, and whether it had to be rebuilt."""
     rebuilt = heal(url)
     if rebuilt is not None:
         events.ledger_rebuilt(rebuilt.reason, rebuilt.kept_as, rebuilt.salvaged)
-    return Ledger.open(url)
+    return Ledger.open(url), rebuilt is not None
 
 
 def _executor_id(config: Config, roles: frozenset[str]) -> str:

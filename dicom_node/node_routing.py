@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
-from ai_models.trust import Site, why_refused
+from ai_models.trust import why_refused
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
-from dicom_node.errors import ConfigurationError, NodeError, NotUnderstood, UnknownName
+from dicom_node.errors import NodeError, NotUnderstood, UnknownName
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.node_models import check_model, site_of
+from dicom_node.node_models import site_of
 from dicom_node.node_versions import ModelVersions
 from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
 from dicom_node.routing import rules, urgency
@@ -38,39 +38,11 @@ class Router:
         self._config = config
         self._ledger = ledger
         self._spool = spool
-        self._catalog = catalog
         self._events = events
         site = site_of(config)
-        self._site = site
         self._versions = versions or ModelVersions(
             catalog, ledger, events, lambda card: why_refused(card, site)
         )
-
-    def check(self, *, weights: bool = False) -> None:
-        """Raise `ConfigurationError` when a rule or a limit names a model that cannot be used here.
-
-        With ``weights`` also when the weights are not those of the card, or its report is none
-        for what the model answers: every job would die.
-        """
-        for position, rule in enumerate(self._config.rules):
-            path = f"rules[{position}].model"
-            try:
-                card = self._versions.live(rule.model)
-            except ModelError as error:
-                raise UnknownName(str(error), key_path=path) from error
-            refusal = why_refused(card, self._site)
-            if refusal:
-                raise ConfigurationError(refusal, key_path=path)
-            for problem in self._versions.duplicates(card):
-                # Which of them ran would depend on the names of the folders.
-                raise ConfigurationError(problem.message, key_path=path)
-            if weights:
-                _check(card, self._site, path)
-        for name in self._config.jobs.per_model:
-            try:
-                self._catalog.get(name)
-            except ModelError as error:
-                raise UnknownName(str(error), key_path=f"jobs.per_model.{name}") from error
 
     def route_complete(self) -> int:
         """Route or decline every complete series; returns how many."""
@@ -144,21 +116,31 @@ class Router:
         self, series: Series, rule: Rule, instances: Sequence[Instance], priority: Priority,
         why: str,
     ) -> list[Job]:
-        """The job of a rule, and that of the shadow beside it."""
-        choice = self._versions.choose(rule.model, series.series_instance_uid)
-        name = job_id(rule.name, choice.card, instances)
+        """The job of a rule, and that of the shadow beside it.
+
+        Of a rule without its model there is a job as well: it waits for the model, and somebody
+        is answered for it.
+        """
         reason = f"routed, {why}" if why else "routed"
-        job = self._job(series, rule, choice.card, name, priority, reason)
+        try:
+            choice = self._versions.choose(rule.model, series.series_instance_uid)
+        except ModelError as error:
+            version = self._versions.live_name(rule.model)
+            name = job_id_without_card(rule, version, instances)
+            return [self._job(series, rule, version, name, priority, f"{reason}: {error.reason}")]
+        name = job_id(rule.name, choice.card, instances)
+        job = self._job(series, rule, choice.card.version, name, priority, reason)
         if choice.shadow is None or choice.shadow.version == choice.card.version:
             return [job]
         beside = self._job(
-            series, rule, choice.shadow, job_id(rule.name, choice.shadow, instances, beside=name),
+            series, rule, choice.shadow.version,
+            job_id(rule.name, choice.shadow, instances, beside=name),
             Priority.BACKGROUND, f"routed, as a shadow of version {choice.card.version}",
         )
         return [job, replace(beside, destinations=(), shadow=True)]
 
     def _job(
-        self, series: Series, rule: Rule, card: Card, name: str, priority: Priority, reason: str
+        self, series: Series, rule: Rule, version: str, name: str, priority: Priority, reason: str
     ) -> Job:
         now = datetime.now(UTC)
         return Job(
@@ -166,8 +148,8 @@ class Router:
             series_instance_uid=series.series_instance_uid,
             study_instance_uid=series.study_instance_uid,
             rule=rule.name,
-            model_id=card.id,
-            model_version=card.version,
+            model_id=rule.model,
+            model_version=version,
             destinations=tuple(rule.send_to),
             priority=priority,
             state=JobState.QUEUED,
@@ -177,13 +159,6 @@ class Router:
             created_at=now,
             changed_at=now,
         )
-
-
-def _check(card: Card, site: Site, key_path: str) -> None:
-    try:
-        check_model(card, site)
-    except ModelError as error:
-        raise ConfigurationError(str(error), key_path=key_path, reason=error.reason) from error
 
 
 def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:
@@ -223,4 +198,11 @@ def job_id(rule: str, card: Card, instances: Sequence[Instance], *, beside: str 
     ]
     if beside:
         basis.append(beside)
+    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
+
+
+def job_id_without_card(rule: Rule, version: str, instances: Sequence[Instance]) -> str:
+    """As `job_id`, while nothing is known of the model but its id and the version that was live."""
+    files = sorted((one.sop_instance_uid, one.fingerprint) for one in instances)
+    basis = ["without its model", rule.name, rule.model, version, files]
     return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]

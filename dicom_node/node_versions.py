@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
-from ai_models.catalog_folder import Change, Problem, What
+from ai_models.catalog_folder import Change, What
 from ai_models.types import ModelError, writable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
@@ -118,12 +118,9 @@ class ModelVersions:
                 card = canary
         return Choice(card, self._in_stage(Stage.SHADOW, stages))
 
-    def duplicates(self, card: Card) -> list[Problem]:
-        """Folders that say that they are the same version as ``card``, and are not used."""
-        return [
-            one for one in self._catalog.problems()
-            if (one.model_id, one.version) == (card.id, card.version)
-        ]
+    def live_name(self, model_id: str) -> str:
+        """The version that is live by the ledger, though it may not be there; "" of none."""
+        return _version_in(Stage.LIVE, self._ledger.stages.of(model_id)) or ""
 
     def _live(self, model_id: str, stages: Sequence[ModelStage]) -> Card:
         return self._catalog.get(model_id, live=_version_in(Stage.LIVE, stages))

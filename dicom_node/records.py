@@ -189,6 +189,29 @@ class ModelProblem:
 
 
 @dataclass(frozen=True)
+class RuleWithoutModel:
+    """A rule whose model cannot be run now, and why; ``reason`` is the code that its jobs get."""
+
+    rule: str
+    model_id: str
+    reason: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class CanaryFailure:
+    """A job that the canary could not do, and that the live version did in its place."""
+
+    job_id: str
+    model_id: str
+    version: str
+    live_version: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How a shadow version's answer on one series compares with that of the live one."""
 

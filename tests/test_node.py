@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 import warnings
@@ -163,6 +164,21 @@ def test_a_node_whose_rule_names_no_model_does_not_start_and_can_be_closed(tmp_p
     with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model"):
         node.start()
     node.close()
+
+
+def test_a_node_that_has_run_before_receives_whatever_became_of_its_models(
+    tmp_path: Path,
+) -> None:
+    config = settings(tmp_path)
+    with running(Node(config, Events(), ["intake"])):
+        pass
+    misspelt = settings(tmp_path, model="none")
+    for changed, reason in ((misspelt, "model.unknown"), (config, "model.directory_missing")):
+        with running(Node(changed, Events(), ["intake"])) as node:
+            assert node.port > 0
+            (without,) = node.ledger.stages.rules_without_model()
+            assert (without.rule, without.reason) == ("all CT", reason)
+        shutil.rmtree(tmp_path / "models", ignore_errors=True)
 
 
 def test_a_node_that_does_not_listen_has_no_port(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ai_models.catalog import Catalog
-from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, LedgerUnavailable, UnknownName
+from dicom_node.config import Config, Rule
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.node_routing import Router, job_id
+from dicom_node.node_routing import Router, job_id, job_id_without_card
 from dicom_node.records import Instance, Priority, Series, SeriesState
 from dicom_node.routing import rules
 from dicom_node.spool import Spool
@@ -233,48 +233,37 @@ def test_an_unavailable_ledger_declines_nothing(
     assert series(ledger).state is SeriesState.COMPLETE
 
 
-def test_a_rule_with_an_unknown_model_is_refused_by_its_place(
+def test_a_series_whose_model_is_not_there_gets_a_job_that_can_wait_for_it(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:
-    with pytest.raises(UnknownName, match=r"rules\[1\]\.model"):
-        router(ledger, spool, models, CT_RULE, {**CT_RULE, "name": "2", "model": "none"}).check()
+    receive(ledger, spool, ct_series((3, 8, 8)))
+    missing = {**CT_RULE, "name": "other", "model": "missing"}
+    router(ledger, spool, models, CT_RULE, missing).route_complete()
+    found = {job.rule: job for job in ledger.jobs.of_series(SERIES)}
+    assert (found["lungs"].model_id, found["lungs"].model_version) == ("tiny", "1.0")
+    waiting = found["other"]
+    assert (waiting.model_id, waiting.model_version) == ("missing", "")
+    assert (waiting.destinations, waiting.priority) == (("pacs",), Priority.STAT)
+    assert waiting.reason == "routed: model.unknown"
 
 
-def test_a_limit_for_a_model_that_does_not_exist_is_refused_by_its_place(
+def test_a_job_without_its_model_is_of_the_version_that_was_live_and_of_these_bytes(
     ledger: Ledger, spool: Spool, models: Path
 ) -> None:
-    router(ledger, spool, models, CT_RULE, jobs={"per_model": {"tiny": 1}}).check()
-    with pytest.raises(UnknownName, match=r"jobs\.per_model\.tyni"):
-        router(ledger, spool, models, CT_RULE, jobs={"per_model": {"tyni": 1}}).check()
-
-
-def test_weights_that_are_not_those_of_the_card_are_found_at_start(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    (models / "tiny" / "weights.onnx").write_bytes(b"another network")
-    checked = router(ledger, spool, models, CT_RULE)
-    checked.check(weights=False)
-    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model.*SHA-256"):
-        checked.check(weights=True)
-
-
-@pytest.mark.parametrize(("report", "why"), [("bones", "bones"), ("bone_age", "no groups on seg")])
-def test_a_report_that_does_not_fit_the_model_is_found_at_start(
-    ledger: Ledger, spool: Spool, models: Path, report: str, why: str
-) -> None:
-    write_model(models / "tiny", threshold_onnx(0.5), id="tiny", report=report)
-    with pytest.raises(ConfigurationError, match=rf"rules\[0\]\.model: tiny: report: .*{why}"):
-        router(ledger, spool, models, CT_RULE).check(weights=True)
-
-
-def test_a_model_that_may_not_be_used_clinically_is_refused_on_a_clinical_site(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    research = router(ledger, spool, models, CT_RULE)
-    research.check()
-    clinical = {"directories": [models], "site_use": "clinical"}
-    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model"):
-        router(ledger, spool, models, CT_RULE, models=clinical).check()
+    rule = {**CT_RULE, "model": "missing"}
+    ledger.stages.begin("missing", "3")
+    receive(ledger, spool, ct_series((2, 8, 8)))
+    running = router(ledger, spool, models, rule)
+    running.route_complete()
+    (waiting,) = ledger.jobs.of_series(SERIES)
+    instances = ledger.receipts.instances(SERIES)
+    named = Rule.model_validate(rule)
+    assert waiting.model_version == "3"
+    assert waiting.job_id == job_id_without_card(named, "3", list(reversed(instances)))
+    others = {
+        job_id_without_card(named, "", instances), job_id_without_card(named, "3", instances[:1])
+    }
+    assert waiting.job_id not in others and len(others) == 2
 
 
 def test_the_same_bytes_under_the_same_rule_and_card_are_the_same_job(

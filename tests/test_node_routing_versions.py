@@ -1,19 +1,16 @@
-"""Routing a series to a version of a model: live, canary, shadow, and what is refused at start."""
+"""Routing a series to a version of a model: live, canary, shadow, or one that is gone."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-import pytest
-
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_routing import Router
-from dicom_node.node_versions import falls_to
+from dicom_node.node_versions import ModelVersions, falls_to
 from dicom_node.records import Job, Priority, Stage
 from dicom_node.spool import Spool
 from tests.ai_models.tiny_models import threshold_onnx, write_model
@@ -30,48 +27,6 @@ def versions(folder: Path, *names: str) -> None:
 
 def jobs_of(ledger: Ledger) -> list[Job]:
     return sorted(ledger.jobs.of_series(SERIES), key=lambda one: one.shadow)
-
-
-def test_a_rule_whose_model_has_a_bad_card_is_refused_with_what_the_card_says(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    card = models / "tiny" / "model.yaml"
-    card.write_text(card.read_text() + "surprise: 1\n")
-    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model.*surprise: unknown key"):
-        router(ledger, spool, models, CT_RULE).check()
-
-
-def test_a_bad_card_that_no_rule_names_refuses_nothing(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    write_model(models / "other", b"weights", id="other")
-    (models / "other" / "model.yaml").write_text("id: other\n")
-    router(ledger, spool, models, CT_RULE).check(weights=True)
-
-
-def test_a_bad_candidate_beside_a_good_live_version_refuses_nothing(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    write_model(models / "candidate", b"weights", id="tiny")
-    (models / "candidate" / "model.yaml").write_text("id: tiny\nversion: 2\n")
-    router(ledger, spool, models, CT_RULE).check(weights=True)
-
-
-def test_a_rule_whose_model_is_in_two_folders_under_one_version_is_refused(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    write_model(models / "copy", threshold_onnx(0.5), id="tiny")
-    with pytest.raises(ConfigurationError, match=r"rules\[0\]\.model.*already that of"):
-        router(ledger, spool, models, CT_RULE).check()
-
-
-def test_a_rule_whose_live_version_is_gone_while_several_are_left_is_refused(
-    ledger: Ledger, spool: Spool, models: Path
-) -> None:
-    versions(models, "2", "3")
-    ledger.stages.begin("tiny", "0")
-    with pytest.raises(ConfigurationError, match=r"live version 0 of tiny is gone"):
-        router(ledger, spool, models, CT_RULE).check()
 
 
 def test_a_candidate_is_not_run_until_it_is_promoted(
@@ -157,8 +112,9 @@ def test_a_model_that_goes_away_keeps_its_jobs_coming_so_that_somebody_is_answer
         "peers": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}},
         "rules": [CT_RULE], "models": {"directories": [models]},
     })
-    running = Router(config, ledger, spool, catalog, Events())
-    running.check()
+    live = ModelVersions(catalog, ledger, Events(), lambda _card: None)
+    running = Router(config, ledger, spool, catalog, Events(), live)
+    live.live("tiny")
     shutil.rmtree(models / "tiny")
     catalog.refresh()
     catalog.refresh()

@@ -15,6 +15,7 @@ from dicom_node.cli.opened import (
     REBUILT_AT_START,
     ledger_url,
     model_problems,
+    model_stages,
     open_catalog,
     open_config,
 )
@@ -26,6 +27,7 @@ from dicom_node.errors import (
     NodeError,
     PeerRefused,
     StorageFailed,
+    UnknownName,
 )
 
 if TYPE_CHECKING:
@@ -136,18 +138,34 @@ def _models(config: Config) -> str:
     from ai_models.types import ModelError
     from dicom_node.node_models import check_model, site_of
 
-    catalog = open_catalog(config)
+    catalog, site = open_catalog(config), site_of(config)
+    known_before = model_stages(config)
+    outcomes: dict[str, tuple[str, str]] = {}
+    wrong: list[tuple[str, str]] = []
+
+    def outcome_of(model_id: str, *, whole: bool) -> tuple[str, str]:
+        """Reason and message, both empty where all is well; a name that nothing knows is wrong."""
+        try:
+            card = catalog.get(model_id)
+            if whole:
+                check_model(card, site)
+        except ModelError as error:
+            is_known = catalog.knows(model_id) or model_id in known_before
+            return error.reason if is_known else UnknownName.reason, str(error)
+        return "", ""
+
     for rule in config.rules:
-        try:
-            check_model(catalog.get(rule.model), site_of(config))
-        except ModelError as error:
-            raise ConfigurationError(f"rule {rule.name!r}: {error}", reason=error.reason) from error
+        if rule.model not in outcomes:
+            outcomes[rule.model] = outcome_of(rule.model, whole=True)
+        reason, message = outcomes[rule.model]
+        wrong += [(reason, f"rule {rule.name!r}: {message}")] if reason else []
     for name in config.jobs.per_model:
-        try:
-            catalog.get(name)
-        except ModelError as error:
-            text = f"jobs.per_model.{name}: {error}"
-            raise ConfigurationError(text, reason=error.reason) from error
+        reason, message = outcome_of(name, whole=False)
+        wrong += [(reason, f"jobs.per_model.{name}: {message}")] if reason else []
+    if wrong:
+        (reason, text), *others = wrong
+        text = "; ".join([text, *(f"{code}: {message}" for code, message in others)])
+        raise ConfigurationError(text, reason=reason)
     ruled = len({rule.model for rule in config.rules})
     return f"{len(catalog.cards())} known; {ruled} in rules, with weights as their cards say"
 

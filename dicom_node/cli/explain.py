@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import open_config, open_ledger
+from dicom_node.cli.opened import open_config, open_ledger, without_model
 from dicom_node.cli.output import print_json, tell_skipped
 from dicom_node.errors import NotUnderstood
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dicom_node.config import Config
+    from dicom_node.records import RuleWithoutModel
     from dicom_node.routing.rules import RuleMatch
 
 
@@ -43,8 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
         uid: [rules.explain(rule, dataset) for rule in config.rules]
         for uid, dataset in series.items()
     }
+    without = {one.rule: one for one in without_model(config)}
     if arguments.json:
-        print_json({uid: [_as_dict(match) for match in found] for uid, found in explained.items()})
+        print_json({
+            uid: [_as_dict(match, without.get(match.rule.name)) for match in found]
+            for uid, found in explained.items()
+        })
         return 0
     for uid, found in explained.items():
         print(f"series {uid}")
@@ -52,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
             print("  no rules are configured: this series would be declined")
         for match in found:
             print("  " + rules.as_text(match).replace("\n", "\n  "))
+            lacking = without.get(match.rule.name)
+            if match.matches and lacking is not None:
+                print(f"    and is without its model {lacking.model_id}: {lacking.reason}: "
+                      f"{lacking.message}")
     return 0
 
 
@@ -95,9 +104,10 @@ def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
     return found
 
 
-def _as_dict(match: RuleMatch) -> dict[str, Any]:
+def _as_dict(match: RuleMatch, lacking: RuleWithoutModel | None) -> dict[str, Any]:
     return {
         "rule": match.rule.name,
         "matches": match.matches,
         "mismatches": [vars(mismatch) for mismatch in match.mismatches],
+        "without_model": None if lacking is None else vars(lacking),
     }

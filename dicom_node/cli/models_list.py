@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import model_problems, model_stages, open_catalog, open_config
+from dicom_node.cli.opened import (
+    model_problems,
+    model_stages,
+    open_catalog,
+    open_config,
+    without_model,
+)
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.records import CANDIDATE, Stage
 
@@ -23,14 +29,18 @@ def add_parser(actions: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print models, versions and stages, and the folders that are not used as they are."""
+    """Print models, versions and stages, bad folders, and the rules that have no model by that."""
     config = open_config(arguments)
     catalog = open_catalog(config)
     stages = model_stages(config)
     problems = model_problems(config, catalog)
     models = [described(card, catalog, stages.get(card.id, [])) for card in catalog.cards()]
+    without = without_model(config, catalog)
     if arguments.json:
-        print_json({"models": models, "problems": [vars(one) for one in problems]})
+        print_json({
+            "models": models, "problems": [vars(one) for one in problems],
+            "rules_without_model": [vars(one) for one in without],
+        })
         return 0
     print_table(
         ("model", "version", "stage", "task", "modality", "licence", "intended use"),
@@ -43,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     for gone in _gone(catalog, stages, config):
         print(f"\n{gone}")
     print_problems(problems)
+    for one in without:
+        print(f"\nrule {one.rule} is without its model {one.model_id}, since {when(one.since)}:\n"
+              f"  {one.reason}: {one.message}")
     return 0
 
 

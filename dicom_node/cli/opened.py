@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dicom_node import config as configuration
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError, NodeError, UnknownName
-from dicom_node.records import ModelProblem, Stage
+from dicom_node.records import ModelProblem, RuleWithoutModel, Stage
 
 if TYPE_CHECKING:
     from ai_models.card import Card
@@ -193,6 +193,34 @@ def model_problems(config: Config, catalog: Catalog) -> list[ModelProblem]:
         finally:
             ledger.close()
     return sorted(found.values(), key=lambda one: one.folder)
+
+
+def without_model(config: Config, catalog: Catalog | None = None) -> list[RuleWithoutModel]:
+    """The rules whose model cannot be run: as the node found, and as a catalogue is read now.
+
+    Without a catalogue, only what the node that runs here, or ran last, has found.
+
+    Raises
+    ------
+    LedgerUnavailable
+    """
+    found: dict[str, RuleWithoutModel] = {}
+    if catalog is not None:
+        from functools import partial
+
+        from ai_models.trust import why_refused
+        from dicom_node.node_models import site_of
+        from dicom_node.node_rules import rules_without_model
+
+        refused = partial(why_refused, site=site_of(config))
+        found = {one.rule: one for one in rules_without_model(config, catalog, refused)}
+    if not _is_ledger_to_come(config) and (catalog is None or "intake" in running_roles(config)):
+        ledger = open_ledger(config, read_only=True)
+        try:
+            found |= {one.rule: one for one in ledger.stages.rules_without_model()}
+        finally:
+            ledger.close()
+    return [found[rule.name] for rule in config.rules if rule.name in found]
 
 
 def _is_ledger_to_come(config: Config) -> bool:

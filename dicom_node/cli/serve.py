@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import Any
 
-from dicom_node.cli.opened import open_catalog, open_config
+from dicom_node.cli.opened import open_config
 from dicom_node.errors import ConfigurationError
 
 
@@ -21,7 +21,6 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then finish what runs and exit 0."""
     config = open_config(arguments)
-    open_catalog(config)
 
     from dicom_node.events import Events, configure_logging
     from dicom_node.node import ROLES, Node

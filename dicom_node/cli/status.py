@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     notes = ledger.notes.latest(5)
     problems = ledger.stages.problems()
+    without = ledger.stages.rules_without_model()
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
     running = running_roles(config)
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             "duties": [vars(duty) for duty in outlook.duties],
             "node": [vars(note) for note in notes],
             "model_problems": [vars(one) for one in problems],
+            "rules_without_model": [vars(one) for one in without],
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
@@ -70,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"model folder  {problem.folder} is not used as it is, since "
               f"{when(problem.since)}: {problem.message}")
+    for rule in without:
+        print(f"rule          {rule.rule} is without its model {rule.model_id}, since "
+              f"{when(rule.since)}: {rule.reason}: {rule.message}")
     for note in notes:
         print(f"{note.key:13} {note.to_state} {when(note.at)}: {note.reason}")
     print()

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import CANDIDATE, ModelProblem, ModelStage, Stage
+from dicom_node.records import CANDIDATE, ModelProblem, ModelStage, RuleWithoutModel, Stage
 
-_m, _p = tables.model_stages, tables.model_problems
+_m, _p, _w = tables.model_stages, tables.model_problems, tables.rules_without_model
 BEGUN = "the first version of this model"
 
 
@@ -144,6 +144,25 @@ class ModelStages:
             for one in {one.folder: one for one in problems}.values():
                 connection.execute(
                     sa.insert(_p).values({**vars(one), "since": rows.to_seconds(one.since)})
+                )
+
+    def rules_without_model(self) -> list[RuleWithoutModel]:
+        """The rules whose model the running node cannot run now, by their names."""
+        with self._database.read() as connection:
+            return [
+                RuleWithoutModel(
+                    row.rule, row.model_id, row.reason, row.message, rows.to_datetime(row.since)
+                )
+                for row in connection.execute(sa.select(_w).order_by(_w.c.rule))
+            ]
+
+    def put_rules_without_model(self, found: Sequence[RuleWithoutModel]) -> None:
+        """Keep which rules are without their model, in place of what was known of it."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(_w))
+            for one in found:
+                connection.execute(
+                    sa.insert(_w).values({**vars(one), "since": rows.to_seconds(one.since)})
                 )
 
     def _promote(

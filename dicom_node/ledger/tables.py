@@ -274,6 +274,30 @@ model_problems = Table(
     Column("since", Float, nullable=False),
 )
 
+# Rules whose model the running node cannot run now.
+rules_without_model = Table(
+    "rules_without_model",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column("model_id", String(128), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("since", Float, nullable=False),
+)
+
+# Jobs that a canary could not do, and that the live version did in its place.
+canary_failures = Table(
+    "canary_failures",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("model_id", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("live_version", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("canary_failures_by_model", "model_id", "version", "at"),
+)
+
 # What the model of a job said, as numbers without patient data; ``document`` is JSON.
 predictions = Table(
     "predictions",

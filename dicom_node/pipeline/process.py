@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.types import ModelError, ModelInput, Prediction
-from dicom_node.errors import UnknownName
+from dicom_node.errors import ModelFailed, UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.pipeline.packing import Packed, pack, predecessors
+from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.pipeline.revocation import Revocation
 from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.workshop import Workshop, drop_twins
@@ -32,10 +33,16 @@ def process(job: Job, workshop: Workshop) -> Analysis:
 
     def predict(card: Card, source: ModelInput) -> Prediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
-        return workshop.pool.predict(
-            card, source, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger),
-            job_id=job.job_id, priority=job.priority,
-        )
+        try:
+            return workshop.pool.predict(
+                card, source, deadline_s=deadline_s, cancelled=Revocation(job, workshop.ledger),
+                job_id=job.job_id, priority=job.priority,
+            )
+        except ModelFailed as error:
+            if cause_of(error.reason) is Cause.ABSENT:
+                # Damaged since it was looked through: the next jobs need not find that out.
+                workshop.catalog.doubt(card)
+            raise
 
     previous = workshop.ledger.versions.previous(job)
     writing = Writing(

@@ -8,6 +8,7 @@
     late        the deadline passed: once more and elsewhere, for each costs the device that long
     endpoint    a host that serves models does not answer: later and later, as often as set
     changed     the model's folder is being changed: later and later, until that is done
+    absent      the model is missing, damaged or not allowed: for ten minutes, then an answer
     model       the model failed: twice, for the same input gives the same failure
     never       the input, the settings, a result that failed its check: an answer, not a failure
 """
@@ -36,6 +37,7 @@ class Cause(StrEnum):
     LATE = "late"
     ENDPOINT = "endpoint"
     CHANGED = "changed"
+    ABSENT = "absent"
     MODEL = "model"
     NEVER = "never"
 
@@ -66,6 +68,8 @@ POLICIES = {
     Cause.ENDPOINT: Policy(AS_CONFIGURED, 15.0, 1800.0),
     # The node takes up a folder once it is at rest and its weights were looked through.
     Cause.CHANGED: Policy(10, 2.0, 60.0),
+    # Ten minutes in all: time to mend a folder, and no longer without a word about the series.
+    Cause.ABSENT: Policy(14, 5.0, 60.0),
     Cause.MODEL: Policy(2, 4.0, 4.0, costly=True),
     Cause.NEVER: Policy(1),
 }
@@ -85,6 +89,12 @@ _BY_REASON = {
     "worker.deadline_exceeded": Cause.LATE,
     "worker.endpoint_unavailable": Cause.ENDPOINT,
     "model.card_changed": Cause.CHANGED,
+    "model.unknown": Cause.ABSENT,
+    "model.no_live_version": Cause.ABSENT,
+    "model.directory_missing": Cause.ABSENT,
+    "model.weights_missing": Cause.ABSENT,
+    "model.hash_mismatch": Cause.ABSENT,
+    "model.refused": Cause.ABSENT,
     # What the network did, and not what its card, files or labels are.
     "model.failed": Cause.MODEL,
     "transient": Cause.TRANSIENT,

@@ -8,7 +8,7 @@ from typing import cast
 import pydicom
 import pytest
 
-from dicom_node.errors import OutOfSpace, UnknownName
+from dicom_node.errors import ModelFailed, OutOfSpace, UnknownName
 from dicom_node.ledger.overtaking import Overtaken
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
@@ -63,6 +63,22 @@ def test_a_model_that_is_gone_is_named(workshop: Workshop) -> None:
     with pytest.raises(UnknownName) as refused:
         process(asked, workshop)
     assert refused.value.reason == "model.unknown"
+
+
+def test_a_model_that_was_damaged_since_is_looked_at_again_and_others_are_not(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubted: list[str] = []
+    monkeypatch.setattr(workshop.catalog, "doubt", lambda card: doubted.append(card.id))
+    asked = started(workshop, "job-1")
+    for reason in ("model.failed", "model.hash_mismatch"):
+        def damaged(*_: object, reason: str = reason, **__: object) -> None:
+            raise ModelFailed("the weights have another SHA-256", reason=reason)
+
+        monkeypatch.setattr(workshop.pool, "predict", damaged)
+        with pytest.raises(ModelFailed):
+            process(asked, workshop)
+    assert doubted == ["tiny"]
 
 
 def test_nothing_is_recorded_when_the_outbox_is_full(

@@ -34,7 +34,13 @@ from dicom_node.pipeline.retry import (
         ("storage.failed", Cause.DISK),
         ("ledger.unavailable", Cause.TRANSIENT),
         ("model.failed: RuntimeError", Cause.MODEL),
-        ("model.hash_mismatch", Cause.NEVER),
+        ("model.hash_mismatch", Cause.ABSENT),
+        ("model.weights_missing", Cause.ABSENT),
+        ("model.unknown: no model", Cause.ABSENT),
+        ("model.unknown_label: 7", Cause.NEVER),
+        ("model.no_live_version", Cause.ABSENT),
+        ("model.directory_missing", Cause.ABSENT),
+        ("model.refused: not clinical", Cause.ABSENT),
         ("model.wrong_output", Cause.NEVER),
         ("input.missing_slices: a hole", Cause.NEVER),
         ("gate.refused", Cause.NEVER),
@@ -77,6 +83,7 @@ def test_each_cause_has_its_number_of_attempts() -> None:
         assert len(delays(once_more, max_attempts=100)) == 1
         assert delays(once_more, max_attempts=1) == []
     assert len(delays("model.card_changed")) == 9 and sum(delays("model.card_changed")) > 120
+    assert 590 < sum(delays("model.hash_mismatch")) < 630 and max(delays("model.unknown")) <= 60
     assert len(delays("worker.out_of_memory")) == 7
     assert len(delays("model.failed")) == 1
     assert delays("model.failed", max_attempts=1) == []
