@@ -15,6 +15,7 @@ import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
@@ -177,6 +178,19 @@ class Events(Told):
         self._emit(logging.WARNING, "instance refused", status=f"0x{status:04X}", reason=reason,
                    quarantined=quarantined)
 
+    def study_received(
+        self, association_id: str, calling_ae_title: str, address: str, study_instance_uid: str,
+        instances: Mapping[str, int], *, patient_id: str, encrypted: bool,
+    ) -> None:  # fmt: skip
+        """What one association brought of one study: ``instances`` by SOP class.
+
+        ``patient_id`` is for the audit trail alone, which has to have it (PS3.15 A.5.3.7).
+        """
+        self._emit(logging.DEBUG, "study received", association=association_id,
+                   calling_ae_title=calling_ae_title, address=address,
+                   study=hash_uid(study_instance_uid), instances=sum(instances.values()),
+                   encrypted=encrypted)
+
     def series_changed(self, series_instance_uid: str, state: str, reason: str) -> None:
         self._emit(logging.INFO, "series", series=hash_uid(series_instance_uid), state=state,
                    reason=reason)
@@ -195,6 +209,19 @@ class Events(Told):
         failed = state in ("failed", "dead")
         self._emit(logging.WARNING if failed else logging.INFO, "delivery",
                    delivery=delivery_id, destination=destination, state=state, reason=reason)
+
+    def results_sending(
+        self, job_id: str, destination: str, sop_instance_uids: Sequence[str]
+    ) -> None:
+        self._emit(logging.DEBUG, "results go out", job=job_id, destination=destination,
+                   count=len(sop_instance_uids))
+
+    def results_sent(
+        self, job_id: str, destination: str, stored: Sequence[str], failed: Sequence[str]
+    ) -> None:
+        """SOP Instance UIDs of what the destination took, and of what it did not."""
+        self._emit(logging.DEBUG, "results went out", job=job_id, destination=destination,
+                   stored=len(stored), failed=len(failed))
 
     def commitment_changed(self, destination: str, what: str, reason: str, count: int) -> None:
         self._emit(logging.INFO, "storage commitment", destination=destination, what=what,

@@ -10,6 +10,10 @@ import pytest
 
 from dicom_node.events import Events
 
+_SAMPLES: dict[str, object] = {
+    "int": 7, "float": 7.0, "bool": True, "Mapping[str, int]": {"1.2": 7}, "Sequence[str]": ["1.2"],
+}
+
 
 class Notebook:
     """A sink that writes down what it is told."""
@@ -34,7 +38,7 @@ def test_every_event_reaches_the_sinks_with_its_arguments_by_name(name: str) -> 
     notebook = Notebook()
     parameters = list(events_by_name()[name].parameters.values())[1:]
     named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
-    values = {one.name: 7 if one.annotation in ("int", "float") else "x" for one in named}
+    values = {one.name: _SAMPLES.get(one.annotation, "x") for one in named}
     positional = [values[one.name] for one in named if one.kind is not one.KEYWORD_ONLY]
     keywords = {one.name: values[one.name] for one in named if one.kind is one.KEYWORD_ONLY}
     getattr(Events(notebook), name)(*positional, **keywords)

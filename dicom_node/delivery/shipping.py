@@ -159,10 +159,7 @@ class Shipping:
         wanted = [one for one in pending if one.sop_instance_uid not in there]
         sent: list[SendOutcome] = []
         if wanted:
-            paths = [self._path(delivery) for delivery in wanted]
-            sent = self._sender_for(peer).send(
-                peer, paths, in_order=True, compression=peer.results.compression
-            )
+            sent = self._send_wanted(peer, wanted)
         if any(outcome.status is not None for outcome in sent):
             self._change_circuit(peer.name, circuit.after_delivery(self._clock()))
         answers = iter(sent)
@@ -170,6 +167,24 @@ class Shipping:
             there[one.sop_instance_uid] if one.sop_instance_uid in there else next(answers)
             for one in pending
         ]
+
+    def _send_wanted(
+        self, peer: PeerSettings, wanted: Sequence[Delivery]
+    ) -> list[SendOutcome]:
+        job_id, destination = wanted[0].job_id, wanted[0].destination
+        uids = [one.sop_instance_uid for one in wanted]
+        paths = [self._path(delivery) for delivery in wanted]
+        stored: list[str] = []
+        self._events.results_sending(job_id, destination, uids)
+        try:
+            sent = self._sender_for(peer).send(
+                peer, paths, in_order=True, compression=peer.results.compression
+            )
+            stored = [one.sop_instance_uid for one in sent if one.stored]
+            return sent
+        finally:
+            failed = [uid for uid in uids if uid not in stored]
+            self._events.results_sent(job_id, destination, stored, failed)
 
     def _got_by_name(
         self, peer: PeerSettings, pending: Sequence[Delivery]
