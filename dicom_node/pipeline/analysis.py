@@ -42,7 +42,7 @@ _SUBJECT = (
 )  # fmt: skip
 
 # What is written in another way is another object: raised when objects change their content.
-_FORM = 3
+_FORM = 4
 # What a result is not the same with, and no card says: what a worker did otherwise because memory
 # did not suffice, and which version of its model another host has.
 _BESIDE_THE_CARD = ("fall_back", "served_version")
@@ -180,6 +180,7 @@ def _request(
         series_uid = str(loaded.source_images[0].SeriesInstanceUID)
         identity = detected.tracked(identity, series_uid)
         notes += (detected.note,) if detected.note else ()
+        told |= detected.parameters
     return ResultRequest(
         source_images=loaded.source_images,
         frame_numbers=loaded.frame_numbers,

@@ -89,10 +89,10 @@ def findings_in(prediction: Prediction, card: Card, loaded: Loaded) -> Findings:
             "boxes in projection images have no place in the patient", reason="input.not_a_volume"
         )
     mask = card.output.mask if isinstance(card.output, DetectionOutput) else "box"
-    marked = findings_of(prediction, mask, source)
+    found = findings_of(prediction, mask, source)
+    marked = found.on_slices(loaded.to_source_grid)
     return Findings(
-        marked.label_map, marked.on_slices(loaded.to_source_grid), marked.labels,
-        marked.measurements, detected=marked,
+        found.label_map, marked.label_map, found.labels, found.measurements, detected=marked
     )
 
 

@@ -13,17 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ai_models.array.labels import (
-    MOST_OVERLAPPING,
-    BoolArray,
-    bit_of,
-    is_overlapping,
-    values_in,
-)
-from ai_models.array.marked_boxes import BoxMask, Index, centre_voxel, marked_box
+from ai_models.array.marked_boxes import BoxMask, centre_voxel, marked_box
 from ai_models.array.measurements import Measurement, measure
 from ai_models.types import Detection, DetectionPrediction, Label, LabelMap, Volume
 from dicom_node.errors import ModelFailed
+from dicom_node.results.detection_shapes import Shape, painted
 from dicom_node.results.identity import ResultIdentity, TrackedIdentity
 from dicom_node.results.segmentation_segments import finding_of
 
@@ -36,11 +30,17 @@ _NOTES: Mapping[BoxMask, str] = {
     "ellipsoid": "findings are drawn as the ellipsoids that fit in their boxes; volumes are theirs",
     "box": "findings are drawn as their boxes; volumes are those of the boxes",
 }
+_CUT = (
+    "where they overlap they are cut, the smaller one whole before the larger one; volumes and "
+    "densities are of what is not cut"
+)
+_DRAWN: Mapping[BoxMask, str] = {"ellipsoid": "ellipsoids in boxes", "box": "boxes"}
+_CUT_IN_SHORT = " cut where they overlap"
 
 
 @dataclass(frozen=True)
 class DetectionMeasurement(Measurement):
-    """Measures of one finding: those of its voxels, and what the detector said of it.
+    """Measures of one finding: those of its whole shape, and what the detector said of it.
 
     ``probability`` is its score, ``long_axis_mm`` the longest edge of its box.
     """
@@ -56,45 +56,58 @@ class MarkedDetections:
     Attributes
     ----------
     label_map
-        ``(slices, rows, columns)`` on the grid of the model's input; uint64 where findings overlap.
+        ``(slices, rows, columns)`` on the grid of the model's input, or on the slices of the
+        source. What overlaps is cut (`detection_shapes.painted`); uint64 where some finding would
+        have no voxel of its own.
     labels
         One for each finding, numbered from 1 in the order of the prediction; behind them the
         classes of which nothing was found, which have no voxels.
     measurements
-        By label value.
-    centres
-        The voxel at the centre of each finding, in the same order.
-    note
-        How the shapes came about, for ``ResultRequest.input_notes``; empty without findings.
+        By label value, of the whole shapes: what is cut away is only not drawn.
+    shapes
+        Of each finding, whole, in the same order.
+    mask
+        Whether they are ellipsoids or boxes.
+    is_cut
+        Whether some are not drawn whole.
     """
 
     label_map: LabelMap
     labels: tuple[Label, ...]
     measurements: Mapping[int, DetectionMeasurement]
-    centres: tuple[Index, ...]
+    shapes: tuple[Shape, ...]
     detections: tuple[Detection, ...]
-    note: str
+    mask: BoxMask
+    is_cut: bool
 
-    def on_slices(self, to_source_grid: Callable[[LabelMap], LabelMap]) -> LabelMap:
-        """The label map on the slices of the source; no finding is lost between two of them.
+    @property
+    def note(self) -> str:
+        """How the shapes came about, for ``ResultRequest.input_notes``; empty without findings."""
+        if not self.detections:
+            return ""
+        return f"{_NOTES[self.mask]}; {_CUT}" if self.is_cut else _NOTES[self.mask]
 
-        ``to_source_grid`` takes values of the grid to the nearest source slices.
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The same in few words, for ``Algorithm.parameters``: each segment names them."""
+        if not self.detections:
+            return {}
+        return {"drawn": _DRAWN[self.mask] + (_CUT_IN_SHORT if self.is_cut else "")}
+
+    def on_slices(self, to_source_grid: Callable[[LabelMap], LabelMap]) -> MarkedDetections:
+        """The same on the slices of the source; no finding is lost between two of them.
+
+        ``to_source_grid`` takes values of the grid to the nearest source slices. What was measured
+        stays.
         """
-        picked = to_source_grid(self.label_map)
-        missing = set(values_in(self.label_map)) - set(values_in(picked))
-        if not missing:
-            return picked
-        places = np.arange(len(self.label_map), dtype=np.uint16)[:, None, None]
+        slices = len(self.label_map)
+        places = np.arange(slices, dtype=np.uint16)[:, None, None]
         origin = to_source_grid(np.broadcast_to(places, self.label_map.shape))[:, 0, 0]
-        kept = picked.copy()
-        for value in sorted(missing):
-            along, row, column = self.centres[value - 1]
-            nearest = int(np.abs(origin.astype(int) - along).argmin())
-            place = (
-                slice(nearest, nearest + 1), slice(row, row + 1), slice(column, column + 1)
-            )
-            kept = _with(kept, value, place, np.ones((1, 1, 1), bool))
-        return kept
+        if np.array_equal(origin, np.arange(slices)):
+            return self
+        shapes = tuple(one.on_slices(origin.astype(np.int64)) for one in self.shapes)
+        label_map, is_cut = painted(shapes, (len(origin), *self.label_map.shape[1:]))
+        return replace(self, label_map=label_map, shapes=shapes, is_cut=is_cut)
 
     def tracked(self, identity: ResultIdentity, series_instance_uid: str) -> ResultIdentity:
         """``identity`` with a Tracking UID for each finding that follows from class and place.
@@ -125,64 +138,42 @@ def findings_of(
     ------
     ModelFailed
         ``model.wrong_output``: a finding lies outside of the volume, is of no class, or there are
-        more than 255, or than 64 of which some overlap.
+        more than 255, or than 64 of which some have no voxel of their own.
     """
     found = prediction.detections
     if len(found) > MOST_FINDINGS:
         raise ModelFailed(f"the model answers {len(found)} findings", reason=_WRONG)
     labels = _labels(found, prediction.labels)
-    label_map: LabelMap = np.zeros(volume.array.shape, np.uint8)
-    for value, one in enumerate(found, start=1):
-        marked = marked_box(one.box_lps, volume.affine_lps, label_map.shape, mask)
-        if marked is None:
-            raise ModelFailed("a finding lies outside of the images", reason=_WRONG)
-        label_map = _with(label_map, value, *marked)
-    measured = measure(label_map, volume)
-    if len(measured) != len(found):
-        raise ModelFailed("a finding has no voxel", reason=_WRONG)
+    shapes = tuple(_shape(one, mask, volume) for one in found)
+    label_map, is_cut = painted(shapes, volume.array.shape)
     return MarkedDetections(
         label_map, labels,
         {
             value: DetectionMeasurement(
-                **vars(measured[value]), probability=one.score, long_axis_mm=max(one.size_mm)
+                **vars(_measured(shape, volume)), probability=one.score,
+                long_axis_mm=max(one.size_mm),
             )
-            for value, one in enumerate(found, start=1)
+            for value, (shape, one) in enumerate(zip(shapes, found, strict=True), start=1)
         },
-        tuple(centre_voxel(one.box_lps, volume.affine_lps) for one in found),
-        found,
-        _NOTES[mask] if found else "",
+        shapes, found, mask, is_cut,
     )
 
 
-def _with(
-    label_map: LabelMap, value: int, place: tuple[slice, slice, slice], marked: BoolArray
-) -> LabelMap:
-    """``label_map`` with a label more; it becomes one of labels that overlap when they do.
-
-    Changed in place where that is possible: eight bytes a voxel are spent only when needed.
-    """
-    if not is_overlapping(label_map) and label_map[place][marked].any():
-        label_map = _by_bit(label_map)
-    if is_overlapping(label_map):
-        if not bit_of(value):
-            raise ModelFailed(
-                f"more than {MOST_OVERLAPPING} findings, of which some overlap", reason=_WRONG
-            )
-        label_map[place][marked] |= bit_of(value)
-    else:
-        label_map[place][marked] = value
-    return label_map
+def _shape(one: Detection, mask: BoxMask, volume: Volume) -> Shape:
+    marked = marked_box(one.box_lps, volume.affine_lps, volume.array.shape, mask)
+    if marked is None:
+        raise ModelFailed("a finding lies outside of the images", reason=_WRONG)
+    return Shape(*marked, centre_voxel(one.box_lps, volume.affine_lps), one.score)
 
 
-def _by_bit(label_map: LabelMap) -> LabelMap:
-    values = values_in(label_map)
-    if values and max(values) > MOST_OVERLAPPING:
-        raise ModelFailed(
-            f"more than {MOST_OVERLAPPING} findings, of which some overlap", reason=_WRONG
-        )
-    table = np.array([bit_of(value) for value in range(256)], np.uint64)
-    bits: LabelMap = table[label_map]
-    return bits
+def _measured(shape: Shape, volume: Volume) -> Measurement:
+    """Of the whole shape, whatever else lies in it."""
+    corner = np.eye(4)
+    corner[:3, 3] = [side.start for side in shape.place]
+    part = replace(
+        volume, array=volume.array[shape.place], affine_lps=volume.affine_lps @ corner
+    )
+    return measure(shape.marked.astype(np.uint8), part)[1]
 
 
 def _labels(found: Sequence[Detection], classes: Sequence[Label]) -> tuple[Label, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,22 +69,29 @@ class Reported:
     planar: Dataset
 
 
-def reported(mask: BoxMask = "ellipsoid", language: str = "en", **changes: object) -> Reported:
-    """Segmentation and reports of `prediction_on` a CT; ``changes`` as for `samples.ct`."""
+def reported(
+    mask: BoxMask = "ellipsoid", language: str = "en",
+    detections: tuple[Detection, ...] | None = None, **changes: object,
+) -> Reported:
+    """Segmentation and reports of `prediction_on` a CT, or of other ``detections`` on it;
+    ``changes`` as for `samples.ct`."""
     source = samples.ct(**changes)
     headers = samples.headers(copy.deepcopy(source))
     volume = volume_of(headers)
     prediction = prediction_on(volume.affine_lps)
+    if detections is not None:
+        prediction = replace(prediction, detections=detections)
     found = findings_of(prediction, mask, volume)
     identity = found.tracked(
         samples.identity_of(headers), str(headers[0].SeriesInstanceUID)
     )
+    algorithm = replace(samples.ALGORITHM, parameters=dict(found.parameters))
     request = samples.request_for(
         headers, labels=found.labels, template="lung_nodules", identity=identity,
-        input_notes=(found.note,), language=language,
+        algorithm=algorithm, input_notes=(found.note,), language=language,
     )
     segmentation = samples.segmentation_of(
-        headers, found.label_map, labels=found.labels, identity=identity
+        headers, found.label_map, labels=found.labels, identity=identity, algorithm=algorithm
     )
     volumetric = build_volumetric_report(
         request, segmentation, found.label_map, found.measurements, series_number=9002

@@ -43,12 +43,36 @@ def test_each_finding_is_a_segment_with_its_number_codes_colour_and_tracking(
     assert {one.SegmentedPropertyTypeCodeSequence[0].CodeValue for one in segments} == {"27925004"}
     assert len({tuple(one.RecommendedDisplayCIELabValue) for one in segments}) == 3
     assert len({one.TrackingUID for one in segments}) == 3
-    assert nodules.segmentation.SegmentsOverlap == "YES"
+    assert nodules.segmentation.SegmentsOverlap == "NO"
+
+
+def test_findings_that_overlap_are_cut_as_report_and_segments_say_and_measured_whole(
+    nodules: Reported,
+) -> None:
+    volume = volume_of(nodules.headers)
+    alone = [
+        findings_of(replace(nodules.prediction, detections=(one,)), "ellipsoid", volume)
+        for one in nodules.prediction.detections
+    ]
+    whole = [int((one.label_map != 0).sum()) for one in alone]
+    drawn = [int(mask_of(nodules.found.label_map, value).sum()) for value in (1, 2, 3)]
+    assert (whole, drawn) == ([157, 13, 1], [157 - 13, 13, 1])
+    for value, one in enumerate(alone, start=1):
+        assert nodules.found.measurements[value] == one.measurements[1]
+    segment = nodules.segmentation.SegmentSequence[0]
+    (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert "drawn=ellipsoids in boxes cut where they overlap" in algorithm.AlgorithmParameters
+    comments = [str(one.TextValue) for one in samples.named(nodules.volumetric, "121106")]
+    assert any("where they overlap they are cut" in one for one in comments)
+    assert not alone[0].is_cut and "cut" not in alone[0].note + str(alone[0].parameters)
 
 
 @pytest.mark.parametrize("mask", ["ellipsoid", "box"])
 def test_segmentation_and_both_reports_pass_every_gate(mask: BoxMask) -> None:
-    made = reported(mask, orientation=samples.OBLIQUE)
+    check_all(reported(mask, orientation=samples.OBLIQUE))
+
+
+def check_all(made: Reported) -> None:
     headers, frames, label_map = made.headers, [1] * len(made.headers), made.found.label_map
     gate.check_segmentation(made.segmentation, headers, frames, label_map, made.found.labels)
     for report in (made.volumetric, made.planar):
@@ -59,6 +83,17 @@ def test_segmentation_and_both_reports_pass_every_gate(mask: BoxMask) -> None:
     check_detections(
         made.volumetric, headers, frames, label_map, made.prediction.detections, made.segmentation
     )
+
+
+def test_the_centre_of_a_finding_may_lie_in_a_smaller_one() -> None:
+    affine = samples.affine_lps(samples.ct())
+    centre = (4.0, 18.0, 14.0)
+    made = reported(detections=(
+        detection(affine, centre, (20.0, 20.0, 20.0), 0.9),
+        detection(affine, centre, (14.0, 14.0, 14.0), 0.8),
+    ))
+    assert made.found.label_map[4, 18, 14] == 2 and (made.found.label_map == 1).any()
+    check_all(made)
 
 
 def test_the_report_gives_probability_volume_and_longest_edge_of_each(nodules: Reported) -> None:
@@ -88,14 +123,14 @@ def test_the_reader_is_told_names_with_numbers_what_was_not_found_and_how_it_is_
     assert any("ellipsoids" in one for one in comments)
 
 
-def test_findings_that_lie_apart_take_one_byte_a_voxel() -> None:
-    volume = volume_of(samples.ct())
-    prediction = prediction_on(volume.affine_lps)
-    apart = replace(prediction, detections=prediction.detections[::2])
-    found = findings_of(apart, "box", volume)
-    assert not is_overlapping(found.label_map)
-    assert values_in(found.label_map) == [1, 2]
-    assert is_overlapping(findings_of(prediction, "box", volume).label_map)
+@pytest.mark.parametrize("mask", ["ellipsoid", "box"])
+def test_two_findings_in_one_voxel_share_it_and_pass_every_gate(mask: BoxMask) -> None:
+    affine = samples.affine_lps(samples.ct())
+    one = detection(affine, (7.0, 30.1, 33.0), SMALL, 0.9)
+    made = reported(mask, detections=(one, replace(one, label_value=2, score=0.7)))
+    assert is_overlapping(made.found.label_map) and not made.found.is_cut
+    assert made.segmentation.SegmentsOverlap == "YES"
+    check_all(made)
 
 
 def test_a_box_smaller_than_a_voxel_marks_the_voxel_at_its_centre(nodules: Reported) -> None:
@@ -130,19 +165,14 @@ def test_a_finding_of_no_class_is_refused() -> None:
         findings_of(DetectionPrediction((strange,), (NODULE,), samples.ALGORITHM), "box", volume)
 
 
-def test_more_overlapping_findings_than_there_are_bits_are_refused() -> None:
+def test_many_findings_in_one_place_each_have_a_voxel_as_long_as_there_are_any() -> None:
     volume = volume_of(samples.ct())
     one = detection(volume.affine_lps, (4, 18, 14), LARGE, 0.9)
     many = DetectionPrediction((one,) * 65, (NODULE,), samples.ALGORITHM)
+    assert values_in(findings_of(many, "box", volume).label_map) == list(range(1, 66))
+    tiny = detection(volume.affine_lps, (4, 18, 14), SMALL, 0.9)
     with pytest.raises(ModelFailed, match="more than 64"):
-        findings_of(many, "box", volume)
-    apart = [
-        detection(volume.affine_lps, (4, row, column), SMALL, 0.9)
-        for row in range(10) for column in range(10)
-    ]
-    shared = detection(volume.affine_lps, (4, 5, 5), LARGE, 0.9)
-    with pytest.raises(ModelFailed, match="more than 64"):
-        findings_of(replace(many, detections=(*apart, shared)), "box", volume)
+        findings_of(replace(many, detections=(tiny,) * 65), "box", volume)
 
 
 def test_no_finding_is_lost_between_the_slices_of_the_source() -> None:
@@ -153,12 +183,13 @@ def test_no_finding_is_lost_between_the_slices_of_the_source() -> None:
     def every_third(values: LabelMap) -> LabelMap:
         return values[[0, 3, 6, 9]]
 
-    label_map = found.on_slices(every_third)
-    assert label_map.shape[0] == 4
+    thinned = found.on_slices(every_third)
+    assert thinned.label_map.shape[0] == 4 and thinned.is_cut
     assert values_in(every_third(found.label_map)) == [1]
-    assert values_in(label_map) == [1, 2, 3]
-    assert mask_of(label_map, 3)[2, 30, 33]
-    np.testing.assert_array_equal(found.on_slices(lambda values: values), found.label_map)
+    assert values_in(thinned.label_map) == [1, 2, 3]
+    assert mask_of(thinned.label_map, 3)[2, 30, 33]
+    assert thinned.measurements == found.measurements
+    assert found.on_slices(lambda values: values) is found
 
 
 def test_the_same_place_keeps_its_tracking_when_something_else_is_found_before_it() -> None:
@@ -179,6 +210,33 @@ def test_the_same_place_keeps_its_tracking_when_something_else_is_found_before_i
     assert tracking(small) == tracking(large, small)[1:]
     assert len(set(tracking(large, inside, small))) == 3
     assert len(set(tracking(large, large))) == 2
+
+
+@pytest.mark.parametrize("moved", [(0, 6, 0), (0, 0, 9), (3, 0, 0)])
+def test_a_segment_that_leaves_its_box_is_refused(
+    nodules: Reported, moved: tuple[int, int, int]
+) -> None:
+    shifted = np.roll(nodules.found.label_map, moved, axis=(0, 1, 2))
+    with pytest.raises(GateRefused, match="leaves its box") as caught:
+        check_detections(
+            nodules.volumetric, nodules.headers, [1] * len(nodules.headers), shifted,
+            nodules.prediction.detections, nodules.segmentation,
+        )
+    assert caught.value.reason == "gate.geometry"
+
+
+def test_a_finding_whose_centre_nothing_marks_is_refused() -> None:
+    affine = samples.affine_lps(samples.ct())
+    made = reported(detections=(detection(affine, (4.0, 18.0, 14.0), (20.0, 20.0, 20.0), 0.9),))
+    hollow = made.found.label_map.copy()
+    hollow[2:7] = 0
+    assert hollow.any()
+    with pytest.raises(GateRefused, match="centre of finding 1 is in no segment") as caught:
+        check_detections(
+            made.volumetric, made.headers, [1] * len(made.headers), hollow,
+            made.prediction.detections, made.segmentation,
+        )
+    assert caught.value.reason == "gate.geometry"
 
 
 @pytest.mark.parametrize(
