@@ -34,6 +34,7 @@ from dicom_node.config_conditions import (
     parse_condition,
     suggestion,
 )
+from dicom_node.config_database import DatabaseSettings, read_url_file
 from dicom_node.config_models import ModelsSettings
 from dicom_node.config_peers import (
     AETitle,
@@ -46,7 +47,12 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
-from dicom_node.config_security import AccessSettings, SecuritySettings, files_below
+from dicom_node.config_security import (
+    AccessSettings,
+    SecuritySettings,
+    files_below,
+    tls_problem,
+)
 from dicom_node.config_web import SelftestSettings, TracingSettings, WebSettings
 from dicom_node.errors import ConfigurationError, UnknownName
 from dicom_node.records import Priority
@@ -55,14 +61,6 @@ __all__ = ["SENDER", "Config", "PeerSettings", "Rule", "describe", "json_schema"
 
 SENDER = "sender"
 GIBIBYTE = 1024**3
-
-
-def _database_url(value: str) -> str:
-    if not re.match(r"(sqlite|postgresql(\+psycopg)?)://", value):
-        raise PydanticCustomError(
-            "database_url", "null, or a URL that begins with postgresql:// or sqlite:///"
-        )
-    return value
 
 
 def _uid(value: str) -> str:
@@ -94,6 +92,8 @@ def _condition(value: object) -> Condition:
 
 Name = Annotated[Text, AfterValidator(_name)]
 Uid = Annotated[Text, AfterValidator(_uid)]
+Hours = Annotated[float, Strict(), Field(ge=0, le=876_000)]
+Days = Annotated[float, Strict(), Field(ge=0, le=36_500)]
 When = Annotated[
     Condition,
     PlainValidator(_condition),
@@ -111,12 +111,6 @@ class NodeSettings(Settings):
     data_dir: Path = Path("/var/lib/dicom-node")
 
 
-class DatabaseSettings(Settings):
-    """Where the ledger is; ``None`` means SQLite in ``node.data_dir``."""
-
-    url: Annotated[Text, AfterValidator(_database_url)] | None = None
-
-
 class CompletenessSettings(Settings):
     """When a series counts as complete."""
 
@@ -126,14 +120,18 @@ class CompletenessSettings(Settings):
 
 
 class StorageSettings(Settings):
-    """How full the disk may become and how long delivered images stay.
+    """How full the disk may become and how long what is done with stays.
 
     Below ``make_room_below_free_bytes`` what was delivered goes before ``keep_delivered_for_h``.
     """
 
     refuse_below_free_bytes: Annotated[Whole, Field(ge=0)] = 5 * GIBIBYTE
     make_room_below_free_bytes: Annotated[Whole, Field(ge=0)] = 20 * GIBIBYTE
-    keep_delivered_for_h: Annotated[float, Strict(), Field(ge=0, le=876_000)] = 24
+    keep_delivered_for_h: Hours = 24
+    keep_declined_for_h: Hours = 24
+    keep_committed_for_d: Days = 30
+    keep_quarantined_for_d: Days = 30
+    keep_records_for_d: Days = 30
 
 
 class IntakeSettings(Settings):
@@ -253,6 +251,19 @@ class Config(Settings):
         return {name: peer.model_copy(update={"name": name}) for name, peer in peers.items()}
 
     @model_validator(mode="after")
+    def _tls_is_as_the_peers_need_it(self) -> Config:
+        problem = tls_problem(self.security.tls, self.node.port, self.peers)
+        if problem is not None:
+            raise _at(*problem)
+        return self._introduced()
+
+    def _introduced(self) -> Config:
+        """With peers that know how they are called by TLS."""
+        for name, peer in self.peers.items():
+            self.peers[name] = peer.with_tls(self.security.tls)
+        return self
+
+    @model_validator(mode="after")
     def _commitment_can_be_had_where_required(self) -> Config:
         if self.delivery.storage_commitment == "required":
             for name, peer in self.peers.items():
@@ -325,7 +336,8 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise config_problems.first_error(error, tree, file, variables, Config) from None
-    return _anchored(config, Path() if path is None else path.parent)
+    config = _anchored(config, Path() if path is None else path.parent)
+    return config.model_copy(update={"database": read_url_file(config.database)})
 
 
 def _anchored(config: Config, folder: Path) -> Config:
@@ -337,8 +349,9 @@ def _anchored(config: Config, folder: Path) -> Config:
         update={
             "node": node, "models": models, "peers": peers,
             "security": config.security.anchored(base), "web": files_below(base, config.web),
+            "database": files_below(base, config.database),
         }
-    )
+    )._introduced()
 
 
 def describe(config: Config) -> str:
@@ -349,7 +362,9 @@ def describe(config: Config) -> str:
             # Left out beside dicomweb; their empty default is no value that may be written.
             if not peer[key]:
                 del peer[key]
-    if values["database"]["url"]:
+    if config.database.url_file is not None:
+        values["database"]["url"] = None
+    elif values["database"]["url"]:
         values["database"]["url"] = config_problems.without_password(values["database"]["url"])
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 

@@ -9,11 +9,22 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from dicom_node.config_security import TlsSettings
 
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -132,8 +143,11 @@ class PeerSettings(Settings):
     With ``dicomweb`` results go there instead, and host and port may be left out.
     ``storage_commitment`` ``None`` is as ``delivery.storage_commitment`` says. With ``addresses``
     its AE title may call from there only, with ``certificate_names`` only with a certificate of
-    one of these names. ``tls``: the node calls it by DICOM TLS.
+    one of these names. ``tls``: the node calls it by DICOM TLS, as its ``tls_settings`` say.
     """
+
+    # `security.tls` of the same file: whoever has a peer can call it as it must be called.
+    _tls_settings: Any = PrivateAttr(default=None)
 
     name: Text = ""
     ae_title: Annotated[Text, AfterValidator(_unless_left_out(_ae_title))] = ""
@@ -149,6 +163,18 @@ class PeerSettings(Settings):
     retrieve: Literal["auto", "c-move", "c-get", "off"] = "auto"
     dicomweb: DicomWebSettings | None = None
     results: ResultForms = ResultForms()
+
+    def with_tls(self, settings: TlsSettings | None) -> Self:
+        """The same peer, to be called as ``settings`` say where it has ``tls``."""
+        introduced = self.model_copy()
+        introduced._tls_settings = settings if self.tls else None
+        return introduced
+
+    @property
+    def tls_settings(self) -> TlsSettings | None:
+        """How it is called by TLS; ``None`` of a peer without ``tls``."""
+        settings: TlsSettings | None = self._tls_settings
+        return settings
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -75,7 +75,8 @@ def first_error(
 
 def without_password(url: str) -> str:
     """A database URL as it may be shown."""
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", re.sub(r"([?&]password=)[^&]*", r"\1***", url))
+    # Up to the last @: a password may hold one that should have been written as %40.
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", re.sub(r"([?&]password=)[^&]*", r"\1***", url))
 
 
 def _explained(detail: ErrorDetails, model: type[BaseModel]) -> tuple[KeyPath, str]:

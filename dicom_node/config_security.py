@@ -5,12 +5,16 @@ Part of `dicom_node.config`, which reads them from the file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import Field
 
 from dicom_node.config_peers import Flag, Host, ListenPort, Network, Settings, Text, Whole
+
+if TYPE_CHECKING:
+    from dicom_node.config_peers import PeerSettings
 
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 
@@ -77,6 +81,32 @@ class SecuritySettings(Settings):
         syslog = self.audit.syslog and files_below(base, self.audit.syslog)
         audit = self.audit.model_copy(update={"syslog": syslog})
         return self.model_copy(update={"tls": tls, "audit": audit})
+
+
+def tls_problem(
+    tls: TlsSettings | None, node_port: int, peers: Mapping[str, PeerSettings]
+) -> tuple[tuple[str, ...], str] | None:
+    """Key path and text of what the peers ask of TLS that ``tls`` does not give, if anything."""
+    for name, peer in peers.items():
+        if peer.tls and peer.dicomweb is not None:
+            return ("peers", name, "tls"), "found true beside dicomweb, whose url says https://"
+        if peer.tls and tls is None:
+            return ("peers", name, "tls"), "found true while security.tls is null, expected both"
+        if peer.certificate_names and not (peer.tls or _asks_certificates(tls)):
+            return ("peers", name, "certificate_names"), (
+                "found names while callers show no certificate, expected security.tls with "
+                "client_certificates: required"
+            )
+    if tls is not None and tls.port is not None and tls.port == node_port != 0:
+        return ("security", "tls", "port"), (
+            f"found {tls.port}, which is node.port, expected another port, or null: node.port "
+            "then speaks TLS"
+        )
+    return None
+
+
+def _asks_certificates(tls: TlsSettings | None) -> bool:
+    return tls is not None and tls.client_certificates == "required"
 
 
 def files_below(base: Path, settings: _WithFiles) -> _WithFiles:

@@ -23,6 +23,7 @@ from tests.source_tree import PACKAGES, ROOT, Source, code_lines, module_names, 
 # The files that make up one place of the table, where they are not one package.
 PARTS = {
     "dicom_node.config_conditions": "dicom_node.config",
+    "dicom_node.config_database": "dicom_node.config",
     "dicom_node.config_environment": "dicom_node.config",
     "dicom_node.config_models": "dicom_node.config",
     "dicom_node.config_peers": "dicom_node.config",
@@ -54,6 +55,7 @@ ROOMS = {
     "dicom_node.config",
     "dicom_node.spool",
     "dicom_node.events",
+    "dicom_node.tls_context",
     "dicom_node.ledger",
     "dicom_node.intake",
     "dicom_node.routing",
@@ -65,7 +67,10 @@ ROOMS = {
     "ai_models",
     "sr_templates",
 }
-SHARED_STATE = {"dicom_node.config", "dicom_node.spool", "dicom_node.ledger", "dicom_node.events"}
+SHARED_STATE = {
+    "dicom_node.config", "dicom_node.spool", "dicom_node.ledger", "dicom_node.events",
+    "dicom_node.tls_context",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node": set(),
     "dicom_node.errors": set(),
@@ -74,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node.references": {"dicom_node.errors"},
     "dicom_node.events": set(),
     "dicom_node.config": set(),
+    "dicom_node.tls_context": {"dicom_node.config"},
     "dicom_node.spool": set(),
     "dicom_node.ledger": {"dicom_node.config"},
     "dicom_node.intake": SHARED_STATE,
