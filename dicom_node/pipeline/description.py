@@ -164,17 +164,19 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
         negative = report.build_negative_report(request, series_number=number)
         gate.check_report(negative, request.source_images, [])
         return (("negative report", negative),)
+    outlined = findings.detected.outlined() if findings.detected is not None else label_map
     volumetric = report.build_volumetric_report(
-        request, segmentation, label_map, findings.measurements, series_number=number
+        request, segmentation, outlined, findings.measurements, series_number=number
     )
     planar = report.build_planar_report(
-        request, label_map, series_number=SERIES_NUMBERS["planar report"]
+        request, outlined, series_number=SERIES_NUMBERS["planar report"]
     )
-    _check(segmentation, [volumetric, planar], findings, label_map, request)
+    images, frames = request.source_images, request.frame_numbers
+    gate.check_segmentation(segmentation, images, frames, label_map, findings.labels)
+    _check_reports([volumetric, planar], segmentation, findings, outlined, request)
     if findings.detected is not None:
         check_detections(
-            volumetric, request.source_images, request.frame_numbers, label_map,
-            findings.detected.detections, segmentation,
+            volumetric, images, frames, label_map, findings.detected.detections, segmentation
         )
     objects = (
         ("segmentation", segmentation),
@@ -185,17 +187,16 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
     return tuple((kind, dataset) for kind, dataset in objects if dataset is not None)
 
 
-def _check(
-    segmentation: Dataset, reports: Sequence[Dataset | None], findings: Findings,
-    label_map: LabelMap, request: ResultRequest,
+def _check_reports(
+    reports: Sequence[Dataset | None], segmentation: Dataset, findings: Findings,
+    outlined: LabelMap, request: ResultRequest,
 ) -> None:
     images, frames = request.source_images, request.frame_numbers
-    gate.check_segmentation(segmentation, images, frames, label_map, findings.labels)
     for one in reports:
         if one is not None:
             gate.check_report(one, images, [segmentation])
             check_findings(
-                one, images, frames, label_map, findings.measurements, segmentation
+                one, images, frames, outlined, findings.measurements, segmentation
             )
 
 

@@ -84,7 +84,7 @@ def painted(shapes: Sequence[Shape], grid: tuple[int, ...]) -> tuple[LabelMap, b
     counts = voxels_by_label(label_map)
     for one in reversed(largest_first):
         if not counts[one + 1] and not _take_voxel(one + 1, shapes, label_map, counts, set()):
-            return _by_bit(shapes, grid), False
+            return whole(shapes, grid), False
     return label_map, is_cut
 
 
@@ -115,7 +115,8 @@ def _take_voxel(
     return False
 
 
-def _by_bit(shapes: Sequence[Shape], grid: tuple[int, ...]) -> LabelMap:
+def whole(shapes: Sequence[Shape], grid: tuple[int, ...]) -> LabelMap:
+    """All of ``shapes`` uncut, uint64; raises as `painted`."""
     if len(shapes) > MOST_OVERLAPPING:
         raise ModelFailed(
             f"more than {MOST_OVERLAPPING} findings, of which some lie in the same voxels",

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ai_models.array.labels import MOST_OVERLAPPING
 from ai_models.array.marked_boxes import BoxMask, centre_voxel, marked_box
 from ai_models.array.measurements import Measurement, measure
 from ai_models.types import Detection, DetectionPrediction, Label, LabelMap, Volume
 from dicom_node.errors import ModelFailed
-from dicom_node.results.detection_shapes import Shape, painted
+from dicom_node.results.detection_shapes import Shape, painted, whole
 from dicom_node.results.identity import ResultIdentity, TrackedIdentity
 from dicom_node.results.segmentation_segments import finding_of
 
@@ -31,8 +32,8 @@ _NOTES: Mapping[BoxMask, str] = {
     "box": "findings are drawn as their boxes; volumes are those of the boxes",
 }
 _CUT = (
-    "where they overlap they are cut, the smaller one whole before the larger one; volumes and "
-    "densities are of what is not cut"
+    "where they overlap the segments are cut, the larger by the smaller; numbers and outlines in "
+    "reports are of the whole findings"
 )
 _DRAWN: Mapping[BoxMask, str] = {"ellipsoid": "ellipsoids in boxes", "box": "boxes"}
 _CUT_IN_SHORT = " cut where they overlap"
@@ -93,6 +94,15 @@ class MarkedDetections:
         if not self.detections:
             return {}
         return {"drawn": _DRAWN[self.mask] + (_CUT_IN_SHORT if self.is_cut else "")}
+
+    def outlined(self) -> LabelMap:
+        """The label map of whole shapes, for reports: uint64 where `label_map` cuts some.
+
+        Of more than 64 findings it is the cut one.
+        """
+        if not self.is_cut or len(self.shapes) > MOST_OVERLAPPING:
+            return self.label_map
+        return whole(self.shapes, self.label_map.shape)
 
     def on_slices(self, to_source_grid: Callable[[LabelMap], LabelMap]) -> MarkedDetections:
         """The same on the slices of the source; no finding is lost between two of them.

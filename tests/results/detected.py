@@ -94,8 +94,8 @@ def reported(
         headers, found.label_map, labels=found.labels, identity=identity, algorithm=algorithm
     )
     volumetric = build_volumetric_report(
-        request, segmentation, found.label_map, found.measurements, series_number=9002
+        request, segmentation, found.outlined(), found.measurements, series_number=9002
     )
-    planar = build_planar_report(request, found.label_map, series_number=9003)
+    planar = build_planar_report(request, found.outlined(), series_number=9003)
     assert planar is not None
     return Reported(source, headers, prediction, found, request, segmentation, volumetric, planar)

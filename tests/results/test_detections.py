@@ -63,7 +63,14 @@ def test_findings_that_overlap_are_cut_as_report_and_segments_say_and_measured_w
     (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
     assert "drawn=ellipsoids in boxes cut where they overlap" in algorithm.AlgorithmParameters
     comments = [str(one.TextValue) for one in samples.named(nodules.volumetric, "121106")]
-    assert any("where they overlap they are cut" in one for one in comments)
+    assert any("where they overlap the segments are cut" in one for one in comments)
+    areas = [
+        str(one.MeasuredValueSequence[0].NumericValue)
+        for one in samples.named(nodules.planar, "42798000")
+    ]
+    planar = reported(detections=nodules.prediction.detections[:1]).planar
+    (area,) = samples.named(planar, "42798000")
+    assert areas[0] == str(area.MeasuredValueSequence[0].NumericValue)
     assert not alone[0].is_cut and "cut" not in alone[0].note + str(alone[0].parameters)
 
 
@@ -78,7 +85,8 @@ def check_all(made: Reported) -> None:
     for report in (made.volumetric, made.planar):
         gate.check_report(report, headers, [made.segmentation])
         check_findings(
-            report, headers, frames, label_map, made.found.measurements, made.segmentation
+            report, headers, frames, made.found.outlined(), made.found.measurements,
+            made.segmentation,
         )
     check_detections(
         made.volumetric, headers, frames, label_map, made.prediction.detections, made.segmentation
