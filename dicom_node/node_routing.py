@@ -14,10 +14,11 @@ from ai_models.catalog import Catalog
 from ai_models.trust import why_refused
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
-from dicom_node.errors import NodeError, NotUnderstood, UnknownName
+from dicom_node.errors import NodeError, NotUnderstood, UnknownName, UnsuitableInput
 from dicom_node.events import Events
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.states import IllegalTransition
 from dicom_node.node_models import site_of
 from dicom_node.node_versions import ModelVersions
 from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
@@ -100,6 +101,41 @@ class Router:
         except ModelError as error:
             raise UnknownName(str(error), reason=error.reason) from error
         return None
+
+    def route_by_hand(self, series_instance_uid: str, rule_name: str) -> Job:
+        """Have a rule's model run on a series that is routed or declined, whatever it asks for.
+
+        Raises
+        ------
+        UnknownName
+            There is no such series or rule.
+        UnsuitableInput
+            ``routing.arriving``: the series is not complete. ``routing.done``: this very job is
+            there already.
+        """
+        series = self._ledger.receipts.find_series(series_instance_uid)
+        rule = next((one for one in self._config.rules if one.name == rule_name), None)
+        if series is None or rule is None:
+            raise UnknownName("there is no such series or rule")
+        instances = self._ledger.receipts.instances(series_instance_uid)
+        if not instances:
+            raise NotUnderstood("the images are not kept any more", reason="input.no_instances")
+        jobs = self._jobs(series, rule, instances, rule.priority, "by hand")
+        try:
+            is_new = self._ledger.jobs.route_by_hand(
+                series_instance_uid, jobs, f"by hand: {rule.name}"
+            )
+        except IllegalTransition as error:
+            raise UnsuitableInput(
+                "the series is still arriving, or about to be looked at by the rules",
+                reason="routing.arriving",
+            ) from error
+        if not is_new:
+            raise UnsuitableInput(
+                f"job {jobs[0].job_id} has done or is to do exactly this", reason="routing.done"
+            )
+        self._events.series_changed(series_instance_uid, "routed", "by hand")
+        return jobs[0]
 
     def _decline(self, series: Series, reason: str) -> bool:
         declined = self._ledger.receipts.change(

@@ -57,7 +57,7 @@ def displayed(
     Without a window CT gets that of lungs or of soft tissue by Body Part Examined, anything else
     the range between its 1st and its 99th percentile.
     """
-    window = _chosen_window(values, unit, header, labels_hint or ())
+    window = chosen_window(values, unit, header, labels_hint or ())
     pixels = np.empty(values.shape, np.uint8)
     for plane, target in zip(values, pixels, strict=True):
         seen = windowed(plane.astype(np.float32), window)
@@ -98,9 +98,10 @@ def first_window(place: Dataset) -> Window | None:
     return Window(centers[0], widths[0], text(place, "VOILUTFunction").upper() or "LINEAR")
 
 
-def _chosen_window(
+def chosen_window(
     values: npt.NDArray[np.generic], unit: str, header: Dataset, labels: Sequence[Label]
 ) -> Window:
+    """The window through which `displayed` shows a volume; parameters as there."""
     if unit == "HU" and any(label.type.value in _LUNG_TYPES for label in labels):
         return LUNG_WINDOW_HU
     stated = first_window(_voi_place(header))

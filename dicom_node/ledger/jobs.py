@@ -13,6 +13,7 @@ from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
+from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
 _j, _r = tables.jobs, tables.results
@@ -51,6 +52,35 @@ class Jobs:
             rows.change_state(
                 connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
             )
+            for job in jobs:
+                self._insert(connection, job, now)
+        return True
+
+    def route_by_hand(self, series_instance_uid: str, jobs: Sequence[Job], reason: str) -> bool:
+        """Queue jobs that an operator asks for on a routed or declined series.
+
+        False, and nothing is changed, when one of them is there already.
+
+        Raises
+        ------
+        IllegalTransition
+            The series is still arriving, or is about to be looked at by the rules.
+        """
+        now = _now()
+        query = sa.select(tables.series.c.state).where(
+            tables.series.c.series_instance_uid == series_instance_uid
+        )
+        with self._database.write() as connection:
+            names = [job.job_id for job in jobs]
+            if connection.execute(sa.select(_j.c.job_id).where(_j.c.job_id.in_(names))).first():
+                return False
+            state = connection.execute(query).scalar_one()
+            if state != SeriesState.ROUTED:
+                if state != SeriesState.DECLINED:
+                    raise IllegalTransition(f"SeriesState: {state} -> routed by hand")
+                rows.change_state(
+                    connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
+                )
             for job in jobs:
                 self._insert(connection, job, now)
         return True

@@ -5,6 +5,7 @@ A state that maps to itself is a new attempt after a restart, recorded like any 
 
     series    receiving -> complete -> routed | declined; back to receiving on a late slice;
               routed -> declined when every job of the series declined its input
+              declined -> routed when an operator has a rule's model run on it by hand
     job       queued -> running -> succeeded | failed | cancelled; failed -> queued by policy,
               then dead; queued or running -> held by an operator, then queued or cancelled
     delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead;
@@ -24,7 +25,7 @@ SERIES: dict[SeriesState, frozenset[SeriesState]] = {
     _S.RECEIVING: frozenset({_S.COMPLETE}),
     _S.COMPLETE: frozenset({_S.ROUTED, _S.DECLINED, _S.RECEIVING}),
     _S.ROUTED: frozenset({_S.RECEIVING, _S.DECLINED}),
-    _S.DECLINED: frozenset({_S.RECEIVING}),
+    _S.DECLINED: frozenset({_S.RECEIVING, _S.ROUTED}),
 }
 
 JOB: dict[JobState, frozenset[JobState]] = {
