@@ -259,7 +259,8 @@ class Events(Told):
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 
     def model_changed(self, model_id: str, version: str, what: str, reason: str) -> None:
-        self._emit(logging.WARNING if what == "gone" else logging.INFO, "model", model=model_id,
+        is_bad = what in ("gone", "canary failed", "canary ended")
+        self._emit(logging.WARNING if is_bad else logging.INFO, "model", model=model_id,
                    version=version, what=what, reason=reason)
 
     def model_problem(self, folder: str, message: str, *, solved: bool) -> None:

@@ -1,4 +1,4 @@
-"""``dicom-node models agreement ID``: how far a shadow version agrees with the live one."""
+"""``dicom-node models agreement ID``: how a shadow or canary does beside the live version."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import open_config, open_ledger
-from dicom_node.cli.output import print_json, print_table
-from dicom_node.records import Stage
+from dicom_node.cli.output import print_json, print_table, when
+from dicom_node.records import CANDIDATE, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dicom_node.records import Agreement, Job
+    from dicom_node.ledger.ledger import Ledger
+    from dicom_node.records import Agreement, CanaryFailure, Job
 
 
 def add_parser(actions: Any) -> None:
     """Declare the action."""
     parser = actions.add_parser(
-        "agreement", help="how far a shadow version agrees with the live one"
+        "agreement", help="how far a shadow version agrees with the live one; failed canaries"
     )
     parser.add_argument("model", metavar="ID")
     parser.add_argument("--version", metavar="V",
@@ -42,15 +43,40 @@ def run(arguments: argparse.Namespace) -> int:
         version = agreements[-1].shadow_version
         agreements = [one for one in agreements if one.shadow_version == version]
     failed = ledger.agreements.failed(arguments.model, version)
-    if version is None:
-        print(f"dicom-node: {arguments.model} has and had no shadow", file=sys.stderr)
+    canaries = _canaries(ledger, arguments.model, arguments.version)
+    if version is None and not canaries:
+        print(f"dicom-node: {arguments.model} has and had neither shadow nor failing canary",
+              file=sys.stderr)
         return 1
-    document = _document(arguments.model, version, agreements, failed)
+    document = _document(arguments.model, version or "", agreements, failed)
+    document["canaries"] = canaries
     if arguments.json:
         print_json(document)
-    else:
+        return 0
+    if version is not None:
         _print(document)
+    for one in canaries:
+        reasons = ", ".join(f"{number} {code}" for code, number in one["by_reason"].items())
+        print(f"{arguments.model} {one['version']} as canary (now {one['stage']}): failed on "
+              f"{one['count']} series ({reasons}), which the live version did, last "
+              f"{when(one['last'])}")
     return 0
+
+
+def _canaries(ledger: Ledger, model_id: str, version: str | None) -> list[dict[str, Any]]:
+    """What each version failed of as a canary; nothing of those that failed of nothing."""
+    stages = {one.version: str(one.stage) for one in ledger.stages.of(model_id)}
+    by_version: dict[str, list[CanaryFailure]] = {}
+    for one in ledger.canaries.failures(model_id, version):
+        by_version.setdefault(one.version, []).append(one)
+    return [
+        {
+            "version": name, "stage": stages.get(name, CANDIDATE), "count": len(ones),
+            "by_reason": dict(Counter(one.reason.partition(":")[0] for one in ones)),
+            "jobs": [one.job_id for one in ones], "last": ones[-1].at,
+        }
+        for name, ones in by_version.items()
+    ]
 
 
 def _document(

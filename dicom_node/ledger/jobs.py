@@ -21,6 +21,8 @@ _j, _r = tables.jobs, tables.results
 # codecs have processes of their own, so most ends have another cause, and a run of power cuts
 # must not make a dead letter of the job that is always first.
 MAX_STARTS = 10
+# The beginning of why a job is queued that goes on with another version of its model.
+IN_PLACE = "in place of canary"
 
 
 class Jobs:
@@ -315,7 +317,10 @@ class Jobs:
         return row is not None and row.attempt == attempt and row.state == JobState.RUNNING
 
     def failures(self, job_id: str) -> list[str]:
-        """Why a job failed since it was asked for or an operator retried it, oldest first."""
+        """Why a job failed since it was asked for, retried by an operator, or left by a canary.
+
+        The oldest comes first.
+        """
         t = tables.transitions
         query = sa.select(t.c.from_state, t.c.to_state, t.c.reason).where(
             t.c.kind == "job", t.c.key == job_id
@@ -325,7 +330,9 @@ class Jobs:
             for row in connection.execute(query.order_by(t.c.id)):
                 if row.to_state == JobState.FAILED:
                     found.append(row.reason)
-                elif row.to_state == JobState.QUEUED and row.from_state != JobState.FAILED:
+                elif row.to_state == JobState.QUEUED and (
+                    row.from_state != JobState.FAILED or row.reason.startswith(IN_PLACE)
+                ):
                     found.clear()
         return found
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.answers import Answers
+from dicom_node.ledger.canaries import Canaries
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
@@ -73,6 +74,8 @@ class Ledger:
         Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
+    canaries
+        What canaries could not do.
     overview
         The latest studies with all that became of them, for people.
     """
@@ -99,6 +102,7 @@ class Ledger:
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
+        self.canaries = Canaries(database)
         self.overview = Overview(database)
 
     @classmethod

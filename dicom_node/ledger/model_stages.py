@@ -126,6 +126,16 @@ class ModelStages:
                 self._end(connection, found, reason, _now())
         return found
 
+    def end_canary(
+        self, connection: sa.Connection, model_id: str, version: str, reason: str, now: float
+    ) -> bool:
+        """Within another book's transaction: let a version be no canary any more, if it is one."""
+        for one in _of(connection, model_id):
+            if one.version == version and one.stage is Stage.CANARY:
+                self._end(connection, one, reason, now)
+                return True
+        return False
+
     def problems(self) -> list[ModelProblem]:
         """The folders that the running node does not use as they are, and why."""
         query = sa.select(_p).order_by(_p.c.folder)

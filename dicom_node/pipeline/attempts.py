@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
+from dicom_node.pipeline.canary import falls_back
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.retry import last_words, next_delay_s
 from dicom_node.pipeline.shadow import run_shadow
@@ -40,7 +41,8 @@ def run_attempt(
     What it fails of decides whether and when the next attempt is queued, as
     `dicom_node.pipeline.retry` has it; an operator's retry gives it all its attempts again. A job
     whose series is being received again is cancelled, also when that began while it ran: routing
-    the whole series makes another.
+    the whole series makes another. What a canary fails of goes to the live version at once
+    (`dicom_node.pipeline.canary`).
     What an operator cancelled or held meanwhile stays as he left it. Nothing is raised but
     `LedgerUnavailable`: then nothing is known of the attempt, and it will be made again.
     """
@@ -77,7 +79,9 @@ def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) 
     # A boundary: whatever a model's data provokes in a library must end this job, not the node.
     except Exception as error:  # noqa: BLE001
         events.unexpected(f"job {job.job_id}")
-        _record_failure(job, f"unexpected.{type(error).__name__}", None, workshop, events)
+        reason = f"unexpected.{type(error).__name__}"
+        if not falls_back(job, reason, workshop, events, is_last=True):
+            _record_failure(job, reason, None, workshop, events)
     else:
         events.job_changed(job.job_id, "succeeded", outcome, job.attempt)
 
@@ -90,6 +94,8 @@ def _fail(
     delay_s = next_delay_s(
         reason, earlier, max_attempts=rules.max_attempts, chance=random.random()
     )
+    if falls_back(job, reason, workshop, events, is_last=delay_s is None):
+        return
     if delay_s is not None:
         retry_at = datetime.now(UTC) + timedelta(seconds=delay_s)
         _record_failure(job, reason, retry_at, workshop, events)

@@ -249,11 +249,33 @@ def test_agreement_is_summed_up_with_the_failures_of_the_shadow(models: Models) 
         "labels": {"Bright": {"count": 2, "mean_dice": 0.75, "lowest_dice": 0.5}},
         "mean_seconds": {"live": 1.0, "shadow": 2.0},
         "failures": {"count": 1, "by_reason": {"model.failed": 1}, "jobs": ["s"]},
+        "canaries": [],
     }
     text = models("agreement", "tiny").out
     assert "2 series compared" in text and "failures of the shadow: 1 (1 model.failed)" in text
     models("shadow", "tiny", "--off")
     assert json.loads(models("agreement", "tiny", "--json").out) == found
+
+
+def test_agreement_tells_what_a_canary_failed_of_though_there_is_no_shadow(
+    models: Models,
+) -> None:
+    models("canary", "tiny", "2", "--share", "0.25")
+    ledger = models.site.ledger()
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    asked = dataclasses.replace(job("c"), model_id="tiny", model_version="2")
+    ledger.jobs.route("1.2.3", [asked], "rules", seen=START)
+    running = ledger.jobs.start("c", 1)
+    assert running is not None
+    ledger.canaries.fall_back(running, "1", "model.failed: no", counts=True)
+    ledger.close()
+    (found,) = models("agreement", "tiny", "--json").json()["canaries"]
+    assert (found["version"], found["stage"], found["count"]) == ("2", "canary", 1)
+    assert (found["by_reason"], found["jobs"]) == ({"model.failed": 1}, ["c"])
+    text = models("agreement", "tiny").out
+    assert "tiny 2 as canary (now canary): failed on 1 series (1 model.failed)" in text
+    assert "in place of canary 2: 1 is to do it" in models.site("show", "c").out
 
 
 def test_every_kind_of_agreement_is_printed(models: Models) -> None:
