@@ -20,7 +20,7 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 COMPATIBILITY_OPTIONS ?=
-TEST_EXTRAS := cpu,test,train,nnunet,huggingface,endpoints
+TEST_EXTRAS := cpu,test,train,nnunet,huggingface,endpoints,tracing
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -38,6 +38,7 @@ PARTS = {
     "dicom_node.node_locks": "dicom_node.node",
     "dicom_node.node_models": "dicom_node.node",
     "dicom_node.node_documents": "dicom_node.node",
+    "dicom_node.node_observation": "dicom_node.node",
     "dicom_node.node_operations": "dicom_node.node",
     "dicom_node.node_outlook": "dicom_node.node",
     "dicom_node.node_pictures": "dicom_node.node",

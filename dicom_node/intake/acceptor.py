@@ -29,7 +29,12 @@ from uuid import uuid4
 
 from dicom_node.errors import StorageFailed
 from dicom_node.event_sinks import Sink
-from dicom_node.intake.active import RECORD_BYTES, oldest_waiting_s, refused_within
+from dicom_node.intake.active import (
+    RECORD_BYTES,
+    oldest_waiting_s,
+    open_associations,
+    refused_within,
+)
 from dicom_node.intake.forwarding import ChildVoice, EventForwarder
 from dicom_node.intake.settings import ListenerSettings, listener_count
 
@@ -78,6 +83,15 @@ class Listeners:
     def alive(self) -> bool:
         """Whether every child runs."""
         return len(self.pids) == self._count
+
+    def listening(self) -> bool:
+        """Whether every child runs and has said that it listens; a new one takes a while."""
+        return self.alive() and all(voice is not None and voice.is_ready for voice in self._voices)
+
+    @property
+    def open_associations(self) -> int:
+        """How many associations are open now, in all processes."""
+        return open_associations(self._shared_fd, self._count) if self._shared_fd >= 0 else 0
 
     def oldest_waiting_s(self) -> float:
         """How long the oldest instance waits that is stored and not told to the ledger; 0: none.

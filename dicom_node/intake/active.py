@@ -26,6 +26,11 @@ def oldest_waiting_s(shared_fd: int, slots: int) -> float:
     return max(0.0, time.monotonic() - min(waiting)) if waiting else 0.0
 
 
+def open_associations(shared_fd: int, slots: int) -> int:
+    """How many associations all processes hold together."""
+    return sum(record[0] for record in _records(shared_fd, slots))
+
+
 def refused_within(shared_fd: int, slots: int, seconds: float) -> bool:
     """Whether some process refused an association for want of space, and none was let in since."""
     refused = [at for _, _, _, at in _records(shared_fd, slots) if at]

@@ -24,6 +24,7 @@ from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.jobs import Jobs
+from dicom_node.ledger.measures import Measures
 from dicom_node.ledger.model_stages import ModelStages
 from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
@@ -74,6 +75,8 @@ class Ledger:
         Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
+    measures
+        How much there is of everything, and what happened since the last look.
     canaries
         What canaries could not do.
     overview
@@ -102,6 +105,7 @@ class Ledger:
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
+        self.measures = Measures(database)
         self.canaries = Canaries(database)
         self.overview = Overview(database)
 

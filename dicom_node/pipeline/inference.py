@@ -171,6 +171,27 @@ class InferencePool:
         ).start()
         return True
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [pid for one in self._workers if (pid := one.pid) is not None]
+
+    def held_mib(self) -> dict[str, float]:
+        """What the models that are loaded hold of each device."""
+        return {
+            one.device: sum(one.warm_mib.values()) if one.pid is not None else 0.0
+            for one in self._workers
+        }
+
+    def overdue_s(self) -> float:
+        """By how much the latest of the jobs that are still held is past its deadline; 0: none.
+
+        A worker past its deadline is killed at once: who is late for longer does not look.
+        """
+        now = time.monotonic()
+        deadlines = [one.deadline for one in self._workers]
+        return max([0.0, *(now - deadline for deadline in deadlines if deadline)])
+
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()

@@ -84,6 +84,12 @@ class WorkerProcess:
         self._events = events
         self._live: _Live | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, where one runs."""
+        live = self._live
+        return live.process.pid if live is not None and live.process.poll() is None else None
+
     def start(self, deadline: float, cancelled: Cancelled) -> None:
         """Have the process running, and know its device; quick where it runs already.
 

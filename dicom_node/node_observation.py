@@ -1,0 +1,67 @@
+"""How the node is watched: what its metrics and its audit trail are told, and what they ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dicom_node.operations.metrics import Metrics
+from dicom_node.operations.metrics_gauges import Surroundings
+
+if TYPE_CHECKING:
+    from dicom_node.node_operations import Premises
+
+# Scrapes read the history too; this keeps a node that nobody scrapes from a long first one.
+_LOOK_EVERY_S = 60.0
+
+
+class Observation:
+    """The `Care` that counts.
+
+    Attributes
+    ----------
+    metrics
+        What `/metrics` shows.
+    """
+
+    def __init__(self, premises: Premises, is_ready: Callable[[], bool]) -> None:
+        self._premises = premises
+        config = premises.config
+        self.metrics = Metrics(
+            premises.ledger,
+            Surroundings(
+                config.node.data_dir, config.storage.refuse_below_free_bytes,
+                self._open_associations, is_ready, self._device_mib, self._processes,
+                peers=tuple(config.peers),
+            ),
+        )
+        self._next_look_s = 0.0
+        premises.events.add_sink(self.metrics.sink)
+
+    def start(self) -> None:
+        """Nothing: what happens is counted from the beginning."""
+
+    def tick(self) -> None:
+        """Look at the history now and then."""
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + _LOOK_EVERY_S
+            self.metrics.tick()
+
+    def stop(self) -> None:
+        """Nothing is held."""
+
+    def _open_associations(self) -> int:
+        listeners = self._premises.listeners()
+        return listeners.open_associations if listeners is not None else 0
+
+    def _device_mib(self) -> Mapping[str, float]:
+        pool = self._premises.pool()
+        return pool.held_mib() if pool is not None else {}
+
+    def _processes(self) -> Mapping[str, Sequence[int]]:
+        listeners, pool = self._premises.listeners(), self._premises.pool()
+        return {
+            "listener": listeners.pids if listeners is not None else [],
+            "worker": pool.pids if pool is not None else [],
+        }
