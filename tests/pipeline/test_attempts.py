@@ -19,6 +19,7 @@ from dicom_node.errors import (
     NodeError,
     OutOfSpace,
     StorageFailed,
+    UnknownName,
     UnsuitableInput,
     WorkerLost,
 )
@@ -139,6 +140,24 @@ def test_a_lost_worker_costs_a_job_one_more_attempt_and_the_dead_letter_names_bo
         f"{reason}: the worker on cuda:1 is gone; "
         f"before that: {reason}: the worker on cuda:0 is gone",
     )
+
+
+@pytest.mark.parametrize("reason", ["model.hash_mismatch", "model.unknown", "model.refused"])
+def test_a_model_that_is_not_there_is_waited_for_about_ten_minutes_and_then_it_is_answered(
+    ledger: Ledger, attempt: Callable[..., None], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    waited = timedelta()
+    for number in range(1, 14):
+        attempt("job-1", number, raising(UnknownName("not there", reason=reason)))
+        waiting = found(ledger)
+        assert waiting.state is JobState.QUEUED and ledger.duties.waiting() == []
+        waited += waiting.not_before - waiting.changed_at
+    assert timedelta(minutes=9) < waited < timedelta(minutes=11)
+    attempt("job-1", 14, raising(UnknownName("not there", reason=reason)))
+    assert (found(ledger).state, found(ledger).reason) == (JobState.DEAD, f"{reason}: not there")
+    (owed,) = ledger.duties.waiting()
+    assert owed.reason == f"{reason}: not there" and series_state(ledger) is SeriesState.ROUTED
 
 
 def test_a_model_whose_folder_is_being_changed_is_waited_for(
