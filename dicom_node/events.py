@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from dicom_node.event_sinks import Sink, Told
@@ -147,15 +147,36 @@ class Events(Told):
     def _emit(self, level: int, event: str, **fields: object) -> None:
         _log.log(level, event, extra={"fields": fields})
 
-    def association_accepted(self, association_id: str, calling_ae_title: str) -> None:
+    def association_accepted(
+        self, association_id: str, calling_ae_title: str, *, called_ae_title: str = "",
+        address: str = "", tls_identity: str = "",
+    ) -> None:
+        """``tls_identity`` are the names of the caller's certificate, empty without one."""
         self._emit(logging.DEBUG, "association accepted", association=association_id,
-                   calling_ae_title=calling_ae_title)
+                   calling_ae_title=calling_ae_title, address=address, tls_identity=tls_identity)
 
     def association_refused(
-        self, calling_ae_title: str, called_ae_title: str, address: str, reason: str
+        self, calling_ae_title: str, called_ae_title: str, address: str, reason: str, *,
+        tls_identity: str = "",
     ) -> None:
+        """Titles are empty where none was told: at the door, or in the TLS handshake."""
         self._emit(logging.WARNING, "association refused", calling_ae_title=calling_ae_title,
-                   called_ae_title=called_ae_title, address=address, reason=reason)
+                   called_ae_title=called_ae_title, address=address, reason=reason,
+                   tls_identity=tls_identity)
+
+    def study_received(
+        self, association_id: str, calling_ae_title: str, study_instance_uid: str,
+        instances: int, *, address: str = "", patient_id: str = "",
+        sop_class_uids: Mapping[str, int] = MappingProxyType({}), size_bytes: int = 0,
+    ) -> None:
+        """What of a study an association brought, at its end.
+
+        ``sop_class_uids`` counts instances by class. The patient's ID is for the audit trail
+        alone, which has to have it (PS3.15 A.5.3.7).
+        """
+        self._emit(logging.DEBUG, "study received", association=association_id,
+                   calling_ae_title=calling_ae_title, study=hash_uid(study_instance_uid),
+                   instances=instances, size_bytes=size_bytes)
 
     def association_ended(self, association_id: str, how: str, stored: int) -> None:
         self._emit(logging.INFO if how == "released" else logging.WARNING, "association ended",
@@ -177,19 +198,6 @@ class Events(Told):
     def instance_refused(self, status: int, reason: str, quarantined: bool) -> None:
         self._emit(logging.WARNING, "instance refused", status=f"0x{status:04X}", reason=reason,
                    quarantined=quarantined)
-
-    def study_received(
-        self, association_id: str, calling_ae_title: str, address: str, study_instance_uid: str,
-        instances: Mapping[str, int], *, patient_id: str, encrypted: bool,
-    ) -> None:  # fmt: skip
-        """What one association brought of one study: ``instances`` by SOP class.
-
-        ``patient_id`` is for the audit trail alone, which has to have it (PS3.15 A.5.3.7).
-        """
-        self._emit(logging.DEBUG, "study received", association=association_id,
-                   calling_ae_title=calling_ae_title, address=address,
-                   study=hash_uid(study_instance_uid), instances=sum(instances.values()),
-                   encrypted=encrypted)
 
     def series_changed(self, series_instance_uid: str, state: str, reason: str) -> None:
         self._emit(logging.INFO, "series", series=hash_uid(series_instance_uid), state=state,
@@ -274,6 +282,12 @@ class Events(Told):
         self._emit(logging.INFO if served else logging.WARNING,
                    f"rule {'has its model again' if served else 'is without its model'}",
                    rule=rule, model=model_id, reason=reason, problem=message)
+
+    def study_removed(
+        self, study_instance_uid: str, instances: int, size_bytes: int, reason: str
+    ) -> None:
+        self._emit(logging.INFO, "study removed", study=hash_uid(study_instance_uid),
+                   instances=instances, size_bytes=size_bytes, reason=reason)
 
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
