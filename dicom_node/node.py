@@ -40,6 +40,7 @@ from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_rules import RuleModels, has_run
 from dicom_node.node_versions import ModelVersions
+from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.ahead import Ahead
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
 from dicom_node.pipeline.destinations import Destinations
@@ -71,10 +72,13 @@ class Node:
         Where what happens is told.
     roles
         Which of ``intake``, ``work``, ``deliver`` and ``web`` this process does.
+    manager
+        Who started it and wants to hear how it is.
     """
 
     def __init__(
-        self, config: Config, events: Events, roles: Collection[str] = ROLES
+        self, config: Config, events: Events, roles: Collection[str] = ROLES,
+        manager: ServiceManager | None = None,
     ) -> None:
         self.config = config
         self._events = events
@@ -126,6 +130,7 @@ class Node:
             Premises(
                 config, self._roles, self.ledger, self.spool, events, self.catalog, self._router,
                 self._prober, lambda: self._listeners, lambda: self._pool,
+                manager or ServiceManager(),
             )
         )
         self._next_submit = self._next_reconcile = self._next_models = 0.0
@@ -301,7 +306,8 @@ class Node:
 
     def _index_again(self) -> int:
         self.ledger.files.mend_counts()
-        found = take_inventory(self.ledger, self.spool, "restart", self._events, forget=True)
+        index = self._operations.index_of_files()
+        found = take_inventory(index, self.spool, "restart", self._events, forget=True)
         if found.missing or found.unreadable:
             self._events.files_amiss(found.missing, found.unreadable)
         return found.indexed

@@ -18,13 +18,12 @@ from dicom_node.delivery.capabilities import CapabilityProber
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.node_health import NodeHealth, WatchedIndex
 from dicom_node.node_routing import Router
-from dicom_node.operations.health import Health
+from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.spool import Spool
 
-# A main loop that has not turned for so long will not: it waits for nothing longer than the ledger.
-_LONGEST_ROUND_S = 120.0
 _TICK_EVERY_S = 1.0
 
 
@@ -58,6 +57,7 @@ class Premises:
     prober: CapabilityProber
     listeners: Callable[[], Listeners | None]
     pool: Callable[[], InferencePool | None]
+    manager: ServiceManager
 
 
 class Operations:
@@ -65,46 +65,38 @@ class Operations:
 
     def __init__(self, premises: Premises) -> None:
         self._premises = premises
-        self._last_tick_s = time.monotonic()
         self._next_tick_s = 0.0
-        self.health = Health(
-            {"main loop": self._main_loop_problem, "listeners": self._listeners_problem},
-            {"free space": self._space_problem},
-        )
-        self._cares: list[Care] = []
+        self._health = NodeHealth(premises)
+        self.health = self._health.health
+        # Told first, for whatever else cannot be done in a round; started last, and ended first.
+        self._systemd = self._health.systemd(premises.manager)
+        self._cares: list[Care] = [self._health.ledger, self._health.doors]
 
     def start(self) -> None:
         """Begin everything; the node is open by now."""
-        self._last_tick_s = time.monotonic()
-        for care in self._cares:
+        self._health.turned()
+        for care in (*self._cares, self._systemd):
             care.start()
 
     def tick(self) -> None:
         """Called by every round of the main loop."""
-        now = self._last_tick_s = time.monotonic()
+        now = time.monotonic()
+        self._health.turned()
         if now < self._next_tick_s:
             return
         self._next_tick_s = now + _TICK_EVERY_S
-        for care in self._cares:
+        for care in (self._systemd, *self._cares):
             care.tick()
+
+    def index_of_files(self) -> WatchedIndex:
+        """The ledger for a comparison with the disk, which may take longer than a round may."""
+        return WatchedIndex(self._premises.ledger, self._still_at_it)
+
+    def _still_at_it(self) -> None:
+        self._health.turned()
+        self._systemd.tick()
 
     def stop(self) -> None:
         """End everything, in the opposite order."""
-        for care in reversed(self._cares):
+        for care in (self._systemd, *reversed(self._cares)):
             care.stop()
-
-    def _main_loop_problem(self) -> str:
-        silent_s = time.monotonic() - self._last_tick_s
-        return f"has not turned for {silent_s:.0f} s" if silent_s > _LONGEST_ROUND_S else ""
-
-    def _listeners_problem(self) -> str:
-        listeners = self._premises.listeners()
-        if listeners is None or listeners.alive():
-            return ""
-        return "a listener process is not running"
-
-    def _space_problem(self) -> str:
-        listeners = self._premises.listeners()
-        if listeners is not None and listeners.refuses_for_space():
-            return "the disk has no room for another study"
-        return ""

@@ -35,6 +35,7 @@ PARTS = {
     "dicom_node.event_sinks": "dicom_node.events",
     "dicom_node.part": "dicom_node.spool",
     "dicom_node.__main__": "dicom_node.cli",
+    "dicom_node.node_health": "dicom_node.node",
     "dicom_node.node_locks": "dicom_node.node",
     "dicom_node.node_models": "dicom_node.node",
     "dicom_node.node_documents": "dicom_node.node",

@@ -10,6 +10,8 @@ from typing import Any
 from dicom_node.cli.opened import open_config
 from dicom_node.errors import ConfigurationError
 
+_STARTING = "starting: what is on disk is taken up"
+
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
@@ -24,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from dicom_node.events import Events, configure_logging
     from dicom_node.node import ROLES, Node
+    from dicom_node.operations.systemd import ServiceManager
 
     roles = frozenset(arguments.only.split(",")) if arguments.only else ROLES
     if not roles <= ROLES:
@@ -36,9 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    node = Node(config, Events(), roles)
+    manager = ServiceManager.from_environment()
+    with manager.patient(_STARTING):
+        node = Node(config, Events(), roles, manager)
     try:
-        node.start()
+        with manager.patient(_STARTING):
+            node.start()
         node.run(stop)
     finally:
         node.close()

@@ -88,6 +88,10 @@ class Listeners:
         """Whether every child runs and has said that it listens; a new one takes a while."""
         return self.alive() and all(voice is not None and voice.is_ready for voice in self._voices)
 
+    def listening(self) -> bool:
+        """Whether every child runs and has said that it listens; a new one takes a while."""
+        return self.alive() and all(voice is not None and voice.is_ready for voice in self._voices)
+
     @property
     def open_associations(self) -> int:
         """How many associations are open now, in all processes."""

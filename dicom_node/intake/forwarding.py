@@ -118,12 +118,17 @@ class ChildVoice:
         The child's standard output; closed here once it has ended.
     tell
         Who gets the events.
+
+    Attributes
+    ----------
+    is_ready
+        Whether the child has said that it listens.
     """
 
     def __init__(self, pipe: IO[bytes], tell: Sink) -> None:
         self._pipe = pipe
         self._tell = tell
-        self._is_ready = False
+        self.is_ready = False
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="listener-events", daemon=True)
         self._thread.start()
@@ -131,7 +136,7 @@ class ChildVoice:
     def wait_ready(self, timeout_s: float) -> bool:
         """Whether the child listens; False when it ends or has not said so in time."""
         self._settled.wait(max(0.0, timeout_s))
-        return self._is_ready
+        return self.is_ready
 
     def join(self, timeout_s: float) -> None:
         """Wait until everything that an ended child said has been told."""
@@ -141,7 +146,7 @@ class ChildVoice:
         with self._pipe:
             while line := self._pipe.readline(_LONGEST_LINE):
                 if line.startswith(_READY):
-                    self._is_ready = True
+                    self.is_ready = True
                     self._settled.set()
                 else:
                     self._hear(line)

@@ -135,6 +135,11 @@ class Ledger:
         """Raise `LedgerDamaged` when some process of the node has met damage in the ledger."""
         self._database.check_sound()
 
+    def check_answers(self) -> None:
+        """Begin a transaction that writes, and end it; raises `LedgerUnavailable` if it cannot."""
+        with self._database.write():
+            pass
+
     def condemn(self, found: str) -> None:
         """Leave word that the ledger is damaged: every process of the node ends on it."""
         self._database.condemn(found)

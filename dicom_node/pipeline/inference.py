@@ -152,6 +152,7 @@ class InferencePool:
                 self._remember(job_id, number, error)
                 raise
             finally:
+                self._workers[number].deadline = 0.0
                 self._admission.give_back(number)
         with self._lost_lock:
             self._lost.pop(job_id, None)
@@ -192,6 +193,15 @@ class InferencePool:
         deadlines = [one.deadline for one in self._workers]
         return max([0.0, *(now - deadline for deadline in deadlines if deadline)])
 
+    def overdue_s(self) -> float:
+        """By how much the latest of the jobs that are still held is past its deadline; 0: none.
+
+        A worker past its deadline is killed at once: who is late for longer does not look.
+        """
+        now = time.monotonic()
+        deadlines = [one.deadline for one in self._workers]
+        return max([0.0, *(now - deadline for deadline in deadlines if deadline)])
+
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
@@ -201,7 +211,7 @@ class InferencePool:
         self, number: int, asked: Asked, source: ModelInput, deadline_s: float, stop: Cancelled
     ) -> Prediction | None:
         """The prediction, or ``None``: the device told its size just now, and it is too small."""
-        deadline = time.monotonic() + deadline_s
+        deadline = self._workers[number].deadline = time.monotonic() + deadline_s
         try:
             self._workers[number].start(deadline, self._or_closed(stop))
         except OSError as error:
@@ -247,6 +257,7 @@ class InferencePool:
     def _prepare(self, card: Card, number: int) -> None:
         worker = self._workers[number]
         deadline = time.monotonic() + min(card.runtime.deadline_s, _LONGEST_AHEAD_S)
+        worker.deadline = deadline
         try:
             stop = self._or_closed(lambda: self._admission.keeps_waiting(card, _AHEAD_WAITED_FOR_S))
             worker.start(deadline, stop)
@@ -258,6 +269,7 @@ class InferencePool:
         except Exception:  # noqa: BLE001
             self._events.unexpected("loading a model ahead")
         finally:
+            worker.deadline = 0.0
             self._admission.give_back(number)
 
     def _or_closed(self, stop: Cancelled) -> Cancelled:

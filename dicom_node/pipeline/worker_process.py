@@ -64,6 +64,8 @@ class WorkerProcess:
         What models may take of it; ``None`` until that is set or told.
     warm_mib
         What each loaded model holds there, by `dicom_node.pipeline.memory.key_of`.
+    deadline
+        Of the job that it has, by `time.monotonic`; 0 without one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WorkerProcess:
         self.kind = ""
         self.budget_mib = budget_mib
         self.warm_mib: dict[str, float] = {}
+        self.deadline = 0.0
         self._heartbeat_s = heartbeat_s
         inside, changes = seen_from_inside(device, os.environ)
         self._environment = changes
