@@ -289,6 +289,14 @@ class Events(Told):
         self._emit(logging.INFO, "study removed", study=hash_uid(study_instance_uid),
                    instances=instances, size_bytes=size_bytes, reason=reason)
 
+    def web_action(self, user: str, action: str, key: str) -> None:
+        self._emit(logging.INFO, "web page", user=user, action=action, of=key)
+
+    def web_sign_in(self, user: str, address: str, *, succeeded: bool) -> None:
+        self._emit(logging.INFO if succeeded else logging.WARNING,
+                   "web page: " + ("signed in" if succeeded else "a token that is none"),
+                   user=user, address=address)
+
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 

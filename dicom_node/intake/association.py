@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections import deque
@@ -21,15 +22,27 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicom_node import records
 from dicom_node.events import Events
-from dicom_node.intake.access import LOCAL_LIMIT, NO_SPACE, refusal
+from dicom_node.intake.access import (
+    CALLER_LIMIT,
+    LOCAL_LIMIT,
+    NO_SPACE,
+    Arrival,
+    Refusal,
+    caller_of,
+    refusal,
+)
 from dicom_node.intake.active import ActiveAssociations
 from dicom_node.intake.contexts import SupportedContexts
+from dicom_node.intake.door import Visitor
 from dicom_node.intake.normalised import MESSAGES, BoundedMessages, NormalisedServices
 from dicom_node.intake.pressure import Claim, Room
-from dicom_node.intake.settings import ListenerSettings
-from dicom_node.intake.store import Index, ReceivedAssociation
+from dicom_node.intake.quota import Quotas, limit_of
+from dicom_node.intake.settings import Caller, ListenerSettings
+from dicom_node.intake.store import Index, Limits, ReceivedAssociation
+from dicom_node.intake.tls import secured, shake_hands
 from dicom_node.intake.upper_layer import StreamedUpperLayer
 from dicom_node.spool import Spool
+from dicom_node.tls_context import Renewed, failure_reason, names_of
 
 _KILL_PATIENCE_S = 10.0
 
@@ -46,6 +59,8 @@ class Surroundings:
     active: ActiveAssociations
     services: NormalisedServices | None = None
     room: Room | None = None
+    quotas: Quotas | None = None
+    tls: Renewed[ssl.SSLContext] | None = None
 
 
 class GuardedNegotiation(ACSE):
@@ -58,21 +73,15 @@ class GuardedNegotiation(ACSE):
         around = association.surroundings
         calling, called = str(request.calling_ae_title), str(request.called_ae_title)
         self.requestor.ae_title = request.calling_ae_title
-        refused = refusal(around.settings, called, calling)
-        if refused is None and not association.enter():
-            refused = LOCAL_LIMIT
         asked = [str(cx.abstract_syntax) for cx in request.presentation_context_definition_list]
-        if refused is None and not association.claim(calling.strip(), asked):
-            refused = NO_SPACE
+        refused = association.why_not(called, calling, asked)
         if refused is not None:
-            around.events.association_refused(
-                calling, called, str(self.requestor.address), refused.reason
-            )
+            association.tell_refusal(refused.reason, calling, called)
             self.send_reject(refused.result, refused.source, refused.diagnostic)
             evt.trigger(association, evt.EVT_REJECTED, {})
             association.kill()
             return
-        association.begin(calling.strip())
+        association.begin(calling.strip(), called.strip())
         self.acceptor.supported_contexts = around.contexts.matching(asked)
         super()._negotiate_as_acceptor()
 
@@ -91,7 +100,12 @@ class IntakeAssociation(Association):
         # Presentation context and transaction of storage commitments to report here.
         self.unreported: deque[tuple[int, str]] = deque()
         self.received: ReceivedAssociation | None = None
+        self.visitor: Visitor | None = None
+        self.is_cut = False
+        self._certificate_names: frozenset[str] = frozenset()
+        self._caller: Caller | None = None
         self._has_entered = False
+        self._place: int | None = None
         self._claim: Claim | None = None
         self._message_id = 0
 
@@ -100,10 +114,41 @@ class IntakeAssociation(Association):
         for event in evt._INTERVENTION_EVENTS:
             self.bind(event, evt.get_default_handler(event))
 
-    def enter(self) -> bool:
-        """Take one of the places for associations; False when none is left."""
-        self._has_entered = self.surroundings.active.enter(self.settings.max_associations)
-        return self._has_entered
+    @property
+    def address(self) -> str:
+        """The IP address of the caller."""
+        return self.visitor.address[0] if self.visitor is not None else ""
+
+    @property
+    def tls_identity(self) -> str:
+        """The names of the caller's certificate, empty without one."""
+        return " ".join(sorted(self._certificate_names))
+
+    def why_not(
+        self, called: str, calling: str, abstract_syntaxes: Sequence[str]
+    ) -> Refusal | None:
+        """Why the association is refused; None when its places and space are taken."""
+        around, title = self.surroundings, calling.strip()
+        arrival = Arrival(self.address, self._certificate_names)
+        refused = refusal(self.settings, called, calling, arrival)
+        if refused is not None:
+            return refused
+        self._caller = caller_of(self.settings, calling, arrival)
+        if around.quotas is not None:
+            limit = limit_of(self.settings, self._caller)
+            self._place = around.quotas.enter(title, limit)
+            if self._place is None:
+                return CALLER_LIMIT
+        self._has_entered = around.active.enter(self.settings.max_associations)
+        if not self._has_entered:
+            return LOCAL_LIMIT
+        return None if self.claim(title, abstract_syntaxes) else NO_SPACE
+
+    def tell_refusal(self, reason: str, calling: str = "", called: str = "") -> None:
+        """Tell that no association was made."""
+        self.events.association_refused(
+            calling, called, self.address, reason, tls_identity=self.tls_identity
+        )
 
     def claim(self, calling_ae_title: str, abstract_syntaxes: Sequence[str]) -> bool:
         """Take space for what is to be stored; False when there is none for the moment.
@@ -116,7 +161,7 @@ class IntakeAssociation(Association):
         self._claim = around.room.claim(calling_ae_title)
         return self._claim is not None
 
-    def begin(self, calling_ae_title: str) -> None:
+    def begin(self, calling_ae_title: str, called_ae_title: str) -> None:
         """The association is accepted."""
         around = self.surroundings
         opened = records.Association(
@@ -125,13 +170,21 @@ class IntakeAssociation(Association):
         self.received = ReceivedAssociation(
             opened, self.settings.ae_title, around.spool, around.index, self.events,
             self._claim.brought if self._claim is not None else None,
+            Limits(self.settings.max_instance_bytes, self.settings.max_sequence_depth),
+            around.quotas.allowance(self._caller) if around.quotas is not None else None,
+            self.address,
         )
-        self.events.association_accepted(opened.association_id, calling_ae_title)
+        self.acse_timeout = self.settings.acse_timeout_s
+        self.events.association_accepted(
+            opened.association_id, calling_ae_title, called_ae_title=called_ae_title,
+            address=self.address, tls_identity=self.tls_identity,
+        )
 
     def run_reactor(self) -> None:
         """Run the association to its end, and tell how it ended."""
         try:
-            super().run_reactor()
+            if self._shake_hands():
+                super().run_reactor()
         except Exception:  # noqa: BLE001 - a thread boundary: one association ends, not the node
             self.events.unexpected("intake.association")
             self.is_aborted = True
@@ -140,12 +193,37 @@ class IntakeAssociation(Association):
             self._clean_up()
             if self._has_entered:
                 self.surroundings.active.leave()
+            if self._place is not None and self.surroundings.quotas is not None:
+                self.surroundings.quotas.leave(self._place)
             if self._claim is not None:
                 self._claim.end()
             if self.unreported and self.surroundings.services is not None:
                 self.surroundings.services.leave(self)
             if self.received is not None:
                 self.received.end(self._how_it_ended())
+
+    def _shake_hands(self) -> bool:
+        """Whether the connection is there; on a port that speaks TLS, after its handshake."""
+        visitor, tls, wrapped = self.visitor, self.surroundings.tls, self.dul.socket
+        if visitor is None or wrapped is None:
+            return True
+        if visitor.speaks_tls and tls is not None:
+            try:
+                # At once in its place, so that it can be cut off meanwhile.
+                wrapped.socket = connection = secured(visitor.connection, tls.get())
+                shake_hands(connection, visitor.deadline)
+            except OSError as failure:
+                self.is_aborted = self._kill = True
+                self.tell_refusal(failure_reason(failure))
+                return False
+            self._certificate_names = names_of(connection.getpeercert())
+            connection.settimeout(self._blocks_for_s())
+        # What the handshake has left of the time to ask for an association.
+        self.acse_timeout = max(0.1, visitor.deadline - time.monotonic())
+        return not self.is_cut
+
+    def _blocks_for_s(self) -> float:
+        return self.settings.network_timeout_s
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         services = self.surroundings.services
@@ -195,7 +273,7 @@ class IntakeAssociation(Association):
 
     def close_hard(self) -> None:
         """Cut the connection."""
-        self._kill = True
+        self._kill = self.is_cut = True
         self.dul.kill_dul()
         wrapped = self.dul.socket
         if wrapped is not None and wrapped.socket is not None:
@@ -250,7 +328,12 @@ class StreamedAssociation(IntakeAssociation):
         """Whether a message is half received."""
         return not self.dul.is_between_messages
 
+    def _blocks_for_s(self) -> float:
+        return 0.0
+
     def _clean_up(self) -> None:
+        if self.dul.ident is None:
+            self.dul.discard()
         if self.dul.is_alive() and threading.current_thread() is not self.dul:
             self.close_hard()
             self.dul.join(_KILL_PATIENCE_S)

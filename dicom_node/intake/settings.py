@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dicom_node.config import Config
+    from dicom_node.config import Config, PeerSettings
+    from dicom_node.config_security import TlsSettings
 
 SPOOL_DIRECTORY = "spool"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A configured peer as one that calls: from where, with which certificate, how much.
+
+    Empty ``addresses`` and ``certificate_names``: from anywhere, with any; a limit of None: none.
+    """
+
+    ae_title: str
+    addresses: tuple[str, ...] = ()
+    certificate_names: tuple[str, ...] = ()
+    associations: int | None = None
+    instances_per_minute: int | None = None
+    bytes_per_hour: int | None = None
+
+    @classmethod
+    def of(cls, peer: PeerSettings) -> Caller:
+        """The caller in a peer of the settings."""
+        return cls(
+            peer.ae_title, tuple(peer.addresses), tuple(peer.certificate_names),
+            **peer.limits.model_dump(),
+        )
 
 
 @dataclass(frozen=True)
 class ListenerSettings:
     """The part of the configuration that receiving needs; plain values only.
 
-    ``calling_ae_titles`` is None when anyone may call. Times are seconds.
+    ``calling_ae_titles`` is None when anyone may call. Times are seconds. With ``tls`` and no
+    ``tls_port`` the ``port`` speaks TLS and nothing else.
     """
 
     ae_title: str
@@ -35,6 +60,13 @@ class ListenerSettings:
     acse_timeout_s: float
     private_sop_classes: tuple[str, ...]
     commitment_report_after_s: float = 1.0
+    callers: tuple[Caller, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    max_associations_per_caller: int = 10_000
+    max_instance_bytes: int = 16 << 30
+    max_sequence_depth: int = 32
+    tls: TlsSettings | None = None
+    tls_port: int | None = None
 
     @classmethod
     def of(cls, config: Config) -> ListenerSettings:
@@ -58,20 +90,38 @@ class ListenerSettings:
             acse_timeout_s=intake.acse_timeout_s,
             private_sop_classes=tuple(intake.private_sop_classes),
             commitment_report_after_s=intake.commitment_report_after_s,
+            callers=tuple(Caller.of(peer) for peer in config.peers.values() if peer.ae_title),
+            allowed_networks=tuple(access.allowed_networks),
+            max_associations_per_caller=access.max_associations_per_caller,
+            max_instance_bytes=intake.max_instance_bytes,
+            max_sequence_depth=intake.max_sequence_depth,
+            tls=config.security.tls,
+            tls_port=config.security.tls.port if config.security.tls else None,
         )
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
+        """One line of JSON; holds the names of the key files and nothing of what is in them."""
+        tls = self.tls and self.tls.model_dump(mode="json")
+        return json.dumps({**asdict(replace(self, tls=None)), "tls": tls})
 
     @classmethod
     def from_json(cls, text: str) -> ListenerSettings:
         """The inverse of `to_json`."""
+        from dicom_node.config_security import TlsSettings
+
         fields = json.loads(text)
-        for name in ("calling_ae_titles", "private_sop_classes"):
+        for name in ("calling_ae_titles", "private_sop_classes", "allowed_networks"):
             if fields[name] is not None:
                 fields[name] = tuple(fields[name])
+        fields["callers"] = tuple(_caller(one) for one in fields["callers"])
+        fields["tls"] = fields["tls"] and TlsSettings.model_validate(fields["tls"])
         return cls(**fields)
+
+
+def _caller(fields: dict[str, Any]) -> Caller:
+    for name in ("addresses", "certificate_names"):
+        fields[name] = tuple(fields[name])
+    return Caller(**fields)
 
 
 def listener_count(configured: int | None) -> int:

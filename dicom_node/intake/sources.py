@@ -16,6 +16,10 @@ _INFLATE_STEP_BYTES = 1 << 16
 _INFLATED_LIMIT_BYTES = 64 << 20
 
 
+class InflatedTooMuch(NotUnderstood):
+    """More of a deflated data set is wanted than is inflated of any."""
+
+
 class Source(Protocol):
     """Bytes with offsets from the start of the data set; ``size_bytes`` None when unknown."""
 
@@ -69,11 +73,13 @@ class DeflatedSource:
 
         Raises
         ------
+        InflatedTooMuch
+            More than 64 MB of it stand before what is looked for.
         NotUnderstood
-            Not a deflate stream, or more than 64 MB of it before what is looked for.
+            Not a deflate stream.
         """
         if offset + length > _INFLATED_LIMIT_BYTES:
-            raise NotUnderstood("the deflated data set names its UIDs too late")
+            raise InflatedTooMuch("the deflated data set names its UIDs too late")
         while self._kept_at + len(self._kept) < offset + length:
             step = self._step()
             if not step:

@@ -8,17 +8,26 @@ swallows the rest of the data set, so that the association survives.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from dicom_node.durable import storage_error
-from dicom_node.errors import SUCCESS, DataSetMismatch, NodeError, NotUnderstood, OutOfSpace
+from dicom_node.errors import (
+    SUCCESS,
+    DataSetMismatch,
+    NodeError,
+    NotUnderstood,
+    OutOfSpace,
+    PermanentError,
+)
 from dicom_node.events import Events
 from dicom_node.intake.command import StoreRequest
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.intake.header import Head, read_data_set_head
+from dicom_node.intake.quota import Allowance
 from dicom_node.intake.sources import FileSource
 from dicom_node.part import Part
 from dicom_node.records import Association, Instance
@@ -30,6 +39,21 @@ class SopClassNotSupported(NodeError):
 
     status = 0x0122
     reason = "dataset.sop_class_not_supported"
+
+
+class InstanceTooLarge(PermanentError):
+    """The data set is longer than ``intake.max_instance_bytes``."""
+
+    status = 0xC006
+    reason = "dataset.too_large"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one instance may be: ``intake.max_instance_bytes`` and ``intake.max_sequence_depth``."""
+
+    instance_bytes: int = 16 << 30
+    sequence_depth: int = 32
 
 
 # What a person can still look at; everything else that is refused is kept nowhere.
@@ -58,15 +82,27 @@ class Answer:
     comment: str = ""
 
 
+@dataclass
+class StudyReceived:
+    """What of one study an association has brought."""
+
+    instances: int = 0
+    size_bytes: int = 0
+    patient_id: str = ""
+    sop_class_uids: Counter[str] = field(default_factory=Counter)
+
+
 class ReceivedAssociation:
     """What one association delivers; used by its receiving thread only.
 
-    ``brought`` is told the size of every instance that is kept.
+    ``brought`` is told the size of every instance that is kept; ``address`` is where the caller
+    called from.
     """
 
     def __init__(
         self, association: Association, receiving_ae_title: str, spool: Spool, index: Index,
         events: Events, brought: Callable[[int], None] | None = None,
+        limits: Limits = Limits(), allowance: Allowance | None = None, address: str = "",
     ) -> None:  # fmt: skip
         self.association = association
         self.receiving_ae_title = receiving_ae_title
@@ -74,7 +110,11 @@ class ReceivedAssociation:
         self.index = index
         self.events = events
         self.brought = brought
+        self.limits = limits
+        self.allowance = allowance
+        self.address = address
         self.stored = 0
+        self._studies: dict[str, StudyReceived] = {}
 
     def begin(
         self, request: StoreRequest, abstract_syntax: str, transfer_syntax_uid: str
@@ -96,7 +136,24 @@ class ReceivedAssociation:
                     how,
                 )
             )
+        for study_instance_uid, study in self._studies.items():
+            self.events.study_received(
+                opened.association_id, opened.calling_ae_title, study_instance_uid, study.instances,
+                address=self.address, patient_id=study.patient_id,
+                sop_class_uids=dict(study.sop_class_uids), size_bytes=study.size_bytes,
+            )
         self.events.association_ended(opened.association_id, how, self.stored)
+
+    def note(self, head: Head, size_bytes: int) -> None:
+        """An instance is kept."""
+        self.stored += 1
+        if self.brought is not None:
+            self.brought(size_bytes)
+        study = self._studies.setdefault(head.study_instance_uid, StudyReceived())
+        study.instances += 1
+        study.size_bytes += size_bytes
+        study.patient_id = study.patient_id or head.patient_id
+        study.sop_class_uids[head.sop_class_uid] += 1
 
 
 class Receipt:
@@ -114,11 +171,14 @@ class Receipt:
         self._transfer_syntax_uid = transfer_syntax_uid
         self._part: Part | None = None
         self._failure: NodeError | None = None
+        self._left_bytes = received.limits.instance_bytes
         try:
             if not request.has_data_set:
                 raise NotUnderstood("the C-STORE request has no data set")
             if request.sop_class_uid.decode("ascii", "replace") != abstract_syntax:
                 raise SopClassNotSupported("not the SOP class of the presentation context")
+            if received.allowance is not None:
+                received.allowance.begin_instance()
             received.spool.check_space()
             self._part = received.spool.begin(received.association.association_id)
             self._part.write_meta(
@@ -137,7 +197,12 @@ class Receipt:
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append to the file; after a failure the bytes are swallowed."""
         if self._part is not None:
+            self._left_bytes -= (size_bytes := sum(map(len, pieces)))
             try:
+                if self._left_bytes < 0:
+                    raise InstanceTooLarge("the instance is larger than the node takes")
+                if self._received.allowance is not None:
+                    self._received.allowance.took(size_bytes)
                 self._part.write(pieces)
             except NodeError as failure:
                 self._fail(failure)
@@ -180,6 +245,7 @@ class Receipt:
             self._transfer_syntax_uid,
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
+            most_depth=self._received.limits.sequence_depth,
         )
         if head.sop_class_uid != sop_class_uid:
             raise DataSetMismatch("the data set is of another SOP class than requested")
@@ -189,9 +255,7 @@ class Receipt:
 
     def _tell(self, head: Head, kept: StoredFile) -> None:
         received = self._received
-        received.stored += 1
-        if received.brought is not None:
-            received.brought(kept.size_bytes)
+        received.note(head, kept.size_bytes)
         instance = instance_of(head, kept, received.association, datetime.now(UTC))
         received.index.stored(instance, received.association)
         received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import struct
 import time
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA, _PDUPrimitiveType
 from pynetdicom.timer import Timer
-from pynetdicom.transport import AssociationSocket
 
+from dicom_node.intake.accepted_socket import wait_for
 from dicom_node.intake.command import ProtocolViolation, StoreRequest, encode_store_response
 from dicom_node.intake.store import Receipt
 from dicom_node.intake.stream import HEADER_BYTES, P_DATA_TF, MessageStream, PduStream
@@ -30,36 +31,8 @@ BUFFER_BYTES = 1 << 18
 _ASSOCIATE_LIMIT_BYTES = 1 << 20
 _LINGER_S = 2.0
 _LONGEST_WAIT_S = 30.0
-
-
-class IntakeSocket(AssociationSocket):
-    """A non-blocking accepted socket; `send` waits for the peer at most ``send_timeout_s``."""
-
-    send_timeout_s = 30.0
-
-    def send(self, bytestream: bytes) -> None:
-        """Send everything; a peer that does not take it counts as gone (Evt17)."""
-        connection = self.socket
-        if connection is None:
-            return
-        rest = memoryview(bytestream)
-        deadline = time.monotonic() + self.send_timeout_s
-        try:
-            while rest:
-                try:
-                    rest = rest[connection.send(rest) :]
-                except BlockingIOError:
-                    left_s = deadline - time.monotonic()
-                    if left_s <= 0 or not _wait(connection, select.POLLOUT, left_s):
-                        raise TimeoutError from None
-        except OSError:
-            self.event_queue.put("Evt17")
-
-
-def _wait(connection: socket.socket, events: int, timeout_s: float) -> bool:
-    poller = select.poll()
-    poller.register(connection, events)
-    return bool(poller.poll(timeout_s * 1000))
+# What a peer must bring of a message within `network_timeout_s`: a link of 70 bytes a second does.
+LEAST_PROGRESS_BYTES = 4096
 
 
 class _StreamedDataSet:
@@ -80,7 +53,9 @@ class _StreamedDataSet:
 class StreamedUpperLayer(DULServiceProvider):
     """The receiving thread of one accepted association.
 
-    ``has_stalled`` is set when the peer kept silent, or did not finish a PDU, for too long.
+    ``has_stalled`` is set when the peer kept silent for too long, or brought too little of what it
+    had begun: less than `LEAST_PROGRESS_BYTES` within ``network_timeout_s``, or within
+    ``dimse_timeout_s`` nothing at all.
     """
 
     def __init__(self, association: StreamedAssociation) -> None:
@@ -97,7 +72,8 @@ class StreamedUpperLayer(DULServiceProvider):
         self._whole_bytes = 0
         self._messages = MessageStream(self)
         self._pdus = PduStream(self._messages, association.settings.max_pdu_bytes)
-        self._pdu_begun_at: float | None = None
+        self._progress_since: float | None = None
+        self._progress_bytes = 0
         self._linger_until: float | None = None
         self.has_stalled = False
 
@@ -120,6 +96,12 @@ class StreamedUpperLayer(DULServiceProvider):
         except OSError:
             # Full: it is awake already. Closed: it has ended.
             return
+
+    def discard(self) -> None:
+        """Leave nothing behind; for an association whose receiving thread never ran, too."""
+        self._messages.abandon()
+        self._wake_reader.close()
+        self._wake_writer.close()
 
     @property
     def is_between_messages(self) -> bool:
@@ -146,9 +128,7 @@ class StreamedUpperLayer(DULServiceProvider):
             self._association.events.unexpected("intake.upper_layer")
             self._close_hard()
         finally:
-            self._messages.abandon()
-            self._wake_reader.close()
-            self._wake_writer.close()
+            self.discard()
             # The association thread may wait for a request that will not come any more.
             self.to_user_queue.put(None)
             self._association.activity.set()
@@ -188,9 +168,12 @@ class StreamedUpperLayer(DULServiceProvider):
             wrapped.close()
             return
         try:
-            taken = connection.recv_into(self._view[self._filled :])
-        except BlockingIOError:
-            self._wait_for_peer(connection)
+            taken = self._recv(connection)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self._wait_for_peer(connection, select.POLLIN)
+            return
+        except ssl.SSLWantWriteError:
+            self._wait_for_peer(connection, select.POLLOUT)
             return
         except OSError:
             taken = 0
@@ -199,7 +182,22 @@ class StreamedUpperLayer(DULServiceProvider):
             wrapped.close()
             return
         self._filled += taken
+        self._progress_bytes += taken
         self._idle_timer.restart()
+
+    def _recv(self, connection: socket.socket) -> int:
+        """Bytes read into the buffer; of TLS, whose records are small, all that has been read."""
+        taken = connection.recv_into(self._view[self._filled :])
+        if taken and isinstance(connection, ssl.SSLSocket):
+            while (at := self._filled + taken) < BUFFER_BYTES:
+                try:
+                    more = connection.recv_into(self._view[at:])
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    break
+                if not more:
+                    break
+                taken += more
+        return taken
 
     def _has_lingered(self) -> bool:
         # Closing with unread bytes would reset the connection before the peer has read why.
@@ -209,15 +207,15 @@ class StreamedUpperLayer(DULServiceProvider):
         return now >= self._linger_until
 
     def _wait_for_wake(self) -> None:
-        _wait(self._wake_reader, select.POLLIN, 1.0)
+        wait_for(self._wake_reader, select.POLLIN, 1.0)
         self._drain_wake()
 
-    def _wait_for_peer(self, connection: socket.socket) -> None:
+    def _wait_for_peer(self, connection: socket.socket, events: int) -> None:
         timeout_s = self._timeout_s()
         if timeout_s <= 0:
             return
         poller = select.poll()
-        poller.register(connection, select.POLLIN)
+        poller.register(connection, events)
         poller.register(self._wake_reader, select.POLLIN)
         ready = poller.poll(timeout_s * 1000 + 1)
         if any(fd == self._wake_reader.fileno() for fd, _ in ready):
@@ -241,9 +239,9 @@ class StreamedUpperLayer(DULServiceProvider):
             if not self._messages.is_between_messages:
                 silence_s = settings.network_timeout_s - _left_s(self._idle_timer)
                 left_s.append(settings.dimse_timeout_s - silence_s)
-            if self._pdu_begun_at is not None:
-                pdu_s = time.monotonic() - self._pdu_begun_at
-                left_s.append(settings.network_timeout_s - pdu_s)
+            if self._progress_since is not None:
+                slow_s = time.monotonic() - self._progress_since
+                left_s.append(settings.network_timeout_s - slow_s)
             if min(left_s) <= 0:
                 self.has_stalled = True
                 self._association.activity.set()
@@ -309,14 +307,11 @@ class StreamedUpperLayer(DULServiceProvider):
         self.event_queue.put(event)
 
     def _note_progress(self) -> None:
-        between = self._pdus.is_between_pdus and self._whole is None and not self._filled
-        if between:
-            self._pdu_begun_at = None
-        elif self._pdu_begun_at is None or self._pdus.pdus != self._pdus_seen:
-            self._pdu_begun_at = time.monotonic()
-        self._pdus_seen = self._pdus.pdus
-
-    _pdus_seen = 0
+        if self.is_between_messages and self._whole is None and not self._filled:
+            self._progress_since = None
+        elif self._progress_since is None or self._progress_bytes >= LEAST_PROGRESS_BYTES:
+            self._progress_since = time.monotonic()
+            self._progress_bytes = 0
 
     def _refuse_bytes(self) -> None:
         self._messages.abandon()
