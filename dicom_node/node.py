@@ -40,6 +40,7 @@ from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_rules import RuleModels, has_run
 from dicom_node.node_versions import ModelVersions
+from dicom_node.operations.retention import settle_removals
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.ahead import Ahead
 from dicom_node.pipeline.attempts import AttemptRules, run_attempt
@@ -170,6 +171,9 @@ class Node:
         self._versions.begin()
         self._rules.begin(weights=bool(self._roles & {"intake", "work"}))
         removed = self.spool.clean_incoming()
+        if "intake" in self._roles:
+            # Before anybody looks at what is kept.
+            settle_removals(self.ledger, self.spool)
         if "work" in self._roles:
             take_up_results(self.spool, self.ledger, self._events)
         self._start_engine()

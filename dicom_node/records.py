@@ -20,6 +20,7 @@ class SeriesState(StrEnum):
     COMPLETE = "complete"
     ROUTED = "routed"
     DECLINED = "declined"
+    REMOVED = "removed"
 
 
 class JobState(StrEnum):

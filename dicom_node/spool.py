@@ -18,33 +18,29 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 from dicom_node.durable import (
     DirectorySync,
-    link_or_copy,
-    read_chunks,
     storage_error,
     sync_directory,
-    write_durably,
     write_once,
 )
 from dicom_node.errors import OutOfSpace, PermanentError
 from dicom_node.part import Part, same_data_set
+from dicom_node.quarantine import Quarantine
 
 QUARANTINE_LIMIT_BYTES = 2 << 30
 _SPACE_CACHE_S = 0.2
 _KNOWN_DIRECTORIES = 4096
+_PLACED_AT_MOST = 3
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -81,7 +77,12 @@ class Spool:
         `check_space` refuses when less than this would stay free.
     quarantine_limit_bytes
         When the quarantine holds this much, what belongs there is refused (0xA700) instead,
-        so that its sender keeps it; nothing in it is ever deleted.
+        so that its sender keeps it.
+
+    Attributes
+    ----------
+    quarantined
+        What was refused.
     """
 
     def __init__(
@@ -93,7 +94,6 @@ class Spool:
         self.root = Path(root)
         self._root = str(self.root)
         self._refuse_below_free_bytes = refuse_below_free_bytes
-        self._quarantine_limit_bytes = quarantine_limit_bytes
         for name in ("incoming", "instances", "outbox", "quarantine"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         sync_directory(self._root)
@@ -101,7 +101,9 @@ class Spool:
         self._numbers = count()
         self._free_bytes = (0.0, 0)
         self._known: set[str] = set()
-        self._quarantine_lock = threading.Lock()
+        self.quarantined = Quarantine(
+            f"{self._root}/quarantine", quarantine_limit_bytes, self._sync
+        )
 
     def check_space(self, expected_bytes: int = 0) -> None:
         """Raise `OutOfSpace` when the disk is at its watermark (read at most 5 times a second)."""
@@ -163,10 +165,7 @@ class Spool:
         target = f"{series}/{uid_to_name(sop_instance_uid)}.dcm"
         try:
             part.finish()
-            self._ensure_directory(study, series)
-            outcome = self._place(part, target, study, series)
-            self._sync.sync(series)
-            found = os.stat(target) if outcome == "identical" else os.fstat(part.fd)
+            outcome, found = self._keep(part, target, study, series)
         except OSError as failure:
             raise storage_error(failure) from failure
         finally:
@@ -177,6 +176,24 @@ class Spool:
             f"{found.st_size}-{found.st_mtime_ns}",
             outcome,
         )
+
+    def _keep(
+        self, part: Part, target: str, study: str, series: str
+    ) -> tuple[str, os.stat_result]:
+        """Place the file until it stands under its name when that is durable.
+
+        Otherwise its study was set aside meanwhile, because it is to be removed
+        (`dicom_node.leaving`): what is answered for must not go with it.
+        """
+        for _ in range(_PLACED_AT_MOST):
+            self._ensure_directory(study, series)
+            outcome = self._place(part, target, study, series)
+            try:
+                self._sync.sync(series)
+                return outcome, os.stat(target)
+            except FileNotFoundError:
+                self._known.discard(series)
+        raise FileNotFoundError(errno.ENOENT, "its folder is taken away again and again")
 
     def _ensure_directory(self, study: str, series: str) -> None:
         """Make both directories durable, once per process and series."""
@@ -212,7 +229,7 @@ class Spool:
             if os.path.exists(target):
                 if same_data_set(part, target):
                     return "identical"
-                self._quarantine_copy(
+                self.quarantined.add(
                     target, "replaced", "another data set came with the same SOP Instance UID"
                 )
             os.rename(part.path, target)
@@ -237,7 +254,7 @@ class Spool:
         try:
             if part:
                 part.finish()
-            name = self._quarantine_copy(path, reason, detail)
+            name = self.quarantined.add(path, reason, detail)
             if part is None:
                 os.unlink(path)
         except OSError as failure:
@@ -247,42 +264,16 @@ class Spool:
                 part.discard()
         return name
 
-    def _quarantine_copy(self, path: str, reason: str, detail: str) -> str:
-        directory = f"{self._root}/quarantine"
-        digest = hashlib.sha256()
-        for chunk in read_chunks(path):
-            digest.update(chunk)
-        name = digest.hexdigest()
-        size_bytes = os.stat(path).st_size
-        sidecar = {
-            "reason": reason,
-            "detail": detail,
-            "size_bytes": size_bytes,
-            "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with self._quarantine_lock:
-            if not os.path.exists(f"{directory}/{name}.bin"):
-                self._check_quarantine(directory, size_bytes)
-                link_or_copy(path, f"{directory}/{name}.bin")
-            write_durably(
-                f"{directory}/{name}.json",
-                lambda file: file.write(json.dumps(sidecar, indent=1).encode()),
-            )
-        self._sync.sync(directory)
-        return f"quarantine/{name}.bin"
-
-    def _check_quarantine(self, directory: str, expected_bytes: int) -> None:
-        with os.scandir(directory) as entries:
-            used_bytes = sum(entry.stat().st_size for entry in entries)
-        if used_bytes + expected_bytes > self._quarantine_limit_bytes:
-            raise OutOfSpace("the quarantine is full: look through it and empty it")
-
     def resolve(self, relative: str) -> Path:
         """Absolute path of a relative one; anything outside the spool is refused."""
         path = (self.root / relative).resolve()
         if not path.is_relative_to(self.root.resolve()) or Path(relative).is_absolute():
             raise PermanentError("a path outside the spool was asked for", reason="spool.outside")
         return path
+
+    def has(self, relative: str) -> bool:
+        """Whether there is a file under this relative path."""
+        return self.resolve(relative).is_file()
 
     def stored(self) -> Iterator[str]:
         """Relative path of every kept instance, in no order."""

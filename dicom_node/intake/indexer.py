@@ -180,7 +180,9 @@ class Indexer:
             if must_reindex:
                 self.reindex(self._spool)
             if instances or associations:
-                self._ledger.index(instances, list(associations.values()))
+                self._ledger.index(
+                    instances, list(associations.values()), is_there=self._spool.has
+                )
         except LedgerUnavailable:
             self._must_reindex = self._must_reindex or must_reindex
             raise

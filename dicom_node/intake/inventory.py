@@ -6,7 +6,7 @@ and of a file that is known only name, size and time are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +27,11 @@ class FileIndex(Protocol):
     """The part of the ledger that the comparison needs."""
 
     def index(
-        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+        self,
+        instances: Sequence[Instance],
+        associations: Sequence[Association] = (),
+        *,
+        is_there: Callable[[str], bool] = ...,
     ) -> None:
         """Record, idempotently; raises `LedgerUnavailable`."""
         ...
@@ -73,7 +77,7 @@ def take_inventory(
         instances = list(_read(spool, chunk, listener_id, events))
         unreadable += len(chunk) - len(instances)
         if instances:
-            ledger.index(instances)
+            ledger.index(instances, is_there=spool.has)
             indexed += len(instances)
     missing = comparison.missing if forget and comparison.files else []
     gone = [path for path in missing if not spool.resolve(path).exists()]

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.commitment_reports import Reference
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.removals import note_committed
 
 MOST_ITEMS = 50_000
 MOST_PENDING = 500
@@ -133,7 +134,10 @@ class CommitmentRequests:
     def end(
         self, request: CommitmentRequest, state: str, reason: str, now: datetime
     ) -> None:
-        """The report was taken (``reported``), or never will be (``dead``)."""
+        """The report was taken (``reported``), or never will be (``dead``).
+
+        What was reported on is to stay for a while: its sender may delete its own.
+        """
         self._change(request, now, state=state, reason=reason)
 
     def again(
@@ -156,6 +160,9 @@ class CommitmentRequests:
                 )
                 .values(changed_at=rows.to_seconds(now), **values)
             )
+            if values.get("state") == "reported":
+                uids = [uid for _, uid in request.items]
+                note_committed(connection, self._database, uids, rows.to_seconds(now))
 
     def kept(self, sop_instance_uids: Iterable[str]) -> dict[str, list[Kept]]:
         """The indexed files of these instances; one UID may have come in several series."""

@@ -12,7 +12,12 @@ import sqlalchemy as sa
 from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.overtaking import SUPERSEDED, refuse_overtaken, refuse_superseded
+from dicom_node.ledger.overtaking import (
+    SUPERSEDED,
+    refuse_overtaken,
+    refuse_removed,
+    refuse_superseded,
+)
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -230,11 +235,12 @@ class Jobs:
         Raises
         ------
         IllegalTransition
-            When the job is in another state.
+            When the job is in another state, or its images were removed.
         """
         now = _now()
         with self._database.write() as connection:
             attempt = self._attempt(connection, job_id) + 1
+            refuse_removed(connection, job_id)
             rows.change_state(
                 connection, "job", job_id, JobState.QUEUED, unclean_ends.RETRIED, now,
                 attempt=attempt, not_before=now,

@@ -6,7 +6,7 @@ the ledger's index of them can be rebuilt from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,7 +32,9 @@ from dicom_node.ledger.overview import Overview
 from dicom_node.ledger.predictions import Agreements, Predictions
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
+from dicom_node.ledger.pruning import Pruning
 from dicom_node.ledger.receipts import Receipts
+from dicom_node.ledger.removals import Removals
 from dicom_node.ledger.replanning import Replanning
 from dicom_node.ledger.versions import Versions
 from dicom_node.records import Association, Instance, Transition
@@ -75,6 +77,10 @@ class Ledger:
         Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
+    removals
+        Which studies were removed.
+    pruning
+        The end of what is remembered of them.
     measures
         How much there is of everything, and what happened since the last look.
     canaries
@@ -105,6 +111,8 @@ class Ledger:
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
+        self.removals = Removals(database)
+        self.pruning = Pruning(database)
         self.measures = Measures(database)
         self.canaries = Canaries(database)
         self.overview = Overview(database)
@@ -149,10 +157,14 @@ class Ledger:
         self._database.close()
 
     def index(
-        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+        self,
+        instances: Sequence[Instance],
+        associations: Sequence[Association] = (),
+        *,
+        is_there: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """Record received instances: see `Receipts.index`."""
-        self.receipts.index(instances, associations)
+        self.receipts.index(instances, associations, is_there=is_there)
 
     def paths_known(self, relative_paths: Iterable[str]) -> set[str]:
         """Which of these spool paths are indexed."""

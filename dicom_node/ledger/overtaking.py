@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from dicom_node.ledger import tables
+from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import JobState, SeriesState
 
 SUPERSEDED = "superseded_by_late_instances"
@@ -51,3 +52,11 @@ def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | Non
     ).scalar_one()
     if is_open or newer:
         raise Superseded(f"attempt {attempt} of job {job_id}")
+
+
+def refuse_removed(connection: sa.Connection, job_id: str) -> None:
+    """Raise `IllegalTransition` when the images of the job's series were removed."""
+    query = sa.select(_s.c.state).join(_j, _j.c.series_instance_uid == _s.c.series_instance_uid)
+    state = connection.execute(query.where(_j.c.job_id == job_id)).scalar_one_or_none()
+    if state == SeriesState.REMOVED:
+        raise IllegalTransition(f"the images of job {job_id} were removed")

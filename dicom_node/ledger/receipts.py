@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.removals import begin_anew
 from dicom_node.records import Association, Instance, Series, SeriesState
 
 _CHUNK = 500
@@ -36,12 +37,18 @@ class Receipts:
         self._database = database
 
     def index(
-        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+        self,
+        instances: Sequence[Instance],
+        associations: Sequence[Association] = (),
+        *,
+        is_there: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """Record received instances and what became of their associations, in one transaction.
 
         Idempotent: an instance whose fingerprint is known changes nothing. A new or changed
         instance of a series that had left ``receiving`` brings it back there.
+        ``is_there`` says whether a path of the spool has a file: of a series that was removed
+        meanwhile, one that was found identical just before is gone with it.
 
         Raises
         ------
@@ -56,7 +63,9 @@ class Receipts:
             by_series: dict[str, list[Instance]] = defaultdict(list)
             for instance in latest.values():
                 by_series[instance.series_instance_uid].append(instance)
-            for arrived in by_series.values():
+            for uid in _removed(connection, list(by_series)):
+                by_series[uid] = [one for one in by_series[uid] if is_there(one.path)]
+            for arrived in filter(None, by_series.values()):
                 self._record_instances(connection, arrived, known)
 
     def _record_association(self, connection: sa.Connection, association: Association) -> None:
@@ -115,16 +124,24 @@ class Receipts:
         # Whoever decides on what was here before must notice it, also when it says that it came
         # earlier: another listener was faster, or the clock was set back.
         later_s = _LATER_S if added or replaced else 0.0
+        values = {
+            "instance_count": row.instance_count + added,
+            "last_received_at": max(last_at, row.last_received_at + later_s),
+        }
+        reason = f"late_instances: {added} new, {replaced} replaced"
+        if row.state == SeriesState.REMOVED:
+            begin_anew(connection, first.series_instance_uid)
+            reason = "sent_again_after_removal"
+            values |= {
+                "calling_ae_title": first.calling_ae_title, "modality": first.modality,
+                "first_received_at": rows.to_seconds(first.received_at),
+            }
         connection.execute(
             sa.update(_s)
             .where(_s.c.series_instance_uid == first.series_instance_uid)
-            .values(
-                instance_count=row.instance_count + added,
-                last_received_at=max(last_at, row.last_received_at + later_s),
-            )
+            .values(values)
         )
         if row.state != SeriesState.RECEIVING:
-            reason = f"late_instances: {added} new, {replaced} replaced"
             rows.change_state(
                 connection, "series", first.series_instance_uid, SeriesState.RECEIVING, reason,
                 _now(),
@@ -262,6 +279,17 @@ class Receipts:
                     return False
             rows.change_state(connection, "series", series_instance_uid, state, reason, _now())
         return True
+
+
+def _removed(connection: sa.Connection, series: list[str]) -> list[str]:
+    found: list[str] = []
+    for start in range(0, len(series), _CHUNK):
+        query = sa.select(_s.c.series_instance_uid).where(
+            _s.c.series_instance_uid.in_(series[start : start + _CHUNK]),
+            _s.c.state == str(SeriesState.REMOVED),
+        )
+        found += connection.execute(query).scalars()
+    return found
 
 
 def _now() -> float:

@@ -4,10 +4,13 @@ Rules for this file: a pair that is not here cannot happen, and nothing but this
 A state that maps to itself is a new attempt after a restart, recorded like any other change.
 
     series    receiving -> complete -> routed | declined; back to receiving on a late slice;
-              routed -> declined when every job of the series declined its input
+              routed -> declined when every job of the series declined its input;
+              routed | declined -> removed when its images and results are deleted, and back to
+              receiving when it is sent again
               declined -> routed when an operator has a rule's model run on it by hand
     job       queued -> running -> succeeded | failed | cancelled; failed -> queued by policy,
-              then dead; queued or running -> held by an operator, then queued or cancelled
+              then dead; queued or running -> held by an operator, then queued or cancelled;
+              dead -> cancelled when an operator removes its study
     delivery  pending -> sent -> committed, or failed -> pending by back-off, then dead;
               replaced when another object goes there in its place: another form, a new version
 """
@@ -24,8 +27,9 @@ _S, _J, _D = SeriesState, JobState, DeliveryState
 SERIES: dict[SeriesState, frozenset[SeriesState]] = {
     _S.RECEIVING: frozenset({_S.COMPLETE}),
     _S.COMPLETE: frozenset({_S.ROUTED, _S.DECLINED, _S.RECEIVING}),
-    _S.ROUTED: frozenset({_S.RECEIVING, _S.DECLINED}),
-    _S.DECLINED: frozenset({_S.RECEIVING, _S.ROUTED}),
+    _S.ROUTED: frozenset({_S.RECEIVING, _S.DECLINED, _S.REMOVED}),
+    _S.DECLINED: frozenset({_S.RECEIVING, _S.ROUTED, _S.REMOVED}),
+    _S.REMOVED: frozenset({_S.RECEIVING}),
 }
 
 JOB: dict[JobState, frozenset[JobState]] = {
@@ -33,7 +37,7 @@ JOB: dict[JobState, frozenset[JobState]] = {
     _J.RUNNING: frozenset({_J.RUNNING, _J.SUCCEEDED, _J.FAILED, _J.CANCELLED, _J.HELD}),
     _J.FAILED: frozenset({_J.QUEUED, _J.DEAD, _J.CANCELLED, _J.HELD}),
     _J.HELD: frozenset({_J.QUEUED, _J.CANCELLED}),
-    _J.DEAD: frozenset({_J.QUEUED}),
+    _J.DEAD: frozenset({_J.QUEUED, _J.CANCELLED}),
     _J.CANCELLED: frozenset({_J.QUEUED}),
     _J.SUCCEEDED: frozenset(),
 }

@@ -223,6 +223,37 @@ commitment_requests = Table(
     Index("commitment_requests_by_state", "state", "not_before"),
 )
 
+# Studies with instances that the node has committed to, and when it last did.
+committed_studies = Table(
+    "committed_studies",
+    metadata,
+    Column("study_instance_uid", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# Studies whose images and results were deleted; ``token`` names the folder in which they were set
+# aside for that.
+removals = Table(
+    "removals",
+    metadata,
+    Column("token", String(64), primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("removals_by_study", "study_instance_uid"),
+    Index("removals_by_time", "at"),
+)
+
+# Studies that an operator wants to be gone.
+removal_requests = Table(
+    "removal_requests",
+    metadata,
+    Column("study_instance_uid", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
 # How many instances a series has, as somebody says: evidence for completeness.
 announcements = Table(
     "announcements",

@@ -34,7 +34,7 @@ class FakeLedger:
         self.changed = threading.Condition()
 
     def index(
-        self, instances: Sequence[Instance], associations: Sequence[Association] = ()
+        self, instances: Sequence[Instance], associations: Sequence[Association] = (), **_: object
     ) -> None:
         with self.changed:
             self.changed.notify_all()

@@ -1,0 +1,104 @@
+"""What was refused and a person can still look at: the same bytes once, the reason beside them.
+
+    quarantine/<sha256>.bin + .json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicom_node.durable import (
+    DirectorySync,
+    link_or_copy,
+    read_chunks,
+    storage_error,
+    write_durably,
+)
+from dicom_node.errors import OutOfSpace
+
+
+class Quarantine:
+    """One folder of refused files; safe for many threads.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    limit_bytes
+        More than this is not taken.
+    """
+
+    def __init__(self, folder: str, limit_bytes: int, sync: DirectorySync) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._sync = sync
+        self._lock = threading.Lock()
+
+    def add(self, path: str, reason: str, detail: str) -> str:
+        """Give a file a second name here and say why; its name relative to the spool.
+
+        Raises
+        ------
+        OutOfSpace
+            The quarantine is full.
+        OSError
+        """
+        digest = hashlib.sha256()
+        for chunk in read_chunks(path):
+            digest.update(chunk)
+        name = digest.hexdigest()
+        size_bytes = os.stat(path).st_size
+        sidecar = {
+            "reason": reason,
+            "detail": detail,
+            "size_bytes": size_bytes,
+            "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with self._lock:
+            if not os.path.exists(f"{self._folder}/{name}.bin"):
+                self._check_room(size_bytes)
+                link_or_copy(path, f"{self._folder}/{name}.bin")
+            write_durably(
+                f"{self._folder}/{name}.json",
+                lambda file: file.write(json.dumps(sidecar, indent=1).encode()),
+            )
+        self._sync.sync(self._folder)
+        return f"quarantine/{name}.bin"
+
+    def _check_room(self, expected_bytes: int) -> None:
+        with os.scandir(self._folder) as entries:
+            used_bytes = sum(entry.stat().st_size for entry in entries)
+        if used_bytes + expected_bytes > self._limit_bytes:
+            raise OutOfSpace("the quarantine is full: look through it and empty it")
+
+    def remove_older(self, than_s: float, most: int) -> int:
+        """Delete what has been here for longer, at most so many; returns how many files of images.
+
+        The time is that at which the same bytes came last.
+
+        Raises
+        ------
+        StorageFailed
+        """
+        before = time.time() - than_s
+        removed = 0
+        try:
+            with os.scandir(self._folder) as entries:
+                old = [
+                    Path(entry.path) for entry in entries
+                    if entry.name.endswith(".json") and entry.stat().st_mtime < before
+                ]
+            for sidecar in old[:most]:
+                # The reason goes last: what is cut off here is found again.
+                sidecar.with_suffix(".bin").unlink(missing_ok=True)
+                sidecar.unlink(missing_ok=True)
+                removed += 1
+        except OSError as failure:
+            raise storage_error(failure) from failure
+        return removed
