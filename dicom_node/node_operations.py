@@ -20,6 +20,7 @@ from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
 from dicom_node.node_routing import Router
+from dicom_node.operations.retention import Retention
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.spool import Spool
@@ -71,6 +72,10 @@ class Operations:
         # Told first, for whatever else cannot be done in a round; started last, and ended first.
         self._systemd = self._health.systemd(premises.manager)
         self._cares: list[Care] = [self._health.ledger, self._health.doors]
+        if "intake" in premises.roles:
+            self._cares.append(
+                Retention(premises.config, premises.ledger, premises.spool, premises.events)
+            )
 
     def start(self) -> None:
         """Begin everything; the node is open by now."""
