@@ -26,6 +26,7 @@ from dicom_node.cli import (
     jobs,
     models,
     release,
+    remove,
     retry,
     run,
     schema,
@@ -40,10 +41,10 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, send, fetch, echo, models, conformance, schema,
+    release, remove, send, fetch, echo, models, conformance, schema,
 )
 # These end before there is any garbage to speak of.
-_SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release"})
+_SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release", "remove"})
 _DEFAULT_FILES = (Path("config.yaml"), Path("/etc/dicom-node/config.yaml"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli import named_jobs
 from dicom_node.cli.opened import open_config, open_ledger
-from dicom_node.records import Job, JobState
+from dicom_node.records import Job, JobState, SeriesState
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
@@ -41,13 +41,22 @@ def run(arguments: argparse.Namespace) -> int:
         # First: what is revived below does not count as what waited.
         sooner = ledger.decisions.hurry(job.job_id) + ledger.deliveries.hurry(job.job_id)
         again = _revive(job, ledger)
-        if not again and not sooner:
+        if not again and not sooner and _is_removed(job, ledger):
+            print(f"dicom-node: the images of job {job.job_id} were removed; send them again",
+                  file=sys.stderr)
+            all_good = False
+        elif not again and not sooner:
             print(f"dicom-node: job {job.job_id} is {job.state}; nothing of it is dead, and "
                   "nothing of it waits for a later attempt", file=sys.stderr)
             all_good = False
         revived, hurried = revived + again, hurried + sooner
     print(f"{revived} queued again" + (f", {hurried} hurried" if hurried else ""))
     return 0 if all_good else 1
+
+
+def _is_removed(job: Job, ledger: Ledger) -> bool:
+    series = ledger.receipts.find_series(job.series_instance_uid)
+    return series is not None and series.state is SeriesState.REMOVED
 
 
 def _revive(job: Job, ledger: Ledger) -> int:

@@ -14,6 +14,7 @@ from dicom_node.delivery.recipients import lane_of
 from dicom_node.events import hash_uid
 from dicom_node.node_documents import describe_series
 from dicom_node.node_outlook import Outlook, duration
+from dicom_node.operations.keeping import NOTHING_HERE
 from dicom_node.pipeline.retry import Cause
 from dicom_node.records import (
     DeliveryState,
@@ -54,9 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     outlook = Outlook(ledger, config)
     document = [describe_series(ledger, series, jobs, outlook) for series, jobs in found]
     profiles = _profiles(ledger, config, document)
+    studies = [
+        _keeping(ledger, config, uid)
+        for uid in dict.fromkeys(series.study_instance_uid for series, _ in found)
+    ]
     if arguments.json:
         print_json({
             "series": document,
+            "studies": studies,
             "destinations": [
                 {"destination": name, **as_document(profile)} for name, profile in profiles.items()
             ],
@@ -64,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for one in document:
         _print(one)
+    for one in studies:
+        _print_keeping(one)
     for name, profile in profiles.items():
         print(f"{name} takes: {briefly(profile)}")
     return 0
@@ -80,6 +88,30 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
         every = ledger.receipts.recent_series(_MOST_SERIES)
         several = [s for s in every if hash_uid(s.series_instance_uid) == name]
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
+
+
+def _keeping(ledger: Ledger, config: Config, study: str) -> dict[str, Any]:
+    """How long a study stays and why, and when it was removed."""
+    from dicom_node.operations.retention import keeping_of
+
+    return {
+        "study_instance_uid": study,
+        **vars(keeping_of(study, ledger, config)),
+        "removals": [vars(one) for one in ledger.removals.of_study(study)],
+    }
+
+
+def _print_keeping(one: dict[str, Any]) -> None:
+    print(f"study {one['study_instance_uid']}")
+    for removal in one["removals"]:
+        print(f"  removed {when(removal['at'])}: {removal['reason']}; {removal['instances']} "
+              f"images, {removal['size_bytes'] / 1e6:.1f} MB with their results")
+    if one["until"] is not None:
+        print(f"  kept until {when(one['until'])}: {one['because']}"
+              + (f"; until {when(one['earliest'])} also where room is needed"
+                 if one["earliest"] != one["until"] else ""))
+    elif one["because"] != NOTHING_HERE:
+        print(f"  kept, with no end: {one['because']}")
 
 
 def _profiles(

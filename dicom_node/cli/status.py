@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     without = ledger.stages.rules_without_model()
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
     running = running_roles(config)
+    removals = ledger.removals.latest(5)
+    removed_studies, removed_bytes = ledger.removals.totals()
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
         print_json({
@@ -57,6 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
             "node": [vars(note) for note in notes],
             "model_problems": [vars(one) for one in problems],
             "rules_without_model": [vars(one) for one in without],
+            "removed": {
+                "studies": removed_studies, "bytes": removed_bytes,
+                "latest": [vars(one) for one in removals],
+            },
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
@@ -75,6 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     for rule in without:
         print(f"rule          {rule.rule} is without its model {rule.model_id}, since "
               f"{when(rule.since)}: {rule.reason}: {rule.message}")
+    if removals:
+        days = config.storage.keep_records_for_d
+        print(f"{'removed':13} {removed_studies} studies in {days:g} days, "
+              f"{removed_bytes / 1e9:.2f} GB; the last {when(removals[0].at)}: "
+              f"{removals[0].reason}")
     for note in notes:
         print(f"{note.key:13} {note.to_state} {when(note.at)}: {note.reason}")
     print()

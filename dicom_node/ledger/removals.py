@@ -293,9 +293,10 @@ def begin_anew(connection: sa.Connection, series_instance_uid: str) -> None:
 
 
 def _end_dead(connection: sa.Connection, holding: Holding, now: float) -> None:
-    """Of what an operator gives up nothing is to be retried: there is nothing to do it with."""
+    """Of what an operator gives up nothing is owed, and nothing is to be tried again."""
     if holding.wanted_gone_at is None:
         return
+    connection.execute(sa.delete(_u).where(_of_jobs(holding.jobs)))
     for job in holding.jobs:
         if job.state is JobState.DEAD:
             rows.change_state(connection, "job", job.job_id, JobState.CANCELLED, GIVEN_UP, now)
@@ -325,15 +326,18 @@ def _deliveries(connection: sa.Connection, jobs: Collection[str]) -> tuple[Deliv
 
 
 def _owed(connection: sa.Connection, jobs: Sequence[Job]) -> str:
+    query = sa.select(_u.c.reason).where(_of_jobs(jobs)).limit(1)
+    return next(iter(connection.execute(query).scalars()), "")
+
+
+def _of_jobs(jobs: Sequence[Job]) -> sa.ColumnElement[bool]:
+    """The duties of these jobs."""
     keys = [one.job_id for one in jobs]
     forms = [f"{one.job_id}:{name}" for one in jobs for name in one.destinations]
-    query = sa.select(_u.c.reason).where(
-        sa.or_(
-            sa.and_(_u.c.kind == duties.ANSWER, _u.c.key.in_(keys)),
-            sa.and_(_u.c.kind == duties.FORMS, _u.c.key.in_(forms)),
-        )
+    return sa.or_(
+        sa.and_(_u.c.kind == duties.ANSWER, _u.c.key.in_(keys)),
+        sa.and_(_u.c.kind == duties.FORMS, _u.c.key.in_(forms)),
     )
-    return next(iter(connection.execute(query.limit(1)).scalars()), "")
 
 
 def _is_shared(connection: sa.Connection, study: str, series: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DELIVERED, DECLINED, ASKED, ROOM = (
     "delivered", "declined", "removed_by_operator", "delivered, to make room",
 )
+NOTHING_HERE = "nothing of it is here"
 _NO_RULE, _INPUT, _SUPERSEDED = "no_rule_matched", "input.", "superseded_by_late_instances"
 # What a destination says of commitment when it will not say more.
 _NO_MORE_TO_COME = frozenset({"unanswered", "not_offered", "off"})
@@ -104,7 +105,7 @@ def decide(holding: Holding, rules: Rules) -> Keeping:
     """How long a study stays, and why."""
     present = [one for one in holding.series if one.state is not SeriesState.REMOVED]
     if not present:
-        return Keeping("nothing of it is here")
+        return Keeping(NOTHING_HERE)
     waits = _under_way(holding, present, rules)
     if waits:
         return Keeping(waits)
@@ -124,7 +125,7 @@ def _under_way(holding: Holding, present: Sequence[Series], rules: Rules) -> str
     for job in holding.jobs:
         if job.state in _UNDER_WAY:
             return f"job {job.job_id} {_WORDS[job.state]}"
-    if holding.owes:
+    if holding.owes and holding.wanted_gone_at is None:
         return "an answer or another form of its results is owed"
     senders = {one.series_instance_uid: one.calling_ae_title for one in holding.series}
     series_of = {one.job_id: one.series_instance_uid for one in holding.jobs}

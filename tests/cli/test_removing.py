@@ -1,0 +1,80 @@
+"""What the command line says of removed studies, and how it lets one go."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dicom_node.events import Events
+from dicom_node.operations.retention import Retention
+from dicom_node.records import SendOutcome
+from dicom_node.spool import Spool
+from tests.cli.running import Site
+from tests.ledger.conftest import instance
+from tests.operations.test_retention import config_of
+
+
+def retention(site: Site) -> Retention:
+    spool = Spool(site.data_dir / "spool")
+    return Retention(config_of(site.data_dir), site.ledger(), spool, Events())
+
+
+def deliver(site: Site) -> None:
+    """All that was dead is delivered after all."""
+    ledger = site.ledger()
+    ledger.deliveries.retry_dead("job-1")
+    stored = SendOutcome("2.25.2", 0, stored=True, transient=False)
+    ledger.deliveries.record("job-1:pacs:02", stored, retry_at=None)
+    ledger.commitments.leave(["job-1:pacs:01", "job-1:pacs:02"], "not_offered")
+    ledger.close()
+
+
+def test_show_tells_why_a_study_that_failed_stays(filled: Site) -> None:
+    said = filled("show", "1.2")
+    assert "kept, with no end: an answer or another form of its results is owed" in said.out
+    (study,) = filled("show", "1.2", "--json").json()["studies"]
+    assert (study["until"], study["removals"]) == (None, [])
+
+
+def test_show_tells_until_when_a_delivered_study_stays(filled: Site) -> None:
+    deliver(filled)
+    ledger = filled.ledger()
+    ledger.jobs.retry("job-2")
+    ledger.decisions.cancel("job-2", answer=False)
+    ledger.duties.done(ledger.duties.waiting()[0])
+    ledger.close()
+    said = filled("show", "1.2")
+    assert "its results are delivered; until" in said.out
+    (study,) = filled("show", "1.2", "--json").json()["studies"]
+    assert datetime.fromisoformat(study["until"]) > datetime.fromisoformat(study["earliest"])
+
+
+def test_remove_lets_go_what_failed_and_tells_what_was_removed(filled: Site) -> None:
+    assert "pacs has not committed" in filled("remove", "1.2").err
+    filled.ledger().commitments.leave(["job-1:pacs:01"], "not_offered")
+    said = filled("remove", "1.2")
+    assert (said.code, said.out) == (0, "study 1.2 is removed when the node runs\n")
+    assert retention(filled).remove("1.2") is not None
+    shown = filled("show", "1.2").out
+    assert "removed_by_operator; 1 images" in shown
+    assert "kept" not in shown
+    assert "1 removed" in filled("status").out
+    assert "removed       1 studies in 30 days" in filled("status").out
+    assert filled("status", "--json").json()["removed"]["studies"] == 1
+    again = filled("retry", "job-2")
+    assert again.code == 1
+    assert "were removed; send them again" in again.err
+    assert "it is removed already" in filled("remove", "1.2").err
+
+
+def test_remove_refuses_what_is_under_way_and_what_it_does_not_know(filled: Site) -> None:
+    filled.ledger().index([instance(2)])
+    said = filled("remove", "1.2", "9.9")
+    assert said.code == 1
+    assert "study 1.2: not while a series is receiving" in said.err
+    assert "study 9.9: nothing is known of it" in said.err
+
+
+def test_remove_names_the_jobs_that_are_to_be_cancelled_first(filled: Site) -> None:
+    filled.ledger().jobs.retry("job-2")
+    said = filled("remove", "1.2")
+    assert "not while job job-2 waits; first `dicom-node cancel job-2`" in said.err
