@@ -1,7 +1,7 @@
 """TLS contexts of DICOM connections, in and out, made of the files of ``security.tls``.
 
     Renewed(server_context, settings).get()    for callers of the node
-    outgoing(settings, peer.host, names)       for the peers that it calls
+    outgoing(peer)                             for the peers that it calls
 
 Profiles (PS3.15 B.12 and B.13, which rest on BCP 195): TLS 1.2 and 1.3, nothing older (RFC 8996);
 authenticated encryption and ephemeral keys only; the node's order of suites counts. Security
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from dicom_node.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from dicom_node.config_peers import PeerSettings
     from dicom_node.config_security import TlsSettings
 
 # Suites of TLS 1.2 in OpenSSL's words; those of TLS 1.3 are OpenSSL's own three in every profile.
@@ -211,22 +212,27 @@ _contexts: dict[tuple[str, frozenset[str]], Renewed[PeerContext]] = {}
 _contexts_lock = threading.Lock()
 
 
-def outgoing(settings: TlsSettings, host: str, names: Iterable[str]) -> Outgoing:
-    """How to call the peer at ``host``; contexts are made once and renewed with their files.
+def outgoing(peer: PeerSettings) -> Outgoing | None:
+    """How to call a peer; ``None``: without TLS. Contexts are made once and renewed with the files.
 
     Raises
     ------
     ConfigurationError
-        The files could not be used, and never could since the process began.
+        It is to be called by TLS, and the files could not be used since the process began.
     """
-    wanted = normalised(names)
+    if not peer.tls:
+        return None
+    settings = peer.tls_settings
+    if settings is None:
+        raise ConfigurationError("is null", key_path="security.tls")
+    wanted = normalised(peer.certificate_names)
     key = (settings.model_dump_json(), wanted)
     with _contexts_lock:
         renewed = _contexts.get(key)
         if renewed is None:
             renewed = Renewed(lambda files: client_context(files, wanted), settings)
             _contexts[key] = renewed
-    return Outgoing(renewed.get(), host.strip("[]"))
+    return Outgoing(renewed.get(), peer.host.strip("[]"))
 
 
 def normalised(names: Iterable[str]) -> frozenset[str]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def collect(config: Config) -> Facts:
     """What this configuration of the node accepts, proposes and makes."""
-    from dicom_node.delivery.association import OUR_MAXIMUM_PDU_BYTES, Timeouts
+    from dicom_node.delivery.associate_request import OUR_MAXIMUM_PDU_BYTES
+    from dicom_node.delivery.association import Timeouts
     from dicom_node.intake.query import Limits
 
     return Facts(

@@ -10,38 +10,30 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from pydicom.uid import UID
-from pynetdicom import build_context
-from pynetdicom.pdu import A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-)
-from pynetdicom.transport import AddressInformation
-
-from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.delivery import wire
+from dicom_node.delivery.associate_request import Context, encode_request
 from dicom_node.delivery.open_sockets import OpenSockets
+from dicom_node.delivery.tls import secured, shake_hands
 from dicom_node.errors import PeerUnavailable
+from dicom_node.tls_context import failure_reason
 
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
 
+__all__ = ["MAX_CONTEXTS", "Association", "Context", "Timeouts"]
+
 MAX_CONTEXTS = 128
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-# Only commands come back to a storage SCU, and they are some hundred bytes.
-OUR_MAXIMUM_PDU_BYTES = 16_384
 _LONGEST_PDU_BYTES = 1 << 20
 _LONGEST_COMMAND_BYTES = 1 << 16
 _LARGEST_FRAGMENT_BYTES = 131_072 - 6
+_READ_AHEAD_BYTES = 4096
 
 # PS3.8 table 9-21: (source, reason) of an A-ASSOCIATE-RJ.
 _REJECTIONS = {
@@ -69,14 +61,6 @@ class Timeouts:
     response_s: float = 120.0
 
 
-@dataclass(frozen=True)
-class Context:
-    """A presentation context with one transfer syntax, so that the peer chooses none for us."""
-
-    sop_class_uid: str
-    transfer_syntax_uid: str
-
-
 class Association:
     """An established association; a context manager that releases, or aborts on an exception.
 
@@ -98,10 +82,13 @@ class Association:
         self._message_id = 0
         self._accepted: dict[Context, int] = {}
         self._sockets = sockets or OpenSockets()
+        # What `has_bytes` had to read to see it.
+        self._unread = b""
         self._socket = self._connect()
         self._sockets.add(self._socket)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._close)
+            self._shake_hands()
             self._negotiate(calling_ae_title, contexts)
             on_failure.pop_all()
 
@@ -129,9 +116,28 @@ class Association:
 
     def is_quiet(self) -> bool:
         """Whether the peer has said nothing that nobody asked for, such as that it hangs up."""
-        watched = select.poll()
-        watched.register(self._socket, select.POLLIN)
-        return not watched.poll(0)
+        return not self.has_bytes(0.0)
+
+    def has_bytes(self, within_s: float) -> bool:
+        """Whether the peer says something, or hangs up, within so many seconds.
+
+        Of TLS that is known only by reading: its own messages are none of the peer's.
+        """
+        connection = self._socket
+        if self._unread:
+            return True
+        if not isinstance(connection, ssl.SSLSocket):
+            watched = select.poll()
+            watched.register(connection, select.POLLIN)
+            return bool(watched.poll(1000 * within_s))
+        try:
+            connection.settimeout(max(0.0, within_s))
+            self._unread = connection.recv(_READ_AHEAD_BYTES)
+        except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            return True
+        return True
 
     def store(
         self, context: Context, sop_instance_uid: str, data_set: BinaryIO, length_bytes: int
@@ -198,14 +204,21 @@ class Association:
         address = (self._peer.host, self._peer.port)
         try:
             connection = socket.create_connection(address, self._timeouts.connect_s)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return secured(connection, self._peer)
         except OSError as error:
             raise self._unavailable(f"cannot be reached: {error}", "peer.unreachable") from error
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+
+    def _shake_hands(self) -> None:
+        try:
+            shake_hands(self._socket, self._timeouts.association_s)
+        except OSError as error:
+            reason = failure_reason(error)
+            raise self._unavailable(f"cannot be called by TLS: {reason}", reason) from error
 
     def _negotiate(self, calling_ae_title: str, contexts: Sequence[Context]) -> None:
         identified = {2 * index + 1: context for index, context in enumerate(contexts)}
-        self._write(_encode_request(calling_ae_title, self._peer, identified))
+        self._write(encode_request(calling_ae_title, self._peer, identified))
         kind, body = self._read_pdu(time.monotonic() + self._timeouts.association_s)
         if kind == wire.ASSOCIATE_REJECT:
             raise self._rejection(body)
@@ -292,7 +305,13 @@ class Association:
         except TimeoutError as error:
             raise self._unavailable("stopped taking data", "peer.timeout") from error
         except OSError as error:
-            raise self._unavailable(f"is gone: {error}", "peer.connection_lost") from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: OSError) -> PeerUnavailable:
+        # By TLS 1.3 a peer that will not have our certificate says so only now.
+        told = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        reason = failure_reason(error) if told else "peer.connection_lost"
+        return self._unavailable(f"is gone: {error}", reason)
 
     def _read_pdu(self, deadline: float) -> tuple[int, bytes]:
         header = self._read(6, deadline)
@@ -302,7 +321,8 @@ class Association:
         return header[0], self._read(length, deadline)
 
     def _read(self, count: int, deadline: float) -> bytes:
-        received = bytearray()
+        received = bytearray(self._unread[:count])
+        self._unread = self._unread[count:]
         while len(received) < count:
             left_s = deadline - time.monotonic()
             try:
@@ -313,7 +333,7 @@ class Association:
             except TimeoutError as error:
                 raise self._unavailable("did not answer in time", "peer.timeout") from error
             except OSError as error:
-                raise self._unavailable(f"is gone: {error}", "peer.connection_lost") from error
+                raise self._lost(error) from error
             if not chunk:
                 raise self._unavailable("closed the connection", "peer.connection_lost")
             received += chunk
@@ -346,29 +366,3 @@ def _read_exactly(file: BinaryIO, view: memoryview) -> None:
             raise OSError("the file became shorter while it was sent")
         view[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
-
-
-def _encode_request(
-    calling_ae_title: str, peer: PeerSettings, contexts: Mapping[int, Context]
-) -> bytes:
-    proposed = []
-    for context_id, context in contexts.items():
-        item = build_context(context.sop_class_uid, context.transfer_syntax_uid)
-        item.context_id = context_id
-        proposed.append(item)
-    maximum_length = MaximumLengthNotification()
-    maximum_length.maximum_length_received = OUR_MAXIMUM_PDU_BYTES
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    request = A_ASSOCIATE()
-    request.application_context_name = _APPLICATION_CONTEXT
-    request.calling_ae_title = calling_ae_title
-    request.called_ae_title = peer.ae_title
-    # Required by the primitive, not part of the PDU.
-    request.calling_presentation_address = AddressInformation("127.0.0.1", 0)
-    request.called_presentation_address = AddressInformation("127.0.0.1", peer.port)
-    request.presentation_context_definition_list = proposed
-    request.user_information = [maximum_length, implementation, version]
-    return A_ASSOCIATE_RQ(request).encode()

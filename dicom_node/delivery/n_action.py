@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import select
 import struct
 import time
 from collections import deque
@@ -113,11 +112,9 @@ class CommitmentAssociation(Association):
     def reports(self, wait_s: float, is_awaited: Callable[[], bool]) -> None:
         """Serve what the peer reports for ``wait_s`` seconds, or until nothing is awaited."""
         deadline = time.monotonic() + wait_s
-        watched = select.poll()
-        watched.register(self._socket, select.POLLIN)
         with self._by_the_rules():
             while is_awaited() and (left_s := deadline - time.monotonic()) > 0:
-                if self._values or watched.poll(1000 * min(left_s, _LOOK_EVERY_S)):
+                if self._values or self.has_bytes(min(left_s, _LOOK_EVERY_S)):
                     self._serve(self._message(time.monotonic() + self._timeouts.response_s))
 
     @contextlib.contextmanager

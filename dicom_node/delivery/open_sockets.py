@@ -56,5 +56,6 @@ class OpenSockets:
             self._closed = True
             for connection in self._open:
                 # Not close(): its number may belong to another file while a thread still waits.
+                # Nor the shutdown() of an SSLSocket: what is sent next would go in the clear.
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)

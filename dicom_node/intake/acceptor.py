@@ -15,6 +15,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -36,7 +37,9 @@ from dicom_node.intake.active import (
     refused_within,
 )
 from dicom_node.intake.forwarding import ChildVoice, EventForwarder
+from dicom_node.intake.quota import Quotas, forget_places, part_bytes
 from dicom_node.intake.settings import ListenerSettings, listener_count
+from dicom_node.tls_context import server_context
 
 if TYPE_CHECKING:
     from dicom_node.config import Config
@@ -59,11 +62,16 @@ class Listeners:
         self._database_url = database_url
         self._logging = logging
         self._shared_fd = os.memfd_create("listeners")
-        os.ftruncate(self._shared_fd, RECORD_BYTES * count)
-        # Bound without listening: it keeps the port ours, and no connection ever reaches it.
-        self._reservation = _reserve(settings.host, settings.port)
-        self.port = int(self._reservation.getsockname()[1])
-        self._settings = replace(settings, port=self.port)
+        os.ftruncate(self._shared_fd, (RECORD_BYTES + part_bytes(settings)) * count)
+        # Bound without listening: they keep the ports ours, and no connection ever reaches them.
+        self._reservations = _reserve_all(settings)
+        ports = [int(one.getsockname()[1]) for one in self._reservations]
+        self.port = ports[0]
+        # Where TLS is spoken; 0: nowhere.
+        self.tls_port = ports[-1] if settings.tls is not None else 0
+        self._settings = replace(
+            settings, port=ports[0], tls_port=ports[1] if len(ports) > 1 else None
+        )
         self._children: list[subprocess.Popen[bytes] | None] = [None] * count
         self._tell = tell
         self._voices: list[ChildVoice | None] = [None] * count
@@ -83,10 +91,6 @@ class Listeners:
     def alive(self) -> bool:
         """Whether every child runs."""
         return len(self.pids) == self._count
-
-    def listening(self) -> bool:
-        """Whether every child runs and has said that it listens; a new one takes a while."""
-        return self.alive() and all(voice is not None and voice.is_ready for voice in self._voices)
 
     def listening(self) -> bool:
         """Whether every child runs and has said that it listens; a new one takes a while."""
@@ -134,6 +138,7 @@ class Listeners:
             ended = child is None or child.poll() is not None
             if ended and time.monotonic() - self._started_at[slot] > _RESTART_AFTER_S:
                 os.pwrite(self._shared_fd, bytes(RECORD_BYTES), RECORD_BYTES * slot)
+                forget_places(self._shared_fd, self._settings, slot, self._count)
                 self._spawn(slot)
                 restarted += 1
         return restarted
@@ -159,7 +164,8 @@ class Listeners:
         if self._shared_fd >= 0:
             os.close(self._shared_fd)
             self._shared_fd = -1
-        self._reservation.close()
+        for reservation in self._reservations:
+            reservation.close()
 
     def _spawn(self, slot: int) -> None:
         former = self._children[slot]
@@ -212,9 +218,13 @@ def start_listeners(
 
     Raises
     ------
+    ConfigurationError
+        The files of ``security.tls`` cannot be used.
     StorageFailed
         The port is taken, or a process did not start.
     """
+    if config.security.tls is not None:
+        server_context(config.security.tls)
     listeners = Listeners(
         ListenerSettings.of(config),
         database_url,
@@ -230,6 +240,17 @@ def _python_path() -> str:
     # The child must find this package also when it is run from a source tree.
     here = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+
+
+def _reserve_all(settings: ListenerSettings) -> list[socket.socket]:
+    reservations = [_reserve(settings.host, settings.port)]
+    if settings.tls is not None and settings.tls_port is not None:
+        try:
+            reservations.append(_reserve(settings.host, settings.tls_port))
+        except StorageFailed:
+            reservations[0].close()
+            raise
+    return reservations
 
 
 def _reserve(host: str, port: int) -> socket.socket:
@@ -271,14 +292,17 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     forwarder = EventForwarder(events, sys.stdout.fileno())
     spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
     ledger = Ledger.open(orders["database_url"])
-    active = ActiveAssociations(orders["shared_fd"], orders["slot"], orders["slots"])
+    share = (orders["shared_fd"], orders["slot"], orders["slots"])
+    active = ActiveAssociations(*share)
     indexer = Indexer(
         ledger, spool, orders["listener_id"], events, waits_since=active.waits_since
     )
     services = NormalisedServices(ledger, spool, events)
     listener = Listener(
-        settings, spool, indexer, events, active, services, ledger.files.recent_study_bytes
+        settings, spool, indexer, events, active, services, ledger.files.recent_study_bytes,
+        Quotas(settings, *share),
     )
+    _allow_open_files(settings)
     indexer.start()
     # What was imported stays: later collections need not look at it again.
     gc.collect()
@@ -292,6 +316,15 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     indexer.close()
     ledger.close()
     forwarder.close()
+
+
+def _allow_open_files(settings: ListenerSettings) -> None:
+    """As many open files as the system lets us have: each connection is one, or three."""
+    if settings.receive_path == "streamed":
+        # pynetdicom's own path knows select(2) alone, which ends at 1024.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _close_input(child: subprocess.Popen[bytes]) -> None:

@@ -24,6 +24,7 @@ from dicom_node.config import Config, PeerSettings
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.commitment import Verdict, judge
+from dicom_node.intake.query import tls_args
 from dicom_node.ledger.commitment_requests import CommitmentRequest
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
@@ -166,6 +167,7 @@ class CommitmentReports:
         association = entity.associate(
             peer.host, peer.port, ae_title=peer.ae_title,
             contexts=[report_context()], ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
+            tls_args=tls_args(peer),
         )  # fmt: skip
         try:
             if not association.is_established:

@@ -8,6 +8,7 @@ are broken off, and every wait has an end.
 from __future__ import annotations
 
 import re
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.errors import PeerBusy, PeerRefused, PeerUnavailable
+from dicom_node.tls_context import outgoing
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -135,6 +137,7 @@ class QueryAssociation:
             self._association = self._entity.associate(
                 peer.host, peer.port, list(self._contexts), peer.ae_title,
                 ext_neg=list(self._roles) or None, evt_handlers=list(self._handlers),
+                tls_args=tls_args(peer),
             )
         except OSError as error:
             raise self.unavailable("cannot be reached", "peer.unreachable") from error
@@ -328,6 +331,18 @@ class QueryAssociation:
         return PeerUnavailable(
             f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {what}", reason=reason
         )
+
+
+def tls_args(peer: PeerSettings) -> tuple[ssl.SSLContext, str] | None:
+    """What pynetdicom needs to call a peer by TLS; None of one that is called without.
+
+    Raises
+    ------
+    ConfigurationError
+        It is to be called by TLS, and the files of ``security.tls`` cannot be used.
+    """
+    how = outgoing(peer)
+    return None if how is None else (how.context, how.server_hostname)
 
 
 def query_context(model: str) -> PresentationContext:

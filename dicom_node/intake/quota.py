@@ -15,6 +15,7 @@ instance that has begun is taken to its end: the limits protect the machine, the
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import threading
 import time
@@ -179,7 +180,9 @@ def limit_of(settings: ListenerSettings, caller: Caller | None) -> int:
     return settings.max_associations_per_caller if own is None else own
 
 
-def part_of(settings: ListenerSettings, slot: int, slots: int) -> tuple[int, int]:
-    """Offset and length of the part of one process, for whoever has to empty it."""
-    size = part_bytes(settings)
-    return RECORD_BYTES * slots + size * slot, size
+def forget_places(
+    shared_fd: int, settings: ListenerSettings, slot: int, slots: int
+) -> None:
+    """Empty the places of a process that has ended; what its callers have taken stays taken."""
+    places = bytes(_ROW_BYTES * settings.max_associations)
+    os.pwrite(shared_fd, places, RECORD_BYTES * slots + part_bytes(settings) * slot)

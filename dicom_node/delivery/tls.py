@@ -1,0 +1,66 @@
+"""The caller's side of DICOM TLS: a peer with ``tls`` is called by TLS or not at all."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from dicom_node.tls_context import outgoing
+
+if TYPE_CHECKING:
+    from dicom_node.config import PeerSettings
+
+
+def secured(connection: socket.socket, peer: PeerSettings) -> socket.socket:
+    """The connection to talk on, before its handshake; the same one of a peer without ``tls``.
+
+    Raises
+    ------
+    ConfigurationError
+        The files of ``security.tls`` cannot be used; the connection is closed.
+    OSError
+        The peer is gone already; the connection is closed.
+    """
+    try:
+        how = outgoing(peer)
+        if how is None:
+            return connection
+        return how.context.wrap_socket(
+            connection, server_hostname=how.server_hostname, do_handshake_on_connect=False
+        )
+    except BaseException:
+        connection.close()
+        raise
+
+
+def shake_hands(connection: socket.socket, timeout_s: float) -> None:
+    """Do the TLS handshake, all of it within ``timeout_s``; nothing without TLS.
+
+    Raises
+    ------
+    TimeoutError, ssl.SSLError, OSError
+        `dicom_node.tls_context.failure_reason` names the cause.
+    """
+    if not isinstance(connection, ssl.SSLSocket):
+        return
+    deadline = time.monotonic() + timeout_s
+    connection.setblocking(False)
+    while True:
+        try:
+            connection.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            _wait(connection, select.POLLIN, deadline)
+        except ssl.SSLWantWriteError:
+            _wait(connection, select.POLLOUT, deadline)
+
+
+def _wait(connection: socket.socket, events: int, deadline: float) -> None:
+    left_s = deadline - time.monotonic()
+    poller = select.poll()
+    poller.register(connection, events)
+    if left_s <= 0 or not poller.poll(left_s * 1000):
+        raise TimeoutError("the TLS handshake did not come to its end")
