@@ -23,6 +23,7 @@ from dicom_node.cli import (
     explain,
     fetch,
     hold,
+    init,
     jobs,
     models,
     release,
