@@ -252,6 +252,21 @@ class Events(Told):
         self._emit(logging.WARNING if status else logging.INFO, "storage commitment reported",
                    ae_title=ae_title, status=f"0x{status:04X}", reason=reason)
 
+    def peer_asked(
+        self, peer: str, ae_title: str, address: str, study_instance_uid: str,
+        series_instance_uid: str,
+    ) -> None:  # fmt: skip
+        """A C-FIND of the node's own at a peer: how many instances a series has there."""
+        self._emit(logging.DEBUG, "peer is asked", peer=peer, ae_title=ae_title,
+                   study=hash_uid(study_instance_uid), series=hash_uid(series_instance_uid))
+
+    def audit_changed(self, what: str, reason: str) -> None:
+        """The audit trail, or its collector: ``away``, ``back``, ``not written``, ``written``."""
+        bad = what in ("away", "not written")
+        self._emit(logging.ERROR if what == "not written" else
+                   logging.WARNING if bad else logging.INFO, "audit trail", what=what,
+                   reason=reason)
+
     def service_refused(self, ae_title: str, sop_class_uid: str, reason: str) -> None:
         self._emit(logging.WARNING, "service refused", ae_title=ae_title,
                    sop_class_uid=sop_class_uid, reason=reason)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dicom_node.operations.audit import Auditor
+from dicom_node.operations.audit_subjects import Subjects
 from dicom_node.operations.metrics import Metrics
 from dicom_node.operations.metrics_gauges import Surroundings
 
@@ -17,22 +19,30 @@ _LOOK_EVERY_S = 60.0
 
 
 class Observation:
-    """The `Care` that counts.
+    """The `Care` that counts, and keeps the audit trail.
 
     Attributes
     ----------
     metrics
         What `/metrics` shows.
+    auditor
+        ``None`` where the settings want no audit trail.
     """
 
     def __init__(self, premises: Premises, is_ready: Callable[[], bool]) -> None:
         self._premises = premises
         config = premises.config
+        self.auditor: Auditor | None = None
+        if config.security.audit.enabled:
+            subjects = Subjects(premises.ledger, premises.spool)
+            self.auditor = Auditor(config, subjects, premises.events)
+            premises.events.add_sink(self.auditor.sink)
         self.metrics = Metrics(
             premises.ledger,
             Surroundings(
                 config.node.data_dir, config.storage.refuse_below_free_bytes,
                 self._open_associations, is_ready, self._device_mib, self._processes,
+                audit=lambda: self.auditor.standing() if self.auditor is not None else None,
                 peers=tuple(config.peers),
             ),
         )
@@ -40,7 +50,9 @@ class Observation:
         premises.events.add_sink(self.metrics.sink)
 
     def start(self) -> None:
-        """Nothing: what happens is counted from the beginning."""
+        """Begin the audit trail; what happens is counted from the beginning."""
+        if self.auditor is not None:
+            self.auditor.start()
 
     def tick(self) -> None:
         """Look at the history now and then."""
@@ -49,7 +61,7 @@ class Observation:
             self.metrics.tick()
 
     def stop(self) -> None:
-        """Nothing is held."""
+        """Nothing yet: the audit trail ends with the last event of the node (`Auditor.sink`)."""
 
     def _open_associations(self) -> int:
         listeners = self._premises.listeners()

@@ -19,6 +19,7 @@ from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
+from dicom_node.node_observation import Observation
 from dicom_node.node_routing import Router
 from dicom_node.operations.retention import Retention
 from dicom_node.operations.systemd import ServiceManager
@@ -71,7 +72,10 @@ class Operations:
         self.health = self._health.health
         # Told first, for whatever else cannot be done in a round; started last, and ended first.
         self._systemd = self._health.systemd(premises.manager)
-        self._cares: list[Care] = [self._health.ledger, self._health.doors]
+        self.observation = Observation(premises, self.health.is_ready)
+        self._cares: list[Care] = [
+            self._health.ledger, self._health.doors, self.observation,
+        ]
         if "intake" in premises.roles:
             self._cares.append(
                 Retention(premises.config, premises.ledger, premises.spool, premises.events)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dicom_node
 from dicom_node.cli import (
+    audit,
     cancel,
     check,
     conformance,
@@ -42,7 +43,7 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, remove, send, fetch, echo, models, conformance, schema,
+    release, remove, send, fetch, echo, models, audit, conformance, schema,
 )
 # These end before there is any garbage to speak of.
 _SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release", "remove"})

@@ -212,6 +212,7 @@ class Enquiry:
         asked_at = datetime.now(UTC)
         listed: list[Listed] = []
         with self._associate(peer) as association:
+            self._events.peer_asked(peer.name, peer.ae_title, peer.host, *uids)
             count = association.count_instances(*uids)
             here = {
                 one.sop_instance_uid

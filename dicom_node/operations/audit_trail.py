@@ -55,6 +55,15 @@ class Verdict:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class AuditStanding:
+    """How the audit trail is: bytes that its collector has not got, and whether all is well."""
+
+    backlog_bytes: int
+    is_written: bool
+    collector_up: bool | None
+
+
 @dataclass
 class _Tail:
     """The end of the newest file as it was last seen."""

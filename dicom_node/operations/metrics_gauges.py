@@ -19,21 +19,13 @@ import dicom_node
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.measures import Standing
+from dicom_node.operations.audit_trail import AuditStanding
 from dicom_node.records import DeliveryState, JobState, Priority, SeriesState
 
 _MIB = 1 << 20
 _STATES = {"series": SeriesState, "jobs": JobState, "deliveries": DeliveryState}
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True)
-class AuditStanding:
-    """How the audit trail is: bytes that its collector has not got, and whether all is well."""
-
-    backlog_bytes: int
-    is_written: bool
-    collector_up: bool | None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.operations.audit_trail import AuditStanding
 from dicom_node.operations.metrics import Metrics, reason_code
-from dicom_node.operations.metrics_gauges import AuditStanding, Surroundings
+from dicom_node.operations.metrics_gauges import Surroundings
 from dicom_node.records import CircuitState, SendOutcome, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
