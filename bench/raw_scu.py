@@ -7,6 +7,7 @@ no library would.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -116,9 +117,12 @@ class RawScu:
         calling: str = "SCU",
         called: str = "DICOMNODE",
         timeout_s: float = 30.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.socket.sendall(associate_request(calling, called, contexts))
         kind, body = self.read_pdu()
         if kind == 3:

@@ -69,16 +69,33 @@ class Authority:
         return pair
 
 
+    def withdraw(self, pair: Pair) -> None:
+        """Put a list of withdrawn certificates, with this one, behind the authority's own."""
+        settings = pair.certificate.with_suffix(".cnf")
+        arguments = ("-config", str(settings), "-cert", str(self.certificate), "-keyfile",
+                     str(self._key))
+        withdrawn = self.folder / "withdrawn.pem"
+        _openssl("ca", *arguments, "-revoke", str(pair.certificate))
+        _openssl("ca", *arguments, "-gencrl", "-crldays", "30", "-out", str(withdrawn))
+        with self.certificate.open("ab") as file:
+            file.write(withdrawn.read_bytes())
+
+
 @dataclass(frozen=True)
 class Site:
     """The certificates of a hospital in which everything is right, and of some that are not."""
 
-    ca: Path
+    authority: Authority
     node: Pair
     scanner: Pair
     other: Pair
     expired: Pair
     stranger: Pair
+
+    @property
+    def ca(self) -> Path:
+        """The file that vouches for them."""
+        return self.authority.certificate
 
     def settings(self, **more: Any) -> TlsSettings:
         """``security.tls`` of the node."""
@@ -94,7 +111,7 @@ def site(folder: Path) -> Site:
     need_program("openssl")
     hospital, elsewhere = Authority(folder / "hospital"), Authority(folder / "elsewhere", "Other")
     return Site(
-        hospital.certificate,
+        hospital,
         hospital.issue("node", "node.hospital", ["DNS:localhost", "IP:127.0.0.1"]),
         hospital.issue("scanner", "ct1.hospital", ["DNS:ct1.hospital", "DNS:localhost"]),
         hospital.issue("other", "mr1.hospital", ["DNS:mr1.hospital"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ class Node:
         self.settings = ListenerSettings(**{**values, **settings})
         self.spool = Spool(root, self.settings.refuse_below_free_bytes)
         self.told = Told()
-        self.listener = Listener(self.settings, self.spool, self.told, Events())
+        self.happened: list[tuple[str, Mapping[str, object]]] = []
+        events = Events(lambda name, arguments: self.happened.append((name, arguments)))
+        self.listener = Listener(self.settings, self.spool, self.told, events)
         self.port = self.listener.start()
 
     def scu(self, contexts: Any = CONTEXTS, **how: Any) -> RawScu:
@@ -76,6 +78,10 @@ class Node:
 
     def quarantined(self) -> list[str]:
         return sorted(path.name for path in (self.spool.root / "quarantine").iterdir())
+
+    def refusals(self) -> list[object]:
+        """Why associations were refused, as the events tell it."""
+        return [one["reason"] for name, one in self.happened if name == "association_refused"]
 
     def answers_echo(self) -> bool:
         scu = self.scu()
