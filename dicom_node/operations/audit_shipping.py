@@ -111,6 +111,7 @@ class AuditShipping:
             try:
                 if self._is_ours():
                     line = line or self._connect()
+                    line.check()
                     self._send_new(line)
                     wait_s = _FIRST_WAIT_S
             except OSError as error:

@@ -21,6 +21,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What a UDP datagram of IPv4 can carry.
 _LARGEST_DATAGRAM = 65_507
 _PATIENCE_S = 10.0
+_VERDICT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Line(Protocol):
 
     def send(self, message: bytes) -> None:
         """Hand one message over; raises `OSError` where the collector is away."""
+
+    def check(self) -> None:
+        """Raises `OSError` where the collector has ended it meanwhile."""
 
     def close(self) -> None:
         """Give it back."""
@@ -89,15 +93,21 @@ class _Stream:
                 connection = tls_context(collector).wrap_socket(
                     connection, server_hostname=collector.host
                 )
+            self._connection = connection
+            if isinstance(connection, ssl.SSLSocket) and connection.version() == "TLSv1.3":
+                # What the collector thinks of the node's certificate it says behind the handshake.
+                self.check(_VERDICT_S)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+
+    def check(self, wait_s: float = 0.0) -> None:
+        # A collector says nothing, unless by the end of its side that it has gone.
+        if select.select([self._connection], [], [], wait_s)[0] and self._has_ended():
+            raise ConnectionResetError("the collector has closed the connection")
 
     def send(self, message: bytes) -> None:
-        # A collector that has gone says so by the end of its side, and says nothing else ever.
-        if select.select([self._connection], [], [], 0)[0] and self._has_ended():
-            raise ConnectionResetError("the collector has closed the connection")
+        self.check()
         self._connection.sendall(f"{len(message)} ".encode() + message)
 
     def _has_ended(self) -> bool:
@@ -124,6 +134,9 @@ class _Datagrams:
         self._socket = socket.socket(family, kind, protocol)
         # Connected, so that a host that refuses says so.
         self._socket.connect(address)
+
+    def check(self) -> None:
+        """Nobody is there who could have ended it."""
 
     def send(self, message: bytes) -> None:
         self._socket.send(message[:_LARGEST_DATAGRAM])
