@@ -312,6 +312,14 @@ class Events(Told):
                    "web page: " + ("signed in" if succeeded else "a token that is none"),
                    user=user, address=address)
 
+    def web_action(self, user: str, action: str, key: str) -> None:
+        self._emit(logging.INFO, "web page", user=user, action=action, of=key)
+
+    def web_sign_in(self, user: str, address: str, *, succeeded: bool) -> None:
+        self._emit(logging.INFO if succeeded else logging.WARNING,
+                   "web page: " + ("signed in" if succeeded else "a token that is none"),
+                   user=user, address=address)
+
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 

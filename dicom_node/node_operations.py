@@ -21,6 +21,7 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
 from dicom_node.node_observation import Observation
 from dicom_node.node_routing import Router
+from dicom_node.node_web import web_server
 from dicom_node.operations.retention import Retention
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.inference import InferencePool
@@ -79,6 +80,10 @@ class Operations:
         if "intake" in premises.roles:
             self._cares.append(
                 Retention(premises.config, premises.ledger, premises.spool, premises.events)
+            )
+        if "web" in premises.roles and premises.config.web.enabled:
+            self._cares.append(
+                web_server(premises, self.health, self.observation.metrics.render)
             )
 
     def start(self) -> None:

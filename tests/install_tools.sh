@@ -1,7 +1,7 @@
 #!/bin/bash
 # Install the programs of others that tests compare with, as far as this machine allows.
 # Never fails: a test whose program is missing is skipped and names it.
-# With the argument "compatibility" also a browser, and what fetches the viewer that runs in it.
+# With the argument "compatibility" also what fetches the viewer that runs in the browser.
 set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -20,9 +20,9 @@ need libpixelmed-java test -e /usr/share/java/pixelmed.jar
 need default-jre-headless command -v java
 need iproute2 command -v ip
 need util-linux command -v unshare
+need chromium command -v chromium
+need fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 if [ "${1:-}" = compatibility ]; then
-    need chromium command -v chromium
-    need fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
     need nodejs command -v node
     need npm command -v npm
 fi

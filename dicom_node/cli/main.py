@@ -29,6 +29,7 @@ from dicom_node.cli import (
     models,
     release,
     remove,
+    replay,
     retry,
     run,
     schema,
@@ -36,6 +37,7 @@ from dicom_node.cli import (
     serve,
     show,
     status,
+    web_token,
 )
 from dicom_node.cli.opened import REBUILT_AT_START
 from dicom_node.errors import ConfigurationError, LedgerDamaged, NodeError
@@ -43,7 +45,8 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, remove, send, fetch, echo, models, audit, conformance, schema,
+    release, remove, send, fetch, echo, models, replay, audit, web_token,
+    conformance, schema, init,
 )
 # These end before there is any garbage to speak of.
 _SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release", "remove"})
