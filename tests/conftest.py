@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.tls_files import Site
 
 _kept: list[Any] = []  # a torch library that is let go takes its operators with it
 
@@ -47,3 +52,11 @@ def pytest_configure() -> None:
     """Before any module of tests is collected."""
     finder: MetaPathFinder = _OperatorsBeforeTorchvision()
     sys.meta_path.insert(0, finder)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The certificates of a hospital, made once."""
+    from tests.tls_files import site
+
+    return site(tmp_path_factory.mktemp("certificates"))

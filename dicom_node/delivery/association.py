@@ -21,8 +21,8 @@ from dicom_node.delivery import wire
 from dicom_node.delivery.associate_request import Context, encode_request
 from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.delivery.tls import secured, shake_hands
-from dicom_node.errors import PeerUnavailable
-from dicom_node.tls_context import failure_reason
+from dicom_node.errors import ConfigurationError, PeerUnavailable
+from dicom_node.tls_context import failure_reason, outgoing
 
 if TYPE_CHECKING:
     from dicom_node.config import PeerSettings
@@ -203,9 +203,13 @@ class Association:
     def _connect(self) -> socket.socket:
         address = (self._peer.host, self._peer.port)
         try:
+            how = outgoing(self._peer)
             connection = socket.create_connection(address, self._timeouts.connect_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return secured(connection, self._peer)
+            return secured(connection, how)
+        except ConfigurationError as error:
+            # Files that are being renewed: what waits for this peer goes on waiting.
+            raise self._unavailable(f"cannot be called by TLS: {error}", "tls.files") from error
         except OSError as error:
             raise self._unavailable(f"cannot be reached: {error}", "peer.unreachable") from error
 

@@ -6,32 +6,25 @@ import select
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING
 
-from dicom_node.tls_context import outgoing
-
-if TYPE_CHECKING:
-    from dicom_node.config import PeerSettings
+from dicom_node.tls_context import Outgoing
 
 
-def secured(connection: socket.socket, peer: PeerSettings) -> socket.socket:
-    """The connection to talk on, before its handshake; the same one of a peer without ``tls``.
+def secured(connection: socket.socket, how: Outgoing | None) -> socket.socket:
+    """The connection to talk on, before its handshake; the same one where ``how`` is None.
 
     Raises
     ------
-    ConfigurationError
-        The files of ``security.tls`` cannot be used; the connection is closed.
     OSError
         The peer is gone already; the connection is closed.
     """
+    if how is None:
+        return connection
     try:
-        how = outgoing(peer)
-        if how is None:
-            return connection
         return how.context.wrap_socket(
             connection, server_hostname=how.server_hostname, do_handshake_on_connect=False
         )
-    except BaseException:
+    except OSError:
         connection.close()
         raise
 

@@ -23,7 +23,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.errors import PeerBusy, PeerRefused, PeerUnavailable
+from dicom_node.errors import ConfigurationError, PeerBusy, PeerRefused, PeerUnavailable
 from dicom_node.tls_context import outgoing
 
 if TYPE_CHECKING:
@@ -338,10 +338,15 @@ def tls_args(peer: PeerSettings) -> tuple[ssl.SSLContext, str] | None:
 
     Raises
     ------
-    ConfigurationError
+    PeerUnavailable
         It is to be called by TLS, and the files of ``security.tls`` cannot be used.
     """
-    how = outgoing(peer)
+    try:
+        how = outgoing(peer)
+    except ConfigurationError as error:
+        raise PeerUnavailable(
+            f"{peer.name} cannot be called by TLS: {error}", reason="tls.files"
+        ) from error
     return None if how is None else (how.context, how.server_hostname)
 
 

@@ -32,11 +32,6 @@ Start = Callable[..., Node]
 SCANNER = Caller("CT1", certificate_names=("CT1.hospital",))
 
 
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return site(tmp_path_factory.mktemp("certificates"))
-
-
 def client(certificates: Site, pair: Pair | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(certificates.ca))
     if pair is not None:
