@@ -24,6 +24,7 @@ from dicom_node.delivery.dispatch import DeliveryDispatch
 from dicom_node.delivery.shipping import Shipping
 from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
 from dicom_node.events import Events
+from dicom_node.imaging.decode import limit_decoded_bytes
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.intake.acceptor import Listeners, start_listeners
 from dicom_node.intake.closing import SeriesCloser
@@ -84,6 +85,7 @@ class Node:
         self.config = config
         self._events = events
         self._roles = frozenset(roles)
+        limit_decoded_bytes(config.intake.max_decoded_bytes)
         self._locks = lock_data_dir(config.node.data_dir, self._roles)
         self.spool = Spool(
             config.node.data_dir / "spool", config.storage.refuse_below_free_bytes

@@ -33,6 +33,17 @@ from dicom_node.imaging.reading import Header, header_of, read_header
 Stored = npt.NDArray[np.generic]
 
 _HEADER_LIMIT_BYTES = 64 << 20
+_most_decoded_bytes = 16 << 30
+
+
+def limit_decoded_bytes(most: int) -> None:
+    """Decode no object of this process whose images are larger than ``most`` bytes.
+
+    Asked before any memory is taken: a file of some hundred bytes may claim 65535 frames of 65535
+    squared.
+    """
+    global _most_decoded_bytes  # noqa: PLW0603 - a limit of the process, as the system's are
+    _most_decoded_bytes = most
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def pixel_format(header: Header) -> PixelFormat:
     Raises
     ------
     UnsuitableInput
-        ``input.no_pixel_data``, ``input.color``, ``input.pixel_format``.
+        ``input.no_pixel_data``, ``input.color``, ``input.pixel_format``, ``input.too_large``.
     """
     dataset = header.dataset
     if not header.has_pixel_data:
@@ -105,6 +116,8 @@ def pixel_format(header: Header) -> PixelFormat:
     )
     if not sound:
         raise decline("pixel_format", "rows, columns or bits of the pixel data make no sense")
+    if found.frames * found.rows * found.columns * (allocated // 8) > _most_decoded_bytes:
+        raise decline("too_large", "the images are larger than the node decodes")
     return found
 
 
