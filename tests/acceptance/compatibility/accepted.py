@@ -130,14 +130,6 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit(
         "OHIF",
-        r"segmentation, CT, detections",
-        r"voxels by segment",
-        "where segments overlap it left out another one that is a single voxel elsewhere; where "
-        "there are but the two that overlap it shows every voxel of both. The planar report draws "
-        "each finding, also that one",
-    ),
-    Limit(
-        "OHIF",
         r"probability map",
         r"Fractional segmentations are not yet supported",
         "it shows no FRACTIONAL segmentation; the BINARY one goes beside it",
