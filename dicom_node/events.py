@@ -299,20 +299,17 @@ class Events(Told):
                    rule=rule, model=model_id, reason=reason, problem=message)
 
     def study_removed(
-        self, study_instance_uid: str, instances: int, size_bytes: int, reason: str
+        self, study_instance_uid: str, instances: int, size_bytes: int, reason: str, *,
+        patient_id: str = "",
     ) -> None:
+        """``patient_id`` is for the audit trail alone (PS3.15 A.5.3.8)."""
         self._emit(logging.INFO, "study removed", study=hash_uid(study_instance_uid),
                    instances=instances, size_bytes=size_bytes, reason=reason)
 
-    def web_action(self, user: str, action: str, key: str) -> None:
-        self._emit(logging.INFO, "web page", user=user, action=action, of=key)
-
-    def web_sign_in(self, user: str, address: str, *, succeeded: bool) -> None:
-        self._emit(logging.INFO if succeeded else logging.WARNING,
-                   "web page: " + ("signed in" if succeeded else "a token that is none"),
-                   user=user, address=address)
-
-    def web_action(self, user: str, action: str, key: str) -> None:
+    def web_action(
+        self, user: str, action: str, key: str, *, study_instance_uid: str = ""
+    ) -> None:
+        """``key`` is fit to be logged; ``study_instance_uid`` is of a study that was looked at."""
         self._emit(logging.INFO, "web page", user=user, action=action, of=key)
 
     def web_sign_in(self, user: str, address: str, *, succeeded: bool) -> None:
