@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import resource
 import select
@@ -287,6 +288,7 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     from dicom_node.spool import Spool
 
     configure_logging(orders["logging"]["level"], orders["logging"]["form"])
+    _let_the_node_tell()
     settings = ListenerSettings.from_json(orders["settings"])
     events = Events()
     forwarder = EventForwarder(events, sys.stdout.fileno())
@@ -316,6 +318,13 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     indexer.close()
     ledger.close()
     forwarder.close()
+
+
+def _let_the_node_tell() -> None:
+    """What peers send wrong is told as the end of their association, and not by line of code."""
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for of_handlers in ("service_class", "service_class_n", "events"):
+        logging.getLogger(f"pynetdicom.{of_handlers}").setLevel(logging.ERROR)
 
 
 def _allow_open_files(settings: ListenerSettings) -> None:

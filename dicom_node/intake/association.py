@@ -37,6 +37,7 @@ from dicom_node.intake.door import Visitor
 from dicom_node.intake.normalised import MESSAGES, BoundedMessages, NormalisedServices
 from dicom_node.intake.pressure import Claim, Room
 from dicom_node.intake.quota import Quotas, limit_of
+from dicom_node.intake.refusals import Refusals, printable
 from dicom_node.intake.settings import Caller, ListenerSettings
 from dicom_node.intake.store import Index, Limits, ReceivedAssociation
 from dicom_node.intake.tls import secured, shake_hands
@@ -56,6 +57,7 @@ class Surroundings:
     spool: Spool
     index: Index
     events: Events
+    refusals: Refusals
     active: ActiveAssociations
     services: NormalisedServices | None = None
     room: Room | None = None
@@ -102,6 +104,7 @@ class IntakeAssociation(Association):
         self.received: ReceivedAssociation | None = None
         self.visitor: Visitor | None = None
         self.is_cut = False
+        self._is_refused = False
         self._certificate_names: frozenset[str] = frozenset()
         self._caller: Caller | None = None
         self._has_entered = False
@@ -146,8 +149,9 @@ class IntakeAssociation(Association):
 
     def tell_refusal(self, reason: str, calling: str = "", called: str = "") -> None:
         """Tell that no association was made."""
-        self.events.association_refused(
-            calling, called, self.address, reason, tls_identity=self.tls_identity
+        self._is_refused = True
+        self.surroundings.refusals.tell(
+            self.address, reason, calling, called, self.tls_identity
         )
 
     def claim(self, calling_ae_title: str, abstract_syntaxes: Sequence[str]) -> bool:
@@ -176,8 +180,9 @@ class IntakeAssociation(Association):
         )
         self.acse_timeout = self.settings.acse_timeout_s
         self.events.association_accepted(
-            opened.association_id, calling_ae_title, called_ae_title=called_ae_title,
-            address=self.address, tls_identity=self.tls_identity,
+            opened.association_id, printable(calling_ae_title),
+            called_ae_title=printable(called_ae_title), address=self.address,
+            tls_identity=printable(self.tls_identity, 200),
         )
 
     def run_reactor(self) -> None:
@@ -201,6 +206,8 @@ class IntakeAssociation(Association):
                 self.surroundings.services.leave(self)
             if self.received is not None:
                 self.received.end(self._how_it_ended())
+            elif not self._is_refused:
+                self.tell_refusal("access.no_association")
 
     def _shake_hands(self) -> bool:
         """Whether the connection is there; on a port that speaks TLS, after its handshake."""

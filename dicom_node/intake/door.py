@@ -21,8 +21,6 @@ from dicom_node.intake.access import is_within
 MOST_WAITING = 256
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
-_TOLD_AGAIN_AFTER_S = 60.0
-_MOST_TOLD = 1024
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -58,6 +56,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _has_spoken(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
 class Door:
     """The listening sockets of one process and a thread that watches them.
 
@@ -72,8 +77,7 @@ class Door:
     admit
         Takes a visitor who has begun to speak; must not block.
     refused
-        Told the address and the reason of those who are turned away at once, each address once
-        a minute.
+        Told the address of who is turned away at once, and why.
     """
 
     def __init__(
@@ -95,7 +99,6 @@ class Door:
         self._most = most_waiting
         self._waiting: OrderedDict[socket.socket, Visitor] = OrderedDict()
         self._of_address: Counter[str] = Counter()
-        self._told: OrderedDict[str, float] = OrderedDict()
         self._ended = threading.Event()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -142,6 +145,10 @@ class Door:
         elif ready in self._waiting:
             visitor = self._take(ready)
             try:
+                if not _has_spoken(ready):
+                    # Someone who looked whether the port is open.
+                    ready.close()
+                    return
                 self._admit(visitor)
             except BaseException:
                 ready.close()
@@ -165,7 +172,7 @@ class Door:
     ) -> None:
         if self._allowed and not is_within(address[0], self._allowed):
             connection.close()
-            self._tell(address[0], "access.network")
+            self._refused(address[0], "access.network")
             return
         if len(self._waiting) >= self._most:
             self._make_room()
@@ -204,14 +211,4 @@ class Door:
     def _dismiss(self, connection: socket.socket, reason: str) -> None:
         address = self._take(connection).address[0]
         connection.close()
-        self._tell(address, reason)
-
-    def _tell(self, address: str, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._told.get(address, now - _TOLD_AGAIN_AFTER_S) < _TOLD_AGAIN_AFTER_S:
-            return
-        self._told[address] = now
-        self._told.move_to_end(address)
-        if len(self._told) > _MOST_TOLD:
-            self._told.popitem(last=False)
         self._refused(address, reason)

@@ -27,6 +27,7 @@ from dicom_node.intake.door import Door, Visitor, listening_socket
 from dicom_node.intake.normalised import NormalisedServices
 from dicom_node.intake.pressure import Room, StudyBytes
 from dicom_node.intake.quota import Quotas
+from dicom_node.intake.refusals import Refusals
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.intake.stock import handle_echo, handle_store
 from dicom_node.intake.store import Index
@@ -161,8 +162,8 @@ class Listener:
         )
         tls = self.settings.tls
         self._surroundings = Surroundings(
-            self.settings, contexts, spool, index, events, active, services, room,
-            quotas or Quotas(self.settings),
+            self.settings, contexts, spool, index, events, Refusals(events), active, services,
+            room, quotas or Quotas(self.settings),
             Renewed(server_context, tls) if tls is not None else None,
         )
         self._door: Door | None = None
@@ -195,9 +196,7 @@ class Listener:
         sockets = self._listen()
         self._door = Door(
             sockets, settings.allowed_networks, settings.acse_timeout_s, reception.admit,
-            lambda address, reason: self._surroundings.events.association_refused(
-                "", "", address, reason
-            ),
+            self._surroundings.refusals.tell,
             lambda: self._surroundings.events.unexpected("intake.accept"),
         )
         self._door.open()

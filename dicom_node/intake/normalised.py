@@ -31,7 +31,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.errors import NodeError
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.intake.commitment_scp import CommitmentScp
 from dicom_node.intake.notifications import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
@@ -175,9 +175,10 @@ class NormalisedServices:
             request.calling_ae_title, received.status, received.reason
         )
         for change in received.changes:
-            self._events.delivery_changed(
-                change.delivery_id, change.destination, str(change.state), change.reason
-            )
+            with about_study(self._ledger.jobs.study_of(change.delivery_id)):
+                self._events.delivery_changed(
+                    change.delivery_id, change.destination, str(change.state), change.reason
+                )
         return received.status
 
 
@@ -190,9 +191,14 @@ class BoundedMessages(DIMSEServiceProvider):
         message = self.message
         data_set = message.data_set if message is not None else None
         size_bytes = data_set.tell() if data_set is not None else 0
-        if size_bytes > _LONGEST_MESSAGE_BYTES or self.msg_queue.qsize() > _MOST_QUEUED:
+        file = message._data_set_file if message is not None else None
+        association = cast("IntakeAssociation", self.assoc)
+        is_too_long = size_bytes > _LONGEST_MESSAGE_BYTES or (
+            file is not None and file.file.tell() > association.settings.max_instance_bytes
+        )
+        if is_too_long or self.msg_queue.qsize() > _MOST_QUEUED:
             # No abort: an answer on its way would cross it, which pynetdicom does not outlive.
-            cast("IntakeAssociation", self.assoc).close_hard()
+            association.close_hard()
 
 
 def _request(

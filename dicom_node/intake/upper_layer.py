@@ -301,6 +301,8 @@ class StreamedUpperLayer(DULServiceProvider):
         self._whole = None
         try:
             pdu, event = self._decode_pdu(whole)
+            # What decodes may still be none that it says it is; pynetdicom would find out too late.
+            pdu.to_primitive()
         except Exception as failure:  # because pynetdicom raises all kinds on bad bytes
             raise ProtocolViolation("a PDU cannot be decoded") from failure
         self._recv_pdu.put(pdu)
