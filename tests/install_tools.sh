@@ -19,6 +19,8 @@ need libgdcm-tools command -v gdcmconv
 need libpixelmed-java test -e /usr/share/java/pixelmed.jar
 need default-jre-headless command -v java
 need iproute2 command -v ip
+need systemd-container command -v systemd-nspawn
+need systemd command -v systemd-analyze
 need util-linux command -v unshare
 need chromium command -v chromium
 need fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path, (text, mode) in plan.files.items():
         _write(_below(arguments.root, path), text, mode)
     if arguments.root == Path("/"):
-        _hand_over([data_dir, data_dir / "spool"], [directory, directory / _CONFIG])
+        _hand_over(data_dir, [directory, directory / _CONFIG])
     for path in (*plan.directories, *plan.files):
         print(f"wrote {path}")
     if arguments.unit and _this_program().startswith(_HIDDEN):
@@ -127,7 +127,8 @@ def _plan(directory: Path, data_dir: Path, unit: bool) -> _Plan:
             if path == _UNIT:
                 text = unit_text(directory, data_dir, _this_program())
             files[path] = (text, 0o644)
-    return _Plan(files, {directory: 0o750, data_dir: 0o750, data_dir / "spool": 0o750})
+    # What is below is made by the node itself: it may be another user than the one who is here.
+    return _Plan(files, {directory: 0o750, data_dir: 0o750})
 
 
 def _this_program() -> str:
@@ -165,14 +166,13 @@ def _write(path: Path, text: str, mode: int) -> None:
         os.fchmod(fd, mode)
 
 
-def _hand_over(theirs: list[Path], readable: list[Path]) -> None:
+def _hand_over(data_dir: Path, readable: list[Path]) -> None:
     """Give data to the user of the node, and settings to its group, where there is one."""
     if os.geteuid() != 0:
         return
     with suppress(KeyError):
         user, group = pwd.getpwnam(USER).pw_uid, grp.getgrnam(USER).gr_gid
-        for path in theirs:
-            os.chown(path, user, group)
+        os.chown(data_dir, user, group)
         for path in readable:
             os.chown(path, 0, group)
 

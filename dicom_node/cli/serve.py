@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import signal
 import threading
 from typing import Any
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
             key_path="--only",
         )
     configure_logging(config.logging.level, config.logging.format)
+    # Where each thread was, and nothing of what it had, when a watchdog or a library ends it.
+    faulthandler.enable()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

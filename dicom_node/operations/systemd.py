@@ -143,18 +143,22 @@ class SystemdCare:
         self._report = report
         self._is_open = is_open
         self._status = status
-        self._is_ready = self._is_stopping = False
+        self._is_begun = self._is_ready = False
         self._next_feed_s = self._next_status_s = 0.0
 
     def start(self) -> None:
         """Say ready, if a connection was taken; otherwise `tick` tries again."""
+        self._is_begun = True
         if self._manager.is_there and self._is_open():
             self._is_ready = self._manager.tell(READY=1)
             self._next_feed_s = self._next_status_s = 0.0
 
     def tick(self) -> None:
-        """Say that the node is alive, if it is, in half the time that the watchdog allows."""
-        if not self._manager.is_there or self._is_stopping:
+        """Say that the node is alive, if it is, in half the time that the watchdog allows.
+
+        Says nothing before `start`, and nothing after `stop`.
+        """
+        if not self._manager.is_there or not self._is_begun:
             return
         if not self._is_ready:
             self.start()
@@ -167,7 +171,7 @@ class SystemdCare:
 
     def stop(self) -> None:
         """Say that the node ends, and how long that may take at most."""
-        self._is_stopping = True
+        self._is_begun = False
         self._manager.tell(
             STOPPING=1, EXTEND_TIMEOUT_USEC=int(_LONGEST_END_S * 1e6),
             STATUS="stopping: what is being received and computed comes to its end",

@@ -39,9 +39,10 @@ def test_the_settings_that_are_written_are_the_commented_example(
 
 def test_directories_and_files_are_for_the_node_and_its_group(site: Site, tmp_path: Path) -> None:
     site("init", "--directory", tmp_path / "etc", "--data-dir", tmp_path / "data")
-    for name in ("etc", "data", "data/spool"):
+    for name in ("etc", "data"):
         assert mode(tmp_path / name) == 0o750, name
     assert mode(tmp_path / "etc/config.yaml") == 0o640
+    assert list((tmp_path / "data").iterdir()) == [], "what root makes there is not the node's"
 
 
 def test_a_second_time_says_what_is_there_and_changes_nothing(site: Site, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON, SOURCE = "/opt/python", "/opt/dicom-node/source"
 PROGRAM = "/opt/dicom-node/bin/dicom-node"
 PATIENCE_S = 120.0
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SETUP = """
 set -eu
 mount --make-rprivate /
@@ -33,7 +34,11 @@ rm -rf "$1/root/etc/systemd/system/"*.wants "$1/root/etc/fstab"
 ln -sf /lib/systemd/system/basic.target "$1/root/etc/systemd/system/default.target"
 : > "$1/root/etc/machine-id"
 cp -a "$2/." "$1/root/"
-shift 2
+for hierarchy in $3; do
+    mkdir "$hierarchy"
+    echo $$ > "$hierarchy/cgroup.procs"
+done
+shift 3
 cd /
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --boot "$@"
 """
@@ -45,11 +50,12 @@ class RealSystemd:
     def __init__(self, folder: Path, files: Path) -> None:
         root = folder / "machine"
         root.mkdir()
+        self._groups = [top / f"dicom-node-test-{os.getpid()}" for top in _hierarchies()]
         self._log = (folder / "boot.log").open("wb")
         self._process = subprocess.Popen(
             [
                 "unshare", "--mount", "sh", "-c", _SETUP, "sh", str(root), str(files),
-                f"--directory={root}/root", "--console=pipe",
+                " ".join(map(str, self._groups)), f"--directory={root}/root", "--console=pipe",
                 f"--bind-ro={sys.base_prefix}:{PYTHON}", f"--bind-ro={ROOT}:{SOURCE}",
             ],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
@@ -69,9 +75,15 @@ class RealSystemd:
     ) -> subprocess.CompletedProcess[str]:
         """Run one in the container."""
         return subprocess.run(
-            ["nsenter", "-t", str(self._leader), "-m", "-n", "-p", "-u", "-i", "-C", *arguments],
-            capture_output=True, text=True, timeout=timeout_s, check=False, cwd="/",
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            self._inside(*arguments), capture_output=True, text=True, timeout=timeout_s,
+            check=False, cwd="/",
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start one in the container, to talk with."""
+        return subprocess.Popen(
+            self._inside(*arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd="/",
         )
 
     def show(self, name: str, unit: str = "dicom-node") -> str:
@@ -101,6 +113,15 @@ class RealSystemd:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
+        for group in self._groups:
+            for folder, _, _ in os.walk(group, topdown=False):
+                _remove_group(Path(folder))
+
+    def _inside(self, *arguments: str) -> list[str]:
+        return [
+            "nsenter", "-t", str(self._leader), "-m", "-n", "-p", "-u", "-i", "-C",
+            "env", "-i", f"PATH={_PATH}", f"LD_LIBRARY_PATH={PYTHON}/lib", *arguments,
+        ]
 
     def _find_leader(self) -> int:
         if not self._leader:
@@ -112,11 +133,27 @@ class RealSystemd:
         return self._leader
 
 
+def _hierarchies() -> list[Path]:
+    """Where systemd keeps its groups of processes, by the version of them that is here."""
+    top = Path("/sys/fs/cgroup")
+    found = [top / name for name in ("systemd", "unified") if (top / name).is_dir()]
+    return found or [top]
+
+
+def _remove_group(group: Path) -> None:
+    # The processes in it were just killed, and may not have ended yet.
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.05)
+
+
 def _make_venv(files: Path) -> None:
     """An environment as `make-venv.sh` makes it, with the packages of the one that tests run in."""
     program = files / PROGRAM.lstrip("/")
     program.parent.mkdir(parents=True)
-    (program.parent / "python").symlink_to(f"{PYTHON}/bin/python3")
+    Path(files, environment_python().lstrip("/")).symlink_to(f"{PYTHON}/bin/python3")
     environment = program.parent.parent
     (environment / "pyvenv.cfg").write_text(f"home = {PYTHON}/bin\n")
     version = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
@@ -145,6 +182,8 @@ def need_real_systemd() -> None:
     missing = [name for name in ("systemd-nspawn", "unshare", "nsenter") if not shutil.which(name)]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"a real systemd needs root and {', '.join(missing) or 'nothing else'}")
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        pytest.skip("a real systemd needs root that is root outside as well")
     if "overlay" not in Path("/proc/filesystems").read_text():
         pytest.skip("a real systemd needs overlayfs")
 

@@ -68,6 +68,8 @@ def test_ready_is_said_once_the_doors_are_open(tmp_path: Path) -> None:
     node.is_open = False
     with notified(tmp_path) as manager:
         care = node.care(ServiceManager(manager.address))
+        care.tick()
+        assert manager.read() == [], "the start is not over yet"
         care.start()
         care.tick()
         assert manager.told("READY") == [] and manager.told("WATCHDOG") == []
