@@ -1,0 +1,15 @@
+"""Some hundred cases of `make attack`, and what they leave of the listener."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.attack.fuzz import attack, why_harmed
+
+
+def test_a_listener_outlives_malformed_associations_and_has_not_grown(tmp_path: Path) -> None:
+    report = attack(tmp_path, 600, seed=20)
+    assert why_harmed(report) == [], report.to_json()
+    kinds = {name.split(":")[0] for name in report.outcomes}
+    assert kinds == {"conversation", "data set", "handshake"}
+    assert report.outcomes["data set: 0x0000"] and report.outcomes["data set: 0xC000"]
