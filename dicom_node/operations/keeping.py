@@ -192,8 +192,12 @@ def _failed_series(
 def _by_age(holding: Holding, present: Sequence[Series], rules: Rules) -> Keeping:
     jobs = [one for one in holding.jobs if not one.shadow]
     received = max(one.last_received_at for one in present)
-    changes = [one.changed_at for one in (*present, *jobs, *holding.deliveries)]
-    since = max(received, *changes)
+    since = max(
+        received,
+        *(one.changed_at for one in present),
+        *(one.changed_at for one in jobs),
+        *(one.changed_at for one in holding.deliveries),
+    )
     wait, because, removed_as = (
         (rules.delivered, "its results are delivered", DELIVERED) if jobs
         else (rules.declined, "no rule took it", DECLINED)

@@ -22,6 +22,7 @@ from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.removals import Holding, Removal
 from dicom_node.leaving import Leaving
+from dicom_node.operations.audit_subjects import Subjects
 from dicom_node.operations.keeping import ROOM, Keeping, decide, rules_of
 from dicom_node.spool import Spool, uid_to_name
 
@@ -81,6 +82,7 @@ class Retention:
         self._place = (0.0, "")
         self._rest_until_s = self._prune_at_s = 0.0
         self._looked_at: set[str] = set()
+        self._has_removed = False
         self._queue: deque[str] = deque()
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -115,14 +117,17 @@ class Retention:
             self._prune()
 
     def _go_on(self, until_s: float) -> None:
-        if time.monotonic() < self._rest_until_s and not self._needs_room():
+        if time.monotonic() < self._rest_until_s:
             return
         while time.monotonic() < until_s and len(self._queue) < _MOST_LEAVING:
-            page = self._ledger.removals.settled(datetime.now(UTC), self._place, _PAGE)
+            page = self._ledger.removals.settled(self._before(), self._place, _PAGE)
             if not page:
-                self._place = (0.0, "")
-                self._looked_at.clear()
+                # A walk that removed nothing is not made again at once, however full the disk is.
                 self._rest_until_s = time.monotonic() + _REST_S
+                if self._needs_room() and self._has_removed:
+                    self._rest_until_s = 0.0
+                self._place, self._has_removed = (0.0, ""), False
+                self._looked_at.clear()
                 return
             for place, study in page:
                 if time.monotonic() >= until_s or len(self._queue) >= _MOST_LEAVING:
@@ -130,7 +135,14 @@ class Retention:
                 self._place = place
                 if study not in self._looked_at:
                     self._looked_at.add(study)
-                    self.remove(study)
+                    self._has_removed |= self.remove(study) is not None
+
+    def _before(self) -> datetime:
+        """Since when a series must be settled for its study to be looked at."""
+        now = datetime.now(UTC)
+        if self._needs_room():
+            return now
+        return now - min(self._rules.delivered, self._rules.declined)
 
     def _needs_room(self) -> bool:
         return self._spool.free_bytes() < self._storage.make_room_below_free_bytes
@@ -147,6 +159,8 @@ class Retention:
         study = uid_to_name(study_instance_uid)
         if not self._reason(holding) or not self._is_known(holding, study):
             return None
+        # For the audit trail, and while the files are there.
+        patient_id = Subjects(self._ledger, self._spool).of_study(study_instance_uid).patient_id
         token = uuid4().hex
         try:
             aside = self._leaving.set_aside(
@@ -166,7 +180,8 @@ class Retention:
         self._queue.append(token)
         self._work.set()
         self._events.study_removed(
-            study_instance_uid, removal.instances, removal.size_bytes, removal.reason
+            study_instance_uid, removal.instances, removal.size_bytes, removal.reason,
+            patient_id=patient_id,
         )
         return removal
 
