@@ -25,6 +25,7 @@ class Heard(Events):
     """Keeps what is told of models."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.models: list[tuple[str, str, str]] = []
         self.problems: list[tuple[str, bool]] = []
 
