@@ -69,7 +69,7 @@ class Walker:
         self._window_at = 0
         self._end = source.size_bytes
         self._steps = 0
-        self._wanted_until = 0
+        self._is_past_wanted = False
         self.offset = 0
 
     def unsigned_short(self, value: bytes | None) -> int | None:
@@ -88,7 +88,7 @@ class Walker:
             self._walk_on(values, wanted)
         except InflatedTooMuch:
             # Whoever reads it inflates no more either.
-            if self.offset <= self._wanted_until:
+            if not self._is_past_wanted:
                 raise
         if not self.offset:
             raise NotUnderstood("the data set is empty")
@@ -102,8 +102,7 @@ class Walker:
             if tag in wanted and length <= _VALUE_LIMIT_BYTES and tag not in values:
                 index = self._ensure(begin, length)
                 values[tag] = self._window[index : index + length]
-            if tag <= _LAST_WANTED:
-                self._wanted_until = self.offset
+            self._is_past_wanted = tag > _LAST_WANTED
             if tag in _PIXEL_DATA:
                 if length != _UNDEFINED:
                     self._within(begin, length, self._end)
@@ -211,7 +210,7 @@ class Walker:
 
     def _harmless_bytes(self, depth: int) -> int:
         """A sequence at this depth that is no longer cannot be nested too deeply."""
-        return _LEVEL_BYTES * max(1, self._most_depth - depth + 1) - 1
+        return _LEVEL_BYTES * (self._most_depth - depth + 1) - 1
 
     def _may_nest(
         self, vr: bytes, begin: int, length: int, implicit: bool, depth: int
@@ -221,7 +220,7 @@ class Walker:
             return False
         if vr == b"SQ":
             return True
-        if not implicit and vr != b"UN":
+        if length < 8 or not (implicit or vr == b"UN"):
             return False
         index = self._ensure(begin, 8)
         group, element = self._short_pair.unpack_from(self._window, index)
