@@ -20,6 +20,7 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 COMPATIBILITY_OPTIONS ?=
+ATTACK_OPTIONS ?=
 TEST_EXTRAS := cpu,test,train,nnunet,huggingface,endpoints,tracing
 
 VENV := .venv
@@ -35,6 +36,7 @@ help:
 	@echo 'make conformance    only the tests that ask other validators about our objects'
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
 	@echo 'make bench          measurements beside peers'
+	@echo 'make attack         100,000 malformed associations, data sets and handshakes against a listener'
 	@echo 'make clean          remove caches and build products; distclean: .venv too'
 
 $(BIN)/python:
@@ -86,6 +88,11 @@ compatibility: $(VENV)/.installed-compatibility
 	@tests/install_tools.sh compatibility
 	$(BIN)/python -m tests.acceptance.compatibility.downloads
 	tests/in_private_network.sh $(BIN)/python -m tests.acceptance.compatibility $(COMPATIBILITY_OPTIONS)
+
+# Ten minutes and more; the suite has some hundred of its cases.
+.PHONY: attack
+attack: $(VENV)/.installed-test
+	$(BIN)/python -m tests.attack.fuzz $(ATTACK_OPTIONS)
 
 .PHONY: bench
 bench: tools $(VENV)/.installed-test
