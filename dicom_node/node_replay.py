@@ -24,10 +24,22 @@ if TYPE_CHECKING:
 LIMIT = 2000
 
 
+class _Indented(yaml.SafeDumper):
+    """Lists stand below their key, as in `config.yaml`: a line that is added goes where it looks.
+    """
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        del indentless
+        super().increase_indent(flow, False)
+
+
 def rules_text(config: Config) -> str:
     """The rules as YAML, as they may stand in the settings."""
     rules = [rule.model_dump(mode="json") for rule in config.rules]
-    return yaml.safe_dump({"rules": rules}, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(
+        {"rules": rules}, Dumper=_Indented, sort_keys=False, allow_unicode=True
+    )
+    return text
 
 
 def parse_rules(config: Config, text: str, file: str = "") -> list[Rule]:

@@ -98,9 +98,11 @@ class RunningNode:
         Where settings, data and log go.
     pacs
         Where results go.
+    roles
+        What it does, as ``serve --only`` takes it; empty: everything.
     """
 
-    def __init__(self, directory: Path, pacs: PeerSettings) -> None:
+    def __init__(self, directory: Path, pacs: PeerSettings, roles: str = "") -> None:
         peers.need_private_network()
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "config.yaml"
@@ -108,6 +110,7 @@ class RunningNode:
         self.port = peers.free_port()
         self.config.write_text(yaml.safe_dump(settings(self.data_dir, pacs, self.port)))
         self._log_path = directory / "node.log"
+        self._roles = roles
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
         self._ledger: Ledger | None = None
@@ -131,17 +134,7 @@ class RunningNode:
 
     def start(self) -> None:
         """Start, also again after :meth:`stop` or :meth:`kill`, and wait until it answers."""
-        with self._log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node", "--config", str(self.config), "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=_environment(),
-            )
-        self._process = process
-        self._groups.append(process.pid)
+        process = self._process = self.start_beside(self._roles)
 
         def answers() -> bool:
             assert process.poll() is None, f"the node ended:\n{self.log_text()}"
@@ -149,6 +142,21 @@ class RunningNode:
 
         wait_until(answers, "the node answers C-ECHO")
         self._ledger = Ledger.open(self.data_dir / "ledger.db")
+
+    def start_beside(self, roles: str) -> subprocess.Popen[bytes]:
+        """Start a process with the same settings; it ends with the others."""
+        only = ["--only", roles] if roles else []
+        with self._log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node", "--config", str(self.config), "serve", *only],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(),
+            )
+        self._groups.append(process.pid)
+        return process
 
     def echoes(self) -> bool:
         """Whether a C-ECHO of the scanner is answered with success."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.config import Rule
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.events import hash_uid
 from dicom_node.operations.web.desk import Desk, Form, back_to
@@ -83,5 +85,15 @@ class RulesPage:
         return self._desk.page(
             request, "rules.html", status=status, rules=ports.config.rules,
             without_model={one.rule: one for one in ports.ledger.stages.rules_without_model()},
+            conditions={rule.name: _conditions(rule) for rule in ports.config.rules},
             mode=ports.config.routing.match, **known,
         )
+
+
+def _conditions(rule: Rule) -> list[str]:
+    """What a rule asks for, one line for each keyword."""
+    when = rule.model_dump(mode="json")["when"]
+    return [
+        f"{keyword}: {value if isinstance(value, str) else json.dumps(value)}"
+        for keyword, value in when.items()
+    ]

@@ -15,7 +15,8 @@ from dicom_node.operations.web.ports import RuleAnswer
 from dicom_node.records import DeliveryState, Job, JobState, Series, SeriesState
 
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?!\w)")
-_CODE = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_]+)*")
+# As `input.missing_slices` or `files_missing`; a single word is one of plain English.
+_CODE = re.compile(r"[a-z][a-z0-9]*([._][A-Za-z0-9_]+)+")
 _WORDS = {
     "cancelled_by_operator": "cancelled by an operator",
     "held_by_operator": "held by an operator",
@@ -29,6 +30,17 @@ _WORDS = {
     "no_finding": "nothing was found, and the report says so",
     "peer.unavailable": "it does not answer",
     "peer.busy": "it is busy",
+}
+
+
+_BEGINNINGS = {
+    "quiet_period after_release": "nothing more came after its sender had ended",
+    "quiet_period after_abort": "nothing more came after its association broke off",
+    "quiet_period with_open_association": "nothing more came, though its association is open",
+    "rules: ": "taken by ",
+    "by hand: ": "an operator chose the rule ",
+    "produced: ": "",
+    "files_missing: ": "images that are gone from the disk: ",
 }
 
 
@@ -73,12 +85,15 @@ def plain(text: str) -> str:
 
 def in_words(reason: str) -> str:
     """A reason of the ledger (``code: message``) for a person."""
+    if reason in _WORDS:
+        return _WORDS[reason]
+    known = next((one for one in _BEGINNINGS if reason.startswith(one)), "")
     code, _, message = reason.partition(": ")
-    if _CODE.fullmatch(code) is None:
-        return plain(reason)
+    if known or _CODE.fullmatch(code) is None:
+        return plain(_BEGINNINGS.get(known, "") + reason[len(known):])
     if message:
         return f"{plain(message).rstrip('.')} ({code})"
-    return _WORDS.get(code) or code.replace("_", " ").replace(".", ": ")
+    return code.replace("_", " ").replace(".", ": ")
 
 
 def nearest(answers: Sequence[RuleAnswer]) -> RuleAnswer | None:

@@ -44,7 +44,7 @@ async function look() {
     }
     for (const part of fresh) replacePart(document.getElementById(part.id), part);
     takePicturesIn();
-    updated.textContent = `as of ${new Date().toLocaleTimeString()}`;
+    updated.textContent = `as of ${new Date().toLocaleTimeString([], {hour12: false})}`;
   } catch {
     updated.textContent = "The node does not answer; trying again.";
   } finally {

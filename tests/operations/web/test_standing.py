@@ -1,0 +1,126 @@
+"""One sentence for each way in which a study can stand, and no UID in any of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from dicom_node.ledger.overview import Sending, StudyRow
+from dicom_node.operations.web.ports import Mismatch, RuleAnswer
+from dicom_node.operations.web.standing import Stage, in_words, of_series, of_study, plain
+from dicom_node.records import DeliveryState, Job, JobState, Series, SeriesState
+from tests.ledger.conftest import START, job
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SERIES = Series("1.2.3", "1.2", "CT", SeriesState.ROUTED, "rules: lungs", "CT01", 24, START, START,
+                START)
+NOTHING = "no_rule_matched"
+
+
+def series(state: SeriesState, reason: str = "") -> Series:
+    return replace(SERIES, state=state, reason=reason)
+
+
+def sending(state: DeliveryState, reason: str = "", attempt: int = 1) -> Sending:
+    return Sending("job-1", "pacs", state, reason, "", 2, attempt, AT)
+
+
+def rule(name: str, *mismatches: Mismatch) -> RuleAnswer:
+    return RuleAnswer(name, "lungs-ct", ("pacs",), "routine", mismatches)
+
+
+def after(
+    state: JobState, reason: str = "", *sendings: Sending, waits: str = ""
+) -> tuple[str, str]:
+    one: Job = replace(job(), state=state, reason=reason, attempt=3)
+    (verdict,) = of_series(SERIES, [one], sendings, {"job-1": waits})
+    return verdict.stage, verdict.sentence
+
+
+@pytest.mark.parametrize(("state", "reason", "stage", "told"), [
+    (SeriesState.RECEIVING, "first_instance", Stage.RECEIVING, "24 so far"),
+    (SeriesState.COMPLETE, "", Stage.WAITING, "about to be looked at"),
+    (SeriesState.DECLINED, "input.no_dicom: nothing is there", Stage.NOT_ANALYSED,
+     "Not analysed: nothing is there (input.no_dicom)."),
+])  # fmt: skip
+def test_a_series_without_a_job(state: SeriesState, reason: str, stage: Stage, told: str) -> None:
+    (verdict,) = of_series(series(state, reason), [], [], {})
+    assert verdict.stage == stage
+    assert told in verdict.sentence
+
+
+def test_the_rule_that_fails_on_least_is_the_nearest() -> None:
+    far = rule("far", Mismatch("Modality", "MR", "CT"), Mismatch("PatientAge", "1", "2"))
+    near = rule("near", Mismatch("BodyPartExamined", "CHEST", "HEAD"))
+    declined = series(SeriesState.DECLINED, NOTHING)
+    (verdict,) = of_series(declined, [], [], {}, [far, near])
+    assert verdict.sentence.endswith("The nearest is “near”: BodyPartExamined is to be CHEST.")
+    (verdict,) = of_series(declined, [], [], {}, [far, near], may_see_patients=True)
+    assert verdict.sentence.endswith("BodyPartExamined is to be CHEST and is HEAD.")
+    (verdict,) = of_series(declined, [], [], {}, [])
+    assert "No rules are configured" in verdict.sentence
+    (verdict,) = of_series(declined, [], [], {}, [rule("now")])
+    assert "“now” would take it now" in verdict.sentence
+
+
+@pytest.mark.parametrize(("state", "reason", "sendings", "stage", "told"), [
+    (JobState.QUEUED, "routed", (), Stage.WAITING, "It waits for a free device."),
+    (JobState.QUEUED, "retry: worker.lost: it died", (), Stage.WAITING,
+     "The last attempt failed: it died (worker.lost)."),
+    (JobState.RUNNING, "started", (), Stage.ANALYSING, "lungs-ct is at work"),
+    (JobState.HELD, "held_by_operator", (), Stage.HELD, "until it is released"),
+    (JobState.CANCELLED, "cancelled_by_operator", (), Stage.CANCELLED, "cancelled by an operator"),
+    (JobState.DEAD, "input.missing_slices: 2 are missing.", (), Stage.NOT_ANALYSED,
+     "2 are missing (input.missing_slices)."),
+    (JobState.DEAD, "model.failed: no", (), Stage.ATTENTION, "after 3 attempts: no (model.failed)"),
+    (JobState.SUCCEEDED, "result", (), Stage.KEPT, "goes nowhere"),
+    (JobState.SUCCEEDED, "result", (sending(DeliveryState.PENDING),), Stage.SENDING,
+     "on its way to pacs."),
+    (JobState.SUCCEEDED, "result", (sending(DeliveryState.PENDING, "peer.unavailable", 4),),
+     Stage.SENDING, "pacs: it does not answer, next try at 2026-03-01"),
+    (JobState.SUCCEEDED, "result", (sending(DeliveryState.DEAD, "peer.refused: no"),),
+     Stage.ATTENTION, "pacs did not get 2 objects of it: no (peer.refused)"),
+    (JobState.SUCCEEDED, "result", (sending(DeliveryState.SENT),), Stage.DONE,
+     "delivered to pacs."),
+    (JobState.SUCCEEDED, "no_finding", (sending(DeliveryState.COMMITTED),), Stage.DONE,
+     "Nothing was found, and the report says so; it was delivered to pacs, which has committed"),
+    (JobState.SUCCEEDED, "result",
+     (sending(DeliveryState.REPLACED), sending(DeliveryState.SENT)), Stage.DONE, "delivered"),
+])  # fmt: skip
+def test_a_job(
+    state: JobState, reason: str, sendings: tuple[Sending, ...], stage: Stage, told: str
+) -> None:
+    waits = "a free device" if reason == "routed" else ""
+    found, sentence = after(state, reason, *sendings, waits=waits)
+    assert found == stage
+    assert told in sentence
+    assert ".." not in sentence
+
+
+def test_the_most_pressing_of_a_study_comes_first_and_the_others_are_counted() -> None:
+    localizer = replace(series(SeriesState.DECLINED, NOTHING), series_instance_uid="1.2.9")
+    dead = replace(job(), state=JobState.DEAD, reason="model.failed: no")
+    verdict = of_study(StudyRow("1.2", (localizer, SERIES), (dead,), ()), {})
+    assert verdict.stage == Stage.ATTENTION
+    assert verdict.sentence.endswith("Besides: 1 no rule.")
+
+
+@pytest.mark.parametrize(("reason", "words"), [
+    ("rules: my_rule, other", "taken by my_rule, other"),
+    ("produced: best form", "best form"),
+    ("quiet_period after_release, 24 instances",
+     "nothing more came after its sender had ended, 24 instances"),
+    ("files_missing: 3", "images that are gone from the disk: 3"),
+    ("gate.geometry", "gate: geometry"),
+    ("", ""),
+])  # fmt: skip
+def test_reasons_are_words(reason: str, words: str) -> None:
+    assert in_words(reason) == words
+
+
+def test_a_uid_in_a_reason_is_shown_as_its_hash() -> None:
+    text = plain("instances/1.2.840.10008.5/2.25.1/1.dcm of 10.1.2.3, version 1.2.3")
+    assert "1.2.840" not in text
+    assert "10.1.2.3, version 1.2.3" in text
