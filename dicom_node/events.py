@@ -12,23 +12,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from dicom_node.event_sinks import Sink, Told
 
-__all__ = ["Events", "Sink", "configure_logging", "hash_uid"]
+__all__ = ["Events", "Sink", "about_study", "configure_logging", "hash_uid"]
 
 _log = logging.getLogger("dicom_node")
 _QUOTING = frozenset({"pydicom", "pynetdicom", "highdicom", "py"})
 # They call an error what is an everyday answer (nobody listens there, refused), which the node
 # tells itself, with peer and reason; an exception in them is told still.
 _TOLD_BY_THE_NODE = frozenset({"pynetdicom.transport", "pynetdicom.acse"})
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 _ExceptionInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
@@ -39,8 +43,30 @@ def hash_uid(uid: str) -> str:
     return hashlib.sha256(uid.encode("ascii", "replace")).hexdigest()[:12]
 
 
+_study: ContextVar[str] = ContextVar("study", default="")
+
+
+@contextmanager
+def about_study(study_instance_uid: str) -> Iterator[None]:
+    """Every line of this thread in this block is about a study, and carries its hash.
+
+    An empty UID: it is not known which one.
+    """
+    token = _study.set(hash_uid(study_instance_uid) if study_instance_uid else "")
+    try:
+        yield
+    finally:
+        _study.reset(token)
+
+
 class _DiscreetFormatter(logging.Formatter):
     """Says where and what kind of thing happened, and never what a file or a peer said."""
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """What stands behind the text, and the study that all of this is about."""
+        fields: dict[str, object] = getattr(record, "fields", {})
+        study = _study.get()
+        return {"study": study, **fields} if study else fields
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - the library's name
         """The traceback of an exception and its causes, without their texts."""
@@ -67,7 +93,7 @@ class _JsonFormatter(_DiscreetFormatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": self.event(record),
-            **getattr(record, "fields", {}),
+            **self.fields(record),
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
@@ -76,8 +102,7 @@ class _JsonFormatter(_DiscreetFormatter):
 
 class _ConsoleFormatter(_DiscreetFormatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", {})
-        text = " ".join(f"{name}={value}" for name, value in fields.items())
+        text = " ".join(f"{name}={value}" for name, value in self.fields(record).items())
         at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
         line = f"{at} {record.levelname.lower():7} {self.event(record)} {text}".rstrip()
         if record.exc_info:
@@ -90,9 +115,10 @@ def configure_logging(level: str, form: str) -> None:
 
     Libraries speak only from WARNING up; those that read DICOM only from ERROR up, and without
     their text. That a peer was not reached or refused is told once, by the node.
-    Python's warnings are told at ``debug`` level, without their text.
+    Python's warnings are told at ``debug`` level, without their text. Where stderr goes to the
+    journal of systemd, each line begins with its priority, as sd-daemon(3) has it.
     """
-    handler = _Stderr()
+    handler = _Journal() if _is_journal() else _Stderr()
     if level.lower() != "debug":
         handler.addFilter(_is_news)
     handler.setFormatter(_JsonFormatter() if form == "json" else _ConsoleFormatter())
@@ -123,6 +149,22 @@ class _Stderr(logging.StreamHandler[TextIO]):
     @stream.setter
     def stream(self, _stream: Any) -> None:
         """The base class assigns the stream of its beginning; it is not kept."""
+
+
+class _Journal(_Stderr):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = next(f"<{priority}>" for level, priority in _PRIORITIES if record.levelno >= level)
+        # Every line is an entry of its own there, those of a traceback too.
+        return "\n".join(prefix + line for line in super().format(record).split("\n"))
+
+
+def _is_journal() -> bool:
+    """Whether stderr is the stream that systemd has told (systemd.exec(5), $JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def _tell_warning(
@@ -177,6 +219,11 @@ class Events(Told):
         self._emit(logging.DEBUG, "study received", association=association_id,
                    calling_ae_title=calling_ae_title, study=hash_uid(study_instance_uid),
                    instances=instances, size_bytes=size_bytes)
+
+    def certificates_changed(self, what: str, problem: str = "") -> None:
+        """The files of ``security.tls`` are renewed, or cannot be used, or will end."""
+        self._emit(logging.WARNING if problem else logging.INFO,
+                   f"certificates of security.tls {what}", problem=problem)
 
     def association_ended(self, association_id: str, how: str, stored: int) -> None:
         self._emit(logging.INFO if how == "released" else logging.WARNING, "association ended",
@@ -316,6 +363,14 @@ class Events(Told):
         self._emit(logging.INFO if succeeded else logging.WARNING,
                    "web page: " + ("signed in" if succeeded else "a token that is none"),
                    user=user, address=address)
+
+    def selftest_failed(self, model_id: str, version: str, problem: str) -> None:
+        self._emit(logging.ERROR, "self-test failed: a model no longer says what it said",
+                   model=model_id, version=version, problem=problem)
+
+    def selftest_passed(self, model_id: str, version: str, is_first: bool) -> None:
+        self._emit(logging.INFO, "self-test passed", model=model_id, version=version,
+                   first_of_its_kind=is_first)
 
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)

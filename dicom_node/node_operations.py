@@ -21,7 +21,9 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
 from dicom_node.node_observation import Observation
 from dicom_node.node_routing import Router
+from dicom_node.node_selftest import selftest_care
 from dicom_node.node_web import web_server
+from dicom_node.operations.certificates import CertificateWatch
 from dicom_node.operations.retention import Retention
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.inference import InferencePool
@@ -69,7 +71,10 @@ class Operations:
     def __init__(self, premises: Premises) -> None:
         self._premises = premises
         self._next_tick_s = 0.0
-        self._health = NodeHealth(premises)
+        selftest = selftest_care(premises)
+        self._health = NodeHealth(
+            premises, {} if selftest is None else {"self-test": selftest.problem}
+        )
         self.health = self._health.health
         # Told first, for whatever else cannot be done in a round; started last, and ended first.
         self._systemd = self._health.systemd(premises.manager)
@@ -77,10 +82,15 @@ class Operations:
         self._cares: list[Care] = [
             self._health.ledger, self._health.doors, self.observation,
         ]
+        if selftest is not None:
+            self._cares.append(selftest)
         if "intake" in premises.roles:
             self._cares.append(
                 Retention(premises.config, premises.ledger, premises.spool, premises.events)
             )
+        tls = premises.config.security.tls
+        if tls is not None:
+            self._cares.append(CertificateWatch(tls, premises.events))
         if "web" in premises.roles and premises.config.web.enabled:
             self._cares.append(
                 web_server(premises, self.health, self.observation.metrics.render)
