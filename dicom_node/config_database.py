@@ -5,6 +5,7 @@ Part of `dicom_node.config`, which reads it from the file.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -51,15 +52,16 @@ def read_url_file(settings: DatabaseSettings) -> DatabaseSettings:
             "found both url and url_file, expected one of them", key_path="database.url_file"
         )
     try:
-        return DatabaseSettings(url=file.read_text("utf-8").strip(), url_file=file)
+        url = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(
             f"cannot read {file}: {why}", key_path="database.url_file"
         ) from error
-    except ValidationError:
-        # Not `from`: that error quotes what stands in the file.
-        raise ConfigurationError(
-            f"{file} holds no URL that begins with postgresql:// or sqlite:///",
-            key_path="database.url_file",
-        ) from None
+    with contextlib.suppress(ValidationError):
+        return DatabaseSettings(url=url, url_file=file)
+    # Not within an `except`: that error quotes what stands in the file.
+    raise ConfigurationError(
+        f"{file} holds no URL that begins with postgresql:// or sqlite:///",
+        key_path="database.url_file",
+    )

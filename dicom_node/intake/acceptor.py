@@ -179,7 +179,7 @@ class Listeners:
             pass_fds=[self._shared_fd],
             # Ctrl-C in a terminal goes to the node, which then drains its children.
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env=_environment(),
         )
         self._ids[slot] = uuid4().hex
         orders = {
@@ -235,6 +235,14 @@ def start_listeners(
     )
     listeners.start()
     return listeners
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the settings, which may hold passwords: a child gets its orders by the pipe."""
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith("DICOM_NODE__")
+    }
+    return {**ours, "PYTHONPATH": _python_path()}
 
 
 def _python_path() -> str:

@@ -242,13 +242,15 @@ class WorkerProcess:
 def _worker_environment() -> dict[str, str]:
     """Ours, with our import path; model hubs are told that there is no network.
 
+    Without settings of the node, which may hold passwords: models may bring code of their own.
     One BLAS thread unless said otherwise: the array work is a few large products, and threads
     that wait for each other by spinning take the cores from the listeners.
     """
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {
-        "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1",
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith("DICOM_NODE__")
     }
+    return {"OPENBLAS_NUM_THREADS": "1", **ours, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
