@@ -37,6 +37,7 @@ help:
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
 	@echo 'make bench          measurements beside peers'
 	@echo 'make attack         100,000 malformed associations, data sets and handshakes against a listener'
+	@echo 'make docs           the documentation as a site, into site/'
 	@echo 'make clean          remove caches and build products; distclean: .venv too'
 
 $(BIN)/python:
@@ -98,9 +99,16 @@ attack: $(VENV)/.installed-test
 bench: tools $(VENV)/.installed-test
 	tests/in_private_network.sh $(BIN)/python -m bench $(BENCH_OPTIONS)
 
+# Without a network, and with nothing in it that a browser would fetch from elsewhere.
+.PHONY: docs
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m dicom_node.operations.configuration_reference config.yaml \
+		> docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 .PHONY: clean
 clean:
-	rm -rf build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 .PHONY: distclean
