@@ -110,7 +110,7 @@ def _initiation(config: Config, facts: Facts) -> list[Section]:
     ]  # fmt: skip
     if any(asks_for_commitment(config, peer) for peer in config.peers.values()):
         activities.append(_commitment_request(config, facts))
-    activities += [_commitment_report(facts), *_queries(facts), _verification(facts)]
+    activities += [_commitment_report(config, facts), *_queries(facts), _verification(facts)]
     return activities
 
 
@@ -154,7 +154,7 @@ def _commitment_request(config: Config, facts: Facts) -> Section:
     )  # fmt: skip
 
 
-def _commitment_report(facts: Facts) -> Section:
+def _commitment_report(config: Config, facts: Facts) -> Section:
     return _activity(
         "Report storage commitment",
         [
@@ -168,7 +168,9 @@ def _commitment_report(facts: Facts) -> Section:
         [
             "Event type 1 when all instances are committed, 2 with a Failed SOP Sequence "
             "otherwise. An instance is committed when its file is in the spool, under the SOP "
-            "class that was asked for.",
+            "class that was asked for. The node is no archive: it keeps the study at least until "
+            "its results are delivered, and until "
+            f"{config.storage.keep_committed_for_d:g} days after the report.",
         ],
     )  # fmt: skip
 
