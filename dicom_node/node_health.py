@@ -7,10 +7,10 @@ listeners go on keeping images without it, and a restart would only end what the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dicom_node.operations.health import Health
+from dicom_node.operations.health import Health, Probe
 from dicom_node.operations.liveness import Address, DoorWatch, LedgerWatch
 from dicom_node.operations.systemd import ServiceManager, SystemdCare
 from dicom_node.records import Association, Instance
@@ -35,9 +35,14 @@ class NodeHealth:
         What the parts say.
     ledger, doors
         Cares that ask; see `dicom_node.operations.liveness`.
+
+    Parameters
+    ----------
+    notices
+        What else a person should know; neither a restart nor waiting mends it.
     """
 
-    def __init__(self, premises: Premises) -> None:
+    def __init__(self, premises: Premises, notices: Mapping[str, Probe]) -> None:
         self._premises = premises
         self._turned_s = time.monotonic()
         self.ledger = LedgerWatch(premises.ledger.check_answers)
@@ -50,7 +55,7 @@ class NodeHealth:
         readiness = {"free space": self._space_problem}
         is_file = premises.ledger.url.startswith("sqlite")
         (liveness if is_file else readiness)["ledger"] = self.ledger.problem
-        self.health = Health(liveness, readiness)
+        self.health = Health(liveness, readiness, notices)
 
     def turned(self) -> None:
         """The main loop has turned, or got on with something long."""

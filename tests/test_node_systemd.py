@@ -15,6 +15,7 @@ from dicom_node.config import Config
 from dicom_node.events import Events
 from dicom_node.intake import acceptor
 from dicom_node.node import Node
+from dicom_node.operations import systemd
 from dicom_node.operations.systemd import ServiceManager
 from tests.operations.notified import PATIENCE_S, notified
 from tests.test_node import running
@@ -37,6 +38,7 @@ def receiving(folder: Path) -> Config:
 def test_a_node_whose_listener_cannot_be_started_again_is_no_longer_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(systemd, "_STATUS_EVERY_S", _EVERY_S)
     with notified(tmp_path) as manager:
         told = ServiceManager(manager.address, watchdog_s=_EVERY_S)
         node = Node(receiving(tmp_path), Events(), {"intake"}, told)
@@ -58,7 +60,7 @@ def test_a_node_whose_listener_cannot_be_started_again_is_no_longer_alive(
             # Two rounds of restarts, of which each looks alive for a moment.
             manager.read(for_s=5.0)
             assert len(manager.told("WATCHDOG")) == fed
-            monkeypatch.undo()
+            monkeypatch.setattr(acceptor, "sys", sys)
             manager.wait_for("WATCHDOG", more_than=fed)
         assert manager.told("STOPPING") == ["1"]
 

@@ -184,6 +184,10 @@ class InferencePool:
             for one in self._workers
         }
 
+    def kinds(self) -> str:
+        """The makes of the devices, as far as their workers have told: one, as a rule."""
+        return ", ".join(sorted({one.kind for one in self._workers if one.kind}))
+
     def overdue_s(self) -> float:
         """By how much the latest of the jobs that are still held is past its deadline; 0: none.
 
