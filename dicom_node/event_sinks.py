@@ -24,13 +24,18 @@ class Told:
     told of once for each kind of event, and disturbs neither the caller nor the other sinks.
     """
 
+    # Here too, for those that are made without them.
+    _sinks: tuple[Sink, ...] = ()
+    _failed: frozenset[tuple[Sink, str]] = frozenset()
+
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = sinks
-        self._failed: set[tuple[Sink, str]] = set()
 
     def __init_subclass__(cls) -> None:
+        known = set(dir(cls.__base__))
         for name, method in list(vars(cls).items()):
-            if inspect.isfunction(method) and not name.startswith("_"):
+            # What only says anew what an event does is told by what it calls.
+            if inspect.isfunction(method) and not name.startswith("_") and name not in known:
                 setattr(cls, name, _told(method))
 
     def add_sink(self, sink: Sink) -> None:
@@ -45,7 +50,7 @@ class Told:
             # A boundary: no bookkeeping may end what it keeps the books of.
             except Exception:  # noqa: BLE001
                 if (sink, event) not in self._failed:
-                    self._failed.add((sink, event))
+                    self._failed |= {(sink, event)}
                     _log.error("unexpected error", extra={"fields": {"where": f"sink of {event}"}},
                                exc_info=True)
 

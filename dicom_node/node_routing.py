@@ -15,7 +15,7 @@ from ai_models.trust import why_refused
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
 from dicom_node.errors import NodeError, NotUnderstood, UnknownName, UnsuitableInput
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.imaging.reading import read_header
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.states import IllegalTransition
@@ -48,7 +48,11 @@ class Router:
     def route_complete(self) -> int:
         """Route or decline every complete series; returns how many."""
         complete = self._ledger.receipts.series_in(SeriesState.COMPLETE)
-        return sum(self._route(series) for series in complete)
+        routed = 0
+        for series in complete:
+            with about_study(series.study_instance_uid):
+                routed += self._route(series)
+        return routed
 
     def _route(self, series: Series) -> bool:
         instances = self._ledger.receipts.instances(series.series_instance_uid)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.events import Events, configure_logging, hash_uid
+from dicom_node.events import Events, about_study, configure_logging, hash_uid
 from tests.dicom_samples import ct_series, write_series
 
 UID = "1.2.840.99.12345"
@@ -150,3 +150,52 @@ def test_values_of_a_file_reach_stderr_only_without_the_nodes_logging(
         capture_output=True, text=True, check=True, timeout=120,
     )
     assert ("DOE^JOHN" in done.stderr) is tells, done.stderr
+
+
+def test_every_line_about_a_study_carries_its_hash_also_those_of_libraries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", "json")
+    events = Events()
+    with about_study(UID):
+        events.job_changed("job-1", "running", "started", 1)
+        logging.getLogger("somebody.else").warning("something")
+        events.series_changed("1.2.3", "routed", "rules")
+    with about_study(""):
+        events.node_changed("listening")
+    events.study_removed(UID, 3, 500, "retention.age")
+    documents = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    study = hash_uid(UID)
+    assert [document.get("study") for document in documents] == [study, study, study, None, study]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_in_the_journal_of_systemd_each_line_has_its_priority(tmp_path: Path, form: str) -> None:
+    """And only there: with stderr elsewhere, whatever the variable says, there is none."""
+    code = (
+        "import os, sys\n"
+        "from dicom_node.events import Events, configure_logging\n"
+        "if len(sys.argv) > 1:\n"
+        "    found = os.fstat(2)\n"
+        "    os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}'\n"
+        f"configure_logging('debug', {form!r})\n"
+        "events = Events()\n"
+        "events.association_accepted('a', 'CT01')\n"
+        "events.node_changed('listening')\n"
+        "events.space_changed(True)\n"
+        "try:\n"
+        "    raise ValueError\n"
+        "except ValueError:\n"
+        "    events.unexpected('here')\n"
+    )
+    root = Path(__file__).parents[1]
+    for arguments, first in ((["journal"], "<"), ([], "")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=root, text=True, capture_output=True,
+            env={"JOURNAL_STREAM": "1:1", "PATH": ""},
+        )
+        lines = done.stderr.splitlines()
+        assert all(line.startswith("<") == bool(first) for line in lines), done.stderr
+        if first:
+            assert [line[:3] for line in lines[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+            assert {line[:3] for line in lines[3:]} == {"<3>"}

@@ -28,7 +28,7 @@ from dicom_node.delivery.association import Timeouts
 from dicom_node.delivery.n_action import CONTEXTS, CommitmentAssociation, Report
 from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.ledger.commitments import MOST_ITEMS, NO_REPORT, NOT_OFFERED, Left, Wanting
 from dicom_node.ledger.ledger import Ledger
 
@@ -194,9 +194,10 @@ class CommitmentAsker:
         pause = self._pauses.get(name)
         reason = pause.reason if pause else NO_REPORT
         for change in self._commitments.bury([one.delivery_id for one in late], reason, now):
-            self._events.delivery_changed(
-                change.delivery_id, change.destination, str(change.state), change.reason
-            )
+            with about_study(self._ledger.jobs.study_of(change.delivery_id)):
+                self._events.delivery_changed(
+                    change.delivery_id, change.destination, str(change.state), change.reason
+                )
 
     def _ask_apart(
         self, destination: str, peer: PeerSettings, delivery_ids: Sequence[str],
@@ -297,9 +298,10 @@ class CommitmentAsker:
         )  # fmt: skip
         self._events.commitment_reported(peer.ae_title, received.status, received.reason)
         for change in received.changes:
-            self._events.delivery_changed(
-                change.delivery_id, change.destination, str(change.state), change.reason
-            )
+            with about_study(self._ledger.jobs.study_of(change.delivery_id)):
+                self._events.delivery_changed(
+                    change.delivery_id, change.destination, str(change.state), change.reason
+                )
         return received.status
 
     def _note_not_offered(

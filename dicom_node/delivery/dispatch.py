@@ -19,7 +19,7 @@ from dicom_node.delivery.circuit import is_probe_due
 from dicom_node.delivery.recipients import lane_of
 from dicom_node.delivery.shipping import Shipping, local_clock
 from dicom_node.errors import TransientError
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.ledger.deliveries import Shipment
 from dicom_node.ledger.engine import JobEngine, QueueLimits, Standing
 from dicom_node.ledger.ledger import Ledger
@@ -203,9 +203,10 @@ class DeliveryDispatch:
             if not is_under_way and circuit.changed_at - shipment.created_at > patience:
                 asked_before = circuit.changed_at - patience
                 if self._ledger.deliveries.give_up(shipment, asked_before, circuit.reason):
-                    self._events.delivery_changed(
-                        shipment.key, shipment.destination, "dead", circuit.reason
-                    )
+                    with about_study(shipment.study_instance_uid):
+                        self._events.delivery_changed(
+                            shipment.key, shipment.destination, "dead", circuit.reason
+                        )
 
     def close(self) -> None:
         """Hand out no more and let nobody wait for a destination that does not answer."""

@@ -24,7 +24,7 @@ from dicom_node.errors import (
     PeerUnavailable,
     UnknownName,
 )
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.replanning import Recipient
 from dicom_node.ledger.states import OPEN_DELIVERIES
@@ -98,9 +98,10 @@ class Shipping:
         pending = self._ledger.deliveries.pending(job_id, destination)
         if not pending or max(delivery.attempt for delivery in pending) != attempt:
             return
-        outcomes, wait_s = self._attempt(job_id, destination, pending)
-        if outcomes:
-            self._record(job_id, destination, pending, outcomes, wait_s)
+        with about_study(self._ledger.jobs.study_of(job_id)):
+            outcomes, wait_s = self._attempt(job_id, destination, pending)
+            if outcomes:
+                self._record(job_id, destination, pending, outcomes, wait_s)
 
     def _attempt(
         self, job_id: str, destination: str, pending: Sequence[Delivery]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.config import CompletenessSettings
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.intake.completeness import (
     Count,
     Evidence,
@@ -100,7 +100,11 @@ class SeriesCloser:
         self._seen = {one.series_instance_uid: self._seen_of(one) for one in receiving}
         if self._enquiry is not None:
             self._enquiry.keep_only(self._seen)
-        return sum(self._close(series) for series in receiving)
+        closed = 0
+        for series in receiving:
+            with about_study(series.study_instance_uid):
+                closed += self._close(series)
+        return closed
 
     def _something_waits(self) -> bool:
         return _WAITS_S < self._waiting_s() < _WAITS_IN_VAIN_S

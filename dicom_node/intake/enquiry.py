@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from dicom_node.errors import LedgerUnavailable, NodeError, PeerRefused
+from dicom_node.events import Events, about_study
 from dicom_node.intake.indexer import Indexer
 from dicom_node.intake.query import Limits, Listed, QueryAssociation, Retrieved
 
@@ -184,17 +185,21 @@ class Enquiry:
 
     def _ask(self) -> None:
         while (series := self._questions.get()) is not None and not self._ended.is_set():
-            peer = self._peers[series.calling_ae_title]
-            try:
-                self._answer(series, peer)
-            except LedgerUnavailable:
-                self._events.peer_queried(peer.name, "c-find", LedgerUnavailable.reason)
-            except NodeError as error:
-                self._leave_alone(peer, error)
-            except Exception:  # noqa: BLE001 - a thread boundary: the next question is another one
-                self._events.unexpected("intake.enquiry")
-            finally:
-                self._settle(series.series_instance_uid)
+            with about_study(series.study_instance_uid):
+                self._ask_about(series)
+
+    def _ask_about(self, series: Series) -> None:
+        peer = self._peers[series.calling_ae_title]
+        try:
+            self._answer(series, peer)
+        except LedgerUnavailable:
+            self._events.peer_queried(peer.name, "c-find", LedgerUnavailable.reason)
+        except NodeError as error:
+            self._leave_alone(peer, error)
+        except Exception:  # noqa: BLE001 - a thread boundary: the next question is another one
+            self._events.unexpected("intake.enquiry")
+        finally:
+            self._settle(series.series_instance_uid)
 
     def _settle(self, series_instance_uid: str) -> None:
         with self._lock:
@@ -258,12 +263,16 @@ class Enquiry:
 
     def _mend(self) -> None:
         while (repair := self._repairs.get()) is not None and not self._ended.is_set():
-            try:
-                self._fetch(repair)
-            except LedgerUnavailable:
-                self._events.peer_queried(repair.peer.name, "repair", LedgerUnavailable.reason)
-            except Exception:  # noqa: BLE001 - a thread boundary: the next repair is another one
-                self._events.unexpected("intake.repair")
+            with about_study(repair.series.study_instance_uid):
+                self._mend_by(repair)
+
+    def _mend_by(self, repair: _Repair) -> None:
+        try:
+            self._fetch(repair)
+        except LedgerUnavailable:
+            self._events.peer_queried(repair.peer.name, "repair", LedgerUnavailable.reason)
+        except Exception:  # noqa: BLE001 - a thread boundary: the next repair is another one
+            self._events.unexpected("intake.repair")
 
     def _fetch(self, repair: _Repair) -> None:
         """Try one way after the other until one brings something; tell the series' history."""

@@ -23,7 +23,7 @@ from dicom_node.errors import (
     OutOfSpace,
     PermanentError,
 )
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.intake.command import StoreRequest
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.intake.header import Head, read_data_set_head
@@ -258,7 +258,8 @@ class Receipt:
         received.note(head, kept.size_bytes)
         instance = instance_of(head, kept, received.association, datetime.now(UTC))
         received.index.stored(instance, received.association)
-        received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)
+        with about_study(head.study_instance_uid):
+            received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)
 
     def _fail(self, failure: NodeError) -> None:
         self._failure = failure

@@ -284,6 +284,13 @@ class Jobs:
             raise KeyError(f"no job {job_id}")
         return int(row.attempt)
 
+    def study_of(self, job_id: str) -> str:
+        """Study Instance UID of a job, or of one of its deliveries by its id; empty: no such job.
+        """
+        query = sa.select(_j.c.study_instance_uid).where(_j.c.job_id == job_id.partition(":")[0])
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none() or ""
+
     def find(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
         return next(iter(self._jobs(sa.select(_j).where(_j.c.job_id == job_id))), None)

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from ai_models.card import Card
 from dicom_node.errors import NodeError, PermanentError, TransientError
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import is_costly
 from dicom_node.ledger.ledger import Ledger
@@ -141,7 +141,8 @@ class Ahead:
         # A boundary: what one series provokes in a library must not keep others from their turn.
         except Exception:  # noqa: BLE001
             one.give_up()
-            self._events.unexpected("reading ahead")
+            with about_study(series.study_instance_uid):
+                self._events.unexpected("reading ahead")
 
     def _follow(self, series: Series, one: _Arriving) -> None:
         if one.seen_at != series.last_received_at:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.canary import falls_back
 from dicom_node.pipeline.process import process
@@ -46,10 +46,16 @@ def run_attempt(
     What an operator cancelled or held meanwhile stays as he left it. Nothing is raised but
     `LedgerUnavailable`: then nothing is known of the attempt, and it will be made again.
     """
-    jobs = workshop.ledger.jobs
-    job = jobs.start(job_id, attempt, rules.per_model)
-    if job is None:
-        return
+    job = workshop.ledger.jobs.start(job_id, attempt, rules.per_model)
+    if job is not None:
+        with about_study(job.study_instance_uid):
+            _run(job, attempt, workshop, events, rules)
+
+
+def _run(
+    job: Job, attempt: int, workshop: Workshop, events: Events, rules: AttemptRules
+) -> None:
+    jobs, job_id = workshop.ledger.jobs, job.job_id
     events.job_changed(job_id, "running", job.reason, attempt)
     if _is_superseded(job, workshop):
         jobs.cancel(job_id, SUPERSEDED)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_node.backoff import delay_s
 from dicom_node.errors import LedgerUnavailable, NodeError, TransientError
-from dicom_node.events import Events
+from dicom_node.events import Events, about_study
 from dicom_node.ledger import duties
 from dicom_node.pipeline.answers import answer
 from dicom_node.pipeline.reforming import reform
@@ -75,6 +75,10 @@ class DutyKeeper:
         return len(due)
 
     def _do(self, duty: Duty) -> None:
+        with about_study(self._workshop.ledger.jobs.study_of(duty.key)):
+            self._do_it(duty)
+
+    def _do_it(self, duty: Duty) -> None:
         try:
             _DONE_BY[duty.kind](duty, self._workshop)
         except LedgerUnavailable:
