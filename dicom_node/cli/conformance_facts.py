@@ -142,15 +142,18 @@ def _code(status: int) -> str:
 def _store_statuses() -> Iterator[Status]:
     """What the node answers to C-STORE: the errors that receiving raises, by their own words."""
     from dicom_node import errors
-    from dicom_node.intake.store import QUARANTINED, SopClassNotSupported
+    from dicom_node.intake.store import QUARANTINED, InstanceTooLarge, SopClassNotSupported
 
     kept = "File and directory entry are on disk for good"
     yield Status(_code(errors.SUCCESS), kept, "The instance is indexed and processed")
     raised: tuple[type[errors.NodeError], ...] = (
-        errors.OutOfSpace, errors.StorageFailed, *QUARANTINED, SopClassNotSupported
+        errors.OutOfSpace, errors.StorageFailed, *QUARANTINED, SopClassNotSupported,
+        InstanceTooLarge,
     )  # fmt: skip
     for error in raised:
         words = (error.__doc__ or "").split("\n")[0].rstrip(".")
+        if error is errors.OutOfSpace:
+            words += "; or the caller has sent as much as its limits allow"
         action = "Nothing is kept; the same may succeed later" if error.transient else ""
         if error in QUARANTINED:
             action = "Kept in quarantine for a person, and not processed"

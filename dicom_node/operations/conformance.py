@@ -182,7 +182,7 @@ def _profiles() -> Section:
 
 def _limitations() -> Section:
     limits = (
-        "The node speaks no DICOM TLS and negotiates no user identity.",
+        "The node negotiates no user identity.",
         "It is no query or retrieve SCP: what it keeps cannot be queried.",
         "It takes no images by DICOMweb.",
         "Received images are not coerced, and not deleted by this version.",

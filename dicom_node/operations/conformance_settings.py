@@ -121,6 +121,40 @@ def character_sets() -> Section:
     )
 
 
+_PROFILES = {
+    "bcp195": "BCP 195 RFC 8996 TLS Secure Transport Connection Profile (PS3.15 B.12), with the "
+    "cipher suites of RFC 7525 that are not retired",
+    "bcp195_rfc9325": "BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile "
+    "(PS3.15 B.12)",
+    "bcp195_extended": "Modified BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile "
+    "(PS3.15 B.13), without the Camellia suites, which the TLS library lacks",
+}
+
+
+def _dicom_tls(config: Config) -> tuple[str, ...]:
+    tls = config.security.tls
+    if tls is None:
+        return (
+            "DICOM TLS: off in these settings. With `security.tls` the node speaks it as acceptor "
+            "and, for the peers with `tls: true`, as requestor, by the profiles of PS3.15 B.12 "
+            "and B.13: TLS 1.2 and 1.3, both sides with certificates.",
+        )
+    own = config.node.port if tls.port is None else tls.port
+    called = ", ".join(name for name, peer in config.peers.items() if peer.tls) or "none"
+    beside = "" if tls.port is None else f" Port {config.node.port} speaks no TLS."
+    callers = (
+        "Callers must show a certificate." if tls.client_certificates == "required"
+        else "Callers need no certificate."
+    )
+    return (
+        f"DICOM TLS: {_PROFILES[tls.profile]}; TLS 1.2 and 1.3, as acceptor on port {own}."
+        f"{beside} {callers} An AE title may be bound to names of certificates.",
+        f"As requestor the node calls these peers by TLS, and never otherwise: {called}. A peer's "
+        "certificate must be of the host that is called, or of one of the names that the settings "
+        "give.",
+    )
+
+
 def security(config: Config, facts: Facts) -> Section:
     """Who may associate, and how that is protected."""
     access = config.access
@@ -145,10 +179,10 @@ def security(config: Config, facts: Facts) -> Section:
             Section(
                 "Secure transport",
                 (
-                    "DIMSE: none; TLS can only be had from a proxy before the node. DICOMweb: "
-                    "HTTPS with the certificate authorities of the host or of a file; a bearer "
-                    "token is read from a file at each use and is refused over plain HTTP, except "
-                    "to the host itself.",
+                    *_dicom_tls(config),
+                    "DICOMweb: HTTPS with the certificate authorities of the host or of a file; a "
+                    "bearer token is read from a file at each use and is refused over plain HTTP, "
+                    "except to the host itself.",
                 ),
             ),
             Section("Association level", (callers, called, rejections)),

@@ -18,7 +18,7 @@ from bench.raw_scu import RawScu
 from dicom_node.config import Config
 from dicom_node.delivery.status import classify
 from dicom_node.errors import SUCCESS
-from dicom_node.intake import header, sources, store
+from dicom_node.intake import header, quota, sources, store, walker
 from dicom_node.operations.conformance import build_statement
 from dicom_node.operations.conformance_facts import Context, Facts
 from dicom_node.operations.document import Section, Table, to_markdown
@@ -157,7 +157,7 @@ def test_private_class_that_is_configured_is_stated_and_counted() -> None:
 def raised_errors() -> set[str]:
     """Names of the errors that the receiving of an instance raises on purpose."""
     found = {"OutOfSpace", "StorageFailed"}
-    for module in (store, header, sources):
+    for module in (store, header, sources, quota, walker):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 found.add(ast.unparse(node.exc.func))
@@ -166,8 +166,8 @@ def raised_errors() -> set[str]:
 
 def test_every_error_of_receiving_has_its_status_in_the_statement(facts: Facts) -> None:
     stated = [row[0] for row in tables(statement(facts))["Response to C-STORE, as SCP"].rows]
-    errors = {getattr(store, name, None) or getattr(header, name) for name in
-              raised_errors() - {"OutOfSpace", "StorageFailed"}}  # fmt: skip
+    known = {**vars(store), **vars(header), **vars(sources), **vars(quota), **vars(walker)}
+    errors = {known[name] for name in raised_errors() - {"OutOfSpace", "StorageFailed"}}
     codes = {f"0x{error.status:04X}" for error in errors} | {"0xA700", "0xA701"}
     assert set(stated) == codes | {f"0x{SUCCESS:04X}"}
     assert len(stated) == len(set(stated))
