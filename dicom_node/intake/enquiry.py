@@ -27,7 +27,6 @@ from dicom_node.intake.query import Limits, Listed, QueryAssociation, Retrieved
 
 if TYPE_CHECKING:
     from dicom_node.config import Config, PeerSettings
-    from dicom_node.events import Events
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.records import Series
     from dicom_node.spool import Spool
