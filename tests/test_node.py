@@ -52,6 +52,7 @@ def settings(folder: Path, port: int = 1, *, model: str = "bright") -> Config:
             "storage": {"refuse_below_free_bytes": 0},
             "intake": {"listener_processes": 1},
             "models": {"directories": [folder / "models"], "devices": ["cpu"]},
+            "web": {"enabled": False},
             "rules": [{"name": "all CT", "when": {"Modality": "CT"}, "model": model,
                        "send_to": ["pacs"]}],
         }

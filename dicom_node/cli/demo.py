@@ -71,7 +71,9 @@ def _with_node(
 ) -> int:
     from dicom_node.node import Node
 
-    node = Node(_settings(work, archive.port), events)
+    tokens = work / "tokens" if arguments.keep_running else None
+    token = _token(tokens) if tokens is not None else ""
+    node = Node(_settings(work, archive.port, tokens), events)
     stop = threading.Event()
     loop = threading.Thread(target=node.run, args=(stop,), name="node")
     try:
@@ -82,6 +84,7 @@ def _with_node(
         done = _send_and_wait(node, archive, files)
         _show(node, archive, done, arguments.output)
         if arguments.keep_running:
+            _say(f"the page: http://{_LOOPBACK}:{node.config.web.port}/, token {token}")
             _say("running until Ctrl-C")
             while True:
                 time.sleep(1)
@@ -91,6 +94,13 @@ def _with_node(
         if loop.is_alive():
             loop.join()
         node.close()
+
+
+def _token(path: Path) -> str:
+    """What signs in to the web page of the demonstration, and may act there."""
+    from dicom_node.operations.web.tokens import Role, add_token
+
+    return add_token(path, "demo", Role.OPERATOR)
 
 
 class _Archive:
@@ -143,8 +153,11 @@ def _series(paths: list[Path], output: Path) -> list[Path]:
     return max(series.values(), key=len)
 
 
-def _settings(work: Path, archive_port: int) -> Config:
-    """One peer, one rule, everything on loopback, and no wait that a person would notice."""
+def _settings(work: Path, archive_port: int, tokens: Path | None = None) -> Config:
+    """One peer, one rule, everything on loopback, and no wait that a person would notice.
+
+    With a file of tokens also the web page.
+    """
     return Config.model_validate(
         {
             "node": {"ae_title": "DICOMNODE", "host": _LOOPBACK, "port": 0,
@@ -155,6 +168,7 @@ def _settings(work: Path, archive_port: int) -> Config:
             "storage": {"refuse_below_free_bytes": 0},
             "logging": {"level": "warning"},
             "intake": {"listener_processes": 1},
+            "web": {"enabled": tokens is not None, "tokens_file": tokens},
             "rules": [{"name": "lungs on CT", "when": {"Modality": "CT"}, "model": "lungs-ct",
                        "send_to": ["pacs"]}],
         }

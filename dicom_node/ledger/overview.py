@@ -6,18 +6,20 @@ from those who work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import DeliveryState, Job, Series
+from dicom_node.records import DeliveryState, Job, Series, Transition
 
-_s, _j, _d = tables.series, tables.jobs, tables.deliveries
+_s, _j, _d, _t = tables.series, tables.jobs, tables.deliveries, tables.transitions
 _CHUNK = 500
+_SERIES_EACH = 20
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ class Overview:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def latest(self, limit: int, modality: str = "") -> list[StudyRow]:
-        """The studies that received something last, the latest first."""
-        last = sa.func.max(_s.c.last_received_at)
-        query = sa.select(_s.c.study_instance_uid, last).group_by(_s.c.study_instance_uid)
-        if modality:
-            query = query.where(_s.c.modality == modality)
+    def latest(self, limit: int) -> list[StudyRow]:
+        """The studies that received something last, the latest first.
+
+        Those of the last series are looked at, `_SERIES_EACH` for each study: however many there
+        are in all, it takes as long.
+        """
+        query = sa.select(_s.c.study_instance_uid).order_by(_s.c.last_received_at.desc())
         with self._database.read() as connection:
-            found = connection.execute(query.order_by(last.desc()).limit(limit)).all()
-        return self.studies([row[0] for row in found])
+            found = connection.execute(query.limit(limit * _SERIES_EACH)).scalars().all()
+        return self.studies(list(dict.fromkeys(found))[:limit])
 
     def studies(self, study_instance_uids: Collection[str]) -> list[StudyRow]:
         """These studies, in the order in which they were named; one that is not known is left out.
@@ -88,22 +91,25 @@ class Overview:
             for uid in wanted if uid in series
         ]
 
-    def modalities(self) -> list[str]:
-        """Every modality that was ever received."""
-        query = sa.select(_s.c.modality).distinct().order_by(_s.c.modality)
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Study and Series Instance UID of every series, what received something last first."""
+        query = sa.select(_s.c.study_instance_uid, _s.c.series_instance_uid)
+        query = query.order_by(_s.c.last_received_at.desc())
         with self._database.read() as connection:
-            return [row[0] for row in connection.execute(query) if row[0]]
+            found = connection.execution_options(yield_per=_CHUNK).execute(query)
+            yield from ((row[0], row[1]) for row in found)
 
-    def names(self, received_after: datetime | None = None) -> list[tuple[str, str, datetime]]:
-        """Study and Series Instance UID, and last receipt, of what received something after."""
-        query = sa.select(
-            _s.c.study_instance_uid, _s.c.series_instance_uid, _s.c.last_received_at
-        )
-        if received_after is not None:
-            query = query.where(_s.c.last_received_at >= rows.to_seconds(received_after))
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_s.c.last_received_at))
-            return [(row[0], row[1], rows.to_datetime(row[2])) for row in found]
+    def histories(self, kind: str, keys: Collection[str]) -> list[Transition]:
+        """Every change of several series, jobs or deliveries, oldest first."""
+        wanted = list(keys)
+        found: list[sa.Row[Any]] = []
+        for start in range(0, len(wanted), _CHUNK):
+            query = sa.select(_t).where(
+                _t.c.kind == kind, _t.c.key.in_(wanted[start : start + _CHUNK])
+            )
+            with self._database.read() as connection:
+                found += connection.execute(query.order_by(_t.c.id)).all()
+        return [rows.to_transition(row) for row in found]
 
     def received_since(self, since: datetime, limit: int) -> list[Series]:
         """The series that received something since then, the latest first."""

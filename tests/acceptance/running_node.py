@@ -72,6 +72,8 @@ def settings(data_dir: Path, pacs: PeerSettings, port: int) -> dict[str, Any]:
         "storage": {"refuse_below_free_bytes": 0},
         "intake": {"listener_processes": 2},
         "models": {"devices": ["cpu"]},
+        # Many nodes of tests run at once, and the port of the page is the same for all.
+        "web": {"enabled": False},
         "rules": [
             {
                 "name": "lungs on CT",

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from dicom_node.events import hash_uid
 from dicom_node.operations.web import standing
 from dicom_node.operations.web.desk import Desk, as_json
-from dicom_node.operations.web.studies import StudyList
+from dicom_node.operations.web.studies import StudyList, chosen_lines
 from dicom_node.records import JobState
 
 _MOST = 1000
@@ -58,11 +58,9 @@ class Api:
     def studies(self, request: Request) -> Response:
         """The latest studies; ``state``, ``modality`` and ``limit`` in the query choose."""
         query = request.query_params
-        stage = query.get("state", "")
-        lines = [
-            one for one in self._list.lines(query.get("modality", "")[:16])
-            if stage in ("", one.verdict.stage)
-        ]
+        lines = chosen_lines(
+            self._list.lines(), query.get("state", ""), query.get("modality", "")
+        )
         return self._told(request, {"studies": [
             {
                 "study": one.name,

@@ -37,9 +37,9 @@ class Line:
     age_s: float
 
     @property
-    def modalities(self) -> str:
+    def modalities(self) -> list[str]:
         """Those of its series."""
-        return ", ".join(sorted({one.modality for one in self.study.series if one.modality}))
+        return sorted({one.modality for one in self.study.series if one.modality})
 
     @property
     def images(self) -> int:
@@ -63,18 +63,16 @@ class StudyList:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, list[Line]]] = {}
+        self._read_at_s = 0.0
+        self._lines: list[Line] = []
 
-    def lines(self, modality: str = "") -> list[Line]:
+    def lines(self) -> list[Line]:
         """The latest studies, the latest first."""
         with self._lock:
-            at, found = self._kept.get(modality, (0.0, []))
-            if time.monotonic() - at > _KEPT_S:
-                found = self.of(self._desk.ports.ledger.overview.latest(LOOKED_AT, modality))
-                if len(self._kept) > 20:
-                    self._kept.clear()
-                self._kept[modality] = (time.monotonic(), found)
-            return found
+            if time.monotonic() - self._read_at_s > _KEPT_S:
+                self._lines = self.of(self._desk.ports.ledger.overview.latest(LOOKED_AT))
+                self._read_at_s = time.monotonic()
+            return self._lines
 
     def of(self, studies: Sequence[StudyRow]) -> list[Line]:
         """Lines of these studies."""
@@ -84,7 +82,8 @@ class StudyList:
         now = datetime.now(UTC)
         return [
             Line(
-                hash_uid(one.study_instance_uid), one, standing.of_study(one, words),
+                self._desk.names.remember(one.study_instance_uid), one,
+                standing.of_study(one, words),
                 (now - min(s.first_received_at for s in one.series)).total_seconds(),
             )
             for one in studies
@@ -104,9 +103,8 @@ class StudiesPage:
         stage, modality = query.get("state", ""), query.get("modality", "")
         if stage and stage not in set(Stage):
             raise HTTPException(404, "There is no such state.")
-        lines = [
-            one for one in self._list.lines(modality[:16]) if stage in ("", one.verdict.stage)
-        ]
+        every = self._list.lines()
+        lines = chosen_lines(every, stage, modality)
         pages = max(1, -(-len(lines) // _ON_A_PAGE))
         number = query.get("page", "1")
         page = min(pages, max(1, int(number))) if number.isdecimal() and len(number) < 6 else 1
@@ -117,7 +115,7 @@ class StudiesPage:
             request, "study_rows.html" if is_fragment else "studies.html",
             lines=shown, patients=self._patients(request, shown), total=len(lines),
             looked_at=LOOKED_AT, page=page, pages=pages, chosen=chosen, searched="",
-            stages=list(Stage), modalities=[] if is_fragment else self._modalities(),
+            stages=list(Stage), modalities=_modalities(every),
             address=lambda page: "/?" + urlencode({**chosen, "page": page}),
         )
 
@@ -138,7 +136,7 @@ class StudiesPage:
         return self._desk.page(
             request, "studies.html", lines=lines, patients=patients, total=len(lines),
             looked_at=LOOKED_AT, page=1, pages=1, chosen={"state": "", "modality": ""},
-            searched=wanted, stages=list(Stage), modalities=self._modalities(),
+            searched=wanted, stages=list(Stage), modalities=_modalities(self._list.lines()),
             address=lambda page: "/",
         )
 
@@ -161,5 +159,14 @@ class StudiesPage:
             for one in lines
         }
 
-    def _modalities(self) -> list[str]:
-        return self._desk.ports.ledger.overview.modalities()
+
+def chosen_lines(lines: Sequence[Line], stage: str, modality: str) -> list[Line]:
+    """Those of a state and a modality; an empty word is any."""
+    return [
+        one for one in lines
+        if stage in ("", one.verdict.stage) and (not modality or modality in one.modalities)
+    ]
+
+
+def _modalities(lines: Sequence[Line]) -> list[str]:
+    return sorted({modality for one in lines for modality in one.modalities})

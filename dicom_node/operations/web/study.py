@@ -210,17 +210,21 @@ class StudyPage:
     def _timeline(self, study: StudyRow) -> list[Event]:
         """Every change of everything, the latest first; what changed alike in one second is one."""
         ledger = self._desk.ports.ledger
+        of_series = {
+            one.series_instance_uid: f"series {hash_uid(one.series_instance_uid)}"
+            for one in study.series
+        }
+        of_job = {job.job_id: f"{job.model_id} (job {job.job_id})" for job in study.jobs}
+        of_delivery = {
+            one.delivery_id: f"delivery to {one.destination}"
+            for job in study.jobs for one in ledger.deliveries.of_job(job.job_id)
+        }
         found: dict[tuple[Any, ...], list[Transition]] = {}
-        for series in study.series:
-            name = f"series {hash_uid(series.series_instance_uid)}"
-            for one in ledger.history("series", series.series_instance_uid):
-                _add(found, name, one)
-        for job in study.jobs:
-            for one in ledger.history("job", job.job_id):
-                _add(found, f"{job.model_id} (job {job.job_id})", one)
-            for delivery in ledger.deliveries.of_job(job.job_id):
-                for one in ledger.history("delivery", delivery.delivery_id):
-                    _add(found, f"delivery to {delivery.destination}", one)
+        for kind, names in (
+            ("series", of_series), ("job", of_job), ("delivery", of_delivery)
+        ):
+            for one in ledger.overview.histories(kind, names):
+                _add(found, names[one.key], one)
         events = [_event(key[0], alike) for key, alike in found.items()]
         return sorted(events, key=lambda one: one.at, reverse=True)
 

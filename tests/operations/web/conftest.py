@@ -22,7 +22,15 @@ from dicom_node.operations.web.access import Access
 from dicom_node.operations.web.application import build_application
 from dicom_node.operations.web.ports import Ports
 from dicom_node.operations.web.tokens import Role, add_token
-from dicom_node.records import Delivery, DeliveryState, Instance, Job, Result, SeriesState
+from dicom_node.records import (
+    Delivery,
+    DeliveryState,
+    Instance,
+    Job,
+    Result,
+    SendOutcome,
+    SeriesState,
+)
 from dicom_node.spool import Spool
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import ct_series, write_instance
@@ -113,6 +121,23 @@ def delivery_of(job: Job, result: Result, number: int = 0) -> Delivery:
     now = datetime.now(UTC)
     return Delivery(f"{job.job_id}:pacs:{number:02d}", job.job_id, result.sop_instance_uid, "pacs",
                     DeliveryState.PENDING, "produced", 1, None, now, now)
+
+
+def finished(site: Site, *, dead: bool = False) -> str:
+    """A job with a segmentation that was sent, or that nobody took."""
+    job = site.queue()
+    site.ledger.jobs.start(job.job_id, 1)
+    results = [result_of(site, job, "segmentation"), result_of(site, job, "volumetric report")]
+    deliveries = [delivery_of(job, one, number) for number, one in enumerate(results)]
+    lung = {"name": "left lung", "found": True, "volume_ml": 812.34, "mean_hu": -700.0}
+    said = {"labels": [lung]}
+    site.ledger.predictions.keep(job.job_id, said)
+    site.ledger.jobs.succeed(job.job_id, results, deliveries, "result", {"inference": 1.5})
+    for one in deliveries:
+        outcome = SendOutcome(one.sop_instance_uid, None if dead else 0, not dead, False,
+                              "peer.refused" if dead else "")
+        site.ledger.deliveries.record(one.delivery_id, outcome, retry_at=None)
+    return job.job_id
 
 
 def receive(

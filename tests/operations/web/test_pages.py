@@ -12,7 +12,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from dicom_node.events import hash_uid
-from dicom_node.records import JobState, SendOutcome
 from tests.operations.web.conftest import (
     ACCESSION,
     PATIENT_ID,
@@ -21,9 +20,10 @@ from tests.operations.web.conftest import (
     STUDY,
     STUDY_NAME,
     Site,
-    delivery_of,
+    finished,
     form,
-    result_of,
+    planted,
+    receive,
 )
 
 STUDY_PAGE = f"/studies/{STUDY_NAME}"
@@ -33,23 +33,6 @@ FOR_ALL = [
     f"/api/studies/{STUDY}", "/api/jobs", "/healthz", "/readyz", "/metrics", "/nothing",
 ]
 SERIES_ROUTE = f"{STUDY_PAGE}/series/{hash_uid(SERIES)}/route"
-
-
-def finished(site: Site, *, dead: bool = False) -> str:
-    """A job with a segmentation that was sent, or that nobody took."""
-    job = site.queue()
-    site.ledger.jobs.start(job.job_id, 1)
-    results = [result_of(site, job, "segmentation"), result_of(site, job, "volumetric report")]
-    deliveries = [delivery_of(job, one, number) for number, one in enumerate(results)]
-    lung = {"name": "left lung", "found": True, "volume_ml": 812.34, "mean_hu": -700.0}
-    said = {"labels": [lung]}
-    site.ledger.predictions.keep(job.job_id, said)
-    site.ledger.jobs.succeed(job.job_id, results, deliveries, "result", {"inference": 1.5})
-    for one in deliveries:
-        outcome = SendOutcome(one.sop_instance_uid, None if dead else 0, not dead, False,
-                              "peer.refused" if dead else "")
-        site.ledger.deliveries.record(one.delivery_id, outcome, retry_at=None)
-    return job.job_id
 
 
 def test_strangers_see_nothing_of_a_patient(site: Site, stranger: TestClient) -> None:
@@ -138,15 +121,6 @@ def test_the_list_is_filtered_by_state_and_modality(stranger: TestClient) -> Non
     assert stranger.get("/?state=nonsense").status_code == 404
 
 
-def test_why_no_rule_took_a_series_names_the_nearest_and_hides_what_was_found(
-    site: Site, stranger: TestClient
-) -> None:
-    text = stranger.get(STUDY_PAGE).text
-    assert "The nearest is “heads”: BodyPartExamined is to be HEAD." in text
-    assert "BodyPartExamined is to be HEAD and is CHEST" in site.signed_in("vera").get(
-        STUDY_PAGE).text
-
-
 @pytest.mark.parametrize("action", ["hold", "cancel"])
 def test_an_operator_stops_a_job_and_brings_it_back(
     site: Site, operator: TestClient, action: str
@@ -188,56 +162,6 @@ def test_dead_deliveries_are_sent_again(site: Site, operator: TestClient) -> Non
     stop = f"{STUDY_PAGE}/jobs/{job}/stop"
     assert operator.post(stop, data=form(operator, stop)).status_code == 303
     assert {one.state for one in site.ledger.deliveries.of_job(job)} == {"dead"}
-
-
-def test_a_declined_series_is_routed_by_hand_once(site: Site, operator: TestClient) -> None:
-    fields = {"rule": "heads", **form(operator, SERIES_ROUTE)}
-    assert operator.post(SERIES_ROUTE, data=fields).status_code == 303
-    (job,) = site.ledger.jobs.of_series(SERIES)
-    assert (job.rule, job.reason, job.state) == ("heads", "routed, by hand", JobState.QUEUED)
-    series = site.ledger.receipts.find_series(SERIES)
-    assert series is not None
-    assert (series.state, series.reason) == ("routed", "by hand: heads")
-    assert site.told.of("web_action")[-1]["action"] == "route by hand"
-    again = operator.post(SERIES_ROUTE, data=fields)
-    assert again.status_code == 409
-    assert job.job_id in again.text
-    assert operator.post(SERIES_ROUTE, data={**fields, "rule": "none"}).status_code == 409
-
-
-def test_replay_tells_what_changed_rules_would_gain(site: Site, operator: TestClient) -> None:
-    text = operator.get("/rules").text
-    assert "BodyPartExamined: HEAD" in text
-    rules = site.ports.rules_text().replace("HEAD", "CHEST")
-    answer = operator.post(
-        "/rules/replay", data={"rules": rules, "days": "2", **form(operator, "/rules")}
-    )
-    assert "1 series of the last 2 days" in answer.text
-    assert f"/rules?study={hash_uid(SERIES)}" in answer.text
-    assert "Taken by no rule: 1 now, 0 with these rules." in answer.text
-    assert operator.get(f"/rules?study={hash_uid(SERIES)}").status_code == 200
-
-
-WRONG_RULES = [
-    ("rules: [", "is not YAML"), ("- name: x", "expected a key"), ("", "expected a key"),
-    ("rules: [{name: a, model: b, send_to: [nobody], when: {Modality: CT}}]", "nobody"),
-    ("rules: [{name: a, model: b, send_to: [pacs], when: {Modalty: CT}}]", "Modality"),
-    ("rules: [&amp {name: a}]", "anchor"),
-]
-
-
-def test_rules_that_are_wrong_say_where_and_stay_in_the_form(operator: TestClient) -> None:
-    for rules, told in WRONG_RULES:
-        fields = {"rules": rules, "days": "2", **form(operator, "/rules")}
-        answer = operator.post("/rules/replay", data=fields)
-        assert answer.status_code == 422, rules
-        assert told in answer.text
-
-
-def test_days_that_are_none_are_refused(operator: TestClient) -> None:
-    for days in ("", "x", "0", "-1", "nan", "inf", "1000"):
-        fields = {"rules": "rules: []", "days": days, **form(operator, "/rules")}
-        assert operator.post("/rules/replay", data=fields).status_code == 400, days
 
 
 def test_a_result_is_downloaded_under_a_name_that_says_nothing(
@@ -392,3 +316,22 @@ def test_times_are_local_for_people_and_exact_for_programs(stranger: TestClient)
         assert at.utcoffset() is not None
         assert datetime.now(UTC) - at < timedelta(hours=1)
         assert shown == at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def test_what_a_file_says_is_text_and_nothing_else(site: Site, viewer: TestClient) -> None:
+    evil = '<script>alert("x")</script>'
+    datasets = planted(PatientName=evil, PatientID=evil, StudyInstanceUID="1.2.9.9.9.1",
+                       SeriesInstanceUID="1.2.9.9.9.2", StudyDescription="<b>")
+    for number, dataset in enumerate(datasets):
+        uid = f"1.2.9.9.9.3.{number}"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    receive(site.ledger, site.spool, datasets)
+    for page in ("/", f"/studies/{hash_uid('1.2.9.9.9.1')}"):
+        text = viewer.get(page).text
+        assert "&lt;script&gt;" in text
+        assert evil not in text
+        assert "<b>" not in text
+
+
+def test_a_study_that_was_not_shown_lately_is_still_found_by_its_hash(stranger: TestClient) -> None:
+    assert stranger.get(STUDY_PAGE).status_code == 200
