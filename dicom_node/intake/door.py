@@ -150,7 +150,7 @@ class Door:
                     ready.close()
                     return
                 self._admit(visitor)
-            except BaseException:
+            except BaseException:  # whatever it is, nobody else has this socket now
                 ready.close()
                 raise
 
