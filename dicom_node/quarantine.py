@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -22,6 +23,12 @@ from dicom_node.durable import (
 )
 from dicom_node.errors import OutOfSpace
 
+# Images and their reasons: a caller of refused objects of some bytes each fills the folder, not the
+# disk.
+MOST_FILES = 200_000
+# Other processes and people add and remove as well.
+_COUNT_AGAIN_S, _COUNT_FULL_AGAIN_S = 300.0, 10.0
+
 
 class Quarantine:
     """One folder of refused files; safe for many threads.
@@ -31,7 +38,7 @@ class Quarantine:
     folder
         Where they are.
     limit_bytes
-        More than this is not taken.
+        More than this is not taken, nor more files than `MOST_FILES`.
     """
 
     def __init__(self, folder: str, limit_bytes: int, sync: DirectorySync) -> None:
@@ -39,6 +46,8 @@ class Quarantine:
         self._limit_bytes = limit_bytes
         self._sync = sync
         self._lock = threading.Lock()
+        self._used_bytes = self._files = 0
+        self._counted_at = -math.inf
 
     def add(self, path: str, reason: str, detail: str) -> str:
         """Give a file a second name here and say why; its name relative to the spool.
@@ -72,10 +81,23 @@ class Quarantine:
         return f"quarantine/{name}.bin"
 
     def _check_room(self, expected_bytes: int) -> None:
-        with os.scandir(self._folder) as entries:
-            used_bytes = sum(entry.stat().st_size for entry in entries)
-        if used_bytes + expected_bytes > self._limit_bytes:
+        """Count what is here now and then only: a folder of very many files takes its time."""
+        now = time.monotonic()
+        is_full = self._is_full(expected_bytes)
+        if now - self._counted_at > (_COUNT_FULL_AGAIN_S if is_full else _COUNT_AGAIN_S):
+            with os.scandir(self._folder) as entries:
+                sizes = [entry.stat().st_size for entry in entries]
+            self._used_bytes, self._files, self._counted_at = sum(sizes), len(sizes), now
+            is_full = self._is_full(expected_bytes)
+        if is_full:
             raise OutOfSpace("the quarantine is full: look through it and empty it")
+        self._used_bytes += expected_bytes
+        self._files += 2
+
+    def _is_full(self, expected_bytes: int) -> bool:
+        return (
+            self._used_bytes + expected_bytes > self._limit_bytes or self._files + 2 > MOST_FILES
+        )
 
     def remove_older(self, than_s: float, most: int) -> int:
         """Delete what has been here for longer, at most so many; returns how many files of images.

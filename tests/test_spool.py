@@ -150,6 +150,35 @@ def test_a_full_quarantine_refuses_and_deletes_nothing(tmp_path: Path) -> None:
     assert spool.resolve(kept).exists()
 
 
+def test_the_quarantine_is_not_counted_anew_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    counts: list[object] = []
+    scandir = os.scandir
+
+    def counting(folder: str) -> object:
+        counts.append(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("dicom_node.quarantine.os.scandir", counting)
+    for number in range(30):
+        spool.quarantine(part_of(spool, b"bad%d" % number), "why", "because")
+    assert len(counts) == 1
+
+
+def test_a_quarantine_of_very_many_small_files_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.quarantine.MOST_FILES", 4)
+    spool = Spool(tmp_path)
+    for number in range(2):
+        spool.quarantine(part_of(spool, b"bad%d" % number), "why", "because")
+    with pytest.raises(OutOfSpace):
+        spool.quarantine(part_of(spool, b"bad"), "why", "because")
+    spool.quarantine(part_of(spool, b"bad1"), "why", "because")
+
+
 def test_a_full_quarantine_refuses_a_replacement_and_keeps_the_former(tmp_path: Path) -> None:
     spool = Spool(tmp_path, quarantine_limit_bytes=10)
     kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
