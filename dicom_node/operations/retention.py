@@ -19,9 +19,9 @@ from uuid import uuid4
 from dicom_node.config import Config
 from dicom_node.errors import TransientError
 from dicom_node.events import Events
+from dicom_node.leaving import Leaving
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.removals import Holding, Removal
-from dicom_node.leaving import Leaving
 from dicom_node.operations.audit_subjects import Subjects
 from dicom_node.operations.keeping import ROOM, Keeping, decide, rules_of
 from dicom_node.spool import Spool, uid_to_name
@@ -29,13 +29,14 @@ from dicom_node.spool import Spool, uid_to_name
 # How long one tick of the main loop may look for studies and set them aside.
 _TURN_S = 0.1
 _PAGE = 50
-# After all were looked at there is a pause: a study becomes removable by the minute, not the second.
+# After all were looked at there is a pause: no study becomes removable by the second.
 _REST_S = 30.0
 # So many studies may wait for their files to be deleted before others are set aside.
 _MOST_LEAVING = 20
 _FILES_AT_ONCE, _PAUSE_S = 50, 0.02
 _PRUNE_EVERY_S, _PRUNE_SERIES, _PRUNE_ROWS = 10.0, 20, 500
 _STOPPED_WITHIN_S = 10.0
+_A_STUDY_BYTES = 1 << 30
 
 
 def settle_removals(ledger: Ledger, spool: Spool) -> tuple[int, int]:
@@ -119,23 +120,29 @@ class Retention:
     def _go_on(self, until_s: float) -> None:
         if time.monotonic() < self._rest_until_s:
             return
-        while time.monotonic() < until_s and len(self._queue) < _MOST_LEAVING:
+        # However late it is, one study has its turn.
+        is_first = True
+        while is_first or time.monotonic() < until_s:
             page = self._ledger.removals.settled(self._before(), self._place, _PAGE)
             if not page:
-                # A walk that removed nothing is not made again at once, however full the disk is.
-                self._rest_until_s = time.monotonic() + _REST_S
-                if self._needs_room() and self._has_removed:
-                    self._rest_until_s = 0.0
-                self._place, self._has_removed = (0.0, ""), False
-                self._looked_at.clear()
+                self._end_walk()
                 return
             for place, study in page:
-                if time.monotonic() >= until_s or len(self._queue) >= _MOST_LEAVING:
+                is_late = time.monotonic() >= until_s and not is_first
+                if is_late or len(self._queue) >= _MOST_LEAVING:
                     return
+                is_first = False
                 self._place = place
                 if study not in self._looked_at:
                     self._looked_at.add(study)
                     self._has_removed |= self.remove(study) is not None
+
+    def _end_walk(self) -> None:
+        """Begin again after a pause; at once only where removing goes on and room is needed."""
+        goes_on = self._has_removed and self._needs_room()
+        self._rest_until_s = 0.0 if goes_on else time.monotonic() + _REST_S
+        self._place, self._has_removed = (0.0, ""), False
+        self._looked_at.clear()
 
     def _before(self) -> datetime:
         """Since when a series must be settled for its study to be looked at."""
@@ -145,7 +152,11 @@ class Retention:
         return now - min(self._rules.delivered, self._rules.declined)
 
     def _needs_room(self) -> bool:
-        return self._spool.free_bytes() < self._storage.make_room_below_free_bytes
+        line = self._storage.make_room_below_free_bytes
+        if line:
+            # Before images are refused, wherever that line was drawn.
+            line = max(line, self._storage.refuse_below_free_bytes + _A_STUDY_BYTES)
+        return self._spool.free_bytes() < line
 
     def remove(self, study_instance_uid: str) -> Removal | None:
         """Remove one study if it may go now; its files are deleted later.

@@ -10,7 +10,7 @@ from dicom_node.records import SendOutcome
 from dicom_node.spool import Spool
 from tests.cli.running import Site
 from tests.ledger.conftest import instance
-from tests.operations.test_retention import config_of
+from tests.operations.retention_site import config_of
 
 
 def retention(site: Site) -> Retention:

@@ -14,12 +14,13 @@ ALLOWED: dict[type[StrEnum], set[tuple[str, str]]] = {
     SeriesState: {
         ("receiving", "complete"), ("complete", "routed"), ("complete", "declined"),
         ("complete", "receiving"), ("routed", "receiving"), ("routed", "declined"),
-        ("declined", "receiving"),
+        ("declined", "receiving"), ("declined", "routed"), ("routed", "removed"),
+        ("declined", "removed"), ("removed", "receiving"),
     },
     JobState: {
         ("queued", "running"), ("queued", "cancelled"), ("queued", "held"),
         ("running", "running"), ("running", "succeeded"), ("running", "failed"),
-        ("running", "cancelled"), ("running", "held"), ("failed", "queued"),
+        ("running", "cancelled"), ("running", "held"), ("failed", "queued"), ("dead", "cancelled"),
         ("failed", "dead"), ("failed", "cancelled"), ("failed", "held"), ("held", "queued"),
         ("held", "cancelled"), ("dead", "queued"), ("cancelled", "queued"),
     },
