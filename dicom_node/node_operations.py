@@ -15,6 +15,7 @@ from typing import Protocol
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
 from dicom_node.delivery.capabilities import CapabilityProber
+from dicom_node.errors import TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
@@ -30,6 +31,7 @@ from dicom_node.pipeline.inference import InferencePool
 from dicom_node.spool import Spool
 
 _TICK_EVERY_S = 1.0
+_REST_S = 30.0
 
 
 class Care(Protocol):
@@ -71,6 +73,7 @@ class Operations:
     def __init__(self, premises: Premises) -> None:
         self._premises = premises
         self._next_tick_s = 0.0
+        self._rests_until_s: dict[int, float] = {}
         selftest = selftest_care(premises)
         self._health = NodeHealth(
             premises, {} if selftest is None else {"self-test": selftest.problem}
@@ -109,8 +112,21 @@ class Operations:
         if now < self._next_tick_s:
             return
         self._next_tick_s = now + _TICK_EVERY_S
-        for care in (self._systemd, *self._cares):
+        self._systemd.tick()
+        for care in self._cares:
+            self._tick_of(care, now)
+
+    def _tick_of(self, care: Care, now: float) -> None:
+        """One that meets a full disk or a busy ledger rests: images are received and routed."""
+        if now < self._rests_until_s.get(id(care), 0.0):
+            return
+        try:
             care.tick()
+        except TransientError as error:
+            self._rests_until_s[id(care)] = now + _REST_S
+            self._premises.events.node_changed(
+                "waiting", of=type(care).__name__.lower(), reason=error.reason
+            )
 
     def index_of_files(self) -> WatchedIndex:
         """The ledger for a comparison with the disk, which may take longer than a round may."""
