@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from bench.raw_scu import CT, Closed, RawScu, Rejected, store_message
 from dicom_node.config import Config
@@ -79,7 +78,7 @@ class Report:
 
 @contextmanager
 def victim(
-    folder: Path, tell: Callable[[str, Mapping[str, object]], None], **settings: Any
+    folder: Path, tell: Callable[[str, Mapping[str, object]], None], level: str = "error"
 ) -> Iterator[tuple[Listeners, Site]]:
     """One listener process with ledger and spool, with a port that speaks TLS and one that not."""
     certificates = site(folder / "certificates")
@@ -88,8 +87,8 @@ def victim(
             "node": {"host": "127.0.0.1", "port": 0, "data_dir": folder / "node"},
             "access": {"accept_unknown_callers": True, "max_associations_per_caller": 64},
             "storage": {"refuse_below_free_bytes": 0},
-            "intake": {"listener_processes": 1, "acse_timeout_s": 10, **settings},
-            "logging": {"level": "error"},
+            "intake": {"listener_processes": 1, "acse_timeout_s": 10},
+            "logging": {"level": level},
             "security": {"tls": certificates.settings(port=0).model_dump()},
         }
     )
@@ -101,7 +100,9 @@ def victim(
         listeners.close()
 
 
-def attack(folder: Path, cases: int, seed: int = 1, clients: int = 4) -> Report:
+def attack(
+    folder: Path, cases: int, seed: int = 1, clients: int = 4, level: str = "error"
+) -> Report:
     """Run so many cases and look at the listener before and after."""
     report = Report(cases)
 
@@ -109,7 +110,7 @@ def attack(folder: Path, cases: int, seed: int = 1, clients: int = 4) -> Report:
         name = str(arguments.get("where", "")) if event == "unexpected" else ""
         report.events[f"{event} {name}".strip()] += 1
 
-    with victim(folder, tell) as (listeners, certificates):
+    with victim(folder, tell, level) as (listeners, certificates):
         pid = listeners.pids[0]
         hello = client_hello(certificates)
         warm_up = min(1000, cases // 4)
