@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.operations.audit import Auditor
 from dicom_node.operations.audit_subjects import Subjects
 from dicom_node.operations.certificates import ends_at
@@ -78,6 +79,9 @@ class Observation:
     def stop(self) -> None:
         """Send the last spans; the audit trail ends with the node's last event (`Auditor.sink`)."""
         if self._tracing is not None:
+            # What is not told now is told nowhere: the next start begins with what comes then.
+            with contextlib.suppress(LedgerUnavailable):
+                self._tracing.tick()
             self._tracing.close()
 
     def _open_associations(self) -> int:
