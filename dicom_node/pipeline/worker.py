@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ai_models.backends.device_memory import MemoryMeter, meter_of
-from ai_models.backends.devices import find_cuda_devices
+from ai_models.backends.devices import describe_devices, find_cuda_devices
 from ai_models.backends.protocol import is_device_failure, is_out_of_memory
 from ai_models.backends.reach import reachable
 from ai_models.card import CARD_NAME, Card, load_card
@@ -281,9 +281,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget-mib", type=float, help="what models may take of the device")
     parser.add_argument("--beat", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--list-devices", action="store_true")
+    parser.add_argument("--describe-devices", action="store_true", help="libraries and memory too")
     options = parser.parse_args(arguments)
     if options.list_devices:
         sys.stdout.write(json.dumps(find_cuda_devices()) + "\n")
+        return
+    if options.describe_devices:
+        sys.stdout.write(json.dumps(describe_devices()) + "\n")
         return
     requests, answers = _private_pipes()
     _go_first_when_memory_is_out()
