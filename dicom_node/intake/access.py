@@ -33,6 +33,7 @@ OTHER_ADDRESS = Refusal(1, 1, 3, "access.address")
 OTHER_CERTIFICATE = Refusal(1, 1, 3, "access.certificate")
 LOCAL_LIMIT = Refusal(2, 3, 2, "access.too_many_associations")
 CALLER_LIMIT = Refusal(2, 3, 2, "access.too_many_of_this_caller")
+MALFORMED = Refusal(1, 2, 1, "access.malformed_request")
 NO_SPACE = Refusal(2, 3, 1, "storage.no_space_for_a_study")
 
 

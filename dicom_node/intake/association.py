@@ -25,6 +25,7 @@ from dicom_node.events import Events
 from dicom_node.intake.access import (
     CALLER_LIMIT,
     LOCAL_LIMIT,
+    MALFORMED,
     NO_SPACE,
     Arrival,
     Refusal,
@@ -75,8 +76,13 @@ class GuardedNegotiation(ACSE):
         around = association.surroundings
         calling, called = str(request.calling_ae_title), str(request.called_ae_title)
         self.requestor.ae_title = request.calling_ae_title
-        asked = [str(cx.abstract_syntax) for cx in request.presentation_context_definition_list]
-        refused = association.why_not(called, calling, asked)
+        proposed = request.presentation_context_definition_list
+        asked = [str(context.abstract_syntax) for context in proposed]
+        if any(context.abstract_syntax is None for context in proposed):
+            # pynetdicom takes the request apart no further than it has to, and falls over it later.
+            refused: Refusal | None = MALFORMED
+        else:
+            refused = association.why_not(called, calling, asked)
         if refused is not None:
             association.tell_refusal(refused.reason, calling, called)
             self.send_reject(refused.result, refused.source, refused.diagnostic)

@@ -18,6 +18,7 @@ from bench.raw_scu import (
     command_set,
     echo_command,
     element,
+    item,
     pdu,
     store_command,
     store_message,
@@ -97,6 +98,19 @@ def test_a_request_with_no_contexts_or_128_of_them_is_answered(start: Start) -> 
     scu = node.scu(many)
     assert [scu.accepted[1], scu.accepted[255]] == [0, 3]
     assert scu.store(CT, *slice_of(1)) == 0
+
+
+def test_a_request_with_a_context_for_nothing_is_rejected(both: Start) -> None:
+    node = both()
+    for_nothing = item(0x20, struct.pack(">B3x", 5) + item(0x40, EXPLICIT.encode()))
+    request = pdu(1, associate_request("SCU", "DICOMNODE", CONTEXTS)[6:] + for_nothing)
+    with socket.create_connection(("127.0.0.1", node.port), 20) as connection:
+        connection.sendall(request)
+        answer = connection.recv(100)
+    assert answer[:10] == b"\x03\0\0\0\0\x04\0\x01\x02\x01"
+    assert node.refusals() == ["access.malformed_request"]
+    assert not any(name == "unexpected" for name, _ in node.happened)
+    assert node.answers_echo()
 
 
 def test_everything_pipelined_behind_one_another_is_answered_in_order(start: Start) -> None:
