@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -118,6 +119,12 @@ class Metrics:
                 self._known("peer", told["destination"]), self._known("commitment", told["what"])
             ).inc(int(str(told["count"]))),
             "node_changed": self._node,
+            "study_removed": self._study_removed,
+            "web_sign_in": lambda told: self._sign_ins.labels(
+                "succeeded" if told["succeeded"] else "failed"
+            ).inc(),
+            "selftest_passed": lambda told: self._selftest(told, passed=True),
+            "selftest_failed": lambda told: self._selftest(told, passed=False),
         }
 
     def _make_intake_counters(self, registry: CollectorRegistry) -> None:
@@ -173,6 +180,17 @@ class Metrics:
         self._workers = counter(
             "worker_changes", "Inference workers: started, killed, ended, models loaded, evicted.",
             "device", "what",
+        )
+        self._removed = counter(
+            "studies_removed", "Studies that were removed when their time was over.", "reason"
+        )
+        self._removed_bytes = counter("removed_bytes", "Bytes of studies that were removed.")
+        self._sign_ins = counter(
+            "web_sign_ins", "Sign-ins at the web page, by outcome.", "outcome"
+        )
+        self._selftests = Gauge(
+            "dicom_node_selftest_passed", "Whether the last self-test of a model was passed.",
+            ("model",), registry=registry,
         )
         self._unexpected = counter(
             "unexpected_errors", "Errors that no type foresaw; each is in the log."
@@ -255,6 +273,13 @@ class Metrics:
     def _worker(self, told: Mapping[str, object]) -> None:
         what = str(told["what"]) if told["what"] in _WORKER else "other"
         self._workers.labels(self._known("device", told["device"]), what).inc()
+
+    def _study_removed(self, told: Mapping[str, object]) -> None:
+        self._removed.labels(self._reason("removal", told)).inc()
+        self._removed_bytes.inc(int(str(told["size_bytes"])))
+
+    def _selftest(self, told: Mapping[str, object], *, passed: bool) -> None:
+        self._selftests.labels(self._known("model", told["model_id"])).set(float(passed))
 
     def _node(self, told: Mapping[str, object]) -> None:
         if told["what"] == "started a listener anew":

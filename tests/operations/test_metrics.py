@@ -54,6 +54,8 @@ def test_what_the_rooms_tell_is_counted(ledger: Ledger, tmp_path: Path) -> None:
     events.commitment_changed("pacs", "asked", "", 4)
     events.node_changed("started a listener anew", files_indexed_again=0)
     events.events_lost(12)
+    events.study_removed("1.2", 30, 4000, "retention.age")
+    events.web_sign_in("", "192.0.2.7", succeeded=False)
     for name, labels, expected in (
         ("associations_accepted_total", {}, 1),
         ("associations_refused_total", {"reason": "access.unknown_caller"}, 1),
@@ -65,6 +67,9 @@ def test_what_the_rooms_tell_is_counted(ledger: Ledger, tmp_path: Path) -> None:
         ("commitments_total", {"peer": "pacs", "what": "asked"}, 4),
         ("listener_restarts_total", {}, 1),
         ("events_lost_total", {}, 12),
+        ("studies_removed_total", {"reason": "retention.age"}, 1),
+        ("removed_bytes_total", {}, 4000),
+        ("web_sign_ins_total", {"outcome": "failed"}, 1),
     ):
         assert value(metrics, name, **labels) == expected, name
 
