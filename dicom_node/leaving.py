@@ -1,23 +1,27 @@
 """Files on their way out of the spool: set aside in one step, then deleted a few at a time.
 
-    removing/<token>/instances/<study>/...    the images of one study
-    removing/<token>/outbox/<job>/...         the results of its jobs
+    removing/<token>,instances,<study>/...    the images of one study
+    removing/<token>,outbox,<job>/...         the results of its jobs
 
 A study leaves ``instances`` by a rename, so that whoever walks the kept files finds all of it or
 none. Until the ledger has written down that it is removed, it can be put back as it was; after
 that, and after a restart, the rest of it is deleted. `dicom_node.ledger.removals` says which.
+
+There are no folders within folders, because each that changes has to be synced before the ledger
+may be told.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import filecmp
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.durable import storage_error, sync_directory
+from dicom_node.quarantine import Quarantine
 
 _FOLDER = "removing"
 
@@ -37,18 +41,27 @@ class Leaving:
     ----------
     root
         The folder of the spool.
+    quarantine
+        Where what cannot have its name back goes.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, quarantine: Quarantine) -> None:
         self._root = Path(root)
+        self._quarantine = quarantine
         self._folder = self._root / _FOLDER
 
     def tokens(self) -> list[str]:
         """What is here, whether or not it is removed already."""
+        return sorted({folder.name.partition(",")[0] for folder in self._all()})
+
+    def _all(self) -> list[Path]:
         try:
-            return sorted(entry.name for entry in os.scandir(self._folder))
+            return sorted(self._folder.iterdir())
         except FileNotFoundError:
             return []
+
+    def _of(self, token: str) -> list[Path]:
+        return [folder for folder in self._all() if folder.name.startswith(f"{token},")]
 
     def fingerprints(self, study: str) -> dict[str, str]:
         """Those of the images of a study (a folder below ``instances``), by path.
@@ -58,7 +71,7 @@ class Leaving:
         StorageFailed
         """
         try:
-            return _fingerprints(self._root, self._root / "instances" / study)
+            return _fingerprints(self._root / "instances" / study, f"instances/{study}")
         except OSError as failure:
             raise storage_error(failure) from failure
 
@@ -74,32 +87,39 @@ class Leaving:
             Part of it may be set aside: it is to be put back.
         """
         try:
-            place = self._folder / token
-            for name in ("instances", "outbox"):
-                (place / name).mkdir(parents=True, exist_ok=True)
-            self._move(f"instances/{study}", place)
-            for job in jobs:
-                self._move(f"outbox/{job}", place)
-            for folder in (place / "instances", place / "outbox", place, self._folder):
+            if not self._folder.exists():
+                self._folder.mkdir(exist_ok=True)
+                sync_directory(str(self._root))
+            changed = {self._folder}
+            for kind, names in (("instances", (study,)), ("outbox", jobs)):
+                for name in names:
+                    if self._move(kind, name, token):
+                        changed.add(self._root / kind)
+            for folder in sorted(changed):
                 sync_directory(str(folder))
-            for name in ("instances", "outbox"):
-                sync_directory(str(self._root / name))
-            return self._look_at(place)
+            return self._look_at(token)
         except OSError as failure:
             raise storage_error(failure) from failure
 
-    def _move(self, relative: str, place: Path) -> None:
+    def _move(self, kind: str, name: str, token: str) -> bool:
         try:
-            os.rename(self._root / relative, place / relative)
+            os.rename(self._root / kind / name, self._folder / f"{token},{kind},{name}")
         except FileNotFoundError:
-            return
+            return False
+        return True
 
-    def _look_at(self, place: Path) -> SetAside:
-        size_bytes = sum(path.stat().st_size for path in _files(place))
-        return SetAside(_fingerprints(place, place / "instances"), size_bytes)
+    def _look_at(self, token: str) -> SetAside:
+        fingerprints: dict[str, str] = {}
+        size_bytes = 0
+        for folder in self._of(token):
+            _, kind, name = folder.name.split(",", 2)
+            size_bytes += sum(path.stat().st_size for path in _files(folder))
+            if kind == "instances":
+                fingerprints = _fingerprints(folder, f"instances/{name}")
+        return SetAside(fingerprints, size_bytes)
 
     def put_back(self, token: str) -> None:
-        """Give every file of this its former name, unless another has come under that name.
+        """Give every file of this its former name, or the quarantine where another has that name.
 
         Names are durable before the others are gone, so that this can be cut off anywhere and
         done again.
@@ -108,12 +128,11 @@ class Leaving:
         ------
         StorageFailed, OutOfSpace
         """
-        place = self._folder / token
         try:
-            for name in ("instances", "outbox"):
-                for folder in _folders(place / name):
-                    self._give_back(folder, self._root / name / folder.name)
-                sync_directory(str(self._root / name))
+            for folder in self._of(token):
+                _, kind, name = folder.name.split(",", 2)
+                self._give_back(folder, self._root / kind / name)
+                sync_directory(str(self._root / kind))
         except OSError as failure:
             raise storage_error(failure) from failure
         self.discard(token)
@@ -129,10 +148,19 @@ class Leaving:
         for path in list(_files(folder)):
             name = target / path.relative_to(folder)
             name.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.link(path, name)
+            except FileExistsError:
+                self._keep_former(path, name)
             sync_directory(str(name.parent))
         sync_directory(str(target))
+
+    def _keep_former(self, path: Path, name: Path) -> None:
+        """As when an image comes that is another than the one of the same UID."""
+        if not filecmp.cmp(path, name, shallow=False):
+            self._quarantine.add(
+                str(path), "replaced", "another data set came with the same SOP Instance UID"
+            )
 
     def discard(self, token: str, most: int | None = None) -> bool:
         """Delete what is set aside, or ``most`` files of it; whether all of it is gone.
@@ -141,33 +169,33 @@ class Leaving:
         ------
         StorageFailed
         """
-        place = self._folder / token
+        left = most
         try:
-            for number, path in enumerate(_files(place)):
-                if number == most:
-                    return False
-                path.unlink(missing_ok=True)
-            for folder, _, _ in os.walk(place, topdown=False):
-                os.rmdir(folder)
+            for folder in self._of(token):
+                for path in _files(folder):
+                    if left == 0:
+                        return False
+                    path.unlink(missing_ok=True)
+                    left = None if left is None else left - 1
+                for inner, _, _ in os.walk(folder, topdown=False):
+                    os.rmdir(inner)
         except OSError as failure:
             raise storage_error(failure) from failure
         return True
 
 
-def _fingerprints(root: Path, folder: Path) -> dict[str, str]:
+def _fingerprints(folder: Path, relative: str) -> dict[str, str]:
+    """Those of the images in a folder that is ``relative`` in the spool."""
     found = {}
     for path in _files(folder):
         if path.suffix == ".dcm":
             status = path.stat()
-            found[str(path.relative_to(root))] = f"{status.st_size}-{status.st_mtime_ns}"
+            name = f"{relative}/{path.relative_to(folder)}"
+            found[name] = f"{status.st_size}-{status.st_mtime_ns}"
     return found
 
 
-def _folders(place: Path) -> list[Path]:
-    return sorted(place.iterdir()) if place.is_dir() else []
-
-
-def _files(place: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(place):
+def _files(folder: Path) -> Iterator[Path]:
+    for inner, _, names in os.walk(folder):
         for name in names:
-            yield Path(folder) / name
+            yield Path(inner) / name

@@ -48,7 +48,7 @@ def settle_removals(ledger: Ledger, spool: Spool) -> tuple[int, int]:
     ------
     LedgerUnavailable, StorageFailed, OutOfSpace
     """
-    leaving = Leaving(spool.root)
+    leaving = Leaving(spool.root, spool.quarantined)
     put_back = deleted = 0
     for token in leaving.tokens():
         if ledger.removals.is_taken(token):
@@ -79,7 +79,7 @@ class Retention:
         self._ledger = ledger
         self._spool = spool
         self._events = events
-        self._leaving = Leaving(spool.root)
+        self._leaving = Leaving(spool.root, spool.quarantined)
         self._place = (0.0, "")
         self._rest_until_s = self._prune_at_s = 0.0
         self._looked_at: set[str] = set()
