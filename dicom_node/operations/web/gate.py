@@ -51,6 +51,9 @@ class Gate:
                 visit, sealed = self._desk.access.new_visit()
                 caller = Caller(caller.user, visit, caller.by_token)
                 cookie = self._cookie(request, sealed)
+            if caller.by_token and caller.user is None:
+                address = request.client.host if request.client is not None else ""
+                self._desk.ports.events.web_sign_in("", address, succeeded=False)
             scope.setdefault("state", {})["caller"] = caller
             answer = self._turned_away(request, caller)
         except TooManyGuesses as error:

@@ -140,6 +140,16 @@ def test_guessing_is_slowed_down_by_address(site: Site) -> None:
     assert client.get("/api/studies", headers=bearer).status_code == 429
 
 
+def test_a_token_that_is_none_is_told_with_its_address(site: Site) -> None:
+    client = site.with_tokens()
+    bearer = {"authorization": "Bearer no"}
+    assert client.get("/api/studies", headers=bearer).status_code == 401
+    assert client.post("/login", data={"token": "no", **form(client, "/login")}).status_code == 401
+    assert site.told.of("web_sign_in") == [
+        {"user": "", "address": "127.0.0.1", "succeeded": False}
+    ] * 2
+
+
 @pytest.mark.parametrize("token", ["", "wrong", None])
 def test_a_form_of_another_site_is_refused(site: Site, token: str | None) -> None:
     client = site.signed_in("olaf")

@@ -33,7 +33,12 @@ async function look() {
   try {
     const address = new URL(location.href);
     address.searchParams.set("fragment", "1");
-    const answer = await fetch(address, {redirect: "error", headers: {accept: "text/html"}});
+    const answer = await fetch(address, {redirect: "manual", headers: {accept: "text/html"}});
+    if (answer.type === "opaqueredirect") {
+      // Signed out meanwhile: the form says so better than a line here.
+      location.reload();
+      return;
+    }
     if (!answer.ok) throw new Error(answer.status);
     const found = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = [...found.querySelectorAll("[data-live]")];
