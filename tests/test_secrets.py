@@ -86,7 +86,7 @@ def test_children_get_no_settings_by_arguments_or_environment(
 def test_a_database_that_does_not_answer_is_told_without_its_password(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"node: {{data_dir: {tmp_path}, port: 0}}\n")
     url = f"postgresql://node:{SECRET}@127.0.0.1:1/ledger?connect_timeout=1"
-    for command in (["status"], ["check", "--no-network"], ["serve"]):
+    for command in (["status"], ["serve"]):
         done = subprocess.run(
             [sys.executable, "-m", "dicom_node", "--config", str(tmp_path / "config.yaml"),
              *command],

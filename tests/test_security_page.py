@@ -43,7 +43,7 @@ def test_its_certificates_and_settings_make_a_connection(tmp_path: Path) -> None
         assert scu.echo(3) == 0
         scu.release()
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 @pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[^`]+)`", PAGE))))

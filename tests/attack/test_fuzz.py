@@ -12,7 +12,7 @@ from tests.attack.fuzz import attack, why_harmed
 def test_a_listener_outlives_malformed_associations_and_has_not_grown(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    report = attack(tmp_path, 600, seed=20, level="debug")
+    report = attack(tmp_path, 400, seed=20, level="debug")
     assert why_harmed(report) == [], report.to_json()
     kinds = {name.split(":")[0] for name in report.outcomes}
     assert kinds == {"conversation", "data set", "handshake"}

@@ -87,7 +87,7 @@ def test_a_request_that_comes_byte_by_byte_is_given_up_at_its_deadline(tmp_path:
             assert time.monotonic() - begun < 0.02 * len(request)
         assert node.answers_echo()
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 40])
@@ -105,7 +105,7 @@ def test_an_object_that_comes_drop_by_drop_is_given_up(tmp_path: Path, piece_byt
             scu.read_pdu()
         assert node.half_received() == []
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 def test_a_slow_line_that_goes_on_is_no_attack(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_slow_line_that_goes_on_is_no_attack(tmp_path: Path) -> None:
             time.sleep(0.12)
         assert scu.status() == 0
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,4 @@ def test_lengths_beyond_what_was_agreed_take_no_memory(tmp_path: Path, data: byt
             scu.read_pdu()
         assert node.answers_echo()
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)

@@ -42,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for node in nodes:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 def with_nest(depth: int, *, defined: bool, late: bool = False) -> bytes:

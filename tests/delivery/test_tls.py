@@ -51,7 +51,7 @@ def listening(tmp_path: Path, certificates: Site) -> Iterator[ListeningNode]:
         callers=(Caller("NODE", certificate_names=("ct1.hospital",)),),
     )
     yield node
-    node.listener.close(drain_s=1)
+    node.listener.close(drain_s=0)
 
 
 def refusal_of(call: Callable[[], object]) -> str:
@@ -102,7 +102,7 @@ def test_a_peer_is_what_its_certificate_says_and_so_are_we(
         with pytest.raises(PeerUnavailable if reason else PeerRefused):
             QueryAssociation("NODE", peer).__enter__()
     finally:
-        node.listener.close(drain_s=1)
+        node.listener.close(drain_s=0)
 
 
 def test_a_peer_of_another_authority_is_not_spoken_to(
