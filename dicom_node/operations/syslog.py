@@ -97,6 +97,7 @@ class _Stream:
             if isinstance(connection, ssl.SSLSocket) and connection.version() == "TLSv1.3":
                 # What the collector thinks of the node's certificate it says behind the handshake.
                 self.check(_VERDICT_S)
+        # Whatever kept it from being used, it is not left open.
         except BaseException:
             connection.close()
             raise
