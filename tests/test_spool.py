@@ -323,3 +323,25 @@ def test_a_full_disk_is_one_also_where_a_library_wraps_what_the_system_said(
         Spool(tmp_path).put_result("job-1", "1.2.3", write)
     with pytest.raises(StorageFailed):
         raise durable.storage_error(OSError("nobody knows"))
+
+
+@pytest.mark.parametrize("is_there_already", [False, True])
+def test_what_is_set_aside_with_its_study_before_the_answer_is_placed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there_already: bool
+) -> None:
+    spool = Spool(tmp_path)
+    if is_there_already:
+        spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    sync, taken = DirectorySync.sync, []
+
+    def take_away(self: DirectorySync, path: str) -> None:
+        if path.endswith("1.1/1.2") and not taken:
+            taken.append((tmp_path / "instances" / "1.1").rename(tmp_path / "aside"))
+        sync(self, path)
+
+    monkeypatch.setattr(DirectorySync, "sync", take_away)
+    kept = spool.commit(part_of(spool, b"data"), "1.1", "1.2", "1.3")
+    assert taken
+    assert kept.outcome == "new"
+    assert spool.resolve(kept.path).read_bytes().endswith(b"data")
+    assert spool.has(kept.path)

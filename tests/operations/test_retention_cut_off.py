@@ -53,6 +53,23 @@ def test_a_late_slice_that_comes_while_its_study_is_set_aside_brings_all_of_it_b
     site.start_again()
 
 
+def test_a_late_slice_that_is_set_aside_with_its_study_brings_all_of_it_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = site.delivered()
+    aside = site.retention._leaving.set_aside
+    late = f"instances/{study}/{study}.1/3.dcm"
+
+    def arrives(token: str, name: str, jobs: list[str]) -> object:
+        site.put(late)
+        return aside(token, name, jobs)
+
+    monkeypatch.setattr(site.retention._leaving, "set_aside", arrives)
+    assert site.retention.remove(study) is None
+    assert len(list((site.spool.root / late).parent.iterdir())) == 3
+    assert site.ledger.removals.latest() == []
+
+
 def test_an_image_that_comes_again_otherwise_while_its_study_is_set_aside_takes_its_place(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from dicom_node.operations.retention import keeping_of
 from dicom_node.records import DeliveryState, JobState, SeriesState
 from tests.operations.retention_site import CT, D, J, S, Site
 
@@ -44,6 +45,31 @@ def one_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("site"), keep_delivered_for_h=0, keep_declined_for_h=0)
     yield made
     made.ledger.close()
+
+
+def test_every_way_in_which_one_object_may_stand_decides_as_its_destination_has_it(
+    one_site: Site,
+) -> None:
+    for end in SENT:
+        study = one_site.study(
+            jobs={"a": (J.SUCCEEDED, "produced")}, deliveries={"a": [end]}
+        )
+        keeping = keeping_of(study, one_site.ledger, one_site.config)
+        # Of what was replaced alone nothing has arrived.
+        may_go = is_delivered(*end) and end[0] is not D.REPLACED
+        assert (keeping.removed_as == "delivered") == may_go, end
+        assert (keeping.until is not None) == may_go, end
+
+
+def test_every_end_of_a_job_decides_as_it_should(one_site: Site) -> None:
+    for state, why in JOBS:
+        study = one_site.study(
+            jobs={"a": (state, why)}, deliveries={"a": [(D.COMMITTED, "", "pacs")]}
+        )
+        keeping = keeping_of(study, one_site.ledger, one_site.config)
+        may_go = state in (J.SUCCEEDED, J.CANCELLED) or why.startswith("input.")
+        may_go = may_go and not why.startswith("superseded")
+        assert bool(keeping.removed_as) == may_go, (state, why)
 
 
 @examples(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
