@@ -372,14 +372,6 @@ class Events(Told):
         self._emit(logging.INFO, "self-test passed", model=model_id, version=version,
                    first_of_its_kind=is_first)
 
-    def selftest_failed(self, model_id: str, version: str, problem: str) -> None:
-        self._emit(logging.ERROR, "self-test failed: a model no longer says what it said",
-                   model=model_id, version=version, problem=problem)
-
-    def selftest_passed(self, model_id: str, version: str, is_first: bool) -> None:
-        self._emit(logging.INFO, "self-test passed", model=model_id, version=version,
-                   first_of_its_kind=is_first)
-
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 
