@@ -150,7 +150,7 @@ class SystemdCare:
         """Say ready, if a connection was taken; otherwise `tick` tries again."""
         self._is_begun = True
         if self._manager.is_there and self._is_open():
-            self._is_ready = self._manager.tell(READY=1)
+            self._is_ready = self._manager.tell(READY=1, STATUS="ready")
             self._next_feed_s = self._next_status_s = 0.0
 
     def tick(self) -> None:

@@ -92,7 +92,9 @@ def test_it_is_active_once_it_takes_associations_on_port_104_and_has_no_rights_b
 ) -> None:
     started = machine.command("systemctl", "start", "dicom-node")
     assert started.returncode == 0, machine.journal()
-    assert machine.show("StatusText").startswith("receiving on port 104")
+    machine.until(
+        lambda: machine.show("StatusText").startswith("receiving on port 104"), "it says so"
+    )
     echoed = machine.command("echoscu", "-aet", "SCANNER1", "-aec", "DICOMNODE", "127.0.0.1", "104")
     assert echoed.returncode == 0, echoed.stderr
     status = machine.command("cat", f"/proc/{_main_process(machine)}/status").stdout
