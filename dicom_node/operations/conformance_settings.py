@@ -155,6 +155,26 @@ def _dicom_tls(config: Config) -> tuple[str, ...]:
     )
 
 
+def _audit(config: Config) -> str:
+    settings = config.security.audit
+    if not settings.enabled:
+        return "No audit messages are made (security.audit.enabled)."
+    made = (
+        "Messages of the Audit Trail Message Format Profile (PS3.15 A.5): Application Activity, "
+        "Audit Log Used, Begin Transferring DICOM Instances, DICOM Instances Accessed, DICOM "
+        "Instances Transferred, DICOM Study Deleted, Query, Security Alert, User Authentication. "
+        "They are kept in a local file in which each line has the hash of the line before. "
+    )
+    if settings.syslog is None:
+        return made + "They are sent nowhere."
+    profile = {
+        "tls": "by the Audit Trail Message Transmission Profile SYSLOG-TLS (PS3.15 A.6)",
+        "udp": "by the Audit Trail Message Transmission Profile SYSLOG-UDP (PS3.15 A.7)",
+        "tcp": "by syslog on TCP, which is of no profile",
+    }[settings.syslog.transport]
+    return made + f"They are sent to {settings.syslog.host} port {settings.syslog.port} {profile}."
+
+
 def security(config: Config, facts: Facts) -> Section:
     """Who may associate, and how that is protected."""
     access = config.access
@@ -186,6 +206,7 @@ def security(config: Config, facts: Facts) -> Section:
                 ),
             ),
             Section("Association level", (callers, called, rejections)),
+            Section("Audit trail", (_audit(config),)),
             Section(
                 "Application level",
                 (
