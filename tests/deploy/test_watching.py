@@ -79,7 +79,7 @@ def questions() -> Iterator[tuple[str, str, str]]:
             yield panel["title"], target["expr"], target["legendFormat"]
 
 
-@pytest.mark.parametrize(("where", "expr", "text"), questions())
+@pytest.mark.parametrize(("where", "expr", "text"), list(questions()))
 def test_what_is_asked_for_is_told(
     told: dict[str, set[str]], where: str, expr: str, text: str
 ) -> None:
