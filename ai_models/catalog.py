@@ -71,7 +71,6 @@ class Catalog:
         self._updated: dict[tuple[str, str], str] = {}
         self._live: Mapping[str, str] = {}
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
-        self._beside: frozenset[tuple[str, str]] = frozenset()
         self._doubts: deque[Path] = deque()
         self._aside: frozenset[tuple[str, str]] = frozenset()
         self._look_for_folders()
@@ -134,15 +133,10 @@ class Catalog:
         return bool(self.versions(model_id)) or self._broken(model_id) is not None
 
     def prefer(
-        self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = (),
-        beside: Iterable[tuple[str, str]] = (),
+        self, live: Mapping[str, str], withdrawn: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """Say which version of each model is live, and which (id, version) are not to run again.
-
-        ``beside`` run beside the live one only. None of both takes its place by being left over.
-        """
+        """Say which version of each model is live, and which (id, version) are not to run again."""
         self._live, self._withdrawn = dict(live), frozenset(withdrawn)
-        self._beside = frozenset(beside)
 
     def cards(self) -> list[Card]:
         """Every card, by id; the versions of one id in the order in which they were found."""
@@ -163,15 +157,15 @@ class Catalog:
         """The card of a model: of one version, or of the live one.
 
         ``live`` says which that is, in place of `prefer`. While nobody said so, it is the one
-        that was found first. If it is gone, the version that its folder has now takes its place,
-        or else the only one that is left, unless a person decided against that one.
+        that was found first. If it is gone, only the version that its folder has now takes its
+        place: what is left in other folders nobody has said to run.
 
         Raises
         ------
         ModelError
             ``model.unknown``, naming those there are; the reason of the problem of a folder of
             that id, where it may be the one that is wanted, and what is wrong with it;
-            ``model.no_live_version`` when what is left is not live, nor may be by itself.
+            ``model.no_live_version`` when what is left is not live.
         """
         cards = self.versions(model_id)
         broken = self._broken(model_id)
@@ -201,11 +195,10 @@ class Catalog:
                 f"the live version {wanted} of {model_id} cannot be used: {broken.message}",
                 reason=broken.reason,
             )
-        if len(cards) == 1 and not self._may_not_be_live(cards[0]):
-            return cards[0]
         raise ModelError(
-            f"the live version {wanted} of {model_id} is gone, and it was not said which of "
-            f"{there} takes its place: dicom-node models promote {model_id} VERSION",
+            f"the live version {wanted} of {model_id} is gone, and no other takes its place by "
+            f"itself: bring its folder back, or choose one of {there} by "
+            f"dicom-node models promote {model_id} VERSION",
             reason="model.no_live_version",
         )
 
@@ -224,9 +217,6 @@ class Catalog:
             if found is not None:
                 return found
         return self.get(model_id)
-
-    def _may_not_be_live(self, card: Card) -> bool:
-        return (card.id, card.version) in self._withdrawn | self._beside
 
     def _broken(self, model_id: str) -> Problem | None:
         """What is wrong where this model is, or may be; ``None`` where nothing is."""

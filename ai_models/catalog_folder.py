@@ -4,6 +4,9 @@ A folder that is being copied or edited has a card before it has its weights, or
 round. So a change counts when nothing in the folder has moved for a while, the card is whole, the
 weights are there, and whoever runs the models admits it. Until then, and for as long as something
 is wrong, the last good card goes on being used.
+
+The weights of a card in use are looked at too: if their size or time changes while the card stays,
+they are compared with its SHA-256 again, and a card whose weights are others is not used any more.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ _LONGEST_ID = 64
 # Weights that cannot be read may be readable again without a change of the folder: another mode of
 # a file, a share that answers. They are looked for as often.
 _AGAIN_S = 30.0
+# Weights that are one file cost a `stat` each time. A folder of them is walked less often.
+_FOLDERS_EVERY_S = 5.0
 MISSING = "model.weights_missing"
 _OTHER = "model.unknown"
 _OF_A_FOLDER = frozenset(
@@ -48,7 +53,10 @@ class What(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a folder is not used as it is now; ``since`` is when its card was last written.
+    """Why a folder is not used as it is now.
+
+    ``since`` is when its card or its weights were last written; of a card in use whose weights are
+    found to be others, when that was found.
 
     ``model_id`` is what the folder seems to be: of its last good card, or as the card says.
     ``version`` is set where another folder says that it is the same version. ``reason`` is the
@@ -128,19 +136,28 @@ class ModelFolder:
         self._trial: _Trial | None = None
         self._doubted = False
         self._refused_s = 0.0
+        # Of the card in use: its weights as they were when they were last compared.
+        self._weights: Signature = ()
+        self._weights_seen: Signature = ()
+        self._weights_looked_s = 0.0
+        # What was in use before it was found to be damaged.
+        self._damaged: Card | None = None
 
     def read(self) -> None:
         """Take the folder as it is at this moment; what is wrong becomes its problem."""
         seen, self._card_seen = folder_signature(self.path), card_signature(self.path)
         try:
-            self._take(_whole(self.path))
+            card = _whole(self.path)
+            self._weights_seen = weights_signature(card)
+            self._take(card)
         except ModelError as error:
             self._refuse(error, seen, 0.0)
 
     def doubt(self) -> None:
         """Look at the folder again though nothing changed: its card goes if it is not admitted.
 
-        Of a card that was good once only its weights can be others now, or gone.
+        Of a card that was good once only its weights can be others now, or gone. `look` does so by
+        itself when the weights have another size or time.
         """
         self._doubted, self._decided = True, None
 
@@ -149,12 +166,13 @@ class ModelFolder:
     ) -> Change | None:
         """Take up what changed, once it is at rest; ``None`` while the card stays what it is.
 
-        ``now_s`` is of a monotonic clock. A folder whose card is as it was costs one ``stat``.
+        ``now_s`` is of a monotonic clock. A folder whose card is as it was costs two ``stat``, and
+        where its weights are a folder a walk through that now and then.
         """
         card = card_signature(self.path)
         if card is None and self.card is None:
             return self._go()
-        if card == self._decided:
+        if card == self._decided and self._has_its_weights(now_s):
             self._since_s = self._trial = None
             return None
         # Of what is new or has a problem the weights are watched too: they may be what is wrong.
@@ -172,6 +190,19 @@ class ModelFolder:
             return self._go()
         return self._try(whole, admit, one_at_a_time, now_s)
 
+    def _has_its_weights(self, now_s: float) -> bool:
+        """False, and the card is doubted, when its weights are not as they were last compared."""
+        if self.card is None:
+            return True
+        every_s = _FOLDERS_EVERY_S if self.card.weights_path.is_dir() else 0.0
+        if now_s - self._weights_looked_s < every_s:
+            return True
+        self._weights_looked_s = now_s
+        if weights_signature(self.card) == self._weights:
+            return True
+        self.doubt()
+        return False
+
     def _is_due_again(self, now_s: float) -> bool:
         is_missing = self.problem is not None and self.problem.reason == MISSING
         return is_missing and now_s - self._refused_s >= _AGAIN_S
@@ -185,6 +216,7 @@ class ModelFolder:
             except ModelError as error:
                 self._refuse(error, seen, now_s)
                 return None
+            self._weights_seen = weights_signature(card)
             if admit is None:
                 return self._take(card)
             self._trial = _Trial(card, admit, one_at_a_time)
@@ -198,7 +230,11 @@ class ModelFolder:
     def _take(self, card: Card) -> Change | None:
         former, self.card, self.problem = self.card, card, None
         self._decided, self._since_s, self._trial = self._card_seen, None, None
-        self._doubted = False
+        self._doubted, self._weights = False, self._weights_seen
+        damaged, self._damaged = self._damaged, None
+        if damaged is not None and damaged.fingerprint != card.fingerprint:
+            # Weights that were copied before their card are damage until it comes, and then not.
+            former = former or damaged
         if former is None:
             return Change(What.ADDED, self.path, card)
         if former.fingerprint == card.fingerprint:
@@ -208,12 +244,12 @@ class ModelFolder:
     def _refuse(self, error: ModelError, seen: Signature, now_s: float) -> None:
         model_id = self.card.id if self.card is not None else _id_in(self.path)
         reason = error.reason if error.reason in _OF_A_FOLDER else _OTHER
-        self.problem = Problem(
-            self.path, str(error), written_at(self.path), model_id, reason=reason
-        )
+        since = written_at(self.path)
         # A card that cannot be read says nothing of the weights of the last good one.
         if self._doubted and not isinstance(error, CardError):
-            self.card, self._doubted = None, False
+            self._damaged = self.card or self._damaged
+            self.card, self._doubted, since = None, False, datetime.now(UTC)
+        self.problem = Problem(self.path, str(error), since, model_id, reason=reason)
         self._decided, self._since_s, self._trial = seen, None, None
         self._refused_s = now_s
 
@@ -248,6 +284,24 @@ def folder_signature(folder: Path) -> Signature:
         if count > _MOST_FILES:
             break
     return (count, size, latest, names_and_times)
+
+
+def weights_signature(card: Card) -> Signature:
+    """What changes when the weights of a card do: size, time and number of what it names."""
+    if card.weights.path is None:
+        return ()
+    found: list[int] = []
+    for path in (card.weights_path, *(card.folder / one.path for one in card.weights.ensemble)):
+        try:
+            there = path.stat()
+        except OSError:
+            found.append(-1)
+            continue
+        if path.is_dir():
+            found += folder_signature(path)
+        else:
+            found += (there.st_mtime_ns, there.st_size, there.st_ino)
+    return tuple(found)
 
 
 def written_at(folder: Path) -> datetime:

@@ -329,7 +329,7 @@ class Events(Told):
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 
     def model_changed(self, model_id: str, version: str, what: str, reason: str) -> None:
-        is_bad = what in ("gone", "canary failed", "canary ended")
+        is_bad = what in ("gone", "damaged", "canary failed", "canary ended")
         self._emit(logging.WARNING if is_bad else logging.INFO, "model", model=model_id,
                    version=version, what=what, reason=reason)
 

@@ -1,6 +1,6 @@
 """Which version of a model a series gets: what the folders hold, and what the operator decided.
 
-    folders -> catalogue -> refresh: first version live, in-place update live, last one left live
+    folders -> catalogue -> refresh: first version ever live, in-place update live, no other ever
     ledger (stages)      -> choose:  canary for its share of the series, else the live version;
                                      and beside it the shadow, if there is one
 """
@@ -19,7 +19,9 @@ from dicom_node.events import Events
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import ModelProblem, ModelStage, Stage
 
-SUCCEEDED = "in place of the live version, which is gone from its folder"
+SUCCEEDED = "its folder had the live version before"
+AWAY = "its folder is away: bring it back, or promote another version"
+BACK = "its folder is there again"
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class ModelVersions:
                 for ones in stages.values() for one in ones if one.stage is stage
             ]
 
-        self._catalog.prefer(dict(names(Stage.LIVE)), names(Stage.RETIRED), names(Stage.SHADOW))
+        self._catalog.prefer(dict(names(Stage.LIVE)), names(Stage.RETIRED))
 
     def _settle(self, stages: dict[str, list[ModelStage]]) -> bool:
         """Give every model a live version as far as that needs nobody's decision."""
@@ -163,22 +165,28 @@ class ModelVersions:
                 moved = True
             elif live not in [card.version for card in there]:
                 moved |= self._succeed(model_id, live)
-            else:
+            elif model_id in self._told:
                 self._told.discard(model_id)
+                self._events.model_changed(model_id, live, "live", BACK)
         return moved
 
     def _succeed(self, model_id: str, live: str) -> bool:
-        """Let another version take the place of a live one that is gone; false when none may."""
+        """Let what the live one's folder has now take its place; false when it is gone or damaged.
+
+        A version in another folder never does: nobody has said that it is to run.
+        """
         try:
             version = self._catalog.get(model_id, live=live).version
-        except ModelError:
+        except ModelError as error:
             if model_id not in self._told:
                 self._told.add(model_id)
+                is_away = error.reason == "model.no_live_version"
                 self._events.model_changed(
-                    model_id, live, "gone",
-                    "none that is left may take its place by itself: promote one",
+                    model_id, live, "gone" if is_away else "damaged",
+                    AWAY if is_away else str(error),
                 )
             return False
+        self._told.discard(model_id)
         self._ledger.stages.promote(model_id, version, SUCCEEDED)
         self._events.model_changed(model_id, version, "live", SUCCEEDED)
         return True

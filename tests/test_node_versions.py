@@ -153,14 +153,30 @@ def test_an_update_whose_weights_are_others_changes_nothing_until_they_are_right
     assert site.ledger.stages.problems() == []
 
 
-def test_the_one_version_that_is_left_takes_the_place_of_a_live_one_that_is_gone(
+def test_a_candidate_never_becomes_live_by_itself_while_the_live_folder_is_away(
     site: Site,
 ) -> None:
     site.write("2", "2")
     site.until(lambda: len(site.catalog.versions("tiny")) == 2)
-    shutil.rmtree(site.folder / "1")
-    site.until(lambda: site.stages().get("2") == "live")
-    assert (site.live(), site.heard.models[-1][:2]) == ("2", ("2", "live"))
+    assert site.live() == "1"
+    (site.folder / "1").rename(site.folder / ".away")
+    site.until(lambda: ("1", "gone") in [one[:2] for one in site.heard.models])
+    with pytest.raises(ModelError, match="promote tiny VERSION") as caught:
+        site.live()
+    assert caught.value.reason == "model.no_live_version"
+    assert site.versions.choose("tiny", "1.2").card.version == "1"
+    (site.folder / ".away").rename(site.folder / "1")
+    site.until(lambda: ("1", "live") == site.heard.models[-1][:2])
+    assert (site.live(), site.stages()) == ("1", {"1": "live"})
+
+
+def test_a_live_version_that_is_damaged_is_told_as_damaged_and_not_as_gone(site: Site) -> None:
+    site.write("2", "2")
+    site.until(lambda: len(site.catalog.versions("tiny")) == 2)
+    with (site.folder / "1" / "weights.onnx").open("ab") as file:
+        file.write(b"x")
+    site.until(lambda: ("1", "damaged") in [one[:2] for one in site.heard.models])
+    assert "SHA-256" in site.heard.models[-1][2] and site.stages() == {"1": "live"}
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -198,7 +214,7 @@ def test_of_several_that_are_left_nobody_but_a_person_chooses(site: Site) -> Non
     with pytest.raises(ModelError, match="promote tiny VERSION"):
         site.live()
     assert [one for one in site.heard.models if one[1] == "gone"] == [
-        ("1", "gone", "none that is left may take its place by itself: promote one")
+        ("1", "gone", "its folder is away: bring it back, or promote another version")
     ]
     site.ledger.stages.promote("tiny", "3", "by operator")
     assert site.live() == "3"

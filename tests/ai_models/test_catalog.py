@@ -196,19 +196,16 @@ def test_several_versions_are_one_model_of_which_the_first_found_counts(tmp_path
         catalog.get("one", "3")
 
 
-def test_the_only_version_left_takes_the_place_of_a_live_one_that_is_gone(tmp_path: Path) -> None:
-    write_model(tmp_path / "b", b"weights", id="one", version="2")
+@pytest.mark.parametrize("left", [("2",), ("2", "3")])
+def test_no_version_that_is_left_takes_the_place_of_a_live_one(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    for version in left:
+        write_model(tmp_path / version, b"weights", id="one", version=version)
     catalog = Catalog([tmp_path])
     catalog.prefer({"one": "1"})
-    assert catalog.get("one").version == "2"
-
-
-def test_of_several_that_are_left_none_takes_the_place_of_a_live_one(tmp_path: Path) -> None:
-    write_model(tmp_path / "b", b"weights", id="one", version="2")
-    write_model(tmp_path / "c", b"weights", id="one", version="3")
-    catalog = Catalog([tmp_path])
-    catalog.prefer({"one": "1"})
-    with pytest.raises(ModelError, match="live version 1 of one is gone.*2, 3") as caught:
+    told = f"live version 1 of one is gone.*{', '.join(left)}"
+    with pytest.raises(ModelError, match=told) as caught:
         catalog.get("one")
     assert caught.value.reason == "model.no_live_version"
 

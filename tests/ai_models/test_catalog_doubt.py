@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from ai_models.catalog import Catalog
 from ai_models.catalog_folder import What
 from ai_models.types import ModelError
 from ai_models.weights import verify_weights
+from tests.ai_models.backends.command_models import write_command
 from tests.ai_models.tiny_models import write_model
 
 
@@ -95,7 +99,41 @@ def test_a_version_that_is_left_while_the_live_ones_card_is_broken_does_not_beco
     assert why_not(catalog) == "model.unknown"
     shutil.rmtree(tmp_path / "one")
     until(catalog, lambda: not catalog.problems())
-    assert catalog.get("one").version == "2"
+    assert why_not(catalog) == "model.no_live_version"
+
+
+@pytest.mark.parametrize("in_a_folder", [False, True])
+def test_weights_that_change_under_a_live_card_are_looked_through_without_a_job(
+    tmp_path: Path, in_a_folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_folder, "_FOLDERS_EVERY_S", 0.05)
+    if in_a_folder:
+        folder = write_command(tmp_path / "one", Path(sys.executable), "", id="one")
+        weights = folder / "weights" / "program.py"
+    else:
+        folder = write_model(tmp_path / "one", b"weights", id="one")
+        weights = folder / "weights.onnx"
+    os.utime(folder / "model.yaml", (1e9, 1e9))
+    catalog = quick(tmp_path)
+    assert catalog.refresh() == catalog.problems() == []
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    with weights.open("ab") as file:
+        file.write(b"x")
+    assert until(catalog, lambda: bool(catalog.problems())) == [What.PROBLEM]
+    (problem,) = catalog.problems()
+    assert problem.reason == why_not(catalog) == "model.hash_mismatch"
+    assert problem.since >= before
+
+
+def test_weights_that_were_only_touched_change_nothing(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "one", b"weights", id="one")
+    asked: list[Card] = []
+    catalog = Catalog([tmp_path], quiet_s=0.02, admit=asked.append)
+    os.utime(folder / "weights.onnx", (1e9, 1e9))
+    assert until(catalog, lambda: bool(asked)) == []
+    for _ in range(5):
+        assert catalog.refresh() == []
+    assert catalog.get("one") and len(asked) == 1
 
 
 def test_a_card_that_becomes_bad_while_its_weights_are_looked_through_leaves_the_last_good_one(
