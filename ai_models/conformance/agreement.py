@@ -59,6 +59,8 @@ SAME = Tolerance(dice=0.98, voxels=20, scores=1e-3, boxes=0.5)
 """Of the same samples in another order."""
 ALIKE = Tolerance(dice=0.85, voxels=400, scores=0.05, boxes=1.5, box_share=0.15, border=1)
 """Of the same thing sampled otherwise."""
+COARSE = Tolerance(dice=0.6, voxels=400, scores=0.15, boxes=3.0, box_share=0.3, border=1)
+"""Of the same thing on a small drawing with large voxels: what is less alike is wrong anywhere."""
 PRECISE = Tolerance(dice=0.99, voxels=20, scores=0.02, boxes=0.5, box_share=0.02)
 """Of the same samples computed in fewer bits."""
 EQUAL = Tolerance(dice=0.9999, voxels=1, scores=1e-5, boxes=0.01)

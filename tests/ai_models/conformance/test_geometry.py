@@ -85,6 +85,30 @@ def test_answer_that_forgets_the_spacing_fails(tmp_path: Path) -> None:
     assert "at 3.50 x 2.00 x 1.60 mm" in found["spacing"].sentence
 
 
+@pytest.mark.parametrize(("share", "full", "quick"), [
+    (0.6, "failed", "not applicable"), (0.3, "failed", "failed"), (0.9, "passed", "passed"),
+])
+def test_small_drawing_fails_no_answer_that_the_full_one_may_pass(
+    tmp_path: Path, share: float, full: str, quick: str
+) -> None:
+    card = card_of(tmp_path)
+    scene = scene_for(card, quick=True)
+
+    def partly(source: ModelInput) -> Prediction:
+        """All of it where it lies straight, a share of its voxels where it is sampled otherwise."""
+        marked = source.array > 100
+        if not np.array_equal(source.affine_lps, scene.reference.affine_lps):
+            marked &= np.random.default_rng(1).random(marked.shape) < share
+        return labelled(card, marked)
+
+    reference = partly(scene.reference)
+    for check in (check_oblique, check_spacing):
+        assert check(card, partly, scene, reference).outcome == full
+        found = check(card, partly, scene, reference, quick=True)
+        assert found.outcome == quick
+        assert ("without --quick" in found.sentence) == (quick == "not applicable")
+
+
 def test_nothing_marked_proves_nothing(tmp_path: Path) -> None:
     card = card_of(tmp_path)
 
