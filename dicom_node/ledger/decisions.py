@@ -117,7 +117,9 @@ class Decisions:
             row = connection.execute(query).one_or_none()
             if row is None:
                 raise KeyError(f"no job {job_id}")
-            if only_from is not None and row.state != only_from:
+            # What is dead is given up with its study alone (`dicom_node.ledger.removals`).
+            is_over = state is JobState.CANCELLED and row.state == JobState.DEAD
+            if is_over or (only_from is not None and row.state != only_from):
                 raise IllegalTransition(f"JobState: {row.state} -> {state}")
             again = {"attempt": row.attempt + 1, "not_before": now}
             rows.change_state(
