@@ -39,7 +39,8 @@ FROM python-cuda AS gpu
 LABEL org.opencontainers.image.title="DICOM Node (GPU)" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-gpu /opt/dicom-node /opt/dicom-node
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/dicom-node dicom-node \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/dicom-node \
+        --shell /usr/sbin/nologin dicom-node \
     && install -d -o dicom-node -g dicom-node -m 750 /var/lib/dicom-node /etc/dicom-node
 ENV PATH=/opt/dicom-node/bin:$PATH \
     HF_HUB_OFFLINE=1 \
@@ -61,7 +62,8 @@ FROM ${PYTHON_IMAGE} AS cpu
 LABEL org.opencontainers.image.title="DICOM Node (CPU)" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-cpu /opt/dicom-node /opt/dicom-node
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/dicom-node dicom-node \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/dicom-node \
+        --shell /usr/sbin/nologin dicom-node \
     && install -d -o dicom-node -g dicom-node -m 750 /var/lib/dicom-node /etc/dicom-node
 ENV PATH=/opt/dicom-node/bin:$PATH \
     HF_HUB_OFFLINE=1 \

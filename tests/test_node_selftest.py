@@ -35,11 +35,12 @@ ALGORITHM = Algorithm("m", "M", "1", "tests", "0" * 64, Code("1", "DCM", "AI"), 
 class Pool:
     """Predicts in this process, and remembers how urgent it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "a processor") -> None:
         self.asked: dict[str, Any] = {}
+        self._kind = kind
 
     def kinds(self) -> str:
-        return "a processor"
+        return self._kind
 
     def predict(self, card: Card, source: ModelInput, **asked: Any) -> Prediction:
         self.asked = asked
