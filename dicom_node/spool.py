@@ -33,7 +33,7 @@ from dicom_node.durable import (
     sync_directory,
     write_once,
 )
-from dicom_node.errors import OutOfSpace, PermanentError
+from dicom_node.errors import ConfigurationError, OutOfSpace, PermanentError
 from dicom_node.part import Part, same_data_set
 from dicom_node.quarantine import Quarantine
 
@@ -94,9 +94,16 @@ class Spool:
         self.root = Path(root)
         self._root = str(self.root)
         self._refuse_below_free_bytes = refuse_below_free_bytes
-        for name in ("incoming", "instances", "outbox", "quarantine"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        sync_directory(self._root)
+        try:
+            for name in ("incoming", "instances", "outbox", "quarantine"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            sync_directory(self._root)
+        except PermissionError as error:
+            # Somebody else made it: root, as a rule, by trying the node out.
+            raise ConfigurationError(
+                f"{error.filename or self._root} belongs to another user; expected all below "
+                "node.data_dir to be the node's", key_path="node.data_dir",
+            ) from error
         self._sync = DirectorySync()
         self._numbers = count()
         self._free_bytes = (0.0, 0)

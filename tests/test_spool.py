@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dicom_node import durable
 from dicom_node.durable import DirectorySync
-from dicom_node.errors import OutOfSpace, PermanentError, StorageFailed
+from dicom_node.errors import ConfigurationError, OutOfSpace, PermanentError, StorageFailed
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.part import Part
 from dicom_node.spool import Spool, uid_to_name
@@ -345,3 +345,21 @@ def test_what_is_set_aside_with_its_study_before_the_answer_is_placed_anew(
     assert kept.outcome == "new"
     assert spool.resolve(kept.path).read_bytes().endswith(b"data")
     assert spool.has(kept.path)
+
+
+def test_a_spool_that_another_user_made_is_named_and_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from dicom_node.errors import ConfigurationError; from dicom_node.spool import Spool\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "try: Spool(Path(sys.argv[1]))\n"
+        "except ConfigurationError as error: print(error)"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes another user")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "spool")], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert "belongs to another user" in done.stdout, done.stderr
