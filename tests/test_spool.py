@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dicom_node import durable
 from dicom_node.durable import DirectorySync
-from dicom_node.errors import ConfigurationError, OutOfSpace, PermanentError, StorageFailed
+from dicom_node.errors import OutOfSpace, PermanentError, StorageFailed
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.part import Part
 from dicom_node.spool import Spool, uid_to_name
