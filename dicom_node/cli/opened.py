@@ -91,9 +91,12 @@ def open_catalog(config: Config) -> Catalog:
         catalog = Catalog(config.models.directories)
     except ModelError as error:
         raise ConfigurationError(str(error), key_path="models.directories") from error
-    if len({card.id for card in catalog.cards()}) < len(catalog.cards()):
+    try:
         stages = [one for ones in model_stages(config).values() for one in ones]
-        catalog.prefer({one.model_id: one.version for one in stages if one.stage is Stage.LIVE})
+    except PermissionError:
+        # Whoever may not read the data of the node may try its models on files of his own.
+        stages = []
+    catalog.prefer({one.model_id: one.version for one in stages if one.stage is Stage.LIVE})
     return catalog
 
 
@@ -196,16 +199,18 @@ def model_problems(config: Config, catalog: Catalog) -> list[ModelProblem]:
 
 
 def without_model(config: Config, catalog: Catalog | None = None) -> list[RuleWithoutModel]:
-    """The rules whose model cannot be run: as the node found, and as a catalogue is read now.
+    """The rules whose model cannot be run: as a node that runs here found, or else as a catalogue
+    is read now: a node goes on with the last good card of a folder, which nobody else knows.
 
-    Without a catalogue, only what the node that runs here, or ran last, has found.
+    Without a catalogue, what the node that runs here, or ran last, has found.
 
     Raises
     ------
     LedgerUnavailable
     """
     found: dict[str, RuleWithoutModel] = {}
-    if catalog is not None:
+    of_the_node = catalog is None or "intake" in running_roles(config)
+    if catalog is not None and (not of_the_node or _is_ledger_to_come(config)):
         from functools import partial
 
         from ai_models.trust import why_refused
@@ -214,7 +219,7 @@ def without_model(config: Config, catalog: Catalog | None = None) -> list[RuleWi
 
         refused = partial(why_refused, site=site_of(config))
         found = {one.rule: one for one in rules_without_model(config, catalog, refused)}
-    if not _is_ledger_to_come(config) and (catalog is None or "intake" in running_roles(config)):
+    if of_the_node and not _is_ledger_to_come(config):
         ledger = open_ledger(config, read_only=True)
         try:
             found |= {one.rule: one for one in ledger.stages.rules_without_model()}

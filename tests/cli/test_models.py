@@ -117,6 +117,37 @@ def test_a_version_that_is_gone_and_has_a_task_is_told(models: Models) -> None:
     assert "tiny 2 is shadow and its folder is gone" in models("list").out
 
 
+def test_a_live_version_whose_card_has_a_typing_error_is_not_called_gone(models: Models) -> None:
+    card = models.folder / "v1" / "model.yaml"
+    models("promote", "tiny", "2")
+    models("promote", "tiny", "1")
+    card.write_text(card.read_text() + "surprise: 1\n")
+    text = models("list").out
+    assert "tiny 1 is live and cannot be used; its folder has a problem, below" in text
+    assert "gone" not in text and models.listed() == {"1": "live", "2": "retired"}
+    with (models.site.data_dir / "intake.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        text = models("list").out
+    assert "tiny 1 is live by its last good card; its folder has a problem, below" in text
+    assert "tiny      1        live" in text
+
+
+@pytest.mark.parametrize("action", [("verify",), ("show",)])
+@pytest.mark.parametrize("away", [False, True])
+def test_no_other_version_is_looked_at_in_place_of_a_live_one_that_cannot_be(
+    models: Models, action: tuple[str, ...], away: bool
+) -> None:
+    models("promote", "tiny", "2")
+    card = models.folder / "v2" / "model.yaml"
+    if away:
+        card.unlink()
+    else:
+        card.write_text(card.read_text() + "surprise: 1\n")
+    answer = models(*action, "tiny")
+    assert answer.code == 2 and "the live version 2 of tiny" in answer.err
+    assert ("promote tiny VERSION" if away else "surprise: unknown key") in answer.err
+
+
 def test_one_version_is_shown_and_the_live_one_without_a_word(models: Models) -> None:
     assert models("show", "tiny").json()["version"] == "1"
     assert models("show", "tiny", "--version", "2").json()["version"] == "2"
