@@ -149,6 +149,10 @@ class Door:
                     # Someone who looked whether the port is open.
                     ready.close()
                     return
+                if self._is_stranger(visitor.address[0]):
+                    self._refused(visitor.address[0], "access.network")
+                    ready.close()
+                    return
                 self._admit(visitor)
             except BaseException:  # whatever it is, nobody else has this socket now
                 ready.close()
@@ -170,7 +174,8 @@ class Door:
     def _welcome(
         self, connection: socket.socket, address: tuple[str, int], speaks_tls: bool
     ) -> None:
-        if self._allowed and not is_within(address[0], self._allowed):
+        # This host itself is let wait: its watch over the listeners opens a door and says nothing.
+        if self._is_stranger(address[0]) and address[0] != connection.getsockname()[0]:
             connection.close()
             self._refused(address[0], "access.network")
             return
@@ -182,6 +187,9 @@ class Door:
         self._of_address[address[0]] += 1
         deadline = time.monotonic() + self._patience_s
         self._waiting[connection] = Visitor(connection, address, speaks_tls, deadline)
+
+    def _is_stranger(self, address: str) -> bool:
+        return bool(self._allowed) and not is_within(address, self._allowed)
 
     def _take(self, connection: socket.socket) -> Visitor:
         visitor = self._waiting.pop(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,14 @@ def test_a_connection_from_elsewhere_is_closed_without_a_word(both: Start) -> No
         node.scu()
     assert node.refusals() == ["access.network"]
     assert both(allowed_networks=("10.0.0.0/8", "127.0.0.0/8")).answers_echo()
+
+
+def test_who_on_this_host_only_looks_whether_the_door_is_open_is_no_stranger(both: Start) -> None:
+    node = both(allowed_networks=("10.0.0.0/8",))
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert node.refusals() == []
 
 
 def test_an_ae_title_from_another_address_is_rejected(both: Start) -> None:
