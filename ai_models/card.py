@@ -31,6 +31,7 @@ from ai_models.card_entries import (
     Trust,
     Weights,
 )
+from ai_models.card_spelling import meant
 from ai_models.types import Algorithm, CardError, Code, Label
 from ai_models.yaml_lines import read_content, read_yaml
 
@@ -222,7 +223,13 @@ def _card_error(error: ValidationError, lines: dict[str, int], path: Path) -> Ca
     key_path = ""
     for part in places:
         key_path += f"[{part}]" if isinstance(part, int) else f".{part}" if key_path else part
-    message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+    message = first["msg"]
+    if first["type"] == "extra_forbidden":
+        # A place without a task is of no card that is known.
+        kind = {"segmentation": SegmentationCard, "classification": ClassificationCard,
+                "regression": RegressionCard, "detection": DetectionCard, "text": TextCard,
+                }.get(str(first["loc"][0]))
+        message = "unknown key" + (meant(kind, places) if kind is not None else "")
     if first["type"] == "missing":
         message = "required and absent"
     elif first["type"].startswith("union_tag"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ai_models.card_abilities import ABILITIES, Ability, a_model, backends_that, listed
 from ai_models.card_checks_input import axis_count
 from ai_models.card_runtime import EndpointOptions
+from ai_models.types import ModelError
 
 if TYPE_CHECKING:
     from ai_models.card import Card
@@ -56,8 +57,9 @@ def weights_problems(card: Card, folder: Path) -> Problems:
         yield from _place("weights.path", weights.path, folder, backend)
         if weights.sha256 is None:
             yield "weights.sha256", (
-                "nothing is loaded that was not compared: `dicom-node models verify` and "
-                "sha256sum print it"
+                "required and absent: nothing is loaded that was not compared. " + _digest(
+                    folder / weights.path
+                )
             )
     if weights.ensemble and "ensemble" not in ability.follows:
         yield "weights.ensemble", f"{backends_that('ensemble')} expected of an ensemble"
@@ -70,6 +72,17 @@ def weights_problems(card: Card, folder: Path) -> Problems:
         if member.path in known:
             yield here, f"{member.path} is there already"
         known.append(member.path)
+
+
+def _digest(weights: Path) -> str:
+    """What to write, if these are the weights that were meant."""
+    from ai_models.weights import file_sha256, folder_sha256
+
+    try:
+        found = folder_sha256(weights) if weights.is_dir() else file_sha256(weights)
+    except ModelError as error:
+        return str(error)
+    return f"Of what is at {weights.name} now it is {found}"
 
 
 def _place(key_path: str, path: str, folder: Path, backend: str) -> Problems:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ai_models.card import CARD_NAME, Card
-from ai_models.types import ModelError
+from ai_models.types import CardError, ModelError
+from ai_models.yaml_lines import read_yaml
 
 _CHUNK_BYTES = 1 << 20
 # What editors, Python and this node's tools leave in a folder; no back-end reads any of it.
@@ -39,7 +40,7 @@ def read_verified_weights(card: Card, path: Path | None = None, sha256: str = ""
         content = where.read_bytes()
     except OSError as error:
         raise _unreadable(where, error) from error
-    _compare(where, hashlib.sha256(content).hexdigest(), sha256 or card.weights.sha256 or "")
+    _compare(card, where, hashlib.sha256(content).hexdigest(), sha256 or card.weights.sha256 or "")
     return content
 
 
@@ -55,7 +56,7 @@ def verify_folder(card: Card) -> Path:
     """
     if not card.weights_path.is_dir():
         raise ModelError(f"no folder of weights at {card.weights_path}", reason=_MISSING)
-    _compare(card.weights_path, folder_sha256(card.weights_path), card.weights.sha256 or "")
+    _compare(card, card.weights_path, folder_sha256(card.weights_path), card.weights.sha256 or "")
     return card.weights_path
 
 
@@ -74,10 +75,11 @@ def verify_weights(card: Card) -> None:
     if card.weights_path.is_dir():
         verify_folder(card)
     else:
-        _compare(card.weights_path, file_sha256(card.weights_path), card.weights.sha256 or "")
+        digest = file_sha256(card.weights_path)
+        _compare(card, card.weights_path, digest, card.weights.sha256 or "")
     for member in card.weights.ensemble:
         path = card.folder / member.path
-        _compare(path, file_sha256(path), member.sha256)
+        _compare(card, path, file_sha256(path), member.sha256)
 
 
 def file_sha256(path: Path) -> str:
@@ -162,12 +164,27 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"the weights {path} cannot be read: {error.strerror}", reason=_MISSING)
 
 
-def _compare(where: Path, found: str, expected: str) -> None:
+def _compare(card: Card, where: Path, found: str, expected: str) -> None:
     if found != expected:
         raise ModelError(
             f"the weights {where} have SHA-256 {found}, the card says {expected or 'nothing'}: "
-            "restore them or check the model anew", reason="model.hash_mismatch",
+            "restore them, or check the model anew and then write that digest at "
+            f"{_place_of(card, expected)}", reason="model.hash_mismatch",
         )
+
+
+def _place_of(card: Card, digest: str) -> str:
+    """File, line and key of a digest in a card."""
+    members = [one.sha256 for one in card.weights.ensemble]
+    key = "weights.sha256"
+    if digest != card.weights.sha256 and digest in members:
+        key = f"weights.ensemble[{members.index(digest)}].sha256"
+    path = card.folder / CARD_NAME
+    try:
+        line = read_yaml(card.content, path)[1].get(key)
+    except CardError:  # a card that was made and not read
+        line = None
+    return f"{path}{f':{line}' if line else ''} {key}"
 
 
 _MISSING = "model.weights_missing"

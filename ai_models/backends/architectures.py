@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from ai_models.backends.builds import why_no_torchvision
 from ai_models.types import ModelError
 
 _MONAI = (
@@ -39,9 +41,13 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
         ``model.load_failed``.
     """
     if name not in ARCHITECTURES and name not in _torchvision_names(name):
+        by_small = {known.lower(): known for known in ARCHITECTURES}
+        near = difflib.get_close_matches(name.lower(), by_small, 1, 0.8)
+        hint = f"did you mean {by_small[near[0]]}? " if near else ""
         raise ModelError(
-            f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}, and torchvision's "
-            "classifiers (torchvision.resnet50)", reason="model.architecture_unknown",
+            f"no architecture {name!r}; {hint}There are: {', '.join(ARCHITECTURES)}, and "
+            "torchvision's classifiers (torchvision.resnet50); any other network: export it as "
+            "ONNX, TorchScript or .pt2", reason="model.architecture_unknown",
         )
     for argument in _FETCHING_ARGUMENTS:
         if arguments.get(argument):
@@ -71,9 +77,6 @@ def _torchvision_names(name: str) -> frozenset[str]:
 
 
 def _torchvision() -> Any:
-    try:
-        return importlib.import_module("torchvision")
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        raise ModelError(
-            f"torchvision cannot be imported: {error}", reason="model.backend_missing"
-        ) from error
+    if why := why_no_torchvision():
+        raise ModelError(why, reason="model.backend_missing")
+    return importlib.import_module("torchvision")

@@ -22,6 +22,7 @@ from ai_models.backends.huggingface_folder import (
 )
 from ai_models.backends.huggingface_text import TextWriter, settled_device
 from ai_models.backends.protocol import Answer, Backend, Network, NetworkInput, check_device
+from ai_models.backends.sliding_window import CHANNELS_BY_ACTIVATION
 from ai_models.backends.tiled import TiledBackend, answered_channels, input_channels
 from ai_models.card import (
     Card,
@@ -156,9 +157,11 @@ class HuggingFaceNetwork:
             card.output.channels if isinstance(card, ClassificationCard | RegressionCard)
             else answered_channels(card)
         )
+        is_marked = isinstance(card, SegmentationCard)
+        hint = f"; {CHANNELS_BY_ACTIVATION}" if is_marked else ""
         if config.num_labels != wanted:
             raise ModelError(
-                f"the network answers {config.num_labels} channels, the card says {wanted}",
+                f"the network answers {config.num_labels} channels, the card says {wanted}{hint}",
                 reason="model.wrong_output",
             )
 

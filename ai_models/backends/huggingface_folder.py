@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ai_models.backends.builds import why_no_torchvision
 from ai_models.backends.offline import no_network
 from ai_models.backends.protocol import is_out_of_memory
 from ai_models.card import Card
@@ -152,6 +153,9 @@ class FolderLoader:
             if is_out_of_memory(error):
                 raise
             said = " ".join(str(error).split())[:_LONGEST_REASON]
+            # It says which of its own classes is not there, and not that torchvision is why.
+            why = why_no_torchvision() if "Could not import module" in said else ""
             raise ModelError(
-                f"transformers cannot load {self._folder.name}: {said}", reason="model.load_failed"
+                f"transformers cannot load {self._folder.name}: {said}" + (why and f". {why}"),
+                reason="model.backend_missing" if why else "model.load_failed",
             ) from error

@@ -48,7 +48,8 @@ def refuse_external_data(content: bytes, name: str) -> None:
     if outside is not None:
         raise ModelError(
             f"{name} keeps {outside} in another file, which no SHA-256 of the card covers: export "
-            "it with all weights inside", reason="model.external_data",
+            "it with all weights inside, torch.onnx.export(..., external_data=False)",
+            reason="model.external_data",
         )
 
 

@@ -79,6 +79,12 @@ def whole_logits(
     return answer
 
 
+CHANNELS_BY_ACTIVATION = (
+    "output.activation: sigmoid expects one channel for each of output.labels, softmax and none "
+    "one more before them, the background"
+)
+
+
 def checked(logits: torch.Tensor, windows: torch.Tensor, channels: int) -> torch.Tensor:
     """The logits of these windows, if their shape is what the card says.
 
@@ -89,9 +95,12 @@ def checked(logits: torch.Tensor, windows: torch.Tensor, channels: int) -> torch
     """
     expected = (len(windows), channels, *windows.shape[2:])
     if tuple(logits.shape) != expected:
+        hint = ""
+        if logits.ndim == windows.ndim and logits.shape[1] != channels:
+            hint = f"; {CHANNELS_BY_ACTIVATION}"
         raise ModelError(
             f"the network answered {tuple(logits.shape)}, the card's labels and windows ask for "
-            f"{expected}", reason="model.wrong_output",
+            f"{expected}{hint}", reason="model.wrong_output",
         )
     return logits
 

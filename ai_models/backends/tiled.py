@@ -27,6 +27,7 @@ from ai_models.backends.protocol import (
     is_out_of_memory,
 )
 from ai_models.backends.sliding_window import gaussian, sliding_window_logits, whole_logits
+from ai_models.backends.window_sizes import refused_size
 from ai_models.card import (
     Card,
     ClassificationCard,
@@ -116,6 +117,9 @@ class TiledBackend:
             try:
                 return self._answer(image, rung, number)
             except Exception as error:  # every library has its own type for a lack of memory
+                told = refused_size(error, self._card, rung.roi or image.array.shape[1:])
+                if told is not None:
+                    raise told from error
                 if not is_out_of_memory(error) or number + 1 == len(self._rungs):
                     raise
             # Only here nothing holds the tensors of the attempt any more.

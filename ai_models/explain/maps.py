@@ -20,6 +20,8 @@ from ai_models.explain.occlusion import occlusion_maps
 from ai_models.prediction.preparing import Prepared
 from ai_models.types import FloatArray, ModelError
 
+NOTHING_RAISES_IT = "no part of the input raises this score, by this method"
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -64,7 +66,7 @@ def explain(
     saliency = {}
     for name, found in maps.items():
         if not found.any():
-            notes = (*notes, f"{method} of {name}: nothing in the input changes this score")
+            notes = (*notes, f"{method} of {name}: {NOTHING_RAISES_IT}")
         saliency[name] = to_source(found, prepared)
     return Explained(saliency, method, notes)
 

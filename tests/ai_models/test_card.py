@@ -136,7 +136,10 @@ def test_fingerprint_changes_with_the_card(tmp_path: Path) -> None:
 
 BAD = [
     ({"inputs": {}}, "inputs", "inputs:", "unknown key"),
-    ({"runtime__rio": [1, 1, 1]}, "runtime.rio", "rio:", "unknown key"),
+    ({"runtime__rio": [1, 1, 1]}, "runtime.rio", "rio:", "unknown key; did you mean roi?"),
+    ({"input__spacing": [1, 1, 1]}, "input.spacing", "spacing:", "did you mean spacing_mm?"),
+    ({"weights__ensemble": [{"path": "a.onnx", "sha256": "1" * 64, "paht": "b"}]},
+     "weights.ensemble[0].paht", "paht:", "did you mean path?"),
     ({"id": "Lungs CT"}, "id", "id:", "should match pattern"),
     ({"version": 1.0}, "version", "version:", "text expected"),
     ({"task": "diagnosis"}, "task", "task:", "one of segmentation, classification"),

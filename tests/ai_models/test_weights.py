@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ai_models.card import Card, load_card
-from ai_models.types import ModelError
+from ai_models.types import CardError, ModelError
 from ai_models.weights import (
     file_sha256,
     folder_sha256,
@@ -227,3 +227,22 @@ def test_large_file_is_read_in_pieces(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert digest == by_shell(tmp_path, "sha256sum large.bin")
     assert highest < 16 << 20
+
+
+def test_a_card_without_a_digest_is_told_the_one_of_what_is_there(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", b"weights", weights__sha256=None)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(CardError, match=f"weights.onnx now it is {digest}"):
+        load_card(folder)
+    (folder / "weights.onnx").unlink()
+    with pytest.raises(CardError, match="nothing is loaded that was not compared"):
+        load_card(folder)
+
+
+def test_another_digest_is_told_with_the_line_where_to_write_it(tmp_path: Path) -> None:
+    card = load_card(write_model(tmp_path / "m", b"weights"))
+    lines = (tmp_path / "m" / "model.yaml").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "sha256:" in text)
+    card.weights_path.write_bytes(b"others")
+    with pytest.raises(ModelError, match=f"model.yaml:{line} weights.sha256$"):
+        verify_weights(card)

@@ -103,6 +103,12 @@ def test_no_other_name_is_built(name: str) -> None:
     with pytest.raises(ModelError, match="no architecture") as caught:
         build(name, {})
     assert caught.value.reason == "model.architecture_unknown"
+    assert "any other network: export it as ONNX, TorchScript or .pt2" in str(caught.value)
+
+
+def test_a_name_that_is_nearly_one_of_the_table_is_recognised() -> None:
+    with pytest.raises(ModelError, match="did you mean monai.UNet?"):
+        build("monai.Unet", {})
 
 
 def test_no_weights_are_fetched() -> None:

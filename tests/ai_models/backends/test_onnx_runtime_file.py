@@ -77,6 +77,7 @@ def test_tensor_in_another_file_is_refused(place: str) -> None:
     with pytest.raises(ModelError, match=r"weights\.onnx keeps a tensor in another") as caught:
         refuse_external_data(ELSEWHERE[place], "weights.onnx")
     assert caught.value.reason == "model.external_data"
+    assert "torch.onnx.export(..., external_data=False)" in str(caught.value)
 
 
 def test_file_beside_the_process_is_not_read(

@@ -124,7 +124,8 @@ def test_network_answers_a_channel_for_every_label(
     wrong = backend_of(
         tmp_path / "wrong", lambda windows: windows.expand(-1, channels + 1, -1, -1, -1) * 1.0,
         **changes)
-    with pytest.raises(ModelError, match="labels and windows") as caught:
+    asked = "labels and windows.*output.activation: sigmoid expects one channel for each"
+    with pytest.raises(ModelError, match=asked) as caught:
         wrong.predict(image_of(1, 16, 16, 16))
     assert caught.value.reason == "model.wrong_output"
 

@@ -130,7 +130,7 @@ def test_a_score_that_rests_on_nothing_gives_a_flat_map_and_a_note(
     assert list(prediction.saliency) == ["nothing"]
     assert (prediction.saliency["nothing"] == 0).all()
     assert prediction.notes[-1] == (
-        f"{method} of nothing: nothing in the input changes this score"
+        f"{method} of nothing: no part of the input raises this score, by this method"
     )
 
 
