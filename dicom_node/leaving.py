@@ -2,10 +2,12 @@
 
     removing/<token>,instances,<study>/...    the images of one study
     removing/<token>,outbox,<job>/...         the results of its jobs
+    removing/<token>,gone,...                 either, once the first of its files is deleted
 
 A study leaves ``instances`` by a rename, so that whoever walks the kept files finds all of it or
 none. Until the ledger has written down that it is removed, it can be put back as it was; after
-that, and after a restart, the rest of it is deleted. `dicom_node.ledger.removals` says which.
+that, and after a restart, the rest of it is deleted. `dicom_node.ledger.removals` says which, and
+the name ``gone`` says it also where that ledger is lost: nothing comes back by half.
 
 There are no folders within folders, because each that changes has to be synced before the ledger
 may be told.
@@ -24,14 +26,20 @@ from dicom_node.durable import storage_error, sync_directory
 from dicom_node.quarantine import Quarantine
 
 _FOLDER = "removing"
+_GONE = "gone"
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """What was set aside: fingerprint by the relative path that each image had, and all bytes."""
+    """What was set aside: fingerprint by the relative path that each image had, and all bytes.
+
+    ``last_came_at`` is when an image last came, also one that was here before (seconds since the
+    epoch; 0 without images).
+    """
 
     fingerprints: dict[str, str]
     size_bytes: int
+    last_came_at: float
 
 
 class Leaving:
@@ -111,12 +119,14 @@ class Leaving:
     def _look_at(self, token: str) -> SetAside:
         fingerprints: dict[str, str] = {}
         size_bytes = 0
+        last_came_at = 0.0
         for folder in self._of(token):
             _, kind, name = folder.name.split(",", 2)
             size_bytes += sum(path.stat().st_size for path in _files(folder))
             if kind == "instances":
                 fingerprints = _fingerprints(folder, f"instances/{name}")
-        return SetAside(fingerprints, size_bytes)
+                last_came_at = max((one.stat().st_mtime for one in folder.iterdir()), default=0.0)
+        return SetAside(fingerprints, size_bytes, last_came_at)
 
     def put_back(self, token: str) -> None:
         """Give every file of this its former name, or the quarantine where another has that name.
@@ -131,8 +141,9 @@ class Leaving:
         try:
             for folder in self._of(token):
                 _, kind, name = folder.name.split(",", 2)
-                self._give_back(folder, self._root / kind / name)
-                sync_directory(str(self._root / kind))
+                if kind != _GONE:
+                    self._give_back(folder, self._root / kind / name)
+                    sync_directory(str(self._root / kind))
         except OSError as failure:
             raise storage_error(failure) from failure
         self.discard(token)
@@ -171,6 +182,7 @@ class Leaving:
         """
         left = most
         try:
+            self._mark(token)
             for folder in self._of(token):
                 for path in _files(folder):
                     if left == 0:
@@ -182,6 +194,15 @@ class Leaving:
         except OSError as failure:
             raise storage_error(failure) from failure
         return True
+
+
+    def _mark(self, token: str) -> None:
+        """Before the first file is deleted: what is left of this is put back no more."""
+        kept = [one for one in self._of(token) if not one.name.startswith(f"{token},{_GONE},")]
+        for folder in kept:
+            os.rename(folder, folder.with_name(f"{token},{_GONE},{folder.name.split(',', 1)[1]}"))
+        if kept:
+            sync_directory(str(self._folder))
 
 
 def _fingerprints(folder: Path, relative: str) -> dict[str, str]:

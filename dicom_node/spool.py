@@ -235,6 +235,8 @@ class Spool:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if os.path.exists(target):
                 if same_data_set(part, target):
+                    # Whoever is about to remove the study must notice that it comes again.
+                    os.utime(lock)
                     return "identical"
                 self.quarantined.add(
                     target, "replaced", "another data set came with the same SOP Instance UID"

@@ -23,7 +23,7 @@ from dicom_node.leaving import Leaving
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.removals import Holding, Removal
 from dicom_node.operations.audit_subjects import Subjects
-from dicom_node.operations.keeping import ROOM, Keeping, decide, rules_of
+from dicom_node.operations.keeping import ASKED, ROOM, Keeping, decide, rules_of
 from dicom_node.spool import Spool, uid_to_name
 
 # How long one tick of the main loop may look for studies and set them aside.
@@ -83,6 +83,7 @@ class Retention:
         self._place = (0.0, "")
         self._rest_until_s = self._prune_at_s = 0.0
         self._looked_at: set[str] = set()
+        self._unsettled: list[str] = []
         self._has_removed = False
         self._queue: deque[str] = deque()
         self._work = threading.Event()
@@ -109,6 +110,7 @@ class Retention:
             The next tick goes on.
         """
         now_s = time.monotonic()
+        self._settle()
         for study in self._ledger.removals.asked():
             if not self.remove(study):
                 self._ledger.removals.withdraw(study)
@@ -178,23 +180,41 @@ class Retention:
                 token, study, [one.job_id for one in holding.jobs]
             )
             removal = self._ledger.removals.take(
-                token, study_instance_uid, aside.fingerprints, aside.size_bytes, self._reason
+                token, study_instance_uid, aside.fingerprints, aside.size_bytes,
+                lambda now: self._reason_besides(now, aside.last_came_at),
             )
         except BaseException:
             # Whatever came between: unless the ledger took it, nothing of it may be missing.
-            if not self._ledger.removals.is_taken(token):
-                self._leaving.put_back(token)
+            self._unsettled.append(token)
+            self._settle()
             raise
+        self._unsettled.append(token)
+        self._settle()
         if removal is None:
-            self._leaving.put_back(token)
             return None
-        self._queue.append(token)
-        self._work.set()
         self._events.study_removed(
             study_instance_uid, removal.instances, removal.size_bytes, removal.reason,
             patient_id=patient_id,
         )
         return removal
+
+    def _settle(self) -> None:
+        """Put back or delete what was set aside, as the ledger has it.
+
+        Raises
+        ------
+        LedgerUnavailable, StorageFailed, OutOfSpace
+            It stays aside until the next tick: no study may be missing for as long as the node
+            runs because ledger or disk were away for a moment.
+        """
+        while self._unsettled:
+            token = self._unsettled[-1]
+            if self._ledger.removals.is_taken(token):
+                self._queue.append(token)
+                self._work.set()
+            else:
+                self._leaving.put_back(token)
+            self._unsettled.pop()
 
     def _is_known(self, holding: Holding, study: str) -> bool:
         """Whether the ledger knows all that is on disk: what has just come, or cannot be read, not.
@@ -211,6 +231,12 @@ class Retention:
         if keeping.earliest is not None and keeping.earliest <= now and self._needs_room():
             return ROOM
         return ""
+
+    def _reason_besides(self, holding: Holding, last_came_at: float) -> str:
+        """The same, but for a study that is being sent again: the rest of it would come alone."""
+        reason = self._reason(holding)
+        age_s = time.time() - last_came_at
+        return reason if reason == ASKED or age_s >= self._rules.lately.total_seconds() else ""
 
     def _prune(self) -> None:
         before = datetime.now(UTC) - timedelta(days=self._storage.keep_records_for_d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,6 +61,8 @@ class Site:
         target = self.spool.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+        # The folder says when something last came.
+        os.utime(target.parent, (LONG_AGO.timestamp(),) * 2)
         found = target.stat()
         return f"{found.st_size}-{found.st_mtime_ns}"
 

@@ -6,13 +6,20 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dicom_node import leaving
-from tests.operations.retention_site import S, Site
+from dicom_node.errors import LedgerUnavailable
+from dicom_node.intake.file_meta import build_file_meta
+from dicom_node.spool import StoredFile
+from tests.ledger.conftest import instance
+from tests.operations.retention_site import LONG_AGO, S, Site
+
+IMPLICIT = "1.2.840.10008.1.2"
 
 
 @pytest.fixture
@@ -103,6 +110,79 @@ def test_an_image_that_was_found_identical_and_then_removed_opens_nothing(site: 
     site.ledger.index([again], is_there=site.spool.has)
     (series,) = site.ledger.receipts.series_of_study(study)
     assert (series.state, series.instance_count) == (S.REMOVED, 0)
+
+
+def test_a_study_of_which_half_has_come_again_stays_until_the_other_half_may_have_come(
+    site: Site,
+) -> None:
+    study = site.delivered()
+    series = f"{study}.1"
+
+    def comes() -> StoredFile:
+        part = site.spool.begin("a1")
+        part.write_meta(build_file_meta(b"1.2", b"1.2.3", IMPLICIT, "CT", "NODE"), IMPLICIT)
+        part.write([b"pixels"])
+        return site.spool.commit(part, study, series, "1.2.3")
+
+    first = comes()
+    site.ledger.index([
+        replace(instance(3, series=series, fingerprint=first.fingerprint, at=LONG_AGO),
+                path=first.path, study_instance_uid=study)
+    ])
+    for state in (S.COMPLETE, S.ROUTED):
+        assert site.ledger.receipts.change(series, state, "")
+    folder = (site.spool.root / first.path).parent
+    os.utime(folder, (LONG_AGO.timestamp(),) * 2)
+    again = comes()
+    assert again == replace(first, outcome="identical")
+    assert site.retention.remove(study) is None
+    assert site.spool.has(first.path)
+    os.utime(folder, (LONG_AGO.timestamp(),) * 2)
+    assert site.retention.remove(study)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_ledger_that_is_away_in_the_middle_leaves_no_study_aside(
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    study = site.delivered()
+    removals = site.ledger.removals
+    take = removals.take
+
+    def ends(*given: Any) -> None:
+        if is_taken:
+            take(*given)
+        raise LedgerUnavailable("away")
+
+    def away(token: str) -> bool:
+        raise LedgerUnavailable(f"away, asked for {token}")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(removals, "take", ends)
+        meanwhile.setattr(removals, "is_taken", away)
+        with pytest.raises(LedgerUnavailable):
+            site.retention.remove(study)
+        with pytest.raises(LedgerUnavailable):
+            site.retention.tick()
+    monkeypatch.setattr(site.retention, "_go_on", lambda until_s: None)
+    site.retention.tick()
+    assert site.is_here(study) is not is_taken
+    site.start_again()
+    assert site.is_here(study) is not is_taken
+
+
+def test_what_is_deleted_by_half_does_not_come_back_with_a_lost_ledger(site: Site) -> None:
+    study = site.delivered()
+    removal = site.retention.remove(study)
+    assert removal
+    assert not site.retention._leaving.discard(removal.token, 1)
+    site.ledger.close()
+    for path in site.folder.glob("ledger.db*"):
+        path.unlink()
+    after = Site(site.folder)
+    after.start_again()
+    assert not list((after.spool.root / "instances").iterdir())
+    after.ledger.close()
 
 
 def remove_in_steps(folder: Path, study: str, steps: int) -> None:
