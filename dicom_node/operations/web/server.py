@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 from dicom_node.config_web import WebSettings
 from dicom_node.errors import ConfigurationError
 from dicom_node.events import Events
+from dicom_node.operations.web.connections import MOST_CONNECTIONS, Connection
 
 _STOPPED_WITHIN_S = 5
-_MOST_CONNECTIONS = 200
 _BACKLOG = 128
 _TRIED_AGAIN_AFTER_S = 30.0
 
@@ -101,9 +101,9 @@ class WebServer:
         application = self._build()
         listening = _bound(self._settings)
         config = uvicorn.Config(
-            application, http="h11", ws="none", lifespan="off", interface="asgi3",
+            application, http=Connection, ws="none", lifespan="off", interface="asgi3",
             log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS, timeout_keep_alive=15,
+            limit_concurrency=MOST_CONNECTIONS + 50, timeout_keep_alive=15,
             timeout_graceful_shutdown=_STOPPED_WITHIN_S,
             ssl_certfile=self._settings.certificate_file, ssl_keyfile=self._settings.key_file,
         )
