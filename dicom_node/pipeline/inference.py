@@ -197,15 +197,6 @@ class InferencePool:
         deadlines = [one.deadline for one in self._workers]
         return max([0.0, *(now - deadline for deadline in deadlines if deadline)])
 
-    def overdue_s(self) -> float:
-        """By how much the latest of the jobs that are still held is past its deadline; 0: none.
-
-        A worker past its deadline is killed at once: who is late for longer does not look.
-        """
-        now = time.monotonic()
-        deadlines = [one.deadline for one in self._workers]
-        return max([0.0, *(now - deadline for deadline in deadlines if deadline)])
-
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
