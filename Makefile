@@ -4,6 +4,8 @@
 # Both may be run first, and again: what is installed is installed once, until pyproject.toml or
 # constraints.txt change. On a machine without a GPU, a smaller torch is had by
 #   make demo PIP_OPTIONS='--extra-index-url https://download.pytorch.org/whl/cpu'
+# and then with the same PIP_OPTIONS for every target: torch and torchvision of different indexes are
+# of different builds, and do not work together.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help

@@ -80,12 +80,17 @@ def check_spacing(
             SPACING, "the card asks for neither input.spacing_mm nor input.size: the network sees "
             "the pixels of the device",
         )
-    return judged(
+    found = judged(
         SPACING,
         lambda: _compared(
             SPACING, card, predict, scene, reference, (respaced(scene, card),), quick=quick
         ),
     )
+    if found.outcome == "failed" and entry.spacing_mm is None and entry.size is None:
+        return failed(SPACING, found.sentence + (
+            "; without input.spacing_mm the network sees the grid of the series"
+        ))
+    return found
 
 
 def _compared(

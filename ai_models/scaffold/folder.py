@@ -12,6 +12,7 @@ from ai_models.backends.huggingface_folder import check_folder
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.scaffold.card_text import MARK, card_text
 from ai_models.scaffold.draft import Draft
+from ai_models.scaffold.report_text import THRESHOLDS
 from ai_models.trust import Site
 from ai_models.types import CardError, ModelError
 from ai_models.weights import folder_sha256, verify_weights
@@ -60,7 +61,7 @@ def write_folder(draft: Draft, folder: Path, report: tuple[str, str] | None = No
         _put_digest(draft, made)
         if report is not None:
             name, text = report
-            draft.put("report", name, f"{name}.yaml beside this card: its words and codes")
+            draft.put("report", name, f"{name}.yaml beside this card: {_what_in(text)}")
             (made / f"{name}.yaml").write_text(text, encoding="utf-8")
         (made / CARD_NAME).write_text(card_text(draft, _HEAD), encoding="utf-8")
         _refuse_unfit(_card_of(made))
@@ -101,6 +102,12 @@ def _refuse_unfit(card: Card) -> None:
     verify_weights(card)
     if card.runtime.backend == "huggingface":
         check_folder(card, Site())
+
+
+def _what_in(report: str) -> str:
+    return f"its words, codes and thresholds ({THRESHOLDS})" if "at_least" in report else (
+        "its words and codes"
+    )
 
 
 def _copy(draft: Draft, made: Path) -> None:

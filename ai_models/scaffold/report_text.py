@@ -59,6 +59,8 @@ scales:
       text: {en: absent, de: nicht vorhanden, fr: absent, zh: 不存在}
       negative: true
 """
+THRESHOLDS = "present from 0.7, undetermined from 0.3, absent below 0.3"
+"""Of the scale that scores get."""
 _QUANTITY = """\
   "{name}":
     concept: {finding}  # check: its concept

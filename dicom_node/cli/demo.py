@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as folder:
         work = Path(folder)
         files = _series(arguments.paths, arguments.output)
-        archive = _Archive(work / "archive", Events())
+        archive = _Archive(work / "archive", _quiet_events())
         try:
             return _with_node(arguments, files, archive, work, Events())
         finally:
@@ -101,6 +101,17 @@ def _token(path: Path) -> str:
     from dicom_node.operations.web.tokens import Role, add_token
 
     return add_token(path, "demo", Role.OPERATOR)
+
+
+def _quiet_events() -> Events:
+    """Of the stand-in PACS: what the node keeps open for a next result it cuts off as it stops."""
+    from dicom_node.events import Events
+
+    class Quiet(Events):
+        def association_ended(self, association_id: str, how: str, stored: int) -> None:
+            """Told of nobody: every way to end is the demonstration's own."""
+
+    return Quiet()
 
 
 class _Archive:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import card_of, largest_series, open_config
+from dicom_node.cli.opened import largest_series, named_card, open_config
 from dicom_node.cli.output import print_json, print_table
 from dicom_node.errors import ConfigurationError
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     configure_logging("warning", "console")
     config = open_config(arguments)
-    card = card_of(config, arguments.model, arguments.version)
+    card = named_card(config, arguments)
     refusal = why_refused(card, site_of(config))
     if refusal:
         raise ConfigurationError(refusal, key_path="models.site_use")

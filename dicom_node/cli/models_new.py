@@ -31,7 +31,8 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE",
                         help="a file or folder with the weights of a model")
-    parser.add_argument("--id", metavar="ID", help="of the card (default: by the source's name)")
+    parser.add_argument("--id", metavar="ID",
+                        help="of the card (default: by the name of DIR, or of SOURCE)")
     parser.add_argument("--output", type=Path, metavar="DIR",
                         help="the folder that is made (default: ./ID)")
     parser.add_argument("--task", choices=_TASKS, help="where it cannot be told from the answers")
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         })
         return 0
     print(f"written: {_shown(folder)}/model.yaml, a {card.task} by {card.runtime.backend}")
+    print(f"id: {card.id} (the name in rules; change it with --id)")
     for line in draft.found:
         print(f"  {line}")
     print(f"to check, marked in the card by \"# check:\" ({len(marked)}):")
@@ -106,9 +108,16 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
         raise ConfigurationError('--arguments: an object expected, as {"strides": [2, 2]}')
     names = tuple(one.strip() for one in (arguments.labels or "").split(",") if one.strip())
     return Wishes(
-        arguments.id or _id_of(arguments.model or arguments.source.resolve().name),
+        arguments.id or _id_of(_name_of(arguments)),
         arguments.task, arguments.modality, names, arguments.network, given,
     )
+
+
+def _name_of(arguments: argparse.Namespace) -> str:
+    """What the model is called by: its folder, as far as one is named, or its source."""
+    if arguments.output is not None:
+        return str(arguments.output.resolve().name)
+    return str(arguments.model or arguments.source.resolve().name)
 
 
 def _id_of(name: str) -> str:
@@ -139,8 +148,24 @@ def _own_report(draft: Draft) -> tuple[str, str] | None:
     )
     if shipped is None:
         return NAME, report_text(draft)
-    draft.put("report", shipped, "its codes and words fit by the names")
+    draft.put(
+        "report", shipped, f"its codes and words fit by the names{_thresholds(shipped)}"
+    )
     return None
+
+
+def _thresholds(report: str) -> str:
+    """From which score on a report says what: nobody asked whoever trained the model."""
+    from sr_templates.template import load_template
+
+    told = []
+    for scale in load_template(report).scales.values():
+        bounded = [one for one in scale.steps if one.at_least is not None]
+        if bounded:
+            words = [f"{one.value.meaning.lower()} from {one.at_least:g}" for one in bounded]
+            last = scale.steps[-1].value.meaning.lower()
+            told.append(", ".join([*words, f"{last} below {bounded[-1].at_least:g}"]))
+    return f", and its thresholds: {'; '.join(dict.fromkeys(told))}" if told else ""
 
 
 def _shipped_report(task: str, outputs: list[str], modalities: list[str]) -> str | None:

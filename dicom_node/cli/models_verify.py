@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import card_of, largest_series, open_catalog, open_config
+from dicom_node.cli.opened import largest_series, named_card, open_catalog, open_config
 from dicom_node.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def add_parser(actions: Any) -> None:
     parser.add_argument("--quick", action="store_true", help="smaller volumes, and fewer of them")
     parser.add_argument("--on", nargs="+", type=Path, default=(), metavar="PATH",
                         help="a DICOM series to show in the place of what is generated")
+    parser.add_argument("--keep", type=Path, metavar="DIR",
+                        help="leave what is drawn there, as a DICOM series to try things with")
     parser.set_defaults(run=run)
 
 
@@ -71,13 +73,13 @@ def _verify(config: Config, arguments: argparse.Namespace) -> int:
     from dicom_node.pipeline.inference import resolve_devices
 
     configure_logging("warning", "console")
-    card = card_of(config, arguments.model, arguments.version)
+    card = named_card(config, arguments)
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="dicom-node-verify-") as scratch:
         bench = Bench(
             resolve_devices(config.models.devices)[0], site_of(config), Path(scratch),
             min(config.models.deadline_s, card.runtime.deadline_s),
-            tuple(largest_series(arguments.on)), arguments.quick,
+            tuple(largest_series(arguments.on)), arguments.quick, arguments.keep,
         )
         for check in run_suite(card, bench):
             checks.append(check)

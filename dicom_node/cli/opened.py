@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,34 @@ def card_of(config: Config, model: str, version: str | None = None) -> Card:
         return load_card(folder.resolve())
     except ModelError as error:
         raise UnknownName(str(error)) from error
+
+
+def named_card(config: Config, arguments: argparse.Namespace) -> Card:
+    """The card of ``arguments.model``, as `card_of`; of what is none, also where it was looked for.
+
+    Raises
+    ------
+    UnknownName
+    ConfigurationError
+    """
+    from ai_models.card import CARD_NAME
+
+    model = arguments.model
+    try:
+        return card_of(config, model, getattr(arguments, "version", None))
+    except UnknownName as error:
+        folder = Path(model)
+        if (folder / CARD_NAME).is_file():
+            raise
+        if folder.is_dir() and folder.name != model:
+            raise UnknownName(f"there is no {CARD_NAME} in {model}") from error
+        if os.sep in model:
+            raise UnknownName(f"there is no such folder: {model}") from error
+        if arguments.config is None:
+            raise UnknownName(
+                f"{error}; settings: none found (--config); a folder with a card works too"
+            ) from error
+        raise
 
 
 def largest_series(paths: Sequence[Path]) -> list[Path]:

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dicom_node
-from dicom_node.cli.opened import card_of, open_config
+from dicom_node.cli.opened import named_card, open_config
 from dicom_node.cli.output import tell_skipped
 from dicom_node.errors import ConfigurationError, NodeError
+
+_WITHIN_THE_MODEL = (("load", "loading it"), ("infer", "inference"))
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from ai_models.card import Card
+    from ai_models.types import ClassificationPrediction
     from dicom_node.config import Config
     from dicom_node.pipeline.analysis import Analysis, Writing
     from dicom_node.pipeline.inference import InferencePool
@@ -43,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     Exit 1 when no series was analysed.
     """
     config = open_config(arguments)
-    card = card_of(config, arguments.model)
+    card = named_card(config, arguments)
     from ai_models.trust import why_refused
     from dicom_node.node_models import site_of
 
@@ -109,6 +112,7 @@ def _run_one(
     output: Path,
     stem: str,
 ) -> dict[str, Any]:
+    from ai_models.conformance.spacing_order import spacing_doubt
     from dicom_node.pipeline.analysis import Writing, analyse
     from dicom_node.results.equipment import node_equipment
 
@@ -130,12 +134,15 @@ def _run_one(
                 "objects": _write_answer(error, paths, card, writing, output, stem)}
     written = write_objects(analysis, output, stem)
     pictures = write_pictures(analysis, output, stem)
-    print_analysis(uid, analysis)
+    doubt = spacing_doubt(card, analysis.loaded.model_input)
+    described = describe(analysis)
+    described["notes"] += [doubt] if doubt else []
+    print_analysis(uid, analysis, described["notes"])
     return {
         "series_instance_uid": uid,
         "instances": len(paths),
         "outcome": analysis.outcome,
-        **describe(analysis),
+        **described,
         "objects": [path.name for path in written],
         "pictures": [path.name for path in pictures],
     }
@@ -179,11 +186,13 @@ def _write(objects: Sequence[tuple[str, Dataset]], output: Path, stem: str) -> l
 
 
 def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
-    """Axial, coronal and sagittal overlay of what is marked in a volume; none of anything else."""
-    from ai_models.types import Volume
+    """What is marked in a volume, in three planes; or where a classifier looked."""
+    from ai_models.types import ClassificationPrediction, Volume
     from dicom_node.imaging.display import displayed
     from dicom_node.results.overlay import write_overlays
 
+    if isinstance(analysis.prediction, ClassificationPrediction):
+        return _write_maps(analysis, analysis.prediction, output, stem)
     volume, label_map = analysis.loaded.model_input, analysis.findings.grid_label_map
     if label_map is None or not isinstance(volume, Volume):
         return []
@@ -195,11 +204,33 @@ def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
     )
 
 
+def _write_maps(
+    analysis: Analysis, prediction: ClassificationPrediction, output: Path, stem: str
+) -> list[Path]:
+    from ai_models.types import Volume
+    from dicom_node.results.saliency_pictures import write_saliency
+
+    loaded = analysis.loaded
+    maps = {
+        name: loaded.to_source_grid(values if values.ndim == 3 else values[None])
+        for name, values in prediction.saliency.items()
+    }
+    source = loaded.model_input
+    # Of a volume the slices are shown as its own grid has them, which its sources' rows follow.
+    steps = source.spacing_mm[1:] if isinstance(source, Volume) else source.pixel_spacing_mm
+    row, column = steps or (1.0, 1.0)
+    return write_saliency(
+        loaded.display(()), maps, prediction.scores, output, f"{stem}saliency",
+        row_to_column=row / column, method=prediction.saliency_method,
+        demonstration=prediction.algorithm.demonstration,
+    ) if maps else []
+
+
 def describe(analysis: Analysis) -> dict[str, Any]:
     """What was found, notes and times as plain JSON values."""
     from dicom_node.pipeline.summary import summary
 
-    stages = {**analysis.seconds_by_stage, **{
+    stages = {**_stages(analysis), **{
         f"model.{stage}": s for stage, s in analysis.prediction.seconds_by_stage.items()
     }}
     return {
@@ -209,14 +240,27 @@ def describe(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def print_analysis(uid: str, analysis: Analysis) -> None:
+def _stages(analysis: Analysis) -> dict[str, float]:
+    """Seconds by stage; reading the images is called so, for a model is loaded as well."""
+    return {
+        "read" if stage == "load" else stage: s for stage, s in analysis.seconds_by_stage.items()
+    }
+
+
+def print_analysis(uid: str, analysis: Analysis, notes: Sequence[str]) -> None:
     """What was found, and times, for a person."""
     from dicom_node.pipeline.summary import lines
 
     print(f"series {uid}: {analysis.outcome}")
     for line in lines(analysis):
         print(line)
-    for note in describe(analysis)["notes"]:
+    for note in notes:
         print(f"  note: {note}")
-    stages = analysis.seconds_by_stage
-    print("  seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in stages.items()))
+    inner = analysis.prediction.seconds_by_stage
+    within = ", ".join(
+        f"{words} {inner[stage]:.2f}" for stage, words in _WITHIN_THE_MODEL if stage in inner
+    )
+    print("  seconds: " + ", ".join(
+        f"{stage} {s:.2f}" + (f" ({within})" if stage == "model" and within else "")
+        for stage, s in _stages(analysis).items()
+    ))

@@ -13,6 +13,7 @@ from ai_models.card import Card, load_card
 from ai_models.conformance import geometry, inputs, repeating
 from ai_models.conformance.check import Check, failed, judged, not_applicable, passed
 from ai_models.conformance.scene import Scene, scene_for, scene_of
+from ai_models.conformance.spacing_order import spacing_doubt
 from ai_models.trust import Site, why_refused
 from ai_models.types import ModelInput, Prediction
 from ai_models.weights import verify_weights
@@ -45,6 +46,8 @@ class Bench:
         Files of a series to show in the place of what is generated.
     quick
         Smaller volumes, and fewer of them.
+    keep
+        Where what is drawn stays as a DICOM series.
     """
 
     device: str
@@ -53,6 +56,7 @@ class Bench:
     deadline_s: float
     given: tuple[Path, ...] = ()
     quick: bool = False
+    keep: Path | None = None
 
 
 def run_suite(card: Card, bench: Bench) -> Iterator[Check]:
@@ -66,7 +70,8 @@ def run_suite(card: Card, bench: Bench) -> Iterator[Check]:
     except NodeError as error:
         yield failed(SERIES, f"{error.reason}: {error}")
         return
-    yield passed(SERIES, f"{scene.what} is shown")
+    besides = _kept(card, scene, bench) + _order(card, scene, bench)
+    yield passed(SERIES, f"{scene.what} is shown{besides}")
     alone = []
     for check in checks_in_laboratory(
         card, bench.device, bench.site, scene.reference, bench.scratch / "laboratory"
@@ -109,6 +114,21 @@ def _scene(card: Card, bench: Bench) -> Scene:
     if not bench.given:
         return scene_for(card, quick=bench.quick)
     return scene_of(load_input(bench.given, card.input).model_input)
+
+
+def _kept(card: Card, scene: Scene, bench: Bench) -> str:
+    if bench.keep is None or bench.given:
+        return ""
+    series = verify_objects.SeriesMaker(card, bench.keep)
+    if series.modality is None:
+        return f"; not kept: no series of {', '.join(card.modality)} is generated here"
+    series.write(scene.reference, series.modality, "phantom")
+    return f"; kept in {bench.keep / 'phantom'}"
+
+
+def _order(card: Card, scene: Scene, bench: Bench) -> str:
+    doubt = spacing_doubt(card, scene.reference if bench.given else None)
+    return f"; look at this: {doubt}" if doubt else ""
 
 
 def _of_model(model: VerifiedModel, scene: Scene, bench: Bench) -> Iterator[Check]:

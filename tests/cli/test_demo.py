@@ -29,3 +29,10 @@ def test_the_generated_chest_stays_for_viewers_and_for_a_node_of_ones_own(
     monkeypatch.setattr(demo_series, "write_phantom_series", draw)
     assert demo._series([], tmp_path) == [tmp_path / "images" / "0000.dcm"]
     assert drawn == [tmp_path / "images"]
+
+
+def test_the_stand_in_pacs_says_nothing_of_how_the_node_leaves_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    demo._quiet_events().association_ended("1", "aborted", 3)
+    assert caplog.records == []

@@ -27,9 +27,10 @@ def test_the_folder_is_taken_by_the_node_as_it_is(site: Site, source: Path) -> N
     assert answer.code == 0, answer.err
     site.settings(more=f"models: {{directories: [{site.folder / 'models'}]}}\n")
     listed = site("models", "list", "--json").json()
-    assert "lungs-v2" in {one["id"] for one in listed["models"]}
+    assert "lungs" in {one["id"] for one in listed["models"]}
+    assert "id: lungs (the name in rules; change it with --id)" in answer.out
     assert listed["problems"] == []
-    assert "lungs-v2 0.1.0: weights as the card says" in site("models", "verify").out
+    assert "lungs 0.1.0: weights as the card says" in site("models", "verify").out
 
 
 def test_the_folder_is_run_on_files_before_any_setting_names_it(
@@ -86,6 +87,10 @@ def test_names_of_a_report_of_the_node_choose_it(site: Site, tmp_path: Path) -> 
                   "--labels", "pneumothorax,pleural effusion")
     assert answer.code == 0, answer.err
     assert load_card(site.folder / "chest").report == "chest_radiograph"
+    thresholds = "and its thresholds: present from 0.7, undetermined from 0.3, absent below 0.3"
+    assert thresholds in answer.out
+    card = (site.folder / "chest" / "model.yaml").read_text()
+    assert "its thresholds" in card and "# check:" in card
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])

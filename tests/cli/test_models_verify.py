@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.cli.running import Answer, Site
@@ -63,6 +64,15 @@ def test_model_that_cannot_be_loaded_is_not_asked(site: Site) -> None:
     assert answer.code == 1
     assert names(answer)["load"] == "failed"
     assert "answer" not in names(answer)
+
+
+def test_what_is_drawn_can_be_kept_to_try_things_with(site: Site) -> None:
+    write_model(site.folder / "new", b"no network", input__spacing_mm=[1.0, 1.0, 3.0])
+    answer = verify(site, site.folder / "new", "--quick", "--keep", site.folder / "kept")
+    assert f"; kept in {site.folder / 'kept/phantom'}" in answer.out
+    assert "look at this: input.spacing_mm is 1 x 1 x 3" in answer.out
+    one = dcmread(next((site.folder / "kept/phantom").glob("*.dcm")))
+    assert (one.Modality, str(one.PatientName)) == ("CT", "PHANTOM^CONFORMANCE")
 
 
 def test_model_that_this_site_refuses_is_not_loaded(site: Site) -> None:
