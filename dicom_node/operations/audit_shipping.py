@@ -79,9 +79,10 @@ class AuditShipping:
     def backlog_bytes(self) -> int:
         """What of the trail the collector has not got."""
         total = 0
-        for path in self._trail.files():
-            if path.name >= self._place.file:
-                with contextlib.suppress(OSError):
+        # What cannot be looked at is told by the thread that would send it.
+        with contextlib.suppress(OSError):
+            for path in self._trail.files():
+                if path.name >= self._place.file:
                     total += path.stat().st_size
                     if path.name == self._place.file:
                         total -= self._place.offset
@@ -118,7 +119,7 @@ class AuditShipping:
                 if line is not None:
                     line.close()
                     line = None
-                    self._go_back()
+                    self._go_back(error)
                 self._tell(type(error).__name__ if error.strerror is None else error.strerror)
                 self._ended.wait(0 if is_last else wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -184,10 +185,12 @@ class AuditShipping:
                 offset = place.offset if path.name == place.file else 0
                 yield from self._trail.entries_after(path.name, offset)
 
-    def _go_back(self) -> None:
+    def _go_back(self, error: OSError) -> None:
+        # A collector that takes no more has not read what it took last, however long ago that is.
+        is_deaf = isinstance(error, TimeoutError)
         now = time.monotonic()
         for at, place in self._recent:
-            if at >= now - _MAY_BE_LOST_S:
+            if is_deaf or at >= now - _MAY_BE_LOST_S:
                 self._place = place
                 break
         self._recent.clear()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dicom_node.operations import audit_shipping
+from dicom_node.operations import audit_shipping, syslog
 from dicom_node.operations.audit_shipping import AuditShipping
 from dicom_node.operations.audit_trail import AuditTrail
 from dicom_node.operations.syslog import Collector, format_message
@@ -118,6 +119,30 @@ def test_what_was_sent_to_a_connection_that_had_ended_is_sent_again(shipping: Sh
         shipping.trail.append(["<A/>"])
         collector.start()
         assert until(lambda: "<A/>" in collector.messages())
+
+
+def test_what_a_collector_took_and_never_read_is_sent_again(
+    shipping: Shipping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syslog, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(audit_shipping, "_MAY_BE_LOST_S", 0.5)
+    long = [f'<A n="{n}" EventOutcomeIndicator="0">{"x" * 200_000}</A>' for n in range(60)]
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        shipping.trail.append(long)
+        sending = shipping.to(Collector("127.0.0.1", port, "tcp"))
+        deaf.accept()
+        assert until(lambda: sending.is_up is False)
+        shipping.end()
+    with collecting() as collector:
+        shipping.to(tcp(collector))
+        assert until(lambda: collector.messages() == long)
+
+
+def test_a_trail_that_cannot_be_read_stops_no_metrics(tmp_path: Path) -> None:
+    (tmp_path / "audit").write_text("no folder")
+    sending = AuditShipping(tmp_path / "audit", Collector("127.0.0.1", 1, "tcp"))
+    assert sending.backlog_bytes() == 0
 
 
 def test_datagrams_carry_a_message_each(shipping: Shipping) -> None:
