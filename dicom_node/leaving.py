@@ -156,15 +156,18 @@ class Leaving:
             if failure.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         # Something has come under the same name meanwhile: file by file beside it.
+        changed = {target}
         for path in list(_files(folder)):
             name = target / path.relative_to(folder)
             name.parent.mkdir(parents=True, exist_ok=True)
+            changed.add(name.parent)
             try:
                 os.link(path, name)
             except FileExistsError:
                 self._keep_former(path, name)
-            sync_directory(str(name.parent))
-        sync_directory(str(target))
+        # Once each: the main loop waits for it, and a series may have thousands of files.
+        for one in sorted(changed):
+            sync_directory(str(one))
 
     def _keep_former(self, path: Path, name: Path) -> None:
         """As when an image comes that is another than the one of the same UID."""
