@@ -133,8 +133,8 @@ class InferencePool:
         UnsuitableInput
             The card does not allow this input (``input.*``).
         WorkerLost
-            The worker died, gave no heartbeat (``worker.no_heartbeat``) or had too little memory
-            (``worker.out_of_memory``), the job was cancelled (``worker.cancelled``), or the pool
+            The worker died, gave no heartbeat (``worker.no_heartbeat``), had too little memory
+            (``worker.out_of_memory``) or lost its device (``worker.device_failed``), the job was cancelled (``worker.cancelled``), or the pool
             closed.
         StorageFailed
             The scratch folder did not take the arrays.
