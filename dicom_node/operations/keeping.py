@@ -136,6 +136,9 @@ def _under_way(holding: Holding, present: Sequence[Series], rules: Rules) -> str
             return f"results wait to be sent to {delivery.destination}"
         if delivery.state is DeliveryState.SENT and not _is_settled(delivery, policy):
             return f"{delivery.destination} has not committed to its results yet"
+    if holding.is_shared:
+        # A series is remembered as one: of the other study's images nothing would be known.
+        return "one of its series has images in another study too"
     if holding.is_asked_for:
         return "somebody asked for storage commitment of its images and has no report yet"
     return ""
@@ -149,8 +152,6 @@ def _is_settled(sent: Delivery, policy: str) -> bool:
 
 def _failed(holding: Holding, present: Sequence[Series]) -> str:
     """What needs somebody first; empty when nothing does."""
-    if holding.is_shared:
-        return "one of its series has images in another study too"
     for delivery in holding.deliveries:
         if delivery.state is DeliveryState.DEAD:
             return f"results could not be sent to {delivery.destination}"

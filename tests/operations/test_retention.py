@@ -182,6 +182,18 @@ def test_a_removal_that_cannot_be_done_now_is_wanted_no_more(site: Site) -> None
     assert site.ledger.removals.asked() == []
 
 
+def test_a_study_that_shares_a_series_is_not_removed_by_request_either(site: Site) -> None:
+    study = site.delivered()
+    other = site.received("9.9", f"{study}.1", 7)
+    with site.ledger._database.write() as connection:
+        connection.execute(sa.update(tables.series).values(state=str(S.ROUTED)))
+    site.ledger.removals.ask(study)
+    site.work()
+    assert (site.spool.root / "instances" / study).exists()
+    # The other study's image is not forgotten with it.
+    assert other.path in {one.path for one in site.ledger.receipts.instances(f"{study}.1")}
+
+
 def test_old_files_leave_the_quarantine(site: Site) -> None:
     names = [site.spool.quarantined.add(__file__, "dataset.x", "a test")]
     other = site.folder / "other"
