@@ -22,6 +22,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -289,7 +290,7 @@ class Spool:
         start = len(self._root) + 1
         for study in _directories(f"{self._root}/instances"):
             for series in _directories(study):
-                with os.scandir(series) as entries:
+                with suppress(FileNotFoundError), os.scandir(series) as entries:
                     for entry in entries:
                         if entry.name.endswith(".dcm"):
                             yield entry.path[start:]
@@ -299,7 +300,8 @@ class Spool:
         start = len(self._root) + 1
         for study in _in_order(f"{self._root}/instances"):
             for series in _in_order(study):
-                with os.scandir(series) as entries:
+                found: list[tuple[str, os.stat_result]] = []
+                with suppress(FileNotFoundError), os.scandir(series) as entries:
                     found = [
                         (entry.path[start:], entry.stat())
                         for entry in entries
@@ -312,7 +314,7 @@ class Spool:
         """Relative path and time of writing (seconds since the epoch) of every result."""
         start = len(self._root) + 1
         for job in _directories(f"{self._root}/outbox"):
-            with os.scandir(job) as entries:
+            with suppress(FileNotFoundError), os.scandir(job) as entries:
                 for entry in entries:
                     if entry.name.endswith(".dcm"):
                         yield entry.path[start:], entry.stat().st_mtime
@@ -383,8 +385,10 @@ class Spool:
 
 
 def _directories(path: str) -> list[str]:
-    with os.scandir(path) as entries:
+    """Those in a directory; none of one that was set aside since it was seen."""
+    with suppress(FileNotFoundError), os.scandir(path) as entries:
         return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def _in_order(path: str) -> list[str]:

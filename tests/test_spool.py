@@ -363,3 +363,20 @@ def test_a_spool_that_another_user_made_is_named_and_is_no_traceback(tmp_path: P
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert "belongs to another user" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("walk", ["stored", "stored_in_order", "results"])
+def test_a_walk_outlives_what_another_process_takes_away_meanwhile(
+    tmp_path: Path, walk: str
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    for name in ("1.1", "1.2"):
+        spool.commit(part_of(spool, b"data"), name, "1.2.3", "1.2.3")
+        spool.put_result(f"job-{name[-1]}", "1.2.3", lambda file: file.write(b"a"))
+    found = getattr(spool, walk)()
+    first = next(found)
+    path = str(first if walk == "stored" else first[0])
+    kind, name = path.split("/")[:2]
+    (other,) = [one for one in (spool.root / kind).iterdir() if one.name != name]
+    other.rename(tmp_path / "aside")
+    assert list(found) == []
