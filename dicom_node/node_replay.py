@@ -54,7 +54,9 @@ def parse_rules(config: Config, text: str, file: str = "") -> list[Rule]:
     if not isinstance(tree.values, dict) or "rules" not in tree.values:
         raise ConfigurationError("found no rules, expected a key `rules:` with a list below it",
                                  line=1, file=file)
-    values = {"rules": tree.values["rules"] or [], "peers": config.peers}
+    # All that is in use: a peer may need what another section says, such as TLS.
+    in_use = {name: getattr(config, name) for name in Config.model_fields}
+    values = {**in_use, "rules": tree.values["rules"] or []}
     try:
         return Config.model_validate(values).rules
     except ValidationError as error:

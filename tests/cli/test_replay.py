@@ -62,6 +62,21 @@ def test_rules_that_are_wrong_are_exit_2_with_their_line(received: Site) -> None
     assert "edited.yaml:2" in answer.err
 
 
+@pytest.mark.parametrize("is_full", [True, False], ids=["a full copy", "rules only"])
+def test_rules_are_checked_against_the_tls_that_is_in_use(received: Site, is_full: bool) -> None:
+    text = received.config.read_text().replace(
+        "port: 1}", "port: 1, tls: true, certificate_names: [pacs]}"
+    )
+    tls = "{certificate_file: n.pem, key_file: n.key, ca_file: ca.pem}"
+    received.config.write_text(f"{text}security: {{tls: {tls}}}\n")
+    edited = received.folder / "edited.yaml"
+    full = received.config.read_text().replace("max: 5", "max: 20")
+    edited.write_text(full if is_full else "rules:" + full.split("rules:")[1].split("security:")[0])
+    answer = received("replay", "--rules", edited, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["unmatched_after"] == 0
+
+
 def test_a_token_is_written_where_the_settings_say(site: Site) -> None:
     path = site.folder / "tokens"
     assert site("web-token", "anna").code == 2
