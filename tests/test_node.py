@@ -182,6 +182,19 @@ def test_a_node_that_has_run_before_receives_whatever_became_of_its_models(
         shutil.rmtree(tmp_path / "models", ignore_errors=True)
 
 
+def test_a_node_that_starts_on_a_full_disk_is_not_ready_and_says_so_before_a_caller_comes(
+    tmp_path: Path,
+) -> None:
+    told: list[tuple[str, object]] = []
+    config = settings(tmp_path)
+    storage = config.storage.model_copy(update={"refuse_below_free_bytes": 1 << 60})
+    config = config.model_copy(update={"storage": storage})
+    events = Events(lambda name, fields: told.append((name, fields.get("refusing"))))
+    with running(Node(config, events, {"intake"})) as node:
+        until(lambda: ("space_changed", True) in told, "the log says it")
+        assert not node._operations.health.is_ready()
+
+
 def test_a_node_that_does_not_listen_has_no_port(tmp_path: Path) -> None:
     node = Node(settings(tmp_path), Events(), ["deliver"])
     with pytest.raises(ConfigurationError):

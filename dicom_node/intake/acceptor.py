@@ -38,6 +38,7 @@ from dicom_node.intake.active import (
     refused_within,
 )
 from dicom_node.intake.forwarding import ChildVoice, EventForwarder
+from dicom_node.intake.pressure import FullDisk
 from dicom_node.intake.quota import Quotas, forget_places, part_bytes
 from dicom_node.intake.settings import ListenerSettings, listener_count
 from dicom_node.tls_context import server_context
@@ -78,6 +79,7 @@ class Listeners:
         self._voices: list[ChildVoice | None] = [None] * count
         self._started_at = [0.0] * count
         self._ids = [""] * count
+        self._is_full = FullDisk(settings.spool_root, settings.refuse_below_free_bytes)
 
     @property
     def ids(self) -> list[str]:
@@ -110,10 +112,10 @@ class Listeners:
         return oldest_waiting_s(self._shared_fd, self._count) if self._shared_fd >= 0 else 0.0
 
     def refuses_for_space(self) -> bool:
-        """Whether an association was lately refused because the disk has no room for a study."""
-        return self._shared_fd >= 0 and refused_within(
+        """Whether the disk has no room for a study: by its measure, or somebody was refused."""
+        return self._is_full() or (self._shared_fd >= 0 and refused_within(
             self._shared_fd, self._count, _REFUSES_WITHIN_S
-        )
+        ))
 
     def start(self) -> None:
         """Start all children and wait until each listens.

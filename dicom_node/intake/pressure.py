@@ -12,6 +12,7 @@ The watermark itself stays the last line: an image that meets it is refused with
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -28,6 +29,7 @@ _REMEMBERED = 50
 _KNOWN_FROM = 3
 _SHARE = 0.95
 _REFRESH_EVERY_S = 300.0
+_MEASURE_EVERY_S = 5.0
 
 StudyBytes = Callable[[], Iterable[tuple[str, int]]]
 
@@ -43,6 +45,39 @@ def is_room(
 ) -> bool:
     """Whether a study of `expected_bytes` fits above the watermark beside what is on its way."""
     return free_bytes - reserved_bytes - expected_bytes >= watermark_bytes
+
+
+class FullDisk:
+    """Whether a disk has no room for the least study of any caller, before one has been refused.
+
+    Parameters
+    ----------
+    folder
+        On the disk that is measured, at most every five seconds.
+    watermark_bytes
+        ``storage.refuse_below_free_bytes``; with 0 no disk is full.
+    """
+
+    def __init__(
+        self, folder: str, watermark_bytes: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = folder
+        self._watermark_bytes = watermark_bytes
+        self._monotonic = monotonic
+        self._measure_at = 0.0
+        self._is_full = False
+
+    def __call__(self) -> bool:
+        """Whether it is full; while it cannot be measured, what was measured last."""
+        if self._watermark_bytes and self._monotonic() >= self._measure_at:
+            self._measure_at = self._monotonic() + _MEASURE_EVERY_S
+            try:
+                found = os.statvfs(self._folder)
+            except OSError:
+                return self._is_full
+            free_bytes = found.f_bavail * found.f_frsize
+            self._is_full = not is_room(free_bytes, self._watermark_bytes, 0, LEAST_BYTES)
+        return self._is_full
 
 
 class Sizes:

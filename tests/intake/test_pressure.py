@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dicom_node.intake.active import ActiveAssociations
 from dicom_node.intake.pressure import (
     LEAST_BYTES,
     UNKNOWN_BYTES,
+    FullDisk,
     Room,
     Sizes,
     is_room,
@@ -149,6 +151,28 @@ def test_refusing_is_told_once_and_written_when_the_disk_lets_it(
     watch.tick()
     assert [note.to_state for note in ledger.notes.latest()] == ["accepting", "refusing"]
     ledger.close()
+
+
+def test_a_disk_is_found_full_and_well_again_without_anybody_being_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = [100.0], []
+
+    def measured(folder: str) -> os.statvfs_result:
+        asked.append(folder)
+        return statvfs(folder)
+
+    statvfs = os.statvfs
+    found = statvfs(tmp_path)
+    free_bytes = found.f_bavail * found.f_frsize
+    monkeypatch.setattr(os, "statvfs", measured)
+    full = FullDisk(str(tmp_path), 2 * free_bytes, lambda: now[0])
+    assert full() and full() and len(asked) == 1, "it is not measured at every question"
+    monkeypatch.setattr(full, "_watermark_bytes", 1)
+    now[0] += 60
+    assert not full()
+    assert not FullDisk(str(tmp_path / "away"), 1, lambda: now[0])()
+    assert not FullDisk(str(tmp_path), 0, lambda: now[0])(), "without a watermark none is full"
 
 
 def test_the_ledger_tells_the_last_studies_by_caller(tmp_path: Path) -> None:
