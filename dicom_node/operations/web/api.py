@@ -19,17 +19,21 @@ _MOST = 1000
 
 
 class Probes:
-    """``/healthz``, ``/readyz`` and ``/metrics``: nothing in them is of a patient."""
+    """``/healthz``, ``/readyz`` and ``/metrics``: nothing in them is of a patient.
+
+    Health is answered in the event loop: what it tells is remembered, and whoever starts a silent
+    node again must hear it while pictures keep every thread busy.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def alive(self, request: Request) -> Response:
+    async def alive(self, request: Request) -> Response:
         """200 while the node need not be started again, else 503, with every check."""
         del request
         return self._answer(self._desk.ports.health.is_alive(), liveness_only=True)
 
-    def ready(self, request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         """200 while the node takes images, else 503, with every check."""
         del request
         return self._answer(self._desk.ports.health.is_ready(), liveness_only=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,11 @@ from starlette.types import Receive, Scope, Send
 from dicom_node.config_web import WebSettings
 from dicom_node.events import Events
 from dicom_node.operations.web import connections
+from dicom_node.operations.web.access import Access
+from dicom_node.operations.web.application import build_application
 from dicom_node.operations.web.server import WebServer
-from tests.tls_files import site
+from tests import tls_files
+from tests.operations.web.conftest import Site
 
 Serve = Callable[..., int]
 
@@ -92,7 +97,7 @@ def test_handshakes_that_do_not_end_use_up_nothing(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "_MOST_HANDSHAKES", 3)
-    files = site(tmp_path).node
+    files = tls_files.site(tmp_path).node
     port = serve(certificate_file=files.certificate, key_file=files.key)
     crowd = [opened(port) for _ in range(4)]
     assert is_closed(crowd[-1])
@@ -103,4 +108,32 @@ def test_handshakes_that_do_not_end_use_up_nothing(
     with pytest.raises(TimeoutError):
         late.recv(1)
     for one in (*crowd, late):
+        one.close()
+
+
+def test_monitors_are_answered_while_every_thread_is_busy(site: Site) -> None:
+    go_on = threading.Event()
+
+    def slow() -> tuple[bytes, str]:
+        go_on.wait(60)
+        return b"", "text/plain"
+
+    web = WebSettings.model_validate({"port": 0})
+    ports = replace(site.ports, metrics=slow)
+    server = WebServer(
+        web, lambda: build_application(ports, Access(web, b"k" * 32)), Events(), must_serve=True
+    )
+    server.start()
+    port = server.port or 0
+    try:
+        busy = [opened(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                for _ in range(60)]
+        for probe in ("healthz", "readyz"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{probe}", timeout=20) as answer:
+                assert answer.status == 200
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        server.stop()
+    for one in busy:
         one.close()
