@@ -1,4 +1,4 @@
-"""``dicom-node explain PATH... | UID``: which rules match, and on what the others fail."""
+"""``dicom-node explain PATH... | UID | JOB``: which rules match, and on what the others fail."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.cli.named_series import NEVER_HEARD, find_series
 from dicom_node.cli.opened import open_config, open_ledger, without_model
 from dicom_node.cli.output import print_json, tell_skipped
 from dicom_node.errors import NotUnderstood
@@ -24,8 +25,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "explain", help="which rules match a series, and on what the others fail"
     )
-    parser.add_argument("names", nargs="+", metavar="PATH|UID",
-                        help="files or folders, or a study or series the node has received")
+    parser.add_argument("names", nargs="+", metavar="PATH|UID|JOB",
+                        help="files or folders, or a study or series that the node has received, "
+                        "by its UID, its hash in the log or on the page, or a job of it")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
 
@@ -37,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = open_config(arguments)
     series = _find_series(config, arguments.names)
     if not series:
-        print("dicom-node: nothing to explain: no DICOM file, and no study or series that this "
-              f"node has received: {' '.join(arguments.names)}", file=sys.stderr)
+        print("dicom-node: nothing to explain: no DICOM file, and no study, series or job "
+              f"that this node knows ({NEVER_HEARD}): {' '.join(arguments.names)}", file=sys.stderr)
         return 1
     explained = {
         uid: [rules.explain(rule, dataset) for rule in config.rules]
@@ -86,8 +88,7 @@ def _in_files(paths: list[Path]) -> dict[str, Dataset]:
 def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
     """The headers by which the node routes these series, or the series of these studies."""
     ledger = open_ledger(config)
-    received = [s for uid in uids for s in ledger.receipts.series_of_study(uid)]
-    received += [s for s in map(ledger.receipts.find_series, uids) if s is not None]
+    received = [s for uid in uids for s in find_series(ledger, uid)]
     if not received:
         return {}
     from dicom_node.node_routing import representative

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.cli.named_series import NEVER_HEARD, find_series
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
 from dicom_node.cli.takes import as_document, briefly, name_of
 from dicom_node.delivery.recipients import lane_of
-from dicom_node.events import hash_uid
 from dicom_node.node_documents import describe_series
 from dicom_node.node_outlook import Outlook, duration
 from dicom_node.operations.keeping import NOTHING_HERE
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.ledger.ledger import Ledger
 
-_MOST_SERIES = 1_000_000
 # As a person reads it: such a failure is an answer, and no further attempt changes it.
 _CAUSES = {Cause.NEVER: "for good"}
 
@@ -37,7 +35,8 @@ def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("show", help="everything known of one study, series or job")
     parser.add_argument("name", metavar="UID|JOB",
-                        help="Study or Series Instance UID, its hash in the log, or a job")
+                        help="Study or Series Instance UID, the hash of one in the log or on the "
+                        "page, or a job")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(run=run)
 
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = _find(ledger, arguments.name)
     if not found:
         near = ledger.decisions.near(arguments.name) if arguments.name else []
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = f"; did you mean {' or '.join(near)}?" if near else f": {NEVER_HEARD}"
         print(f"dicom-node: nothing is known of {arguments.name}{hint}", file=sys.stderr)
         return 1
     outlook = Outlook(ledger, config)
@@ -82,12 +81,7 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
     if job is not None:
         series = ledger.receipts.find_series(job.series_instance_uid)
         return [(series, [job])] if series is not None else []
-    one = ledger.receipts.find_series(name)
-    several = [one] if one is not None else ledger.receipts.series_of_study(name)
-    if not several and re.fullmatch("[0-9a-f]{12}", name):
-        every = ledger.receipts.recent_series(_MOST_SERIES)
-        several = [s for s in every if hash_uid(s.series_instance_uid) == name]
-    return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in several]
+    return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in find_series(ledger, name)]
 
 
 def _keeping(ledger: Ledger, config: Config, study: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pydicom
 
+from dicom_node.events import hash_uid
 from dicom_node.records import SeriesState
 from dicom_node.spool import Spool
 from tests.cli.running import Site
@@ -36,7 +37,7 @@ def test_a_received_study_is_explained_by_the_image_that_routed_it(site: Site) -
     ledger.jobs.route("1.2.3", [job()], "rules",
                       seen=ledger.receipts.recent_series(1)[0].last_received_at)
     ledger.close()
-    for uid in ("1.2", "1.2.3"):
+    for uid in ("1.2", "1.2.3", hash_uid("1.2"), hash_uid("1.2.3"), "job-1"):
         document = site("explain", uid, "--json").json()
         assert [one["matches"] for one in document["1.2.3"]] == [True, False]
     for path in spool.stored():

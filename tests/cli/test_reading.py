@@ -180,8 +180,8 @@ def test_jobs_are_listed_and_filtered_by_state(filled: Site) -> None:
     assert "model.failed" in filled("jobs").out
 
 
-@pytest.mark.parametrize("name", ["1.2", "1.2.3", "job-1", hash_uid("1.2.3")],
-                         ids=["study", "series", "job", "hash"])
+@pytest.mark.parametrize("name", ["1.2", "1.2.3", "job-1", hash_uid("1.2.3"), hash_uid("1.2")],
+                         ids=["study", "series", "job", "hash", "hash of the study"])
 def test_show_tells_every_change_of_what_was_named(filled: Site, name: str) -> None:
     answer = filled("show", name)
     assert answer.code == 0
@@ -199,6 +199,8 @@ def test_show_tells_every_change_of_what_was_named(filled: Site, name: str) -> N
 def test_show_of_something_unknown_is_exit_1(filled: Site, name: str) -> None:
     answer = filled("show", name, "--json")
     assert (answer.code, answer.out) == (1, "") and "nothing is known" in answer.err
+    if not name.startswith("job"):
+        assert "never received, refused (see the log), or removed and forgotten" in answer.err
 
 
 def test_models_are_listed_as_others_rely_on(site: Site) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from dicom_node.events import Events
+import pytest
+
+from dicom_node.events import Events, hash_uid
 from dicom_node.operations.retention import Retention
 from dicom_node.records import SendOutcome
 from dicom_node.spool import Spool
 from tests.cli.running import Site
-from tests.ledger.conftest import instance
+from tests.ledger.conftest import delivery, instance
 from tests.operations.retention_site import config_of
 
 
@@ -78,3 +81,33 @@ def test_remove_names_the_jobs_that_are_to_be_cancelled_first(filled: Site) -> N
     filled.ledger().jobs.retry("job-2")
     said = filled("remove", "1.2")
     assert "not while job job-2 waits; first `dicom-node cancel job-2`" in said.err
+
+
+def test_remove_names_the_deliveries_that_are_to_be_stopped_first(filled: Site) -> None:
+    deliver(filled)
+    ledger = filled.ledger()
+    ledger.deliveries.replace("job-1", "pacs", [], [delivery(3)], "")
+    ledger.close()
+    said = filled("remove", "1.2")
+    first = "first `dicom-node cancel --deliveries job-1`"
+    assert f"results wait to be sent to pacs; {first}" in said.err
+    assert filled("cancel", "--deliveries", "job-1").code == 0
+    assert filled("remove", "1.2").code == 0
+
+
+@pytest.mark.parametrize("name", [hash_uid("1.2"), hash_uid("1.2.3")], ids=["study", "series"])
+def test_a_study_is_removed_by_the_hash_on_the_page(filled: Site, name: str) -> None:
+    filled.ledger().commitments.leave(["job-1:pacs:01"], "not_offered")
+    assert filled("remove", name).out == "study 1.2 is removed when the node runs\n"
+
+
+def test_the_name_of_one_of_several_series_removes_nothing(filled: Site) -> None:
+    ledger = filled.ledger()
+    ledger.commitments.leave(["job-1:pacs:01"], "not_offered")
+    ledger.index([replace(instance(9), series_instance_uid="1.2.4")])
+    said = filled("remove", hash_uid("1.2.3"))
+    assert said.code == 1
+    assert "a part of study 1.2, which is removed as a whole" in said.err
+    assert "that is a job" in filled("remove", "job-1").err
+    assert ledger.removals.asked() == []
+    ledger.close()
