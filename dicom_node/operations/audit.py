@@ -195,14 +195,23 @@ class Auditor:
         try:
             self._trail.append(messages)
         except TransientError as error:
-            with self._lock:
-                self._lost += lost
-            self._tell_written(error.reason)
-            return False
+            return self._keep(lost, error.reason)
+        # A thread boundary: whatever else is wrong with the files, the node tells it and goes on.
+        except Exception:  # noqa: BLE001
+            if self._is_written:
+                self._events.unexpected("audit trail")
+            return self._keep(lost, "unexpected")
         self._tell_written("")
         if self._shipping is not None:
             self._shipping.notice()
         return True
+
+    def _keep(self, lost: int, problem: str) -> bool:
+        """Nothing was written: it is tried again, and what was lost before is told then."""
+        with self._lock:
+            self._lost += lost
+        self._tell_written(problem)
+        return False
 
     def _tell_written(self, problem: str) -> None:
         is_written = not problem
@@ -250,6 +259,9 @@ def _repeats_as(happened: Happened) -> tuple[str, ...] | None:
     told = happened.told
     if happened.name == "association_refused":
         return (happened.name, str(told["address"]), str(told["reason"]))
+    if happened.name == "instance_refused":
+        return (happened.name, str(told.get("calling_ae_title")), str(told.get("address")),
+                str(told["reason"]))
     if happened.name == "web_sign_in" and not told["succeeded"]:
         return (happened.name, str(told["address"]))
     return None

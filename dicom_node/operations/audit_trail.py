@@ -225,7 +225,7 @@ class AuditTrail:
 def _parse(line: bytes) -> dict[str, object] | None:
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or not {"n", "at", "previous", "message"} <= set(document):
         return None

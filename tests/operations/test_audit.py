@@ -80,6 +80,26 @@ def test_a_node_is_audited_from_its_start_to_its_last_event(node: Made, tmp_path
     ).read_text()
 
 
+def test_who_sent_what_was_refused_is_audited_once_for_each_reason(
+    node: Made, tmp_path: Path
+) -> None:
+    auditor, events, _ = node()
+    auditor.start()
+    for reason in ["dataset.not_understood"] * 3 + ["storage.out_of_space"]:
+        events.instance_refused(0xC000, reason, quarantined=True, association_id="a",
+                                calling_ae_title="CT9", address="192.0.2.7", sop_class_uid="1.2")
+    events.node_changed("stopped")
+    told = [one.message for one in AuditTrail(tmp_path / "audit").entries()
+            if "110104" in one.message]
+    assert all("CT9" in one and "192.0.2.7" in one for one in told)
+    said = [one.partition("OutcomeDescription>")[2].partition("<")[0] for one in told]
+    assert sorted(said) == [
+        "refused: dataset.not_understood, 0xC000",
+        "refused: dataset.not_understood, 0xC000, 2 more like this",
+        "refused: storage.out_of_space, 0xC000",
+    ]
+
+
 def test_settings_that_differ_from_those_of_the_last_start_are_told_by_section(
     node: Made, tmp_path: Path
 ) -> None:
@@ -143,6 +163,21 @@ def test_a_full_disk_stops_nothing_is_told_and_leaves_its_mark(
 
 def _no_space(_fd: int, _data: bytes) -> int:
     raise OSError(28, "no space left on device")
+
+
+def test_whatever_keeps_the_trail_from_being_written_is_told_and_outlived(
+    node: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(audit, "_TRY_AGAIN_S", 0.05)
+    auditor, events, told = node()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(auditor._trail, "append", lambda _: 1 / 0)
+        auditor.start()
+        assert until(lambda: told.audit == [("not written", "unexpected")])
+        assert not auditor.standing().is_written
+    assert until(lambda: told.audit[-1] == ("written", ""))
+    events.node_changed("stopped")
+    assert codes(tmp_path) == ["110120", "110121"]
 
 
 def test_what_makes_no_message_stops_no_other(

@@ -74,7 +74,9 @@ def test_a_file_that_is_gone_is_noticed(tmp_path: Path) -> None:
     assert "audit-2026-11-28.jsonl line 1" in trail.verify().problem
 
 
-@pytest.mark.parametrize("torn", [b'{"n": 3, "at', b"\0" * 700, b'{"n": 3}\r{"', b"[]\n"])
+@pytest.mark.parametrize(
+    "torn", [b'{"n": 3, "at', b"\0" * 700, b'{"n": 3}\r{"', b"[]\n", b"[" * 100_000]
+)
 @pytest.mark.parametrize("days", [0, 1])
 def test_a_torn_last_line_stays_and_the_chain_goes_on_behind_it(
     tmp_path: Path, torn: bytes, days: int
