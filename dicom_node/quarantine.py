@@ -11,8 +11,10 @@ import math
 import os
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from dicom_node.durable import (
     DirectorySync,
@@ -49,8 +51,13 @@ class Quarantine:
         self._used_bytes = self._files = 0
         self._counted_at = -math.inf
 
-    def add(self, path: str, reason: str, detail: str) -> str:
+    def add(
+        self, path: str, reason: str, detail: str,
+        sender: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:  # fmt: skip
         """Give a file a second name here and say why; its name relative to the spool.
+
+        ``sender`` says who sent it: written beside the reason, of those bytes that came last.
 
         Raises
         ------
@@ -66,6 +73,7 @@ class Quarantine:
         sidecar = {
             "reason": reason,
             "detail": detail,
+            **sender,
             "size_bytes": size_bytes,
             "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }

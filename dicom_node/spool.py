@@ -21,11 +21,12 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from dicom_node.durable import (
@@ -247,11 +248,14 @@ class Spool:
             os.close(lock)
         return "replaced"
 
-    def quarantine(self, part_or_path: Part | Path | str, reason: str, detail: str) -> str:
+    def quarantine(
+        self, part_or_path: Part | Path | str, reason: str, detail: str,
+        sender: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:  # fmt: skip
         """Move a refused file to the quarantine and return its path relative to the spool.
 
         The same bytes are kept once, however often they come. `reason` is a stable code and
-        `detail` a sentence of ours: neither holds patient data.
+        `detail` a sentence of ours: neither holds patient data. `sender` is written beside them.
 
         Raises
         ------
@@ -264,7 +268,7 @@ class Spool:
         try:
             if part:
                 part.finish()
-            name = self.quarantined.add(path, reason, detail)
+            name = self.quarantined.add(path, reason, detail, sender)
             if part is None:
                 os.unlink(path)
         except OSError as failure:

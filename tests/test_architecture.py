@@ -34,6 +34,7 @@ PARTS = {
     "dicom_node.durable": "dicom_node.spool",
     "dicom_node.leaving": "dicom_node.spool",
     "dicom_node.quarantine": "dicom_node.spool",
+    "dicom_node.event_lines": "dicom_node.events",
     "dicom_node.event_sinks": "dicom_node.events",
     "dicom_node.part": "dicom_node.spool",
     "dicom_node.__main__": "dicom_node.cli",

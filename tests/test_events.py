@@ -34,7 +34,8 @@ def test_every_event_is_one_line_without_a_uid(
     events.association_refused("CT01", "NODE", "192.0.2.7", "access.unknown_caller")
     events.association_ended("a", "aborted", 3)
     events.instance_stored(UID, 5, "new")
-    events.instance_refused(0xA700, "storage.out_of_space", quarantined=False)
+    events.instance_refused(0xA700, "storage.out_of_space", quarantined=False,
+                            calling_ae_title="CT01", address="192.0.2.7")
     events.series_changed(UID, "complete", "quiet_period")
     events.job_changed("job-1", "dead", "model.failed", 2)
     events.delivery_changed("job-1:pacs:00", "pacs", "sent", "")
@@ -46,6 +47,7 @@ def test_every_event_is_one_line_without_a_uid(
     if form == "json":
         documents = [json.loads(line) for line in said.splitlines()]
         assert documents[4]["status"] == "0xA700" and documents[4]["level"] == "warning"
+        assert documents[4]["calling_ae_title"] == "CT01"
 
 
 @pytest.mark.parametrize("form", ["console", "json"])

@@ -28,6 +28,7 @@ from dicom_node.intake.command import StoreRequest
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.intake.header import Head, read_data_set_head
 from dicom_node.intake.quota import Allowance
+from dicom_node.intake.refusals import printable
 from dicom_node.intake.sources import FileSource
 from dicom_node.part import Part
 from dicom_node.records import Association, Instance
@@ -113,7 +114,7 @@ class ReceivedAssociation:
         self.limits = limits
         self.allowance = allowance
         self.address = address
-        self.stored = 0
+        self.stored = self.refused = 0
         self._studies: dict[str, StudyReceived] = {}
 
     def begin(
@@ -142,7 +143,18 @@ class ReceivedAssociation:
                 address=self.address, patient_id=study.patient_id,
                 sop_class_uids=dict(study.sop_class_uids), size_bytes=study.size_bytes,
             )
-        self.events.association_ended(opened.association_id, how, self.stored)
+        self.events.association_ended(
+            opened.association_id, how, self.stored, refused=self.refused,
+            calling_ae_title=printable(opened.calling_ae_title), address=self.address,
+        )
+
+    @property
+    def sender(self) -> dict[str, str]:
+        """Who sends, fit for a log: AE title, address and association."""
+        return {
+            "calling_ae_title": printable(self.association.calling_ae_title),
+            "address": self.address, "association_id": self.association.association_id,
+        }
 
     def note(self, head: Head, size_bytes: int) -> None:
         """An instance is kept."""
@@ -267,7 +279,9 @@ class Receipt:
 
     def _quarantine(self, part: Part, failure: NodeError) -> Answer:
         try:
-            self._received.spool.quarantine(part, failure.reason, str(failure))
+            self._received.spool.quarantine(
+                part, failure.reason, str(failure), self._received.sender
+            )
         except NodeError as full:
             # Kept nowhere, so the answer must be one that makes the sender keep it.
             return self._refuse(full, quarantined=False)
@@ -276,7 +290,11 @@ class Receipt:
     def _refuse(self, failure: NodeError, *, quarantined: bool) -> Answer:
         if isinstance(failure, OutOfSpace):
             self._received.spool.forget_space()
-        self._received.events.instance_refused(failure.status, failure.reason, quarantined)
+        self._received.refused += 1
+        self._received.events.instance_refused(
+            failure.status, failure.reason, quarantined, **self._received.sender,
+            sop_class_uid=printable(self._request.sop_class_uid.decode("ascii", "replace"), 64),
+        )
         return Answer(failure.status, str(failure))
 
 

@@ -63,6 +63,7 @@ class AuditRecords:
             NOT_RECORDED: self._not_recorded,
             "association_refused": self._refused,
             "study_received": self._received,
+            "instance_refused": self._instance_refused,
             "results_sending": self._sending,
             "results_sent": self._sent,
             "study_removed": self._removed,
@@ -161,6 +162,21 @@ class AuditRecords:
             str(told["study_instance_uid"]), str(told["patient_id"]),
             cast(Mapping[str, int], told["sop_class_uids"]),
         )
+        here = self._node_itself(is_requestor=False, role=a.DESTINATION)
+        return [self._message(event, [source, here], _about(subject, _IMPORT))]
+
+    def _instance_refused(self, at: datetime, told: Told) -> list[str]:
+        """Of which study and patient it was may not be known, and is not told (PS3.15 A.5.3.7)."""
+        title, sop_class = str(told.get("calling_ae_title", "")), str(told.get("sop_class_uid", ""))
+        source = a.Participant(title or "unknown", True, a.SOURCE,
+                               f"AETITLES={title}" if title else "",
+                               address=str(told.get("address", "")))
+        times = f", {told['times']} more like this" if "times" in told else ""
+        event = a.Event(
+            a.INSTANCES_TRANSFERRED, "C", at, a.MINOR_FAILURE,
+            description=f"refused: {told['reason']}, 0x{int(told['status']):04X}{times}",
+        )
+        subject = Subject("", sop_classes={sop_class: 1} if sop_class else {})
         here = self._node_itself(is_requestor=False, role=a.DESTINATION)
         return [self._message(event, [source, here], _about(subject, _IMPORT))]
 

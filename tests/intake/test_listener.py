@@ -22,6 +22,7 @@ from dicom_node.errors import NodeError, NotUnderstood
 from dicom_node.intake.header import read_data_set_head, read_head
 from dicom_node.intake.sources import BytesSource
 from tests.intake.conftest import CONTEXTS, Node, slice_of
+from tests.intake.test_acceptor import until
 from tests.shared_data import needs_shared, shared
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -149,6 +150,14 @@ def test_another_sop_class_or_instance_in_the_data_set_is_a900_and_quarantined(
     name = next(n for n in node.quarantined() if n.endswith(".json"))
     sidecar = json.loads((node.spool.root / "quarantine" / name).read_text())
     assert sidecar["reason"] == "dataset.mismatch"
+    scu.release()
+    assert until(lambda: "association_ended" in dict(node.happened))
+    happened = [one for name, one in node.happened if name == "instance_refused"]
+    ended = dict(node.happened)["association_ended"]
+    assert (ended["stored"], ended["refused"]) == (1, 2)
+    for told in (sidecar, *happened, ended):
+        assert (told["calling_ae_title"], told["address"]) == ("SCU", "127.0.0.1")
+        assert told["association_id"] == node.told.associations[0].association_id
 
 
 def test_the_same_refused_bytes_are_quarantined_once(start: Start) -> None:

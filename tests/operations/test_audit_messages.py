@@ -55,6 +55,11 @@ CASES: list[tuple[str, Mapping[str, Any], str, str, str, str, int]] = [
         "instances": 3, "address": "192.0.2.7", "patient_id": "P<1>&\x00\x1b", "size_bytes": 5,
         "sop_class_uids": {CT: 2, SEG: 1},
     }, "110104", "", "C", "0", 2),
+    ("instance_refused", {
+        "status": 0xC000, "reason": "dataset.not_understood", "quarantined": True,
+        "association_id": "a", "calling_ae_title": "CT 9", "address": "192.0.2.7",
+        "sop_class_uid": CT, "times": 7,
+    }, "110104", "", "C", "4", 2),
     ("results_sending", {
         "job_id": "job-1", "destination": "pacs", "sop_instance_uids": ["2.25.1", "2.25.2"],
     }, "110102", "", "E", "0", 2),
