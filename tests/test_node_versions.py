@@ -132,6 +132,17 @@ def test_a_folder_that_is_updated_in_place_replaces_the_live_version(site: Site)
     assert site.heard.models[-1][:2] == ("2", "live")
 
 
+def test_weights_that_come_long_before_their_card_are_an_update_in_place_as_well(
+    site: Site,
+) -> None:
+    site.write("other", "9")
+    site.until(lambda: len(site.catalog.versions("tiny")) == 2)
+    (site.folder / "1" / "weights.onnx").write_bytes(b"2")
+    site.until(lambda: ("1", "damaged") in [one[:2] for one in site.heard.models])
+    site.write("1", "2")
+    site.until(lambda: site.stages() == {"1": "retired", "2": "live"})
+
+
 def test_a_candidate_that_is_updated_in_place_stays_a_candidate(site: Site) -> None:
     site.write("other", "2")
     site.until(lambda: len(site.catalog.versions("tiny")) == 2)
@@ -166,7 +177,7 @@ def test_a_candidate_never_becomes_live_by_itself_while_the_live_folder_is_away(
     assert caught.value.reason == "model.no_live_version"
     assert site.versions.choose("tiny", "1.2").card.version == "1"
     (site.folder / ".away").rename(site.folder / "1")
-    site.until(lambda: ("1", "live") == site.heard.models[-1][:2])
+    site.until(lambda: site.heard.models[-1][:2] == ("1", "live"))
     assert (site.live(), site.stages()) == ("1", {"1": "live"})
 
 
