@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.check_data import is_ledger_to_come
 from dicom_node.cli.opened import ledger_url
+from dicom_node.cli.peer_steps import next_step
 from dicom_node.config import SENDER
 from dicom_node.errors import NodeError
 from dicom_node.operations.doctor import Check, Finding, failed, ok
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config, PeerSettings
     from dicom_node.records import DestinationProfile
 
-_TODO = (
-    "is it up? host and port as it says? does it know this node's AE title, and from this address?"
-)
+_TODO = "is it up? host and port as it says?"
 _TAKES_NOTHING = "let it take Segmentation, SR or Secondary Capture, or see peers.<name>.results"
 # Each step of an association waits at most half a minute for a peer that says nothing.
 _WITHIN_S = 150.0
@@ -49,13 +48,13 @@ def _echo(config: Config, name: str) -> Finding:
     from dicom_node.delivery.dicomweb import sender_for
 
     check = f"peer {name}"
+    peer = config.peer(name)
     try:
-        peer = config.peer(name)
         seconds = sender_for(config.node.ae_title, peer).echo(peer)
     except NodeError as error:
         # Many scanners send and never answer; that matters only where results go.
         if _is_destination(config, name):
-            raise
+            return failed(check, f"{error.reason}: {error}", next_step(config, peer, error))
         return ok(check, f"does not answer, and no rule sends to it ({error.reason})")
     return ok(check, f"answered in {seconds:.3f} s")
 
@@ -65,7 +64,8 @@ def _results_to(config: Config, name: str) -> Finding:
     try:
         return _asked(config, name, check)
     except NodeError as error:
-        return failed(check, f"{error.reason}: {error}", _TODO)
+        todo = next_step(config, config.peer(name), error)
+        return failed(check, f"{error.reason}: {error}", todo)
 
 
 def _asked(config: Config, name: str, check: str) -> Finding:

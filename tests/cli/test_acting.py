@@ -204,7 +204,13 @@ def test_echo_tells_how_long_it_took_or_fails(site: Site) -> None:
         site.settings(peer.port)
         assert site("echo", "pacs").code == 0
     site.settings(free_port())
-    assert site("echo", "pacs").code == 1
+    away = site("echo", "pacs")
+    assert away.code == 1
+    assert "peer.unreachable" in away.err and "-> next: nothing listens there" in away.err
+    with scripted_peer(require_calling=["ELSE"]) as peer:
+        site.settings(peer.port)
+        said = site("echo", "pacs").err
+    assert "-> next: it is up: enter this node's AE title" in said
     assert site("echo", "unheard").code == 2
 
 

@@ -228,7 +228,8 @@ def test_a_peer_that_results_go_to_and_that_does_not_answer_is_named(made: SetUp
     code, found = made.check("--no-selftest")
     assert code == 1
     assert "peer.unreachable" in found["peer ct"]["found"]
-    assert "AE title" in found["peer ct"]["next"]
+    assert "is it up?" in found["peer ct"]["next"] and "port" in found["peer ct"]["next"]
+    assert "AE title" not in found["peer ct"]["next"]
 
 
 def test_a_certificate_that_ends_soon_is_a_warning_and_no_failure(
