@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.node_outlook import Outlook
 from dicom_node.pipeline.retry import cause_of
-from dicom_node.records import Delivery, Job, Result, Series
+from dicom_node.records import Delivery, DeliveryState, Job, Result, Series
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
+
+_WAITING = (DeliveryState.PENDING, DeliveryState.FAILED)
 
 
 def describe_series(
@@ -20,11 +22,15 @@ def describe_series(
     return {
         **vars(series),
         "history": ledger.history("series", series.series_instance_uid),
-        "jobs": [describe_job(ledger, job, outlook) for job in jobs],
+        "jobs": [
+            describe_job(ledger, job, outlook, series.calling_ae_title) for job in jobs
+        ],
     }
 
 
-def describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
+def describe_job(
+    ledger: Ledger, job: Job, outlook: Outlook, sender_ae_title: str
+) -> dict[str, Any]:
     """A job with what it waits for, its history, its results and every delivery."""
     deliveries = ledger.deliveries.of_job(job.job_id)
     results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
@@ -37,7 +43,11 @@ def describe_job(ledger: Ledger, job: Job, outlook: Outlook) -> dict[str, Any]:
         "history": ledger.history("job", job.job_id),
         "results": [vars(result) for result in results.values()],
         "deliveries": [
-            _describe_delivery(ledger, one, results.get(one.sop_instance_uid))
+            {
+                **_describe_delivery(ledger, one, results.get(one.sop_instance_uid)),
+                "next_try": outlook.next_try(one, sender_ae_title)
+                if one.state in _WAITING else None,
+            }
             for one in deliveries
         ],
     }

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from dicom_node.delivery.recipients import lane_of
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import (
+    Circuit,
     CircuitState,
     Delivery,
     DeliveryState,
@@ -30,6 +32,7 @@ class Outlook:
 
     def __init__(self, ledger: Ledger, config: Config) -> None:
         self._now = datetime.now(UTC)
+        self._config = config
         self._per_model = config.jobs.per_model
         self._commitment = config.delivery.storage_commitment
         self._peers = config.peers
@@ -50,6 +53,17 @@ class Outlook:
         peer = self._peers.get(destination)
         policy = peer.storage_commitment if peer is not None else None
         return (policy or self._commitment) == "required" and (peer is None or peer.speaks_dimse)
+
+    def next_try(self, delivery: Delivery, sender_ae_title: str = "") -> datetime:
+        """When it is tried: not before its own time, nor while its destination is away."""
+        circuit = self._open_circuit(
+            lane_of(self._config, delivery.destination, sender_ae_title)
+        )
+        return max(delivery.not_before, circuit.not_before) if circuit else delivery.not_before
+
+    def _open_circuit(self, destination: str) -> Circuit | None:
+        circuit = self.circuits.get(destination)
+        return circuit if circuit is not None and circuit.state is CircuitState.OPEN else None
 
     def of_job(self, job: Job, deliveries: Sequence[Delivery] = ()) -> str:
         """What a job or its results wait for; empty when for nothing."""
@@ -90,12 +104,14 @@ class Outlook:
         asked = Counter(one.commitment for one in deliveries if one.state is DeliveryState.SENT)
         words = [f"another choice of what goes to {name} ({choice})"] if choice else []
         if waiting and not choice:
-            earliest = min(one.not_before for one in waiting)
-            until = f", not before {when(earliest)}" if earliest > self._now else ""
+            earliest = min(self.next_try(one) for one in waiting)
+            circuit = self._open_circuit(name)
+            until = f" at {when(earliest)}" if earliest > self._now else " now"
+            if circuit is not None:
+                until = f", which is away ({circuit.reason}), asked again{until}"
+            else:
+                until = f", not before {when(earliest)}" if earliest > self._now else ""
             words.append(f"{name} to take {len(waiting)}{until}")
-            circuit = self.circuits.get(name)
-            if circuit is not None and circuit.state is CircuitState.OPEN:
-                words[-1] += f", {_away(circuit.reason, circuit.not_before)}"
         words += [
             f"{name} to commit to {asked[commitment]} ({commitment})"
             for commitment in ("wanted", "asked") if asked[commitment]
@@ -104,10 +120,6 @@ class Outlook:
         if asked[""] and self.requires_commitment(name):
             words.append(f"{name} to commit to {asked['']} (required, not asked yet)")
         return ", ".join(words)
-
-
-def _away(reason: str, until: datetime) -> str:
-    return f"which is away ({reason}), asked again at {when(until)}"
 
 
 def when(at: datetime) -> str:

@@ -102,7 +102,7 @@ def _print_keeping(one: dict[str, Any]) -> None:
               f"images, {removal['size_bytes'] / 1e6:.1f} MB with their results")
     if one["until"] is not None:
         print(f"  kept until {when(one['until'])}: {one['because']}"
-              + (f"; until {when(one['earliest'])} also where room is needed"
+              + (f"; not before {when(one['earliest'])} even where room is needed"
                  if one["earliest"] != one["until"] else ""))
     elif one["because"] != NOTHING_HERE:
         print(f"  kept, with no end: {one['because']}")
@@ -184,7 +184,7 @@ def _print_deliveries(alike: list[dict[str, Any]]) -> None:
     if delivery["commitment"] not in (None, "", delivery["state"]):
         line += f", commitment {delivery['commitment'].replace('_', ' ')}"
     if delivery["state"] == DeliveryState.PENDING:
-        line += f", not before {when(delivery['not_before'])}"
+        line += f", not before {when(delivery['next_try'])}"
     print(line)
     because = delivery["chosen_because"]
     if because and because != delivery["reason"] and not because.startswith("produced"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dicom_node.events import hash_uid
-from dicom_node.records import DutyKind, SendOutcome, SeriesState
+from dicom_node.records import CircuitState, DutyKind, SendOutcome, SeriesState
 from tests.cli.running import Site
 from tests.ledger.conftest import START, delivery, instance, job, result
 
@@ -114,6 +115,19 @@ def test_show_counts_objects_that_went_the_same_way(filled: Site) -> None:
 def test_show_tells_when_a_waiting_delivery_is_tried_again(filled: Site) -> None:
     assert filled("retry", "job-1").code == 0
     assert "attempt 2, not before 20" in filled("show", "job-1").out
+
+
+def test_a_delivery_waits_for_its_own_time_and_for_the_peer_that_is_away(filled: Site) -> None:
+    assert filled("retry", "job-1").code == 0
+    asked = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=7)
+    ledger = filled.ledger()
+    ledger.circuits.change("pacs", lambda one: replace(
+        one, state=CircuitState.OPEN, not_before=asked, reason="peer.unreachable"
+    ))
+    ledger.close()
+    text, shown = filled("show", "job-1").out, asked.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    assert f"attempt 2, not before {shown}" in text
+    assert f"pacs to take 1, which is away (peer.unreachable), asked again at {shown}" in text
 
 
 def test_jobs_tell_priority_age_and_what_each_waits_for(filled: Site) -> None:

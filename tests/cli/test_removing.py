@@ -46,7 +46,8 @@ def test_show_tells_until_when_a_delivered_study_stays(filled: Site) -> None:
     ledger.duties.done(ledger.duties.waiting()[0])
     ledger.close()
     said = filled("show", "1.2")
-    assert "its results are delivered; until" in said.out
+    assert "its results are delivered; not before 20" in said.out
+    assert " even where room is needed" in said.out
     (study,) = filled("show", "1.2", "--json").json()["studies"]
     assert datetime.fromisoformat(study["until"]) > datetime.fromisoformat(study["earliest"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,21 +43,25 @@ class PeersPage:
         ports = self._desk.ports
         if name not in ports.config.peers or what not in ("echo", "probe"):
             raise HTTPException(404, "There is no such peer.")
+        is_there = False
         try:
             if what == "echo":
                 answer = f"{name} answered in {ports.echo(name):.3f} s."
             else:
                 ports.probe(name)
                 answer = f"{name} was asked what it takes: see below."
+            is_there = True
         except NodeError as error:
             answer = f"{name} did not answer: {error} ({error.reason})."
         ports.events.web_action(user, f"{what} peer", name)
-        return self._page(request, answer)
+        return self._page(request, answer, {name: is_there})
 
-    def _page(self, request: Request, answer: str = "") -> Response:
+    def _page(
+        self, request: Request, answer: str = "", just_now: Mapping[str, bool] | None = None
+    ) -> Response:
         ports = self._desk.ports
         return self._desk.page(
             request, "peers.html", peers=ports.config.peers, answer=answer,
             takes={name: ports.takes(name) for name in ports.config.peers},
-            circuits=ports.ledger.circuits.all(),
+            circuits=ports.ledger.circuits.all(), just_now=just_now or {},
         )

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from dicom_node.events import hash_uid
 from dicom_node.ledger.overview import Sending, StudyRow
+from dicom_node.operations.keeping import ASKED, DECLINED, DELIVERED, ROOM
 from dicom_node.operations.web.ports import RuleAnswer
 from dicom_node.records import DeliveryState, Job, JobState, Series, SeriesState
 
@@ -18,6 +19,10 @@ _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?!\w)")
 # As `input.missing_slices` or `files_missing`; a single word is one of plain English.
 _CODE = re.compile(r"[a-z][a-z0-9]*([._][A-Za-z0-9_]+)+")
 _WORDS = {
+    ASKED: "an operator asked for it",
+    DELIVERED: "its results are delivered",
+    ROOM: "its results are delivered, and room was needed",
+    DECLINED: "no rule took it",
     "cancelled_by_operator": "cancelled by an operator",
     "held_by_operator": "held by an operator",
     "released_by_operator": "released by an operator",
@@ -122,8 +127,7 @@ def of_series(
         Whether what was found in a header may be told.
     """
     if str(series.state) == "removed":
-        return [Verdict(Stage.REMOVED, "Images and results were removed after they were "
-                        f"delivered: {in_words(series.reason)}.")]
+        return [Verdict(Stage.REMOVED, _removed(series.reason, jobs, sendings))]
     if series.state is SeriesState.RECEIVING:
         return [Verdict(Stage.RECEIVING, f"Images are still arriving: {series.instance_count} so "
                         "far. The rules look at it when nothing more has come for a while.")]
@@ -163,6 +167,25 @@ def of_study(study: StudyRow, waits_for: Mapping[str, str]) -> Verdict:
         return worst
     listed = ", ".join(f"{number} {stage}" for stage, number in sorted(others.items()))
     return Verdict(worst.stage, f"{worst.sentence} Besides: {listed}.")
+
+
+def _removed(reason: str, jobs: Sequence[Job], sendings: Sequence[Sending]) -> str:
+    """Why images were removed, as it was recorded; what was delivered, as the deliveries say."""
+    names = {job.job_id for job in jobs}
+    has_gone_out = any(
+        one.job_id in names and one.state in (DeliveryState.SENT, DeliveryState.COMMITTED)
+        for one in sendings
+    )
+    if reason == ASKED:
+        return "An operator had its images and results removed."
+    if reason == DECLINED:
+        return "Its images were removed when their time was over: no rule took it."
+    if reason in (DELIVERED, ROOM):
+        room = " to make room" if reason == ROOM else ""
+        if has_gone_out:
+            return f"Images and results were removed{room} after the results were delivered."
+        return f"Its images were removed{room or ' when their time was over'}; nothing was sent."
+    return f"Images and results were removed: {in_words(reason)}."
 
 
 def _without_jobs(

@@ -17,6 +17,7 @@ from dicom_node.events import hash_uid
 from dicom_node.ledger.overview import StudyRow
 from dicom_node.operations.web import standing
 from dicom_node.operations.web.desk import Desk, Form, back_to
+from dicom_node.operations.web.next_tries import NextTries
 from dicom_node.operations.web.ports import Patient
 from dicom_node.operations.web.standing import Stage, Verdict
 from dicom_node.records import JobState
@@ -79,14 +80,15 @@ class StudyList:
         queued = [(job, ()) for one in studies for job in one.jobs if job.state is JobState.QUEUED]
         waits = self._desk.ports.waits_for(queued) if queued else {}
         words = {name: text for name, (text, _) in waits.items()}
-        now = datetime.now(UTC)
+        ports, now = self._desk.ports, datetime.now(UTC)
+        tries = NextTries(ports.config, ports.ledger.circuits.all())
         return [
             Line(
                 self._desk.names.remember(one.study_instance_uid), one,
                 standing.of_study(one, words),
                 (now - min(s.first_received_at for s in one.series)).total_seconds(),
             )
-            for one in studies
+            for one in map(tries.in_study, studies)
         ]
 
 
@@ -120,14 +122,14 @@ class StudiesPage:
         )
 
     def search(self, request: Request, form: Form) -> Response:
-        """A hash leads to its study; patient ID and accession number to what they have here.
+        """A hash or UID leads to its study; patient ID and accession number to what is here.
 
         By a form, so that what was looked for stands in no address.
         """
         wanted = form.get("wanted", "").strip()[:64]
         if not wanted:
             return back_to("/")
-        study = self._desk.names.study(wanted.lower())
+        study = self._desk.names.study(wanted.lower()) or self._of_uid(request, wanted)
         if study is not None:
             return back_to(f"/studies/{hash_uid(study)}")
         found = self._of_patient(request, wanted)
@@ -139,6 +141,16 @@ class StudiesPage:
             searched=wanted, stages=list(Stage), modalities=_modalities(self._list.lines()),
             address=lambda page: "/",
         )
+
+    def _of_uid(self, request: Request, wanted: str) -> str | None:
+        """The study of this UID, or that of the series of this UID."""
+        if not self._desk.caller(request).may_see_patients:
+            return None
+        receipts = self._desk.ports.ledger.receipts
+        series = receipts.find_series(wanted)
+        if series is not None:
+            return series.study_instance_uid
+        return wanted if receipts.series_of_study(wanted) else None
 
     def _of_patient(self, request: Request, wanted: str) -> list[tuple[StudyRow, Patient]]:
         if not self._desk.caller(request).may_see_patients:

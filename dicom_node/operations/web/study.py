@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -14,13 +15,16 @@ from starlette.responses import FileResponse, Response
 from dicom_node.errors import NodeError
 from dicom_node.events import hash_uid
 from dicom_node.ledger.overview import StudyRow
+from dicom_node.operations.keeping import NOTHING_HERE, decide, rules_of
 from dicom_node.operations.web import standing
 from dicom_node.operations.web.actions import possible_actions
 from dicom_node.operations.web.desk import Desk
+from dicom_node.operations.web.next_tries import NextTries
 from dicom_node.operations.web.ports import RuleAnswer
 from dicom_node.operations.web.standing import Verdict
 from dicom_node.records import Delivery, DeliveryState, Job, JobState, Result, Series, Transition
 
+NextTry = Callable[[Delivery], datetime | None]
 _WAITING = (DeliveryState.PENDING, DeliveryState.FAILED)
 
 
@@ -101,7 +105,9 @@ class StudyPage:
         found = self._desk.ports.ledger.overview.studies([uid])
         if not found:
             raise HTTPException(404, "Nothing is known of this study any more.")
-        study, caller = found[0], self._desk.caller(request)
+        ports, caller = self._desk.ports, self._desk.caller(request)
+        tries = NextTries(ports.config, ports.ledger.circuits.all())
+        study = tries.in_study(found[0])
         is_fragment = "fragment" in request.query_params
         if caller.user is not None and not is_fragment:
             self._desk.ports.events.web_action(
@@ -109,9 +115,11 @@ class StudyPage:
             )
         return self._desk.page(
             request, "study_parts.html" if is_fragment else "study.html",
-            name=hash_uid(uid), study=study, series=self._series(request, study),
+            name=hash_uid(uid), study=study, series=self._series(request, study, tries),
             patient=self._desk.patient(request, study.series[0].series_instance_uid),
             timeline=self._timeline(study),
+            keeping=decide(ports.ledger.removals.holding(uid), rules_of(ports.config)),
+            removals=ports.ledger.removals.of_study(uid), nothing_here=NOTHING_HERE,
         )
 
     def download(self, request: Request) -> Response:
@@ -129,7 +137,7 @@ class StudyPage:
     def _file(self, user: str, job: Job, result: Result) -> Response:
         path = self._desk.ports.spool.resolve(result.path)
         if not path.exists():
-            raise HTTPException(410, "This object was removed after it was delivered.")
+            raise HTTPException(410, "This object is not kept any more.")
         self._desk.ports.events.web_action(
             user, f"download {result.kind}", hash_uid(result.sop_instance_uid),
             study_instance_uid=result.study_instance_uid,
@@ -141,14 +149,17 @@ class StudyPage:
             content_disposition_type="attachment",
         )
 
-    def _series(self, request: Request, study: StudyRow) -> list[SeriesView]:
+    def _series(
+        self, request: Request, study: StudyRow, tries: NextTries
+    ) -> list[SeriesView]:
         queued = [(job, ()) for job in study.jobs if job.state is JobState.QUEUED]
         waits = self._desk.ports.waits_for(queued) if queued else {}
         words = {name: text for name, (text, _) in waits.items()}
-        return [self._one_series(request, one, study, words) for one in study.series]
+        return [self._one_series(request, one, study, words, tries) for one in study.series]
 
     def _one_series(
-        self, request: Request, series: Series, study: StudyRow, waits: dict[str, str]
+        self, request: Request, series: Series, study: StudyRow, waits: dict[str, str],
+        tries: NextTries,
     ) -> SeriesView:
         caller = self._desk.caller(request)
         jobs = [one for one in study.jobs if one.series_instance_uid == series.series_instance_uid]
@@ -162,7 +173,10 @@ class StudyPage:
             series, hash_uid(series.series_instance_uid),
             verdicts[0] if not is_of_jobs else None,
             tuple(
-                self._job(job, verdict, may_act=caller.may_act)
+                self._job(
+                    job, verdict, partial(self._next_try, tries, series.calling_ae_title),
+                    may_act=caller.may_act,
+                )
                 for job, verdict in zip(jobs, by_job, strict=True)
             ),
             caller.may_act and str(series.state) in ("routed", "declined"),
@@ -177,14 +191,22 @@ class StudyPage:
         except NodeError:
             return None
 
-    def _job(self, job: Job, verdict: Verdict, *, may_act: bool) -> JobView:
+    @staticmethod
+    def _next_try(tries: NextTries, sender: str, one: Delivery) -> datetime | None:
+        if one.state not in _WAITING:
+            return None
+        return tries.of(one.destination, sender, one.not_before)
+
+    def _job(
+        self, job: Job, verdict: Verdict, next_try: NextTry, *, may_act: bool
+    ) -> JobView:
         ledger = self._desk.ports.ledger
         deliveries = ledger.deliveries.of_job(job.job_id)
         results = self._results(job, deliveries)
         kept = {one.sop_instance_uid: one for one in results}
         return JobView(
             job, verdict, ledger.predictions.of(job.job_id) or {},
-            tuple(_sent_alike(deliveries, kept)),
+            tuple(_sent_alike(deliveries, kept, next_try)),
             tuple(
                 Download(hash_uid(one.sop_instance_uid), _title(one),
                          self._desk.ports.spool.resolve(one.path).exists())
@@ -226,7 +248,8 @@ class StudyPage:
             for one in ledger.overview.histories(kind, names):
                 _add(found, names[one.key], one)
         events = [_event(key[0], alike) for key, alike in found.items()]
-        return sorted(events, key=lambda one: one.at, reverse=True)
+        # Of two at one moment the later is the one that was written later, so it goes first.
+        return sorted(events, key=lambda one: one.at)[::-1]
 
 
 def _add(found: dict[tuple[Any, ...], list[Transition]], of: str, one: Transition) -> None:
@@ -241,7 +264,7 @@ def _event(of: str, alike: Sequence[Transition]) -> Event:
 
 
 def _sent_alike(
-    deliveries: Sequence[Delivery], results: dict[str, Result]
+    deliveries: Sequence[Delivery], results: dict[str, Result], next_try: NextTry
 ) -> list[SentAlike]:
     groups: dict[tuple[Any, ...], list[Delivery]] = {}
     for one in deliveries:
@@ -254,7 +277,7 @@ def _sent_alike(
         SentAlike(
             one.destination, f"{len(alike)} × {what}" if len(alike) > 1 else what, str(one.state),
             one.reason, one.attempt, one.status, one.commitment,
-            min(each.not_before for each in alike) if one.state in _WAITING else None,
+            min(filter(None, map(next_try, alike)), default=None),
             max(each.changed_at for each in alike),
         )
         for (_, what, *_), alike in groups.items() for one in alike[:1]

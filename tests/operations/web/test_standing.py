@@ -99,6 +99,24 @@ def test_a_job(
     assert ".." not in sentence
 
 
+@pytest.mark.parametrize(("reason", "state", "told"), [
+    ("delivered", DeliveryState.SENT, "removed after the results were delivered."),
+    ("delivered", None, "removed when their time was over; nothing was sent."),
+    ("delivered, to make room", DeliveryState.COMMITTED, "removed to make room after"),
+    ("declined", None, "no rule took it."),
+    ("removed_by_operator", DeliveryState.SENT, "An operator had its images and results removed."),
+    ("removed_by_operator", DeliveryState.DEAD, "An operator had its images and results removed."),
+])  # fmt: skip
+def test_a_removed_study_is_said_to_be_delivered_only_where_it_was(
+    reason: str, state: DeliveryState | None, told: str
+) -> None:
+    sendings = [sending(state)] if state else []
+    (verdict,) = of_series(series(SeriesState.REMOVED, reason), [job()], sendings, {})
+    assert verdict.stage == Stage.REMOVED
+    assert told in verdict.sentence
+    assert ("delivered" in verdict.sentence) is (state is not None and reason[0] == "d")
+
+
 def test_the_most_pressing_of_a_study_comes_first_and_the_others_are_counted() -> None:
     localizer = replace(series(SeriesState.DECLINED, NOTHING), series_instance_uid="1.2.9")
     dead = replace(job(), state=JobState.DEAD, reason="model.failed: no")
