@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from dicom_node.events import hash_uid
-from dicom_node.records import CircuitState
 from tests.operations.web.conftest import (
     ACCESSION,
     PATIENT_ID,
@@ -22,12 +20,10 @@ from tests.operations.web.conftest import (
     STUDY,
     STUDY_NAME,
     Site,
-    delivery_of,
     finished,
     form,
     planted,
     receive,
-    result_of,
 )
 
 STUDY_PAGE = f"/studies/{STUDY_NAME}"
@@ -214,50 +210,6 @@ def test_measurements_deliveries_and_the_timeline_are_on_the_page(
     assert "pacs segmentation sent 1" in text
     changes = ("queued → running", "running → succeeded", "pending → sent", "declined → routed")
     assert [one for one in changes if one not in text] == []
-
-
-def test_the_study_page_says_until_when_it_stays(site: Site, stranger: TestClient) -> None:
-    text = " ".join(re.sub(r"<[^>]*>", " ", stranger.get(STUDY_PAGE).text).split())
-    assert re.search(r"Kept until 20\S+ \S+ : no rule took it", text)
-    finished(site, dead=True)
-    assert "Kept, with no end: results could not be sent to pacs." in stranger.get(STUDY_PAGE).text
-
-
-def test_the_next_try_is_not_before_the_peer_that_is_away_is_asked_again(
-    site: Site, viewer: TestClient
-) -> None:
-    job = site.queue()
-    site.ledger.jobs.start(job.job_id, 1)
-    result = result_of(site, job, "segmentation")
-    site.ledger.jobs.succeed(job.job_id, [result], [delivery_of(job, result)], "result", {})
-    assert '<td data-label="Next try">now</td>' in viewer.get(STUDY_PAGE).text
-    asked = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=7)
-    site.ledger.circuits.change("pacs", lambda one: replace(
-        one, state=CircuitState.OPEN, not_before=asked, reason="peer.unreachable"
-    ))
-    shown = asked.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    (cell,) = re.findall(r'<td data-label="Next try">(.*?)</td>', viewer.get(STUDY_PAGE).text)
-    assert shown in cell
-    (line,) = re.findall(r'"Answers">(.*?)</td>', viewer.get("/peers").text)
-    assert "! away" in line and shown in line
-
-
-def test_a_peer_that_did_not_answer_just_now_is_not_called_well(operator: TestClient) -> None:
-    page = operator.get("/peers").text
-    assert "no delivery has found it away" in page
-    answer = operator.post("/peers/pacs", data={"what": "echo", **form(operator, "/peers")}).text
-    (line,) = re.findall(r'"Answers">(.*?)</td>', answer)
-    assert "! no" in line and "just now" in line
-
-
-def test_of_changes_of_one_moment_the_later_stands_above(site: Site, viewer: TestClient) -> None:
-    job = site.queue()
-    site.ledger.jobs.start(job.job_id, 1)
-    result = result_of(site, job, "segmentation")
-    site.ledger.jobs.succeed(job.job_id, [result], [delivery_of(job, result)], "result", {})
-    assert site.ledger.decisions.stop_deliveries(job.job_id) == 1
-    changes = re.findall(r"<strong>(.*?)</strong>", viewer.get(STUDY_PAGE).text)
-    assert changes[:2] == ["failed → dead", "pending → failed"]
 
 
 def test_pictures_of_removed_images_say_so(site: Site, viewer: TestClient) -> None:
