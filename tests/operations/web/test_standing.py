@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +144,19 @@ def test_a_uid_in_a_reason_is_shown_as_its_hash() -> None:
     text = plain("instances/1.2.840.10008.5/2.25.1/1.dcm of 10.1.2.3, version 1.2.3")
     assert "1.2.840" not in text
     assert "10.1.2.3, version 1.2.3" in text
+
+
+def test_every_state_of_the_page_is_in_the_table_of_states() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "web-page.md").read_text("utf-8")
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines()
+            if line.startswith("| ")]
+    assert [stage for stage in Stage if rows.count(stage) != 1] == []
+
+
+@pytest.mark.parametrize("word", [
+    "removed_by_operator", "cancelled_by_operator", "first_instance", "association_released",
+    "circuit", "duty",
+])  # fmt: skip
+def test_words_of_the_ledger_are_explained(word: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert re.search(rf"^\| [^|]*`{word}`", page, re.MULTILINE)
