@@ -46,11 +46,16 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
     from dicom_node.operations import doctor_certificates, doctor_host
     from dicom_node.operations.doctor import Check
 
-    process_id = running_roles(config).get("intake", 0)
-    checks = [
+    first = [
         Check("settings", partial(check_data.settings, config, arguments.config)),
         Check("data_dir", partial(doctor_host.data_dir, config),
               "node.data_dir: a directory of the user that the node runs as"),
+    ]
+    if doctor_host.closed_to_this_user(config) is not None:
+        return first
+    process_id = running_roles(config).get("intake", 0)
+    checks = [
+        *first,
         Check("file system", partial(doctor_host.file_system, config),
               "node.data_dir on a local disk, or database.url: postgresql://..."),
         Check("free space", partial(check_data.free_space, config),

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, StorageFailed
+from dicom_node.errors import ConfigurationError, OutOfSpace
 from dicom_node.operations.doctor import Finding, failed, ok, warning
 
 _WRITE_BYTES, _SYNCS = 32 << 20, 20
@@ -37,8 +37,14 @@ def data_dir(config: Config) -> Finding:
     """Whether this user can write there, and whether all in it belongs to the same user."""
     name, folder = "data_dir", config.node.data_dir
     there = existing(folder)
+    closed = closed_to_this_user(config)
+    if closed is not None:
+        return _closed(name, folder, closed)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StorageFailed(f"{there} is not writable for this user")
+        me = _user(os.geteuid())
+        return failed(name, f"{there} is not writable for {me}",
+                      f"as root: install -d -o {me} -m 750 {folder}; or, where the node runs as "
+                      "another user: sudo -u THAT_USER dicom-node check")
     if there != folder:
         return ok(name, f"{folder}, which the first start makes")
     owner = folder.stat().st_uid
@@ -57,6 +63,33 @@ def data_dir(config: Config) -> Finding:
             "of patients are in it", f"chmod 750 {folder}",
         )
     return ok(name, f"{folder}, of {_user(owner)}, mode {mode:o}")
+
+
+def closed_to_this_user(config: Config) -> Path | None:
+    """What of the data this user may not read and write; ``None``: nothing of it.
+
+    Whatever else looks into the data would find the same, and take it for damage.
+    """
+    folder = config.node.data_dir
+    if not folder.exists():
+        return None
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return folder
+    parts = [folder / name for name in ("ledger.db", "audit", "spool")]
+    return next(
+        (one for one in parts if one.exists() and not os.access(one, os.R_OK | os.W_OK)), None
+    )
+
+
+def _closed(name: str, folder: Path, closed: Path) -> Finding:
+    me, owner = _user(os.geteuid()), _user(closed.stat().st_uid)
+    text = f"{closed} belongs to {owner} and is closed to {me}; nothing more was checked"
+    if owner == me:
+        return failed(name, text, f"chmod -R u+rwX {folder}")
+    return failed(
+        name, text, f"sudo -u {owner} dicom-node check, if the node runs as {owner}; if it is to "
+        f"run as {me}, as root: chown -R {me} {folder}",
+    )
 
 
 def file_system(config: Config) -> Finding:
@@ -82,11 +115,16 @@ def free_space(config: Config, next_study_bytes: int) -> Finding:
     text = f"{free_bytes / 2**30:.1f} GiB free, images are refused below "
     text += f"{watermark_bytes / 2**30:.1f} GiB"
     if free_bytes <= watermark_bytes:
-        raise StorageFailed(text)
+        raise OutOfSpace(text)
     todo = "make room, or lower storage.refuse_below_free_bytes"
     if watermark_bytes and free_bytes - watermark_bytes < next_study_bytes:
         text += "; new associations may be refused: a study may not fit above that"
         return warning(name, text, todo)
+    make_room_bytes = config.storage.make_room_below_free_bytes
+    if free_bytes < make_room_bytes:
+        text += (f"; below {make_room_bytes / 2**30:.1f} GiB studies that were delivered go before "
+                 "their time (storage.keep_delivered_for_h)")
+        return warning(name, text, "make room, or lower storage.make_room_below_free_bytes")
     room = os.statvfs(folder)
     if room.f_files and room.f_favail < _FEWEST_FILES:
         return warning(name, f"{text}; room for {room.f_favail} more files only (inodes)",

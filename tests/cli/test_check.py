@@ -35,7 +35,7 @@ class SetUp:
         self.settings: dict[str, Any] = {
             "node": {"data_dir": str(site.data_dir), "host": "127.0.0.1", "port": free_port()},
             "peers": {"ct": {"ae_title": "CT", "host": "127.0.0.1", "port": 1}},
-            "storage": {"refuse_below_free_bytes": 0},
+            "storage": {"refuse_below_free_bytes": 0, "make_room_below_free_bytes": 0},
             "web": {"port": free_port()},
             "models": {"devices": ["cpu"]},
             "rules": [{"name": "chest", "when": {"Modality": "CT"}, "model": "lungs-ct",
@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[Callable[[SetUp], None], str, str, str]] = {
     "key for everybody": (_open_key, "DICOM TLS", "every user", "chmod 640"),
     "tokens for everybody": (_open_tokens, "tokens", "every user", "chmod 640"),
     "changed audit trail": (_changed_audit, "audit trail", "does not follow", "who changed"),
-    "full disk": (_full_disk, "free space", "refused below", "make room"),
+    "full disk": (_full_disk, "free space", "storage.out_of_space", "make room"),
     "damaged ledger": (_damaged_ledger, "ledger", "not a database", "PostgreSQL"),
     "damaged model": (_damaged_model, "models", "hash_mismatch", "models verify"),
     "model not for clinical use": (_clinical_use, "models", "model.refused", "models verify"),
@@ -190,6 +190,32 @@ def test_what_is_broken_is_named_with_what_to_do_next(made: SetUp, broken: str) 
     assert [one["check"] for one in more] == (["models"] if broken == "damaged ledger" else [])
     assert code == 1 and failed["check"].startswith(check), failed
     assert found in failed["found"] and todo in failed["next"], failed
+
+
+@pytest.mark.parametrize("closed", [".", "ledger.db"])
+def test_data_of_another_user_are_one_failure_with_the_command_for_it(
+    made: SetUp, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    (made.site.data_dir / "ledger.db").write_bytes(b"not to be looked at")
+    access = os.access
+    there = made.site.data_dir / closed
+    monkeypatch.setattr("dicom_node.operations.doctor_host.os.access",
+                        lambda path, mode: path != there and access(path, mode))
+    monkeypatch.setattr("dicom_node.operations.doctor_host.os.geteuid", lambda: 65534)
+    code, findings = made.check()
+    (failed,) = [one for one in findings.values() if one["outcome"] == "failed"]
+    assert code == 1 and failed["check"] == "data_dir"
+    owner = there.owner()
+    assert f"sudo -u {owner} dicom-node check" in failed["next"]
+    assert f"chown -R nobody {made.site.data_dir}" in failed["next"]
+
+
+def test_a_disk_on_which_studies_go_early_is_a_warning(made: SetUp) -> None:
+    made.set("storage", make_room_below_free_bytes=1 << 60)
+    _, found = made.check("--no-selftest", "--no-network")
+    assert found["free space"]["outcome"] == "warning"
+    assert "go before their time" in found["free space"]["found"]
+    assert "storage.make_room_below_free_bytes" in found["free space"]["next"]
 
 
 def test_a_port_that_another_program_has_is_named(made: SetUp) -> None:
