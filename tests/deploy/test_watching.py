@@ -99,6 +99,15 @@ def test_what_is_asked_for_is_told(
     assert expr.count("(") == expr.count(")") and expr.count("{") == expr.count("}")
 
 
+def test_a_series_that_does_not_suit_the_model_is_no_dead_letter_that_alerts() -> None:
+    (rule,) = [rule for rule in alerts() if rule["alert"] == "DicomNodeDeadLetters"]
+    patterns = re.findall(r'outcome="dead",reason!~"([^"]*)"', rule["expr"])
+    assert len(patterns) == rule["expr"].count("dicom_node_")
+    for pattern in patterns:
+        assert re.fullmatch(pattern, "input.too_few_slices")
+        assert not re.fullmatch(pattern, "model.failed")
+
+
 def test_every_alert_says_how_grave_it_is_and_what_has_happened() -> None:
     rules = alerts()
     assert len({rule["alert"] for rule in rules}) == len(rules) > 20
