@@ -222,6 +222,9 @@ class Events(Told):
         self._emit(logging.INFO, "self-test passed", model=model_id, version=version,
                    first_of_its_kind=is_first)
 
+    def selftest_put_off(self, model_id: str) -> None:
+        self._emit(logging.INFO, "self-test put off: jobs wait for a device", model=model_id)
+
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 

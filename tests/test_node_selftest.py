@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from ai_models.card import Card, load_card
+from ai_models.conformance.scene import scene_for
 from ai_models.predictor import Predictor
+from ai_models.trust import Site
 from ai_models.types import (
     Algorithm,
     ClassificationPrediction,
@@ -22,11 +27,21 @@ from ai_models.types import (
     Volume,
 )
 from dicom_node.config import Config
-from dicom_node.node_selftest import measure, models_to_test, values_of
-from dicom_node.operations.selftest import SelftestBook
+from dicom_node.errors import WorkerLost
+from dicom_node.events import Events
+from dicom_node.node_selftest import (
+    LONGEST_S,
+    measure,
+    models_to_test,
+    selftest_care,
+    values_of,
+)
+from dicom_node.operations.selftest import PutOff, SelftestBook
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.records import Priority
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.intake.test_acceptor import until
+from tests.pipeline.odd_models import Stuck, write_torchscript
 
 ROOT = Path(__file__).parents[1]
 ALGORITHM = Algorithm("m", "M", "1", "tests", "0" * 64, Code("1", "DCM", "AI"), True)
@@ -64,6 +79,74 @@ def test_it_waits_behind_everything_else(tmp_path: Path) -> None:
     pool = Pool()
     measured(write_model(tmp_path / "m", threshold_onnx(0.5)), pool)
     assert pool.asked["priority"] is Priority.BACKGROUND
+
+
+class Waited(Pool):
+    """A job waits for the device for as long as the model is computed."""
+
+    def others_wait(self, longer_than_s: float) -> bool:
+        return True
+
+    def predict(self, card: Card, source: ModelInput, **asked: Any) -> Prediction:
+        self.asked = asked
+        assert asked["cancelled"]()
+        raise WorkerLost("the worker was killed", reason="worker.cancelled")
+
+
+def test_it_makes_way_as_soon_as_a_job_waits_and_a_stop_is_still_a_stop(tmp_path: Path) -> None:
+    card = load_card(write_model(tmp_path / "m", threshold_onnx(0.5)))
+    pool = cast(InferencePool, Waited())
+    with pytest.raises(PutOff):
+        measure(card, pool, 60.0)
+    with pytest.raises(WorkerLost) as stopped:
+        measure(card, pool, 60.0, lambda: True)
+    assert not isinstance(stopped.value, PutOff)
+
+
+def test_a_model_that_never_ends_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.node_selftest._WAITED_FOR_S", 0.2)
+    bright = load_card(write_model(tmp_path / "bright", threshold_onnx(0.5)))
+    stuck = write_torchscript(tmp_path / "stuck", Stuck())
+    pool = InferencePool(["cpu"], Site(), tmp_path / "scratch", Events())
+    outcome: list[Exception] = []
+
+    def test_it() -> None:
+        try:
+            measure(stuck, pool, 600.0)
+        except WorkerLost as error:
+            outcome.append(error)
+
+    testing = threading.Thread(target=test_it)
+    testing.start()
+    assert until(lambda: bool(pool.pids))
+    too_late = time.monotonic() + 120
+    found = pool.predict(
+        bright, scene_for(bright, quick=True).reference, deadline_s=100.0,
+        cancelled=lambda: time.monotonic() > too_late, priority=Priority.STAT,
+    )
+    testing.join(30)
+    pool.close()
+    assert isinstance(found, SegmentationPrediction)
+    assert [type(one) for one in outcome] == [PutOff]
+
+
+def test_every_night_a_model_has_a_time_of_its_own(tmp_path: Path) -> None:
+    card = load_card(write_model(tmp_path / "m", threshold_onnx(0.5)))
+    assert card.runtime.deadline_s > LONGEST_S
+    pool = Pool()
+    config = Config.model_validate(
+        {"node": {"data_dir": str(tmp_path)}, "selftest": {"at": "02:30", "models": ["m"]}}
+    )
+    premises = SimpleNamespace(
+        config=config, roles={"work"}, pool=lambda: pool, events=Events(),
+        catalog=SimpleNamespace(get=lambda _: card),
+    )
+    care = selftest_care(cast(Any, premises))
+    assert care is not None
+    care._measure("m", lambda: False)
+    assert pool.asked["deadline_s"] == LONGEST_S
 
 
 def test_weights_that_say_something_else_under_the_same_name_are_found_out(tmp_path: Path) -> None:

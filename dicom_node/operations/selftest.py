@@ -19,13 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.durable import write_durably
-from dicom_node.errors import NodeError, StorageFailed
+from dicom_node.errors import NodeError, StorageFailed, WorkerLost
 from dicom_node.events import Events
 
 BAND = 0.01
 # What is nearly nothing, in ml, may double without a meaning.
 _FLOOR = 1.0
 _MOST_BASELINES = 20
+# What made way for a job is tried again after this time.
+_AGAIN_AFTER = timedelta(minutes=10)
+
+
+class PutOff(WorkerLost):
+    """A test was given up because a job waited for its device: it says nothing of the model."""
+
+    reason = "worker.put_off"
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,8 @@ class Selftest:
     models
         Which are to be tested now.
     measure
-        What a model says of a phantom; raises `NodeError`. Asks whether to stop, now and then.
+        What a model says of a phantom; raises `NodeError`, `PutOff` where it made way for a job.
+        Asks whether to stop, now and then.
     """
 
     def __init__(
@@ -160,6 +169,9 @@ class Selftest:
         self._thread: threading.Thread | None = None
         self._next = self._next_time()
         self._problems: dict[str, str] = {}
+        # Replaced by the thread, and read when it has ended.
+        self._put_off: list[str] = []
+        self._again = self._next
 
     def start(self) -> None:
         """Take up how models did last."""
@@ -170,10 +182,20 @@ class Selftest:
 
     def tick(self) -> None:
         """Begin when it is time to, unless the last test is not over."""
-        if self._wall() < self._next or (self._thread is not None and self._thread.is_alive()):
+        if self._thread is not None and self._thread.is_alive():
             return
-        self._next = self._next_time()
-        self._thread = threading.Thread(target=self._run, name="self-test", daemon=True)
+        now = self._wall()
+        if now >= self._next:
+            self._next = self._next_time()
+            models = list(self._models())
+        elif self._put_off and now >= self._again:
+            models = self._put_off
+        else:
+            return
+        self._again = now + _AGAIN_AFTER
+        self._thread = threading.Thread(
+            target=self._run, args=(models,), name="self-test", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -196,12 +218,16 @@ class Selftest:
         at = now.replace(hour=self._at[0], minute=self._at[1], second=0, microsecond=0)
         return at if at > now else at + timedelta(days=1)
 
-    def _run(self) -> None:
-        for model_id in self._models():
+    def _run(self, models: Sequence[str]) -> None:
+        self._put_off = []
+        for model_id in models:
             if self._stopping.is_set():
                 return
             try:
                 self._test(model_id)
+            except PutOff:
+                self._put_off.append(model_id)
+                self._events.selftest_put_off(model_id)
             # A boundary: a thread that nobody waits for tells what it could not do.
             except Exception:  # noqa: BLE001
                 self._events.unexpected("self-test")
@@ -209,6 +235,8 @@ class Selftest:
     def _test(self, model_id: str) -> None:
         try:
             result = self._book.judge(self._measure(model_id, self._stopping.is_set))
+        except PutOff:
+            raise
         except NodeError as error:
             if self._stopping.is_set():
                 return

@@ -22,11 +22,16 @@ from dicom_node.pipeline.worker_process import POLL_S, Cancelled, WorkerProcess
 from dicom_node.records import Priority
 
 _URGENCY = {Priority.STAT: 0, Priority.ROUTINE: 1, Priority.BACKGROUND: 2}
+_BEHIND_ALL = 3
 
 
 @dataclass(eq=False)
 class Asked:
-    """What a job asks for: a model, an input of so many voxels, not these devices."""
+    """What a job asks for: a model, an input of so many voxels, not these devices.
+
+    ``makes_way`` is for what nobody waits for: it stands behind every job, also those that come
+    later.
+    """
 
     card: Card
     voxels: int
@@ -36,6 +41,7 @@ class Asked:
     place_in_line: tuple[int, int] = (0, 0)
     needs_mib: dict[str, float] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
+    makes_way: bool = False
 
 
 class Admission:
@@ -61,7 +67,8 @@ class Admission:
         with self._changed:
             asked.given = None
             if asked.place_in_line == (0, 0):
-                asked.place_in_line = (_URGENCY[asked.priority], next(self._arrivals) + 1)
+                urgency = _BEHIND_ALL if asked.makes_way else _URGENCY[asked.priority]
+                asked.place_in_line = (urgency, next(self._arrivals) + 1)
             self._line.append(asked)
             self._line.sort(key=lambda one: one.place_in_line)
             self._go_through()
@@ -92,6 +99,14 @@ class Admission:
         with self._changed:
             return any(
                 now - one.since > longer_than_s and key_of(one.card) != key for one in self._line
+            )
+
+    def others_wait(self, longer_than_s: float) -> bool:
+        """Whether a job that does not make way has stood in line for so long."""
+        now = time.monotonic()
+        with self._changed:
+            return any(
+                now - one.since > longer_than_s for one in self._line if not one.makes_way
             )
 
     def give_back(self, number: int) -> None:

@@ -119,12 +119,14 @@ class InferencePool:
         cancelled: Cancelled | None = None,
         job_id: str = "",
         priority: Priority = Priority.ROUTINE,
+        makes_way: bool = False,
     ) -> Prediction:
         """Run a model on a volume or an image.
 
         ``deadline_s`` counts from the moment a worker has the job (loading the model included).
         ``cancelled`` is asked a few times a second. A job of the same ``job_id`` avoids the devices
-        on which it was lost before.
+        on which it was lost before. With ``makes_way`` it stands behind all others; that it is to
+        end when they wait is for its ``cancelled`` to say (`others_wait`).
 
         Raises
         ------
@@ -134,15 +136,16 @@ class InferencePool:
             The card does not allow this input (``input.*``).
         WorkerLost
             The worker died, gave no heartbeat (``worker.no_heartbeat``), had too little memory
-            (``worker.out_of_memory``) or lost its device (``worker.device_failed``), the job was cancelled (``worker.cancelled``), or the pool
-            closed.
+            (``worker.out_of_memory``) or lost its device (``worker.device_failed``), the job was
+            cancelled (``worker.cancelled``), or the pool closed.
         StorageFailed
             The scratch folder did not take the arrays.
         DeadlineExceeded
             It took longer; the worker was killed.
         """
         stop = cancelled if cancelled is not None else _never
-        asked = Asked(card, voxels_of(card, source), self._lost_on(job_id), priority)
+        asked = Asked(card, voxels_of(card, source), self._lost_on(job_id), priority,
+                      makes_way=makes_way)
         prediction = None
         while prediction is None:
             number = self._admission.take(asked, stop)
@@ -171,6 +174,10 @@ class InferencePool:
             target=self._prepare, args=(card, number), name="prepare", daemon=True
         ).start()
         return True
+
+    def others_wait(self, longer_than_s: float) -> bool:
+        """Whether a job that does not make way has waited for a device for so long."""
+        return self._admission.others_wait(longer_than_s)
 
     @property
     def pids(self) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 
 from dicom_node.errors import ModelFailed
 from dicom_node.events import Events
-from dicom_node.operations.selftest import Measured, Selftest, SelftestBook
+from dicom_node.operations.selftest import Measured, PutOff, Selftest, SelftestBook
 
 LUNGS = Measured("lungs-ct", "1 abc", "a processor", {"Right ml": 3000.0, "score ill": 0.4})
 
@@ -167,6 +167,29 @@ def test_a_model_that_failed_is_told_and_known_until_it_does_well(book: Selftest
     restarted.tick(restarted.now.replace(day=11))
     restarted.wait()
     assert restarted.care.problem() == ""
+
+
+def test_a_test_that_made_way_for_a_job_is_no_failure_and_is_tried_again(
+    book: SelftestBook,
+) -> None:
+    day = Day(book)
+
+    def make_way() -> Measured:
+        raise PutOff("other jobs wait")
+
+    day.answer = make_way
+    day.tick(day.now.replace(hour=3))
+    day.wait()
+    assert day.told == [("selftest_put_off", {"model_id": "lungs-ct"})]
+    assert day.care.problem() == "" and book.last("lungs-ct") is None
+    day.answer = lambda: LUNGS
+    day.tick(day.now.replace(hour=3, minute=9))
+    assert day.asked == 1
+    day.tick(day.now.replace(hour=3, minute=10))
+    day.wait()
+    assert day.told[-1][0] == "selftest_passed"
+    day.tick(day.now.replace(hour=23))
+    assert day.asked == 2
 
 
 def test_a_test_that_runs_when_the_node_stops_is_no_failure(book: SelftestBook) -> None:

@@ -256,3 +256,20 @@ def test_only_a_job_of_another_model_is_waiting_for_one_that_is_loaded_ahead(
     line.wait_for(1)
     line.admission.give_back(0)
     line.wait_for(2)
+
+
+def test_who_makes_way_comes_last_and_everybody_else_counts_as_waiting(
+    lines: Callable[..., Line], small: Card
+) -> None:
+    line = lines(Device("cuda:0"))
+    assert line.admission.take(Asked(small, MILLION), lambda: False) == 0
+    first = Asked(small, MILLION, priority=Priority.BACKGROUND, makes_way=True)
+    line.ask("test", first)
+    assert not line.admission.others_wait(0.0), "it does not wait for itself"
+    line.ask("job", Asked(small, MILLION, priority=Priority.BACKGROUND))
+    assert line.admission.others_wait(0.0)
+    assert not line.admission.others_wait(3600.0)
+    line.admission.give_back(0)
+    assert line.wait_for(1) == [("job", 0)]
+    line.admission.give_back(0)
+    assert line.wait_for(2)[1] == ("test", 0)
