@@ -11,11 +11,12 @@ from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.takes import is_choice
 from dicom_node.node_outlook import Outlook
+from dicom_node.operations.refused_callers import refused_lately
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
 
 if TYPE_CHECKING:
     from dicom_node.ledger.ledger import Ledger
-    from dicom_node.records import Delivery, Duty, Job, Series
+    from dicom_node.records import Delivery, Duty, Job, ModelProblem, RuleWithoutModel, Series
 
 _OWED = {
     DutyKind.ANSWER: "answer(s) for jobs without results",
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     running = running_roles(config)
     removals = ledger.removals.latest(5)
     removed_studies, removed_bytes = ledger.removals.totals()
+    refused = refused_lately(config.node.data_dir / "audit")
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
         print_json({
@@ -63,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "studies": removed_studies, "bytes": removed_bytes,
                 "latest": [vars(one) for one in removals],
             },
+            "refused_in_a_day": vars(refused) if refused is not None else None,
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
@@ -75,12 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
     for one in away:
         print(f"away          {one.destination} since {when(one.opened_at or one.changed_at)} "
               f"({one.reason}, {one.failures} failures), asked again {when(one.not_before)}")
-    for problem in problems:
-        print(f"model folder  {problem.folder} is not used as it is, since "
-              f"{when(problem.since)}: {problem.message}")
-    for rule in without:
-        print(f"rule          {rule.rule} is without its model {rule.model_id}, since "
-              f"{when(rule.since)}: {rule.reason}: {rule.message}")
+    if refused is not None:
+        print(f"{'refused':13} in the last day: {refused.in_words()}, {when(refused.last_at)}")
+    _print_models(problems, without)
     if removals:
         days = config.storage.keep_records_for_d
         print(f"{'removed':13} {removed_studies} studies in {days:g} days, "
@@ -91,6 +91,17 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     _print_latest(latest)
     return 0
+
+
+def _print_models(
+    problems: Sequence[ModelProblem], without: Sequence[RuleWithoutModel]
+) -> None:
+    for problem in problems:
+        print(f"model folder  {problem.folder} is not used as it is, since "
+              f"{when(problem.since)}: {problem.message}")
+    for rule in without:
+        print(f"rule          {rule.rule} is without its model {rule.model_id}, since "
+              f"{when(rule.since)}: {rule.reason}: {rule.message}")
 
 
 def _running_text(running: dict[str, int]) -> str:

@@ -13,6 +13,7 @@ from dicom_node.events import hash_uid
 from dicom_node.records import CircuitState, DutyKind, SendOutcome, SeriesState
 from tests.cli.running import Site
 from tests.ledger.conftest import START, delivery, instance, job, result
+from tests.operations.test_refused_callers import refuse
 
 
 @pytest.mark.parametrize("command", ["status", "jobs"])
@@ -45,6 +46,17 @@ def test_status_says_whether_the_node_runs(filled: Site) -> None:
     for lock in held:
         lock.close()
     assert filled("status", "--json").json()["running"] == {}
+
+
+def test_status_tells_who_was_refused(filled: Site) -> None:
+    assert "refused  " not in filled("status").out
+    refuse(filled.data_dir / "audit", at=datetime.now(UTC))
+    assert (
+        "refused       in the last day: 1 access.calling_ae_title, last NOBODY 127.0.0.1, 20"
+        in filled("status").out
+    )
+    document = filled("status", "--json").json()["refused_in_a_day"]
+    assert document["by_reason"] == {"access.calling_ae_title": 1}
 
 
 def test_status_tells_of_a_routed_series_what_became_of_it(filled: Site) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from dicom_node.events import hash_uid
 from dicom_node.ledger.overview import StudyRow
+from dicom_node.operations.refused_callers import RefusedCallers, refused_lately
 from dicom_node.operations.web import standing
 from dicom_node.operations.web.desk import Desk, Form, back_to
 from dicom_node.operations.web.next_tries import NextTries
@@ -26,6 +27,7 @@ from dicom_node.records import JobState
 LOOKED_AT = 500
 _ON_A_PAGE = 50
 _KEPT_S = 1.0
+_REFUSED_KEPT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,31 @@ class StudyList:
         ]
 
 
+class Refusals:
+    """Whom the node turned away lately, read anew now and then."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._folder = desk.ports.config.node.data_dir / "audit"
+        self._lock = threading.Lock()
+        self._next_s = 0.0
+        self._found: RefusedCallers | None = None
+
+    def lately(self) -> RefusedCallers | None:
+        """Those of the last day; ``None`` for nobody."""
+        with self._lock:
+            if time.monotonic() >= self._next_s:
+                self._found = refused_lately(self._folder)
+                self._next_s = time.monotonic() + _REFUSED_KEPT_S
+            return self._found
+
+
 class StudiesPage:
     """``/`` and what belongs to it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._list = StudyList(desk)
+        self._refusals = Refusals(desk)
 
     def show(self, request: Request) -> Response:
         """The list; with ``fragment`` in the query only the lines of it."""
@@ -118,6 +139,7 @@ class StudiesPage:
             lines=shown, patients=self._patients(request, shown), total=len(lines),
             looked_at=LOOKED_AT, page=page, pages=pages, chosen=chosen, searched="",
             stages=list(Stage), modalities=_modalities(every),
+            refused=self._refusals.lately(),
             address=lambda page: "/?" + urlencode({**chosen, "page": page}),
         )
 
@@ -139,7 +161,7 @@ class StudiesPage:
             request, "studies.html", lines=lines, patients=patients, total=len(lines),
             looked_at=LOOKED_AT, page=1, pages=1, chosen={"state": "", "modality": ""},
             searched=wanted, stages=list(Stage), modalities=_modalities(self._list.lines()),
-            address=lambda page: "/",
+            refused=None, address=lambda page: "/",
         )
 
     def _of_uid(self, request: Request, wanted: str) -> str | None:
