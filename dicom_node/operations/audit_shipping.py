@@ -60,8 +60,7 @@ class AuditShipping:
         self._collector = collector
         self._told = told
         self._hostname = (socket.gethostname() or "-").replace(" ", "-")[:255]
-        self._place = _read_place(folder / _PLACE)
-        self._kept = self._place
+        self._place = self._kept = self._read_place()
         self._kept_at_s = 0.0
         # Where each of the last messages began, and when it was handed over.
         self._recent: deque[tuple[float, Place]] = deque()
@@ -115,12 +114,14 @@ class AuditShipping:
                     line.check()
                     self._send_new(line)
                     wait_s = _FIRST_WAIT_S
-            except OSError as error:
+            # A boundary: whatever the files hold, a thread that nobody waits for tells it and goes
+            # on. What it says is the kind of error alone: a text may quote a message.
+            except Exception as error:  # noqa: BLE001
                 if line is not None:
                     line.close()
                     line = None
                     self._go_back(error)
-                self._tell(type(error).__name__ if error.strerror is None else error.strerror)
+                self._tell(getattr(error, "strerror", None) or type(error).__name__)
                 self._ended.wait(0 if is_last else wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             if is_last:
@@ -139,7 +140,7 @@ class AuditShipping:
             return True
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._place = self._kept = _read_place(self._folder / _PLACE)
+        self._place = self._kept = self._read_place()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -148,7 +149,7 @@ class AuditShipping:
         except OSError:
             os.close(fd)
             raise
-        self._place = self._kept = _read_place(self._folder / _PLACE)
+        self._place = self._kept = self._read_place()
         self._lock_fd = fd
         return True
 
@@ -185,7 +186,7 @@ class AuditShipping:
                 offset = place.offset if path.name == place.file else 0
                 yield from self._trail.entries_after(path.name, offset)
 
-    def _go_back(self, error: OSError) -> None:
+    def _go_back(self, error: Exception) -> None:
         # A collector that takes no more has not read what it took last, however long ago that is.
         is_deaf = isinstance(error, TimeoutError)
         now = time.monotonic()
@@ -205,11 +206,14 @@ class AuditShipping:
             write_durably(str(self._folder / _PLACE), lambda file: file.write(content))
             self._kept = self._place
 
-
-def _read_place(path: Path) -> Place:
-    try:
-        document = json.loads(path.read_bytes())
-        return Place(str(document["file"]), int(document["offset"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        # Never sent, or damaged: everything is sent, some of it again.
-        return Place()
+    def _read_place(self) -> Place:
+        """The place that was kept, if the trail has it; otherwise the trail is sent as a whole."""
+        try:
+            document = json.loads((self._folder / _PLACE).read_bytes())
+            place = Place(str(document["file"]), int(document["offset"]))
+            sizes = {path.name: path.stat().st_size for path in self._trail.files()}
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, RecursionError):
+            return Place()
+        # A file that is gone and older than others was sent, and then removed by the site.
+        is_there = 0 <= place.offset <= sizes.get(place.file, place.offset)
+        return place if is_there and place.file <= max(sizes, default="") else Place()

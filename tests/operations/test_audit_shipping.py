@@ -97,6 +97,42 @@ def test_a_restart_goes_on_where_the_collector_has_it(shipping: Shipping) -> Non
         assert until(lambda: collector.messages() == ["<A1/>", "<A2/>"])
 
 
+@pytest.mark.parametrize("kept", [
+    '{"file": "FILE", "offset": -7}',
+    '{"file": "FILE", "offset": 1e300}',
+    '{"file": "FILE", "offset": Infinity}',
+    '{"file": "FILE", "offset": 99999}',
+    '{"file": "zzz", "offset": 0}',
+    '{"file": "audit-9999-12-31.jsonl", "offset": 0}',
+    "[" * 100_000,
+    "[]",
+])
+def test_a_place_that_cannot_be_is_none_and_everything_is_sent(
+    shipping: Shipping, kept: str
+) -> None:
+    shipping.trail.append(["<A1/>", "<A2/>"])
+    [file] = shipping.trail.files()
+    (shipping.folder / "collector.json").write_text(kept.replace("FILE", file.name))
+    with collecting() as collector:
+        sending = shipping.to(tcp(collector))
+        assert until(lambda: collector.messages() == ["<A1/>", "<A2/>"])
+        assert until(lambda: sending.backlog_bytes() == 0)
+
+
+def test_a_line_that_cannot_be_sent_is_told_and_ends_nothing(shipping: Shipping) -> None:
+    shipping.trail.append(["<A1/>"])
+    [file] = shipping.trail.files()
+    whole = file.read_bytes()
+    # Half of a surrogate pair is text in JSON, and none in UTF-8.
+    file.write_bytes(whole.replace(b"<A1/>", rb"<A\ud800/>"))
+    with collecting() as collector:
+        sending = shipping.to(tcp(collector))
+        assert until(lambda: "UnicodeEncodeError" in shipping.told)
+        assert sending.is_up is False
+        file.write_bytes(whole)
+        assert until(lambda: collector.messages() == ["<A1/>"])
+
+
 def test_of_two_processes_one_sends_and_the_other_takes_over(shipping: Shipping) -> None:
     with collecting() as collector:
         first = shipping.to(tcp(collector))
