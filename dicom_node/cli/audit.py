@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import getpass
+import base64
 import socket
 import sys
 from collections import deque
@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 from xml.etree import ElementTree
 
+from dicom_node.cli.audited import user_of_system
 from dicom_node.cli.opened import open_config
 from dicom_node.cli.output import print_json, print_table
 from dicom_node.config import Config
@@ -49,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"entries": [vars(entry) for entry in entries]})
         return 0
-    print_table(("at", "event", "outcome", "who", "about"), [_row(entry) for entry in entries])
+    print_table(("at (UTC)", "event", "outcome", "reason", "who", "about"),
+                [_row(entry) for entry in entries])
     return 0
 
 
@@ -69,7 +71,7 @@ def _note_reading(config: Config, trail: AuditTrail) -> None:
 
     if not trail.files():
         return
-    message = log_used(config, socket.gethostname(), getpass.getuser(),
+    message = log_used(config, socket.gethostname(), user_of_system()[0],
                        str(config.node.data_dir / "audit"))
     try:
         trail.append([message])
@@ -92,8 +94,22 @@ def _row(entry: Entry) -> tuple[str, ...]:
         if one.get("ParticipantObjectTypeCode") != "1"
     ]
     who = [
-        " ".join(filter(None, [one.get("UserID"), one.get("NetworkAccessPointID")]))
+        " ".join(filter(None, [
+            one.get("UserID"), f"({one.get('UserName')})" if one.get("UserName") else "",
+            one.get("NetworkAccessPointID"),
+        ]))
         for one in root.iter("ActiveParticipant") if one.get("UserName") != "dicom-node"
     ]
-    return entry.at[:19], ": ".join(names), _OUTCOMES.get(outcome, outcome), "; ".join(who), \
-        "; ".join(about)
+    return entry.at[:19], ": ".join(names), _OUTCOMES.get(outcome, outcome), _reason(root), \
+        "; ".join(who), "; ".join(about)
+
+
+def _reason(root: ElementTree.Element) -> str:
+    """What the node says about the event, or about what it concerns."""
+    said = [one.text or "" for one in root.iter("EventOutcomeDescription")]
+    said += [
+        base64.b64decode(detail.get("value", "")).decode("utf-8", "replace")
+        for detail in root.iter("ParticipantObjectDetail")
+        if detail.get("type") == "Alert Description"
+    ]
+    return "; ".join(filter(None, said))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli import named_jobs
+from dicom_node.cli import audited, named_jobs
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.records import JobState
 
@@ -41,12 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _stop_deliveries(arguments: argparse.Namespace, ledger: Ledger) -> int:
     jobs, all_known = named_jobs.wanted(arguments, ledger)
-    stopped = 0
+    stopped, changed = 0, []
     for job in jobs:
         number = ledger.decisions.stop_deliveries(job.job_id)
         if not number and arguments.jobs:
             print(f"dicom-node: nothing of job {job.job_id} waits to be sent", file=sys.stderr)
             all_known = False
+        elif number:
+            changed.append(job.job_id)
         stopped += number
     print(f"{stopped} deliveries stopped")
+    audited.note(arguments, "cancel deliveries of job", changed)
     return 0 if all_known else 1

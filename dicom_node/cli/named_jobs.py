@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from dicom_node.cli import audited
 from dicom_node.records import Job, JobState
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def decide(
     from dicom_node.ledger.states import IllegalTransition
 
     jobs, all_good = wanted(arguments, ledger)
-    changed = 0
+    changed: list[str] = []
     for job in jobs:
         if job.state is reached:
             print(f"{job.job_id} is {reached} already")
@@ -75,8 +76,9 @@ def decide(
             print(f"dicom-node: job {job.job_id} is {now.state}{_hint(now)}", file=sys.stderr)
             all_good = False
         else:
-            changed += 1
-    print(f"{changed} {done}")
+            changed.append(job.job_id)
+    print(f"{len(changed)} {done}")
+    audited.note(arguments, f"{arguments.command} job", changed)
     return 0 if all_good else 1
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.cli import audited
 from dicom_node.cli.named_series import NEVER_HEARD, find_series
 from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.records import DeliveryState, JobState, SeriesState
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask for the removal; a running node does it within seconds. Exit 1 where it cannot be."""
     config = open_config(arguments)
     ledger = open_ledger(config)
-    all_good = True
+    all_good, asked = True, []
     for name in arguments.studies:
         uid, why_not = _study(ledger, name)
         why_not = why_not or _why_not(ledger, config, uid)
@@ -38,8 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
             all_good = False
             continue
         ledger.removals.ask(uid)
+        asked.append(uid)
         running = "intake" in running_roles(config)
         print(f"study {uid} is removed {'now' if running else 'when the node runs'}")
+    audited.note(arguments, "remove study", asked)
     return 0 if all_good else 1
 
 

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli import named_jobs
+from dicom_node.cli import audited, named_jobs
 from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.records import Job, JobState, SeriesState
 
@@ -33,10 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
         dead = {job.job_id: job for job in named_jobs.wanted(arguments, ledger)[0]}
         sent = named_jobs.find(ledger, ledger.deliveries.jobs_with_dead())[0]
         dead.update((job.job_id, job) for job in sent)
-        print(f"{sum(_revive(job, ledger) for job in dead.values())} queued again")
+        again_of = {job_id: _revive(job, ledger) for job_id, job in dead.items()}
+        print(f"{sum(again_of.values())} queued again")
+        audited.note(arguments, "retry job", [one for one, again in again_of.items() if again])
         return 0
     jobs, all_good = named_jobs.find(ledger, arguments.jobs)
     revived = hurried = 0
+    changed = []
     for job in jobs:
         # First: what is revived below does not count as what waited.
         sooner = ledger.decisions.hurry(job.job_id) + ledger.deliveries.hurry(job.job_id)
@@ -49,8 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"dicom-node: job {job.job_id} is {job.state}; nothing of it is dead, and "
                   "nothing of it waits for a later attempt", file=sys.stderr)
             all_good = False
+        if again or sooner:
+            changed.append(job.job_id)
         revived, hurried = revived + again, hurried + sooner
     print(f"{revived} queued again" + (f", {hurried} hurried" if hurried else ""))
+    audited.note(arguments, "retry job", changed)
     return 0 if all_good else 1
 
 

@@ -274,6 +274,21 @@ def identifier(study_instance_uid: str, series_instance_uid: str) -> bytes:
     return encoded
 
 
+def ordered(config: Config, hostname: str, user: str, called_by: str, order: str) -> str:
+    """The message that a user of this machine gave an order at the command line.
+
+    Use of Restricted Function (PS3.15 A.5.3.11); ``called_by`` is whom ``sudo`` names, or empty.
+    """
+    source = a.Source(f"{config.node.ae_title}@{hostname}", config.security.audit.site)
+    person = a.Participant(
+        user, True, alternative_id=f"SUDO_USER={called_by}" if called_by else "",
+        name=f"{called_by} by sudo" if called_by else "", address=hostname,
+    )
+    event = a.Event(a.SECURITY_ALERT, "E", datetime.now(UTC), a.SUCCESS, a.RESTRICTED_FUNCTION)
+    about = a.resource("urn:dicom-node:command-line", "command line", order)
+    return a.message(event, [person], source, [about])
+
+
 def log_used(config: Config, hostname: str, user: str, folder: str) -> str:
     """The message that somebody has read the trail (PS3.15 A.5.3.2)."""
     source = a.Source(f"{config.node.ae_title}@{hostname}", config.security.audit.site)

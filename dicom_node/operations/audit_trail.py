@@ -129,7 +129,7 @@ class AuditTrail:
         self._tail = _Tail(file, size, number, before)
 
     def _write(self, path: Path, data: bytes) -> int:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        fd = self._open(path, os.O_WRONLY | os.O_APPEND)
         try:
             began = os.fstat(fd).st_size
             written = 0
@@ -145,6 +145,14 @@ class AuditTrail:
         finally:
             os.close(fd)
 
+    def _open(self, path: Path, flags: int) -> int:
+        fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        owner = self._folder.stat()
+        if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
+            # A command of root may be the first of a day; the node has to go on with its file.
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+        return fd
+
     def _current_tail(self) -> _Tail:
         files = self.files()
         newest = files[-1] if files else None
@@ -158,7 +166,7 @@ class AuditTrail:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        fd = self._open(self._folder / _LOCK, os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from dicom_node.events import Events, hash_uid
+from dicom_node.operations.audit_trail import AuditTrail
 from dicom_node.operations.retention import Retention
 from dicom_node.records import SendOutcome
 from dicom_node.spool import Spool
@@ -112,3 +116,32 @@ def test_the_name_of_one_of_several_series_removes_nothing(filled: Site) -> None
     assert "that is a job" in filled("remove", "job-1").err
     assert ledger.removals.asked() == []
     ledger.close()
+
+
+def test_an_order_is_audited_with_the_user_of_the_system(
+    filled: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.ledger().commitments.leave(["job-1:pacs:01"], "not_offered")
+    assert filled("remove", "1.2").code == 0
+    folder = filled.data_dir / "audit"
+    assert not folder.exists(), "where no node has kept a trail, none is begun"
+    AuditTrail(folder).append(["<AuditMessage/>"])
+    monkeypatch.setenv("SUDO_USER", "anna")
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert filled("remove", "1.2").code == 0
+    assert filled("retry", "job-2").code == 0
+    assert filled("hold", "job-2").code == 0
+    assert filled("release", "job-2").code == 0
+    shown = filled("audit").out
+    for order in ("remove study: 1.2", "retry job: job-2", "hold job: job-2",
+                  "release job: job-2"):
+        (line,) = [line for line in shown.splitlines() if order in line]
+        assert f"{user} (anna by sudo)" in line and "Use of Restricted Function" in line
+    assert "SUDO_USER=anna" in AuditTrail(folder).files()[0].read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_writes_into_the_trail_stays_the_nodes(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    AuditTrail(tmp_path).append(["<AuditMessage/>"])
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {65534}

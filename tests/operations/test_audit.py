@@ -197,11 +197,14 @@ def test_the_command_prints_verifies_and_is_written_down_itself(
     site = Site(tmp_path, capsys)
     auditor, events, _ = node(node={"data_dir": site.data_dir})
     auditor.start()
+    events.association_refused("CT9", "NODE", "192.0.2.8", "access.calling_ae_title")
     events.study_received("a", "CT01", "1.2.840.77", 3, address="192.0.2.7", patient_id="PID-4711")
     events.node_changed("stopped")
     shown = site("audit")
     assert shown.code == 0, shown.err
     assert "DICOM Instances Transferred" in shown.out and "1.2.840.77" in shown.out
+    assert "at (UTC)" in shown.out.splitlines()[0] and "reason" in shown.out.splitlines()[0]
+    assert "association refused: access.calling_ae_title" in shown.out
     assert "CT01 192.0.2.7" in shown.out and "PID-4711" not in shown.out
     assert site("audit", "--since", "2199-01-01", "--json").json() == {"entries": []}
     full = site("audit", "--json").json()["entries"]
@@ -211,6 +214,6 @@ def test_the_command_prints_verifies_and_is_written_down_itself(
     [file] = AuditTrail(site.data_dir / "audit").files()
     file.write_text(file.read_text().replace("PID-4711", "PID-4712"))
     verdict = site("audit", "--verify")
-    assert verdict.code == 1 and f"{file.name} line 3" in verdict.out
+    assert verdict.code == 1 and f"{file.name} line 4" in verdict.out
     verdict = site("audit", "--verify", "--json")
     assert verdict.code == 1 and verdict.json()["is_whole"] is False
