@@ -107,7 +107,7 @@ class Access:
         Raises
         ------
         TooManyGuesses
-            The address presented too many tokens that are none.
+            The token is none, like too many of this address before it.
         """
         visit = self._opened("visit", request.cookies.get(VISIT_COOKIE, "")) or ""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -117,12 +117,20 @@ class Access:
         return Caller(self._by_proxy(request) or self._by_session(request), visit)
 
     def guess(self, request: HTTPConnection, token: str) -> TokenLine | None:
-        """The line of a token that somebody presents; one that is none counts against them.
+        """The line of a token that somebody presents; one that is none counts against its address.
 
         Raises
         ------
         TooManyGuesses
+            It is none, like too many of this address before it.
         """
+        # Compared first: behind a proxy everybody has one address, and one person's wrong tokens
+        # must not shut the others out. Tokens of 256 bits are not guessed; the limit is for the
+        # audit trail, which every wrong one is told to. What a proxy says of addresses is not
+        # asked: one that passes on what its callers claim would lift the limit.
+        found = self._tokens.find(token) if self._tokens is not None and token else None
+        if found is not None:
+            return found
         address = request.client.host if request.client is not None else ""
         now = time.monotonic()
         with self._lock:
@@ -131,16 +139,12 @@ class Access:
                 guesses.popleft()
             if len(guesses) >= _GUESSES:
                 raise TooManyGuesses(guesses[0] + _WITHIN_S - now)
-            found = self._tokens.find(token) if self._tokens is not None and token else None
-            if found is None:
-                guesses.append(now)
-                self._guesses[address] = guesses
-                self._guesses.move_to_end(address)
-                while len(self._guesses) > _MOST_ADDRESSES:
-                    self._guesses.popitem(last=False)
-            else:
-                self._guesses.pop(address, None)
-        return found
+            guesses.append(now)
+            self._guesses[address] = guesses
+            self._guesses.move_to_end(address)
+            while len(self._guesses) > _MOST_ADDRESSES:
+                self._guesses.popitem(last=False)
+        return None
 
     def new_visit(self) -> tuple[str, str]:
         """A name for a browser, and the cookie that brings it back."""

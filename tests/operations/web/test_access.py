@@ -134,10 +134,23 @@ def test_guessing_is_slowed_down_by_address(site: Site) -> None:
     answers = [client.post("/login", data={"token": f"no{n}", **fields}) for n in range(6)]
     assert [one.status_code for one in answers] == [401] * 5 + [429]
     assert int(answers[-1].headers["retry-after"]) > 0
-    right = client.post("/login", data={"token": site.tokens["vera"], **fields})
-    assert right.status_code == 429
     bearer = {"authorization": "Bearer no"}
     assert client.get("/api/studies", headers=bearer).status_code == 429
+    assert len(site.told.of("web_sign_in")) == 5, "no more of them fill the audit trail"
+
+
+def test_who_has_a_token_is_let_in_whatever_others_of_the_same_address_try(site: Site) -> None:
+    client = site.with_tokens()
+    fields = form(client, "/login")
+    wrong = {"authorization": "Bearer no"}
+    for _ in range(6):
+        refused = client.get("/api/studies", headers=wrong)
+    assert refused.status_code == 429
+    right = {"authorization": f"Bearer {site.tokens['vera']}"}
+    assert client.get("/api/studies", headers=right).status_code == 200
+    assert client.get("/api/studies", headers=wrong).status_code == 429, "nothing is forgotten"
+    signed_in = client.post("/login", data={"token": site.tokens["vera"], **fields})
+    assert signed_in.status_code == 303
 
 
 def test_a_token_that_is_none_is_told_with_its_address(site: Site) -> None:
