@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,8 @@ def test_the_cookie_of_a_session_is_kept_from_scripts_and_other_sites(site: Site
 
 def test_a_cookie_that_was_changed_is_nobodys(site: Site, viewer: TestClient) -> None:
     cookie = viewer.cookies["dicom_node_session"]
-    for other in (cookie.replace("vera", "olaf"), cookie[:-1] + "0", cookie + "0", "x", ".", "a.é"):
+    last = "1" if cookie.endswith("0") else "0"
+    for other in (cookie.replace("vera", "olaf"), cookie[:-1] + last, cookie + "0", "x", ".", "a.é"):
         client = site.client(tokens_file=site.folder / "tokens")
         client.cookies.set("dicom_node_session", other.encode("ascii", "replace").decode())
         assert client.get("/").status_code == 303
@@ -179,7 +179,7 @@ def test_the_form_of_one_browser_is_not_that_of_another(site: Site) -> None:
 
 
 def proxied(site: Site, address: str) -> TestClient:
-    networks = [ipaddress.ip_network("10.9.0.0/16")]
+    networks = ["10.9.0.0/16"]
     proxy = ProxySettings.model_construct(
         user_header="X-Remote-User", networks=networks, operators=["anna"]
     )
