@@ -17,11 +17,11 @@ _log = logging.getLogger("dicom_node")
 
 
 class Told:
-    """Every public method of a subclass is an event: once it has returned, the sinks get it too.
+    """Every public method of a subclass that answers nothing is an event, which sinks get too.
 
-    They get the name of the method and its arguments, by name and as they came: not yet hashed.
-    Sinks are called in the thread of whom it happened to, and must not block; one that raises is
-    told of once for each kind of event, and disturbs neither the caller nor the other sinks.
+    Once it has returned, they get its name and its arguments, by name and as they came: not yet
+    hashed. Sinks are called in the thread of whom it happened to, and must not block; one that
+    raises is told of once for each kind of event, and disturbs neither the caller nor the others.
     """
 
     # Here too, for those that are made without them.
@@ -35,7 +35,9 @@ class Told:
         known = set(dir(cls.__base__))
         for name, method in list(vars(cls).items()):
             # What only says anew what an event does is told by what it calls.
-            if inspect.isfunction(method) and not name.startswith("_") and name not in known:
+            if name.startswith("_") or name in known or not inspect.isfunction(method):
+                continue
+            if inspect.get_annotations(method).get("return") in (None, "None"):
                 setattr(cls, name, _told(method))
 
     def add_sink(self, sink: Sink) -> None:

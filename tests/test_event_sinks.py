@@ -81,3 +81,13 @@ def test_what_another_process_has_logged_is_told_and_not_logged_again(
         events.tell("association_accepted", {"association_id": "a", "calling_ae_title": "CT01"})
     assert [name for name, _ in notebook.told] == ["association_accepted"]
     assert caplog.records == []
+
+
+def test_a_method_that_answers_is_no_event() -> None:
+    class Counting(Events):
+        def count(self) -> int:
+            return 3
+
+    told: list[str] = []
+    assert Counting(lambda name, _: told.append(name)).count() == 3
+    assert told == []
