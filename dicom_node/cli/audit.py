@@ -26,6 +26,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("audit", help="read the audit trail, or check its chain")
     parser.add_argument("--verify", action="store_true",
                         help="check every line against the one before it; exit code 1 if one fails")
+    parser.add_argument("--from-start", action="store_true",
+                        help="with --verify: also exit code 1 if the oldest days are not there")
     parser.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD",
                         help="lines of this day (UTC) and later")
     parser.add_argument("--limit", type=int, default=100,
@@ -42,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     trail = AuditTrail(folder)
     try:
         if arguments.verify:
-            return _tell_verdict(trail.verify(), as_json=arguments.json)
+            verdict = trail.verify(from_start=arguments.from_start)
+            return _tell_verdict(verdict, as_json=arguments.json)
         entries = list(deque(trail.entries(arguments.since), max(0, arguments.limit)))
     except OSError as error:
         raise StorageFailed(f"{folder} cannot be read: {error.strerror}") from error
@@ -61,8 +64,11 @@ def _tell_verdict(verdict: Verdict, *, as_json: bool) -> int:
     elif verdict.problem:
         print(f"BROKEN: {verdict.problem}")
     else:
-        print(f"whole: {verdict.lines} lines in {verdict.files} files"
-              + (f", {verdict.torn} of them torn by a crash" if verdict.torn else ""))
+        print(("whole as far as it is here: " if verdict.begins else "whole: ")
+              + f"{verdict.lines} lines in {verdict.files} files"
+              + (f", {verdict.torn} of them torn by a crash" if verdict.torn else "")
+              + (f"; begins with {verdict.begins}: earlier days are not here"
+                 if verdict.begins else ""))
     return 1 if verdict.problem else 0
 
 

@@ -85,6 +85,8 @@ def audit(config: Config) -> str | Finding:
         return failed(name, verdict.problem,
                       "keep the files as they are, and find out who changed them")
     text = f"{verdict.lines} lines in {verdict.files} files follow each other"
+    if verdict.begins:
+        text += f", from {verdict.begins} on"
     return f"{text}; {verdict.torn} were torn by a loss of power" if verdict.torn else text
 
 

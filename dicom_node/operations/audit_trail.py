@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -47,12 +47,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the check of a chain; ``problem`` names the first line that is wrong."""
+    """What became of the check of a chain; ``problem`` names the first line that is wrong.
+
+    ``begins`` names the first whole line where the trail does not begin with its first one.
+    """
 
     lines: int
     files: int
     torn: int
     problem: str = ""
+    begins: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,10 +204,16 @@ class AuditTrail:
                         str(parsed["message"]),
                     )
 
-    def verify(self) -> Verdict:
-        """Follow the chain from its first line to its last, as far as it holds."""
-        before, number, lines, torn = FIRST, 0, 0, 0
-        is_torn = False
+    def verify(self, *, from_start: bool = False) -> Verdict:
+        """Follow the chain from the first line that is here to the last, as far as it holds.
+
+        The site may have removed the oldest days: the first line may be any then, unless
+        ``from_start`` asks for the very first one.
+        """
+        # Both unknown before the first line, unless it has to be number 1.
+        before: str | None = FIRST if from_start else None
+        number: int | None = 0 if from_start else None
+        lines, torn, is_torn, begins = 0, 0, False, ""
         files = self.files()
         for path in files:
             with path.open("rb") as opened:
@@ -216,18 +226,27 @@ class AuditTrail:
                         return Verdict(lines, len(files), torn, f"{where} follows no whole line")
                     if parsed is None:
                         is_torn, torn = True, torn + 1
-                    elif parsed["previous"] != before:
+                    elif number is None and _may_begin(parsed, before):
+                        is_torn, number = False, int(str(parsed["n"]))
+                        begins = f"line {number} of {path.stem.removeprefix('audit-')}"
+                    elif parsed["previous"] != (before or FIRST):
                         return Verdict(
                             lines, len(files), torn,
                             f"{where} does not follow the line before it: something was changed, "
                             "left out or put in between",
                         )
-                    elif parsed["n"] != number + 1:
+                    elif parsed["n"] != (number or 0) + 1:
                         return Verdict(lines, len(files), torn, f"{where} has the wrong number")
                     else:
                         is_torn, number = False, int(str(parsed["n"]))
                     before = hashlib.sha256(line).hexdigest()
-        return Verdict(lines, len(files), torn)
+        return Verdict(lines, len(files), torn, begins=begins)
+
+
+def _may_begin(parsed: Mapping[str, object], before: str | None) -> bool:
+    """Whether a line can be the first one of a trail whose oldest days were removed."""
+    previous = parsed["previous"]
+    return int(str(parsed["n"])) > 1 and previous != FIRST and before in (None, previous)
 
 
 def _parse(line: bytes) -> dict[str, object] | None:
@@ -237,7 +256,8 @@ def _parse(line: bytes) -> dict[str, object] | None:
         return None
     if not isinstance(document, dict) or not {"n", "at", "previous", "message"} <= set(document):
         return None
-    return document if isinstance(document["n"], int) else None
+    # ``true`` is an integer in Python, and no number of a line.
+    return document if type(document["n"]) is int else None
 
 
 def _read_tail(files: Sequence[Path]) -> _Tail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,19 @@ def test_the_command_prints_verifies_and_is_written_down_itself(
     assert verdict.code == 1 and f"{file.name} line 4" in verdict.out
     verdict = site("audit", "--verify", "--json")
     assert verdict.code == 1 and verdict.json()["is_whole"] is False
+
+
+def test_the_command_verifies_from_the_first_day_that_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(tmp_path, capsys)
+    trail = AuditTrail(site.data_dir / "audit")
+    for day in (1, 2):
+        trail.append(["<AuditMessage/>"] * 2, datetime(2026, 11, day, tzinfo=UTC))
+    trail.files()[0].unlink()
+    shown = site("audit", "--verify")
+    assert shown.code == 0
+    assert "begins with line 3 of 2026-11-02: earlier days are not here" in shown.out
+    assert site("audit", "--verify", "--json").json()["begins"] == "line 3 of 2026-11-02"
+    strict = site("audit", "--verify", "--from-start")
+    assert (strict.code, strict.out.split(":")[0]) == (1, "BROKEN")

@@ -74,6 +74,53 @@ def test_a_file_that_is_gone_is_noticed(tmp_path: Path) -> None:
     assert "audit-2026-11-28.jsonl line 1" in trail.verify().problem
 
 
+def test_days_that_the_site_removed_are_named_and_break_no_chain(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path)
+    for day in range(4):
+        trail.append([f"{day} a", f"{day} b"], DAY + timedelta(days=day))
+    assert trail.verify().begins == ""
+    trail.files()[0].unlink()
+    verdict = AuditTrail(tmp_path).verify()
+    assert (verdict.lines, verdict.problem) == (6, "")
+    assert verdict.begins == "line 3 of 2026-11-27"
+    strict = trail.verify(from_start=True)
+    assert strict.problem.startswith("audit-2026-11-27.jsonl line 1 does not follow")
+    trail.files()[1].unlink()
+    assert "audit-2026-11-29.jsonl line 1 does not follow" in trail.verify().problem
+
+
+@pytest.mark.parametrize("change", [
+    ('"n": 2', '"n": 0'), ('"n": 2', '"n": 1'), ('"n": 2', '"n": true'), ("PREVIOUS", "0" * 64),
+])
+def test_a_first_line_that_can_be_none_is_no_beginning(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    trail = AuditTrail(tmp_path)
+    trail.append(["a"], DAY)
+    trail.append(["b", "c"], DAY + timedelta(days=1))
+    trail.files()[0].unlink()
+    [file] = trail.files()
+    before, after = change
+    text = file.read_text()
+    if before == "PREVIOUS":
+        before = json.loads(text.splitlines()[0])["previous"]
+    file.write_text(text.replace(before, after, 1))
+    assert trail.verify().problem
+
+
+def test_a_trail_that_begins_behind_a_torn_line_follows_it_all_the_same(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path)
+    trail.append(["a"], DAY)
+    (tmp_path / "audit-2026-11-27.jsonl").write_bytes(b'{"n"')
+    trail.append(["b"], DAY + timedelta(days=1))
+    trail.files()[0].unlink()
+    verdict = trail.verify()
+    assert (verdict.problem, verdict.begins) == ("", "line 2 of 2026-11-27")
+    [file] = trail.files()
+    file.write_bytes(file.read_bytes().replace(b'{"n"\n', b'{"m"\n'))
+    assert trail.verify().problem
+
+
 @pytest.mark.parametrize(
     "torn", [b'{"n": 3, "at', b"\0" * 700, b'{"n": 3}\r{"', b"[]\n", b"[" * 100_000]
 )
