@@ -15,7 +15,7 @@ from typing import Protocol
 from ai_models.catalog import Catalog
 from dicom_node.config import Config
 from dicom_node.delivery.capabilities import CapabilityProber
-from dicom_node.errors import TransientError
+from dicom_node.errors import LedgerDamaged, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
@@ -122,6 +122,8 @@ class Operations:
             return
         try:
             care.tick()
+        except LedgerDamaged:
+            raise
         except TransientError as error:
             self._rests_until_s[id(care)] = now + _REST_S
             self._premises.events.node_changed(
