@@ -172,7 +172,14 @@ def check_audit(audit: list[str], syslog: RecordingCollector, study: str) -> Non
         schema.assertValid(root)
         codes.append(root.xpath("string(EventIdentification/EventID/@csd-code)"))
         about = root.xpath("ParticipantObjectIdentification[@ParticipantObjectTypeCode=1]")
-        assert ("PLANTED-ID" in message) == bool(about)
+        # Of an object that was refused nothing is believed: whose it is stays empty.
+        named = [one for one in about if one.get("ParticipantObjectID")]
+        assert ("PLANTED-ID" in message) == bool(named)
+        outcome, action = (
+            root.xpath(f"string(EventIdentification/@Event{what})")
+            for what in ("OutcomeIndicator", "ActionCode")
+        )
+        assert named == about or (outcome, action) == ("4", "C")
         assert bool(about) == (codes[-1] in ("110102", "110104"))
     assert codes[0] == codes[-1] == "110100"
     assert {"110102", "110104", "110113"} <= set(codes)

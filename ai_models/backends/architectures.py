@@ -43,9 +43,9 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
     if name not in ARCHITECTURES and name not in _torchvision_names(name):
         by_small = {known.lower(): known for known in ARCHITECTURES}
         near = difflib.get_close_matches(name.lower(), by_small, 1, 0.8)
-        hint = f"did you mean {by_small[near[0]]}? " if near else ""
+        hint = f"did you mean {by_small[near[0]]}, of these: " if near else "there are: "
         raise ModelError(
-            f"no architecture {name!r}; {hint}There are: {', '.join(ARCHITECTURES)}, and "
+            f"no architecture {name!r}; {hint}{', '.join(ARCHITECTURES)}, and "
             "torchvision's classifiers (torchvision.resnet50); any other network: export it as "
             "ONNX, TorchScript or .pt2", reason="model.architecture_unknown",
         )
