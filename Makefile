@@ -1,5 +1,5 @@
 # make demo   install into .venv and show the main job on synthetic images, without configuration
-# make test   install what the tests need, then lint, types and every test
+# make test   install what the tests need, then lint, types and every test but the five of test-long
 #
 # Both may be run first, and again: what is installed is installed once, until pyproject.toml or
 # constraints.txt change. On a machine without a GPU, a smaller torch is had by
@@ -34,6 +34,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 help:
 	@echo 'make demo           install, then run the demonstration'
 	@echo 'make test           install the test tools, then lint, types and every test'
+	@echo 'make test-long      models of every kind that take a minute each and differ little from others'
 	@echo 'make lint           ruff and mypy only'
 	@echo 'make conformance    only the tests that ask other validators about our objects'
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
@@ -73,8 +74,12 @@ test: tools $(VENV)/.installed-test
 	@status=0; \
 	$(BIN)/ruff check . || { status=1; echo 'ruff check FAILED'; }; \
 	$(BIN)/mypy || { status=1; echo 'mypy FAILED'; }; \
-	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_OPTIONS) || status=1; \
+	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) -m 'not long' $(PYTEST_OPTIONS) || status=1; \
 	exit $$status
+
+.PHONY: test-long
+test-long: tools $(VENV)/.installed-test
+	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) -m long $(PYTEST_OPTIONS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-test

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,18 @@ def openai(folder: Path, stack: ExitStack) -> Path:
 NETWORKS = (onnx, torchscript, state_dict, safetensors, torch_export)
 FOLDERS = (monai_bundle, nnunet, hf_segmentation, hf_classification, hf_regression, hf_text)
 OTHERS = (command, command_detection, open_inference_http, open_inference_grpc, openai)
+# What differs little from another here and takes a minute: `make test-long`.
+LONG = (safetensors, hf_regression)
+
+
+def cases(makers: Sequence[Callable[[Path, ExitStack], Path]]) -> list[Any]:
+    """As parameters of a test, those of `LONG` marked so."""
+    return [
+        pytest.param(make, id=make.__name__, marks=[pytest.mark.long] if make in LONG else [])
+        for make in makers
+    ]
+
+
 # What each must have shown: not applicable is no proof.
 SHOWN = {
     "segmentation": {"flips", "axes", "oblique", "spacing", "nothing found"},

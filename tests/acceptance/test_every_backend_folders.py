@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.every_backend import (
     FOLDERS,
+    cases,
     hosts,
     prove_green,
     torchvision_in_workers,
@@ -21,7 +22,7 @@ __all__ = ["hosts", "torchvision_in_workers"]
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("make", FOLDERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", cases(FOLDERS))
 def test_suite_is_green(
     tmp_path: Path, hosts: ExitStack, make: Callable[[Path, ExitStack], Path]
 ) -> None:

@@ -18,7 +18,17 @@ pytestmark = [pytest.mark.slow, needs_shared("data", "models", "monai_bundle_con
 NAMES = bundles() if CONFIGURATIONS.is_dir() else []
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each takes a minute: `make test-long`.
+LARGEST = frozenset({
+    "swin_unetr_btcv_segmentation", "pathology_nuclei_segmentation_classification",
+    "ventricular_short_axis_3label",
+})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=[pytest.mark.long] if one in LARGEST else []) for one in NAMES],
+)
 def test_bundle_of_the_zoo_does_what_the_page_says(name: str) -> None:
     assert try_bundle(name).row in DOCUMENT.read_text().splitlines()
 
