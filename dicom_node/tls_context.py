@@ -11,8 +11,11 @@ are not resumed: each connection shows its certificate anew.
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +236,36 @@ def outgoing(peer: PeerSettings) -> Outgoing | None:
             renewed = Renewed(lambda files: client_context(files, wanted), settings)
             _contexts[key] = renewed
     return Outgoing(renewed.get(), peer.host.strip("[]"))
+
+
+def complete_handshake(connection: ssl.SSLSocket, deadline: float) -> None:
+    """Do the whole handshake; ``deadline`` (s, monotonic clock) holds however slowly bytes come.
+
+    The connection does not block afterwards.
+
+    Raises
+    ------
+    TimeoutError, ssl.SSLError, OSError
+        `failure_reason` names the cause.
+    """
+    connection.setblocking(False)
+    while True:
+        try:
+            connection.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            wait_for(connection, select.POLLIN, deadline)
+        except ssl.SSLWantWriteError:
+            wait_for(connection, select.POLLOUT, deadline)
+
+
+def wait_for(connection: socket.socket, events: int, deadline: float) -> None:
+    """Until the system can read or write; raises TimeoutError at the deadline (monotonic, s)."""
+    left_s = deadline - time.monotonic()
+    poller = select.poll()
+    poller.register(connection, events)
+    if left_s <= 0 or not poller.poll(left_s * 1000):
+        raise TimeoutError("the TLS handshake did not come to its end")
 
 
 def normalised(names: Iterable[str]) -> frozenset[str]:

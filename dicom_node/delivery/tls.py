@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import time
 
-from dicom_node.tls_context import Outgoing
+from dicom_node.tls_context import Outgoing, complete_handshake
 
 
 def secured(connection: socket.socket, how: Outgoing | None) -> socket.socket:
@@ -39,21 +38,4 @@ def shake_hands(connection: socket.socket, timeout_s: float) -> None:
     """
     if not isinstance(connection, ssl.SSLSocket):
         return
-    deadline = time.monotonic() + timeout_s
-    connection.setblocking(False)
-    while True:
-        try:
-            connection.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            _wait(connection, select.POLLIN, deadline)
-        except ssl.SSLWantWriteError:
-            _wait(connection, select.POLLOUT, deadline)
-
-
-def _wait(connection: socket.socket, events: int, deadline: float) -> None:
-    left_s = deadline - time.monotonic()
-    poller = select.poll()
-    poller.register(connection, events)
-    if left_s <= 0 or not poller.poll(left_s * 1000):
-        raise TimeoutError("the TLS handshake did not come to its end")
+    complete_handshake(connection, time.monotonic() + timeout_s)

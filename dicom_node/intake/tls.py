@@ -8,6 +8,8 @@ import socket
 import ssl
 import time
 
+from dicom_node.tls_context import complete_handshake, wait_for
+
 _ALERT_LINGER_S = 1.0
 
 
@@ -37,27 +39,12 @@ def shake_hands(connection: ssl.SSLSocket, deadline: float) -> None:
         the cause.
     """
     try:
-        while True:
-            try:
-                connection.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                _wait(connection, select.POLLIN, deadline)
-            except ssl.SSLWantWriteError:
-                _wait(connection, select.POLLOUT, deadline)
+        complete_handshake(connection, deadline)
     except OSError as failure:
         if isinstance(failure, ssl.SSLError):
             _let_the_alert_be_read(connection)
         connection.close()
         raise
-
-
-def _wait(connection: socket.socket, events: int, deadline: float) -> None:
-    left_s = deadline - time.monotonic()
-    poller = select.poll()
-    poller.register(connection, events)
-    if left_s <= 0 or not poller.poll(left_s * 1000):
-        raise TimeoutError
 
 
 def _let_the_alert_be_read(connection: ssl.SSLSocket) -> None:
@@ -67,6 +54,6 @@ def _let_the_alert_be_read(connection: ssl.SSLSocket) -> None:
         # Past the TLS layer, which has given up.
         socket.socket.shutdown(connection, socket.SHUT_WR)
         while True:
-            _wait(connection, select.POLLIN, until)
+            wait_for(connection, select.POLLIN, until)
             if not socket.socket.recv(connection, 1 << 14):
                 return
