@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai_models.card_base import Count, Edge, Entry, Finite, LongName, Positive, ShortName
+from ai_models.card_base import (
+    Count,
+    Edge,
+    Entry,
+    Finite,
+    Identifier,
+    LongName,
+    Positive,
+    ShortName,
+)
 
 Direction = Literal["L", "R", "P", "A", "S", "I"]
 
@@ -18,9 +27,9 @@ class Intensity(Entry):
     and the highest value of each input.
     """
 
-    unit: Literal["HU", "arbitrary", "displayed"]
-    """Of the input: ``HU`` of a CT, ``displayed`` (0 to 1, white high) of an image, otherwise
-    ``arbitrary``."""
+    unit: Literal["HU", "SUVbw", "arbitrary", "displayed"]
+    """Of the input: ``HU`` of a CT, ``SUVbw`` (g/ml) of a PET, ``displayed`` (0 to 1, white high)
+    of an image, otherwise ``arbitrary``."""
     clip: tuple[Finite, Finite] | None = None
     """Lowest and highest value, in ``unit``."""
     clip_percentiles: tuple[Finite, Finite] | None = None
@@ -76,6 +85,46 @@ def _axes_of_kind(values: dict[str, Any]) -> Literal[2, 3]:
     return 2 if values.get("kind") == "image" else 3
 
 
+class Phases(Entry):
+    """A series that shows the same place at several times, such as one with contrast medium."""
+
+    min: Count = 2
+    """A series of fewer phases is refused."""
+    max: Annotated[int, Field(ge=2, le=64)] = 16
+    """A series of more phases is refused."""
+
+
+class CompanionEntry(Entry):
+    """One more series of the same patient, resampled to the grid of the first: one channel."""
+
+    role: Identifier
+    """Its name in the rule's ``inputs`` and in reports: ``pt``, ``t2``, ``flair``."""
+    modality: Annotated[list[ShortName], Field(min_length=1)]
+    """Modality (0008,0060), one of these."""
+    required: bool = True
+    """Whether there is no answer without it. Without one that is not required the channel holds
+    ``absent``, and the report says so."""
+    intensity: Intensity
+    """As ``input.intensity``, of this series."""
+    absent: Finite = 0.0
+    """Value of the channel outside of the series, and where there is none."""
+
+
+class ClinicalEntry(Entry):
+    """One thing that the headers say of the patient: two channels, its value and 1 where known."""
+
+    name: Identifier
+    """As the report has it."""
+    keyword: Literal["PatientAge", "PatientSex", "PatientWeight", "PatientSize", "SmokingStatus"]
+    """Where it stands: years, ``values``, kg, m, ``values``."""
+    values: dict[ShortName, Finite] = {}
+    """Numbers for words, such as ``{F: -1, M: 1}``; another word is not known."""
+    center: Finite = 0.0
+    """Taken off before."""
+    scale: Positive = 1.0
+    """Divided by."""
+
+
 class InputEntry(Entry):
     """What the model takes; what does not fit is refused before the model is run."""
 
@@ -98,8 +147,17 @@ class InputEntry(Entry):
     """A volume whose slices are farther apart is refused."""
     max_slice_thickness_mm: Positive | None = None
     """A volume of thicker slices, Slice Thickness (0018,0050), is refused."""
-    phases: Literal[1] = 1
-    """One series at a time."""
+    role: Identifier = "image"
+    """Name of this series where there are companions: ``ct``."""
+    phases: Literal[1] | Phases = 1
+    """Of a series in several phases how many there may be; each is a channel, in order of time. 1:
+    the series shows one moment."""
+    companions: Annotated[list[CompanionEntry], Field(max_length=8)] = []
+    """Further series of the same patient, a channel each behind those of this one."""
+    presence: bool = False
+    """One more channel for each companion that is not required: 1 where it is there, else 0."""
+    clinical: Annotated[list[ClinicalEntry], Field(max_length=16)] = []
+    """What the headers say of the patient, behind all other channels."""
     axes: tuple[Direction, Direction, Direction] = ("S", "P", "L")
     """Directions of the patient (LPS letters) in which the axes of the network's input grow:
     ``[S, P, L]`` is slices to Superior, rows to Posterior, columns to Left. Of a volume."""

@@ -88,6 +88,9 @@ class SegmentationOutput(OutputEntry):
     """What is reported. Each name and each colour once."""
     postprocessing: Postprocessing = Postprocessing()
     """Holes, stray parts, small parts."""
+    instances: bool = False
+    """Each connected part of a label is a finding of its own, with its own segment, numbered by
+    volume: nodules, lesions. Of a volume."""
 
 
 class Calibration(Entry):
@@ -115,9 +118,9 @@ class ClassificationOutput(OutputEntry):
 
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """``none``: the network answers probabilities itself."""
-    per: Literal["image", "slice", "study"] = "image"
+    per: Literal["image", "slice", "sequence", "study"] = "image"
     """``slice`` runs the network on each slice (``input.ndim: 2``); the others take the whole
-    input."""
+    input. ``sequence`` answers each of its slices, knowing the others."""
     aggregate: Literal["max", "mean", "noisy_or"] = "max"
     """How the scores of slices become that of the series: the highest, the mean, or that at least
     one is true."""

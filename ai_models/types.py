@@ -8,6 +8,7 @@ Left, y to Posterior, z to Superior; PS3.3 C.7.6.2.1.1). Pure numpy: no torch, n
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +88,7 @@ class Volume:
     affine_lps
         4x4 float64, index (slice, row, column) to mm in LPS.
     unit
-        ``"HU"`` for CT; ``"arbitrary"`` otherwise.
+        ``"HU"`` for CT; ``"SUVbw"`` (g/ml) for PET that is asked for so; ``"arbitrary"`` otherwise.
     """
 
     array: npt.NDArray[np.generic]
@@ -115,7 +116,48 @@ class Image:
     pixel_spacing_mm: tuple[float, float] | None
 
 
-ModelInput = Volume | Image
+@dataclass(frozen=True)
+class JointInput:
+    """Several volumes of one patient that a model takes together.
+
+    Attributes
+    ----------
+    reference
+        The answer is on its grid; of a series in several phases the first of them.
+    phases
+        All phases of that series in order of time, the reference first, on one grid; empty where
+        the card asks for none.
+    times_s
+        Of each phase, seconds since the first; empty where the headers do not say.
+    companions
+        By the role that the card names; ``None``: there is none. Each on its own grid.
+    clinical
+        By the name that the card gives it; ``None``: not known.
+    """
+
+    reference: Volume
+    phases: tuple[Volume, ...] = ()
+    times_s: tuple[float, ...] = ()
+    companions: Mapping[str, Volume | None] = field(default_factory=dict)
+    clinical: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def array(self) -> npt.NDArray[np.generic]:
+        """Of the reference, on whose grid the answer is."""
+        return self.reference.array
+
+    @property
+    def affine_lps(self) -> Affine:
+        """Of the reference."""
+        return self.reference.affine_lps
+
+    @property
+    def unit(self) -> str:
+        """Of the reference."""
+        return self.reference.unit
+
+
+ModelInput = Volume | Image | JointInput
 
 
 @dataclass(frozen=True)
@@ -165,6 +207,7 @@ class SegmentationPrediction:
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     probabilities: dict[int, FloatArray] = field(default_factory=dict)
+    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +227,7 @@ class ClassificationPrediction:
     notes: tuple[str, ...] = ()
     saliency_method: str = ""
     by_slice: dict[str, FloatArray] = field(default_factory=dict)
+    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +238,7 @@ class RegressionPrediction:
     algorithm: Algorithm
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +276,7 @@ class DetectionPrediction:
     algorithm: Algorithm
     seconds_by_stage: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    features: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

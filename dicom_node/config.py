@@ -17,11 +17,8 @@ import yaml
 from pydantic import (
     AfterValidator,
     Field,
-    PlainSerializer,
-    PlainValidator,
     Strict,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -29,9 +26,6 @@ from pydantic_core import PydanticCustomError
 
 from dicom_node import config_environment, config_problems, config_yaml
 from dicom_node.config_conditions import (
-    Condition,
-    ConditionError,
-    parse_condition,
     suggestion,
 )
 from dicom_node.config_database import DatabaseSettings, read_url_file
@@ -47,6 +41,7 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
+from dicom_node.config_rules import Name, Rule
 from dicom_node.config_security import (
     AccessSettings,
     SecuritySettings,
@@ -55,7 +50,6 @@ from dicom_node.config_security import (
 )
 from dicom_node.config_web import SelftestSettings, TracingSettings, WebSettings
 from dicom_node.errors import ConfigurationError, UnknownName
-from dicom_node.records import Priority
 
 __all__ = ["SENDER", "Config", "PeerSettings", "Rule", "describe", "json_schema", "load"]
 
@@ -71,36 +65,9 @@ def _uid(value: str) -> str:
     return value
 
 
-def _name(value: str) -> str:
-    if value != value.strip() or not 1 <= len(value) <= 100 or not value.isprintable():
-        raise PydanticCustomError(
-            "name", "a name of 1 to 100 printable characters without outer spaces"
-        )
-    return value
-
-
-def _condition(value: object) -> Condition:
-    if isinstance(value, Condition):
-        return value
-    try:
-        return parse_condition(value)
-    except ConditionError as error:
-        raise PydanticCustomError(
-            config_problems.AT_PATH, "{text}", {"path": error.path, "text": str(error)}
-        ) from error
-
-
-Name = Annotated[Text, AfterValidator(_name)]
 Uid = Annotated[Text, AfterValidator(_uid)]
 Hours = Annotated[float, Strict(), Field(ge=0, le=876_000)]
 Days = Annotated[float, Strict(), Field(ge=0, le=36_500)]
-When = Annotated[
-    Condition,
-    PlainValidator(_condition),
-    PlainSerializer(lambda condition: dict(condition.written), return_type=dict[str, Any]),
-    WithJsonSchema({"type": "object", "minProperties": 1}),
-]
-
 
 class NodeSettings(Settings):
     """Who the node is on the network and where it keeps everything."""
@@ -154,16 +121,6 @@ class IntakeSettings(Settings):
     max_instance_bytes: Annotated[Whole, Field(ge=1024)] = 16 * GIBIBYTE
     max_decoded_bytes: Annotated[Whole, Field(ge=1024)] = 16 * GIBIBYTE
     max_sequence_depth: Annotated[Whole, Field(ge=1, le=256)] = 32
-
-
-class Rule(Settings):
-    """Series that match ``when`` go through ``model``; the results go to ``send_to``."""
-
-    name: Name
-    when: When
-    model: Name
-    send_to: Annotated[list[Text], Field(min_length=1)]
-    priority: Priority = Priority.ROUTINE
 
 
 class RoutingSettings(Settings):

@@ -164,6 +164,20 @@ class Job:
 
 
 @dataclass(frozen=True)
+class JobInput:
+    """A series that a job takes beside its own, by its ``role`` in the rule.
+
+    ``series_instance_uid`` is empty while it is waited for, and where there is none; ``reason``
+    says why this one, or why none.
+    """
+
+    role: str
+    series_instance_uid: str
+    study_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ModelStage:
     """What a version of a model is used for.
 

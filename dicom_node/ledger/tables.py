@@ -103,6 +103,18 @@ jobs = Table(
     Index("jobs_by_turn", "state", "priority", "created_at"),
 )
 
+# Series that a job takes beside its own; without a series while it is waited for.
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("role", String(64), primary_key=True),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("job_inputs_by_series", "series_instance_uid"),
+)
+
 results = Table(
     "results",
     metadata,
@@ -336,6 +348,19 @@ predictions = Table(
     Column("job_id", String(64), primary_key=True),
     Column("document", Text, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+# What a model's encoder made of an input, by the scanner that it came from; ``vector`` is JSON.
+encoder_features = Table(
+    "encoder_features",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("model_id", String(128), nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("scanner", Text, nullable=False),
+    Column("vector", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("encoder_features_by_model", "model_id", "model_version", "at"),
 )
 
 # How a shadow version's answer on a series compares with that of the live one.

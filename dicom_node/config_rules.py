@@ -1,0 +1,72 @@
+"""Rules: which series go through which model, with which further series, and where results go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from dicom_node import config_problems
+from dicom_node.config_conditions import Condition, ConditionError, parse_condition
+from dicom_node.config_peers import Seconds, Settings, Text, Whole
+from dicom_node.records import Priority
+
+PRIOR = "prior"
+"""The role of an earlier examination of the same patient; every other role is of the same study."""
+
+
+def _name(value: str) -> str:
+    if value != value.strip() or not 1 <= len(value) <= 100 or not value.isprintable():
+        raise PydanticCustomError(
+            "name", "a name of 1 to 100 printable characters without outer spaces"
+        )
+    return value
+
+
+def _condition(value: object) -> Condition:
+    if isinstance(value, Condition):
+        return value
+    try:
+        return parse_condition(value)
+    except ConditionError as error:
+        raise PydanticCustomError(
+            config_problems.AT_PATH, "{text}", {"path": error.path, "text": str(error)}
+        ) from error
+
+
+Name = Annotated[Text, AfterValidator(_name)]
+When = Annotated[
+    Condition,
+    PlainValidator(_condition),
+    PlainSerializer(lambda condition: dict(condition.written), return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object", "minProperties": 1}),
+]
+Role = Annotated[Text, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class RuleInput(Settings):
+    """A further series that a job takes, by its role in the model's card.
+
+    Of the same study and frame of reference; ``prior`` is of an earlier study of the patient, which
+    is asked of the peer ``fetch_from`` where the node has none, back to ``within_d`` days.
+    """
+
+    when: When
+    fetch_from: Text | None = None
+    within_d: Annotated[Whole, Field(ge=1, le=36_500)] = 1095
+
+
+class Rule(Settings):
+    """Series that match ``when`` go through ``model``; the results go to ``send_to``.
+
+    The job waits for its further ``inputs`` for at most ``wait_s``.
+    """
+
+    name: Name
+    when: When
+    model: Name
+    send_to: Annotated[list[Text], Field(min_length=1)]
+    priority: Priority = Priority.ROUTINE
+    inputs: dict[Role, RuleInput] = Field(default_factory=dict)
+    wait_s: Annotated[Seconds, Field(le=86_400)] = 900
