@@ -7,6 +7,7 @@ then seen through a simple scanner: blur or sharpening, noise, a round field of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -24,6 +25,9 @@ Affine = npt.NDArray[np.float64]
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
 LARGEST_DRAWN_COLUMNS = 288
+
+Painter = Callable[[Canvas, np.random.Generator, LabelMap], None]
+"""Paints into a chest before the scanner sees it; the lungs are 1 and 2 in the label map."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,15 @@ def chest_phantom(
     seed: int,
     shape: tuple[int, int, int] = (104, 256, 256),
     spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5),
+    *,
+    paint: Painter | None = None,
     **variation: Any,
 ) -> ChestPhantom:
     """Draw a chest from ``seed`` on a grid of ``shape`` (slices, rows, columns).
 
     ``variation`` sets fields of :class:`ChestVariation`. Grids with more than 288 columns are
-    drawn at half the in-plane resolution and refined before the noise is added.
+    drawn at half the in-plane resolution and refined before the noise is added. ``paint`` adds
+    what a chest has besides.
 
     Raises
     ------
@@ -123,6 +130,8 @@ def chest_phantom(
     step = (spacing_mm[0], spacing_mm[1] * factor, spacing_mm[2] * factor)
     canvas = Canvas(drawn, step, chosen.centre_mm)
     labels = _paint_patient(canvas, rng, chosen)
+    if paint is not None:
+        paint(canvas, rng, labels)
     if factor > 1:
         _refine(canvas, shape)
         labels = _refined_labels(labels, shape)
