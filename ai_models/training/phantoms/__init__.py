@@ -1,1 +1,1 @@
-"""Phantoms to train and test on: drawn from a seed with exact truth, seen by several scanners."""
+"""Patients made of simple solids, with exact masks, for training and tests; no patient is in them."""
