@@ -29,6 +29,7 @@ from ai_models.types import (
     ModelInput,
     Prediction,
     SegmentationPrediction,
+    TextPrediction,
 )
 
 # Each takes its own kind of card: the card's task is the key.
@@ -102,6 +103,8 @@ class Predictor:
         prediction: Prediction = _TASKS[self.card.task](
             self.card, prepared, answer, self._algorithm(answer), seconds, notes
         )
+        if answer.features and not isinstance(prediction, TextPrediction):
+            prediction = replace(prediction, features=answer.features)
         if isinstance(prediction, ClassificationPrediction) and self.card.explanation is not None:
             return self._explained(prediction, prepared, answer)
         return prediction

@@ -71,6 +71,9 @@ class Answer:
         What the reader of the result should know: precision, device, fall-backs taken.
     parameters
         What changed the numbers (``{"fall_back": "half"}``): part of the result's identity.
+    features
+        Of the layer that the card's ``monitor`` watches, pooled over the input; empty where none
+        is watched.
     """
 
     scores: FloatArray | None = None
@@ -79,6 +82,7 @@ class Answer:
     text: str | None = None
     notes: tuple[str, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
+    features: tuple[float, ...] = ()
 
 
 class Backend(Protocol):

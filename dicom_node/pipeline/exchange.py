@@ -6,7 +6,7 @@ else is one JSON document. What comes back is checked: a worker runs foreign cod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from ai_models.types import (
 from dicom_node.errors import ModelFailed
 
 _MOST_TEXT = 100_000
+_MOST_FEATURES = 8192
 
 
 def write_source(folder: Path, source: ModelInput) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def write_prediction(
         "algorithm": asdict(prediction.algorithm),
         "seconds_by_stage": {**seconds, **prediction.seconds_by_stage},
         "notes": list(prediction.notes),
+        "features": list(getattr(prediction, "features", ())),
     }
     if isinstance(prediction, SegmentationPrediction):
         _save(folder, "labels", prediction.label_map)
@@ -107,6 +109,15 @@ def read_prediction(folder: Path, told: Mapping[str, Any], source: ModelInput) -
     OSError
         An array cannot be read.
     """
+    prediction = _read_prediction(folder, told, source)
+    if features := _features(told["features"]):
+        if isinstance(prediction, TextPrediction):
+            raise ModelFailed("sentences have no features", reason=_WRONG)
+        return replace(prediction, features=features)
+    return prediction
+
+
+def _read_prediction(folder: Path, told: Mapping[str, Any], source: ModelInput) -> Prediction:
     seconds = {str(stage): float(value) for stage, value in told["seconds_by_stage"].items()}
     notes = tuple(str(note) for note in told["notes"])
     family = Code(**told["algorithm"]["family"])
@@ -224,6 +235,12 @@ def _finite(numbers: Mapping[str, Any]) -> dict[str, float]:
     if not all(np.isfinite(value) for value in read.values()):
         raise ModelFailed("the model answered a number that is none", reason=_WRONG)
     return read
+
+
+def _features(told: Sequence[Any]) -> tuple[float, ...]:
+    if len(told) > _MOST_FEATURES:
+        raise ModelFailed(f"{len(told)} features of one input", reason=_WRONG)
+    return tuple(_finite({str(at): value for at, value in enumerate(told)}).values())
 
 
 def _label(entry: Mapping[str, Any]) -> Label:
