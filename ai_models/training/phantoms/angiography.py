@@ -163,7 +163,7 @@ class _Tree:
         self.clots = np.zeros(canvas.hu.shape, dtype=bool)
         self.arteries = np.zeros(canvas.hu.shape, dtype=bool)
         arteries = pulmonary_tree(rng, self.variation.size)
-        inside = canvas.hu > -1000.5
+        inside = (labels > 0) | (np.abs(canvas.x) < 55.0)
         for _ in range(self.variation.lymph_nodes):
             _paint_lymph_node(canvas, rng)
         for artery in arteries:
@@ -171,6 +171,7 @@ class _Tree:
                 artery.start, artery.end, artery.radius_mm, self.variation.artery_hu, inside
             )
             self._mark(canvas, artery, artery.radius_mm, self.arteries)
+        self.arteries &= inside
         labels[self.arteries] = 0
         for _ in range(self.variation.clots):
             self._paint_clot(canvas, rng, arteries)
