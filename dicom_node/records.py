@@ -168,13 +168,21 @@ class JobInput:
     """A series that a job takes beside its own, by its ``role`` in the rule.
 
     ``series_instance_uid`` is empty while it is waited for, and where there is none; ``reason``
-    says why this one, or why none.
+    says why this one, or why none, as a report may end a sentence with it. ``waits``: the job has
+    not been done with it, or without it, so far. ``content`` stands for the images of the series
+    as the job takes them, and is the ledger's to find out.
     """
 
     role: str
     series_instance_uid: str
     study_instance_uid: str
     reason: str
+    waits: bool = False
+    content: str = ""
+
+
+FETCHED_AS_PRIOR = "fetched_as_prior"
+"""Why a series is declined that is here only because a job asked for an earlier examination."""
 
 
 @dataclass(frozen=True)

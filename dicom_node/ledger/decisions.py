@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, rows, tables
+from dicom_node.ledger import duties, job_inputs, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import DeliveryState, Job, JobState
@@ -40,6 +40,8 @@ class Decisions:
 
     def release(self, job_id: str) -> Job:
         """Queue a held job again, at once and in the place that its age gives it.
+
+        One that waits for a series goes on waiting, until the time that it was given.
 
         Raises
         ------
@@ -121,7 +123,12 @@ class Decisions:
             is_over = state is JobState.CANCELLED and row.state == JobState.DEAD
             if is_over or (only_from is not None and row.state != only_from):
                 raise IllegalTransition(f"JobState: {row.state} -> {state}")
-            again = {"attempt": row.attempt + 1, "not_before": now}
+            waits = sa.select(job_inputs.is_waiting(sa.literal(job_id)))
+            waits_on = state is JobState.QUEUED and connection.execute(waits).scalar_one()
+            again = {
+                "attempt": row.attempt + 1,
+                "not_before": max(now, row.not_before) if waits_on else now,
+            }
             rows.change_state(
                 connection, "job", job_id, state, reason, now,
                 **(again if state is JobState.QUEUED else {}),

@@ -9,15 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, rows, tables, unclean_ends, versions
+from dicom_node.ledger import duties, job_inputs, rows, tables, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import (
-    SUPERSEDED,
     refuse_overtaken,
     refuse_removed,
     refuse_superseded,
 )
+from dicom_node.ledger.queueing import Inputs, insert_jobs
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
 
@@ -37,14 +37,15 @@ class Jobs:
         self._database = database
 
     def route(
-        self, series_instance_uid: str, jobs: Sequence[Job], reason: str, *, seen: datetime
+        self, series_instance_uid: str, jobs: Sequence[Job], reason: str, *, seen: datetime,
+        inputs: Inputs | None = None,
     ) -> bool:
         """Move a complete series to ``routed`` and queue its jobs, in one transaction.
 
-        A job that exists already stays as it is: the same inputs are the same job; only one
-        that was superseded is queued again. Returns
-        false, and changes nothing, when an instance arrived after ``seen`` or the series is not
-        ``complete`` any more.
+        ``inputs`` are the further series of the jobs, by their id. A job that exists already
+        stays as it is: the same inputs are the same job; only one that was superseded is queued
+        again. Returns false, and changes nothing, when an instance arrived after ``seen`` or the
+        series is not ``complete`` any more.
         """
         now = _now()
         with self._database.write() as connection:
@@ -59,11 +60,13 @@ class Jobs:
             rows.change_state(
                 connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
             )
-            for job in jobs:
-                self._insert(connection, job, now)
+            insert_jobs(self._database, connection, jobs, inputs, now)
         return True
 
-    def route_by_hand(self, series_instance_uid: str, jobs: Sequence[Job], reason: str) -> bool:
+    def route_by_hand(
+        self, series_instance_uid: str, jobs: Sequence[Job], reason: str,
+        inputs: Inputs | None = None,
+    ) -> bool:
         """Queue jobs that an operator asks for on a routed or declined series.
 
         False, and nothing is changed, when one of them is there already.
@@ -88,42 +91,8 @@ class Jobs:
                 rows.change_state(
                     connection, "series", series_instance_uid, SeriesState.ROUTED, reason, now
                 )
-            for job in jobs:
-                self._insert(connection, job, now)
+            insert_jobs(self._database, connection, jobs, inputs, now)
         return True
-
-    def _insert(self, connection: sa.Connection, job: Job, now: float) -> None:
-        values = {
-            "job_id": job.job_id,
-            "series_instance_uid": job.series_instance_uid,
-            "study_instance_uid": job.study_instance_uid,
-            "rule": job.rule,
-            "model_id": job.model_id,
-            "model_version": job.model_version,
-            "destinations": json.dumps(job.destinations),
-            "priority": str(job.priority),
-            "state": str(JobState.QUEUED),
-            "reason": job.reason,
-            "attempt": job.attempt,
-            "not_before": rows.to_seconds(job.not_before),
-            "created_at": now,
-            "changed_at": now,
-            "seconds_by_stage": "{}",
-            "shadow": int(job.shadow),
-        }
-        insert = self._database.insert(_j).values(values)
-        done = connection.execute(insert.on_conflict_do_nothing(index_elements=["job_id"]))
-        if done.rowcount:
-            rows.record_transition(
-                connection, "job", job.job_id, "", JobState.QUEUED, job.reason, job.attempt, now
-            )
-            return
-        there = connection.execute(sa.select(_j).where(_j.c.job_id == job.job_id)).one()
-        if there.state == JobState.CANCELLED and there.reason == SUPERSEDED:
-            rows.change_state(
-                connection, "job", job.job_id, JobState.QUEUED, job.reason, now,
-                attempt=there.attempt + 1, not_before=rows.to_seconds(job.not_before),
-            )
 
     def start(
         self, job_id: str, attempt: int, per_model: Mapping[str, int] | None = None
@@ -132,7 +101,8 @@ class Jobs:
 
         The attempt must be the ledger's own: an engine that runs an old attempt again finds
         that there is nothing to do. One that was running at several ends of the node waits for
-        the others, and is dead in the end (`dicom_node.ledger.unclean_ends`). Where
+        the others, and is dead in the end (`dicom_node.ledger.unclean_ends`). One of whose further
+        inputs is arriving again waits for it. Where
         ``per_model`` has no room for one more of its model, the job stays queued for a new
         attempt: here every process counts the same jobs.
         """
@@ -151,6 +121,8 @@ class Jobs:
                 connection.execute(
                     sa.update(_j).where(_j.c.job_id == job_id).values(attempt=attempt + 1)
                 )
+                return None
+            if not job_inputs.begin(connection, row, now):
                 return None
             reason = "started" if row.state == JobState.QUEUED else unclean_ends.RESUMED
             rows.change_state(connection, "job", job_id, JobState.RUNNING, reason, now)
@@ -306,10 +278,15 @@ class Jobs:
         """Queued jobs that are due: of each priority the first ``limit`` to arrive.
 
         A job that is to wait for longer than ``longest_delay_s`` is due: nobody asked for that,
-        the clock was set back.
+        the clock was set back. One that waits for a series may wait for longer; there
+        `dicom_node.node_gathering` sees to the clock.
         """
         now = _now()
-        due = sa.or_(_j.c.not_before <= now, _j.c.not_before > now + longest_delay_s)
+        longest_s = sa.case(
+            (job_inputs.is_waiting(_j.c.job_id), job_inputs.LONGEST_WAIT_S + longest_delay_s),
+            else_=longest_delay_s,
+        )
+        due = sa.or_(_j.c.not_before <= now, _j.c.not_before > now + longest_s)
         queries = [
             sa.select(_j)
             .where(

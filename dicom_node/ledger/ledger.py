@@ -23,6 +23,7 @@ from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.files import Files
+from dicom_node.ledger.job_inputs import JobInputs
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.measures import Measures
 from dicom_node.ledger.model_stages import ModelStages
@@ -47,6 +48,8 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    inputs
+        Which series jobs take beside their own.
     files
         The index of kept files, for the comparison with the disk.
     outbox
@@ -94,6 +97,7 @@ class Ledger:
         self.receipts = Receipts(database)
         self.files = Files(database)
         self.jobs = Jobs(database)
+        self.inputs = JobInputs(database)
         self.deliveries = Deliveries(database)
         self.outbox = Outbox(database)
         self.versions = Versions(database)

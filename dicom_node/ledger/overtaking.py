@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from dicom_node.ledger import tables
+from dicom_node.ledger.job_inputs import takes_arriving
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import JobState, SeriesState
 
@@ -32,7 +33,8 @@ def refuse_overtaken(connection: sa.Connection, job_id: str, attempt: int | None
 
 
 def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | None) -> None:
-    """Raise `Superseded` when the job's series was opened again, or routed again, while it ran.
+    """Raise `Superseded` when one of the job's series was opened again while it ran, or its own
+    was routed again.
 
     In the transaction that records the results, so that none of them is ever delivered.
     """
@@ -50,7 +52,7 @@ def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | Non
             _j.c.shadow == job.shadow,
         )
     ).scalar_one()
-    if is_open or newer:
+    if is_open or newer or takes_arriving(connection, job_id):
         raise Superseded(f"attempt {attempt} of job {job_id}")
 
 

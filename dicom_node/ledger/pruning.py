@@ -99,7 +99,7 @@ def _forget(connection: sa.Connection, series: Sequence[str]) -> None:
         for chunk in _chunks(keys):
             connection.execute(sa.delete(_t).where(_t.c.kind == kind, _t.c.key.in_(chunk)))
     for chunk in _chunks(jobs):
-        for table in (_d, tables.results, tables.predictions, _j):
+        for table in (_d, tables.results, tables.predictions, tables.job_inputs, _j):
             connection.execute(sa.delete(table).where(table.c.job_id.in_(chunk)))
     for chunk in _chunks(deliveries):
         items = tables.commitment_items

@@ -112,7 +112,12 @@ job_inputs = Table(
     Column("series_instance_uid", String(64), nullable=False),
     Column("study_instance_uid", String(64), nullable=False),
     Column("reason", Text, nullable=False),
+    # 1: the job has not been done with what stands here, or without it, so far.
+    Column("waits", Integer, nullable=False, server_default="0"),
+    # Of the images of the series as the job takes them; "" where there is none.
+    Column("content", String(64), nullable=False, server_default=""),
     Index("job_inputs_by_series", "series_instance_uid"),
+    Index("job_inputs_by_waiting", "waits"),
 )
 
 results = Table(
