@@ -8,13 +8,14 @@ and branches that the contrast medium has not reached are no clots and look like
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ai_models.array.phantom import chest_phantom
 from ai_models.array.phantom_canvas import BoolArray, Canvas, Point
+from ai_models.training.phantoms.scanners import SCANNERS, Scanner, seen_by
 from ai_models.types import Affine
 
 LabelMap = npt.NDArray[np.uint8]
@@ -49,7 +50,7 @@ class AngiographyVariation:
         Opacified blood of the lungs' arteries; what contrast medium adds to other blood.
     lymph_nodes
         Beside the hila: as dark as clots, and not in an artery.
-    noise_hu, blur_px
+    consolidations, effusion, size, fat_mm
         As `ai_models.array.phantom.ChestVariation`.
     """
 
@@ -62,8 +63,6 @@ class AngiographyVariation:
     effusion: bool = False
     size: float = 1.0
     fat_mm: float = 14.0
-    noise_hu: float = 16.0
-    blur_px: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,9 @@ def angiography_phantom(
     shape: tuple[int, int, int] = (72, 192, 192),
     spacing_mm: tuple[float, float, float] = (4.0, 1.8, 1.8),
     variation: AngiographyVariation | None = None,
+    scanner: Scanner = SCANNERS[0],
 ) -> AngiographyPhantom:
-    """Draw a CT angiography from ``seed``; at most 288 columns.
+    """Draw a CT angiography from ``seed`` as ``scanner`` sees it; at most 288 columns.
 
     Raises
     ------
@@ -116,16 +116,19 @@ def angiography_phantom(
     chest = chest_phantom(
         seed, shape, spacing_mm, paint=tree.paint, enhancement_hu=chosen.vein_hu,
         consolidations=chosen.consolidations, effusion=chosen.effusion, size=chosen.size,
-        fat_mm=chosen.fat_mm, noise_hu=chosen.noise_hu, blur_px=chosen.blur_px, padding_hu=None,
+        fat_mm=chosen.fat_mm, noise_hu=0.0, blur_px=0.0, padding_hu=None, nodules=0,
+    )
+    volume = seen_by(
+        scanner, chest.volume_hu.astype(np.float32), spacing_mm, np.random.default_rng((seed, 1))
     )
     return AngiographyPhantom(
-        chest.volume_hu, tree.clots.astype(np.uint8), tree.arteries.astype(np.uint8),
-        chest.affine_lps, tuple(tree.levels),
+        np.rint(volume).astype(np.int16), tree.clots.astype(np.uint8),
+        tree.arteries.astype(np.uint8), chest.affine_lps, tuple(tree.levels),
     )
 
 
 def random_angiography(rng: np.random.Generator, *, embolism: bool) -> AngiographyVariation:
-    """Draw a variation: bodies, contrast, disease; noise and kernel are a scanner's."""
+    """Draw a variation: bodies, contrast, disease."""
     level = int(rng.choice([MAIN, LOBAR, SEGMENTAL], p=[0.35, 0.4, 0.25]))
     return AngiographyVariation(
         clots=int(rng.integers(1, 6)) if embolism else 0,
@@ -137,16 +140,7 @@ def random_angiography(rng: np.random.Generator, *, embolism: bool) -> Angiograp
         effusion=bool(rng.random() < 0.15),
         size=float(rng.uniform(0.85, 1.12)),
         fat_mm=float(rng.uniform(6.0, 34.0)),
-        noise_hu=float(rng.uniform(8.0, 28.0)),
-        blur_px=float(rng.uniform(0.2, 1.0)),
     )
-
-
-def seen_by(variation: AngiographyVariation, noise_hu: float, blur_px: float) -> (
-    AngiographyVariation
-):
-    """The same patient in another scanner."""
-    return replace(variation, noise_hu=noise_hu, blur_px=blur_px)
 
 
 @dataclass
