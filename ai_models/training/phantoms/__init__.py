@@ -1,1 +1,1 @@
-"""Patients made of simple solids, with exact masks, for training and tests; no patient is in them."""
+"""Patients made of simple solids, with exact masks, for training and tests: nobody is in them."""
