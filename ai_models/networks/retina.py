@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from monai.apps.detection.networks import retinanet_detector
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from monai.apps.detection.networks.retinanet_network import RetinaNet
 from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
@@ -21,6 +22,16 @@ from monai.networks.nets.resnet import ResNet, ResNetBottleneck, get_inplanes
 from torch import nn
 
 NODULE_ANCHORS = ((6, 8, 4), (8, 6, 5), (10, 10, 6))
+
+
+class _NotThere:
+    """Stands for a class of torchvision that no object is of, where torchvision is not there."""
+
+
+# MONAI asks of its own matcher and sampler whether they are torchvision's: no training without.
+for _name in ("Matcher", "BalancedPositiveNegativeSampler"):
+    if not isinstance(getattr(retinanet_detector, _name), type):
+        setattr(retinanet_detector, _name, _NotThere)
 
 
 class Detector(RetinaNetDetector):
