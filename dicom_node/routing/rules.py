@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dicom_node.config import Rule
+    from dicom_node.config_conditions import Condition
 
 LONGEST_VALUE = 128
 _SHOWN = 80
@@ -66,8 +67,13 @@ class RuleMatch:
 
 def explain(rule: Rule, dataset: Dataset) -> RuleMatch:
     """Compare the rule's condition with the headers of an image, and keep every difference."""
-    mismatches = tuple(_mismatches(rule.when.root, dataset))
+    mismatches = compare(rule.when, dataset)
     return RuleMatch(rule, not mismatches, mismatches)
+
+
+def compare(condition: Condition, dataset: Dataset) -> tuple[Mismatch, ...]:
+    """Every difference between a condition and the headers of an image; none where it holds."""
+    return tuple(_mismatches(condition.root, dataset))
 
 
 def match(rules: Sequence[Rule], dataset: Dataset, *, mode: Literal["first", "all"]) -> list[Rule]:
