@@ -1,0 +1,34 @@
+"""A worker starts with no more of MONAI's company than it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.ai_models.tiny_models import threshold_onnx, write_model
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from ai_models.card import load_card
+from ai_models.predictor import Predictor
+predictor = Predictor(load_card(Path(sys.argv[1])))
+predictor.load()
+assert "monai" in sys.modules and "transformers" not in sys.modules, "taken along"
+import transformers
+assert transformers.__version__
+"""
+
+
+def test_a_network_is_loaded_without_transformers_and_leaves_it_to_be_imported(
+    tmp_path: Path,
+) -> None:
+    folder = write_model(tmp_path / "model", threshold_onnx(0.5))
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(folder)],
+        capture_output=True, text=True, check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
