@@ -75,7 +75,8 @@ class Size(Entry):
     """The whole input in one piece, of the size that the network takes."""
 
     edges: Annotated[list[Edge], Field(min_length=2, max_length=3)]
-    """In the order of ``input.axes``; rows and columns of an image, or where ``ndim`` is 2."""
+    """In the order of ``input.axes``; rows and columns of an image, where ``ndim`` is 2, and where
+    ``output.per`` is ``sequence``: then all slices are taken."""
     fit: Literal["stretch", "pad", "crop"] = "pad"
     """``stretch`` each edge; ``pad`` the rest with the lowest value after the longest edge was
     fitted; ``crop`` or pad about the middle at ``spacing_mm``, nothing scaled."""
@@ -178,3 +179,28 @@ class InputEntry(Entry):
     (the same of what is not 0), ``imagenet``, or a mean and a deviation of one's own."""
     foreground: Foreground | None = None
     """Look only at where something is."""
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the network is given more than one series at one moment."""
+        return bool(self.companions or self.clinical) or self.phases != 1
+
+    @property
+    def phase_counts(self) -> tuple[int, int]:
+        """The fewest and the most phases; 1 and 1 of a series that shows one moment."""
+        phases = self.phases
+        return (phases.min, phases.max) if isinstance(phases, Phases) else (1, 1)
+
+    @property
+    def constant_channels(self) -> int:
+        """How many channels hold one value: what is there, and what is known of the patient."""
+        optional = sum(not one.required for one in self.companions)
+        return optional * self.presence + 2 * len(self.clinical)
+
+    @property
+    def channel_counts(self) -> tuple[int, int]:
+        """The fewest and the most channels that the network gets; they differ by the phases."""
+        own = max(1, len(self.channels)) * self.repeat
+        further = len(self.companions) + self.constant_channels
+        least, most = self.phase_counts
+        return own * least + further, own * most + further

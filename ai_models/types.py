@@ -160,6 +160,11 @@ class JointInput:
 ModelInput = Volume | Image | JointInput
 
 
+def reference_of(source: ModelInput) -> Volume | Image:
+    """On whose grid the answer to an input is: of what is taken together the reference."""
+    return source.reference if isinstance(source, JointInput) else source
+
+
 @dataclass(frozen=True)
 class Label:
     """One output label of a segmentation model.

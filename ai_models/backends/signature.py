@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai_models.backends.tiled import input_channels
 from ai_models.card import Card, DetectionCard, SegmentationCard
 from ai_models.types import ModelError
 
@@ -19,7 +18,10 @@ def input_shape(card: Card) -> tuple[int | None, ...]:
     elif isinstance(card, SegmentationCard | DetectionCard):
         edges = card.runtime.roi or ()
     # Slice by slice, a window has the edges of the last two axes.
-    return (input_channels(card), *(tuple(edges)[-axes:] or (None,) * axes))
+    least, most = entry.channel_counts
+    channels = least if least == most else None
+    known = tuple(edges)[-axes:]
+    return (channels, *(None,) * (axes - len(known)), *known)
 
 
 def check_input_shape(card: Card, declared: Sequence[object], *, batched: bool = True) -> bool:

@@ -27,6 +27,7 @@ from ai_models.backends.protocol import (
     is_out_of_memory,
 )
 from ai_models.backends.sliding_window import gaussian, sliding_window_logits, whole_logits
+from ai_models.backends.watching import Watch, watched
 from ai_models.backends.window_sizes import refused_size
 from ai_models.card import (
     Card,
@@ -59,6 +60,7 @@ class TiledBackend:
         self._rungs = [_first_rung(card)]
         self._reached = Reached()
         self._last = self._rungs[0]
+        self._watch: Watch | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ class TiledBackend:
         _check_card(self._card)
         for network in self.networks:
             network.load()
+        self._watch = watched(self._card, self.networks[0])
         able = frozenset.intersection(*(network.fallbacks for network in self.networks))
         if self.networks[0].device.type == "cpu":
             able -= {"offload"}
@@ -130,6 +133,8 @@ class TiledBackend:
         for network in self.networks:
             network.settle(half=rung.half, cpu=rung.cpu)
         scores, boxes = None, None
+        if self._watch is not None:
+            self._watch.begin()
         # Not around `settle`: weights that move in there could never be explained by gradients.
         with torch.inference_mode():
             if isinstance(self._card, SegmentationCard):
@@ -144,7 +149,10 @@ class TiledBackend:
         # The host may have another one tomorrow, under the same card.
         if version := getattr(self.networks[0], "served_version", ""):
             parameters["served_version"] = version
-        return Answer(scores=scores, boxes=boxes, notes=self.notes, parameters=parameters)
+        return Answer(
+            scores=scores, boxes=boxes, notes=self.notes, parameters=parameters,
+            features=self._watch.taken() if self._watch is not None else (),
+        )
 
     def _segment(self, card: SegmentationCard, image: NetworkInput, rung: Rung) -> FloatArray:
         batch = as_batch(image.array, card)
@@ -191,21 +199,30 @@ class TiledBackend:
             for network in self.networks
         ]
         scores = np.asarray(np.mean(answers, axis=0), dtype=np.float32)
-        return scores if _is_by_slice(image.array, card) else scores[0]
+        is_sliced = _is_by_slice(image.array, card) or is_sequence(card)
+        return scores if is_sliced else scores[0]
 
     def _scores(
         self, card: ClassificationCard | RegressionCard, network: Network, batch: FloatArray,
         dims: tuple[int, ...], rung: Rung,
     ) -> FloatArray:
-        """Scores ``(inputs, channels)`` of inputs flipped along these dimensions."""
+        """Scores ``(inputs, channels)`` of inputs flipped along these dimensions.
+
+        Of a network that answers a sequence they are those of the slices of its one input.
+        """
         parts = []
         for start in range(0, len(batch), rung.batch):
             windows = _placed(batch[start : start + rung.batch], network.device)
-            logits = network.run(windows.flip(dims)).flatten(1)
-            if tuple(logits.shape) != (len(windows), card.output.channels):
+            logits = network.run(windows.flip(dims))
+            count = len(windows)
+            if is_sequence(card):
+                count = windows.shape[2]
+                logits = _of_sequence(logits, count, is_reversed=2 in dims)
+            logits = logits.flatten(1)
+            if tuple(logits.shape) != (count, card.output.channels):
                 raise ModelError(
                     f"the network answered {tuple(logits.shape)}, the card says "
-                    f"{(len(windows), card.output.channels)}", reason="model.wrong_output",
+                    f"{(count, card.output.channels)}", reason="model.wrong_output",
                 )
             parts.append(logits.cpu().numpy())
         logits_of_all: FloatArray = np.concatenate(parts)
@@ -227,8 +244,8 @@ class TiledBackend:
 
 
 def input_channels(card: Card) -> int:
-    """How many channels the network takes."""
-    return max(1, len(card.input.channels)) * card.input.repeat
+    """How many channels the network takes; of a series in phases the fewest."""
+    return card.input.channel_counts[0]
 
 
 def answered_channels(card: Card) -> int:
@@ -248,9 +265,11 @@ def as_batch(array: FloatArray, card: Card) -> FloatArray:
         ``model.wrong_input``: the array has neither the axes nor the channels of the card.
     """
     wanted = 4 if card.input.kind == "volume" else 3
-    if array.ndim != wanted or len(array) != input_channels(card):
+    least, most = card.input.channel_counts
+    if array.ndim != wanted or not least <= len(array) <= most:
+        channels = f"{least}" if least == most else f"{least} to {most}"
         raise ModelError(
-            f"an input of shape {array.shape}, the card takes {input_channels(card)} channels "
+            f"an input of shape {array.shape}, the card takes {channels} channels "
             f"and {wanted - 1} axes", reason="model.wrong_input",
         )
     if _is_by_slice(array, card):
@@ -266,6 +285,21 @@ def is_flat(card: Card) -> bool:
     """Whether the network takes images or slices, not volumes."""
     per_slice = isinstance(card, ClassificationCard) and card.output.per == "slice"
     return per_slice or card.input.ndim == 2 or card.input.kind == "image"
+
+
+def is_sequence(card: Card) -> bool:
+    """Whether the network takes a whole volume and answers each of its slices."""
+    return isinstance(card, ClassificationCard) and card.output.per == "sequence"
+
+
+def _of_sequence(logits: torch.Tensor, slices: int, *, is_reversed: bool) -> torch.Tensor:
+    """``(slices, channels)`` of ``(1, slices, channels)``, in the order of the volume."""
+    if logits.ndim != 3 or tuple(logits.shape[:2]) != (1, slices):
+        raise ModelError(
+            f"the network answered {tuple(logits.shape)}: (1, {slices}, channels) expected of a "
+            "sequence", reason="model.wrong_output",
+        )
+    return logits[0].flip(0) if is_reversed else logits[0]
 
 
 def free_memory() -> None:

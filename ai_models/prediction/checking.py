@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ai_models.card import Card
-from ai_models.types import FloatArray, Image, ModelError, ModelInput, Volume
+from ai_models.types import FloatArray, Image, JointInput, ModelError, ModelInput, Volume
 
 _SPACING_MM = (1e-3, 1e3)
 # Sums of window weights and 16-bit softmax leave 0..1 by so much.
@@ -18,21 +18,69 @@ def check_source(source: ModelInput, card: Card) -> None:
     """Refuse an input that the card does not allow: ModelError with reason ``input.*``."""
     if isinstance(source, Image):
         _check_image(source, card)
+    elif isinstance(source, JointInput):
+        check_volume(source.reference, card)
+        _check_joint(source, card)
     else:
         check_volume(source, card)
+        _check_joint(JointInput(source), card)
+
+
+def _check_joint(source: JointInput, card: Card) -> None:
+    """What is taken together must be what the card names, each of it usable."""
+    entry = card.input
+    _check_phases(source, card)
+    asked = {one.role: one for one in entry.companions}
+    named = {one.name for one in entry.clinical}
+    for name in (*source.companions, *source.clinical):
+        if name not in asked and name not in named:
+            raise ModelError(f"{card.id} takes no {name}", reason="input.companion_unknown")
+    for role, companion in asked.items():
+        volume = source.companions.get(role)
+        if volume is None:
+            if companion.required:
+                raise ModelError(
+                    f"{card.id} does not answer without {role}", reason="input.companion_missing"
+                )
+            continue
+        _check_grid(volume, role)
+        if volume.unit != companion.intensity.unit:
+            raise ModelError(
+                f"{card.id} takes {role} in {companion.intensity.unit}, it is in {volume.unit}",
+                reason="input.wrong_unit",
+            )
+    for name, value in source.clinical.items():
+        if value is not None and not np.isfinite(value):
+            raise ModelError(f"{name} is no number", reason="input.not_finite")
+
+
+def _check_phases(source: JointInput, card: Card) -> None:
+    least, most = card.input.phase_counts
+    count = max(1, len(source.phases))
+    if count < least:
+        raise ModelError(
+            f"{count} phases, {card.id} needs {least}", reason="input.too_few_phases"
+        )
+    if count > most:
+        raise ModelError(
+            f"{count} phases, {card.id} allows {most}", reason="input.too_many_phases"
+        )
+    if source.times_s and len(source.times_s) != count:
+        raise ModelError("not every phase has its time", reason="input.bad_phases")
+    for phase in source.phases:
+        if (
+            phase.array.shape != source.array.shape or phase.unit != source.unit
+            or not np.allclose(phase.affine_lps, source.affine_lps, rtol=0, atol=1e-3)
+        ):
+            raise ModelError("the phases are not on one grid", reason="input.bad_phases")
 
 
 def check_volume(volume: Volume, card: Card) -> None:
     """Refuse a volume that the card does not allow: ModelError with reason ``input.*``."""
-    array, affine, entry = volume.array, volume.affine_lps, card.input
+    array, entry = volume.array, card.input
     if entry.kind != "volume":
         raise ModelError(f"{card.id} takes single images", reason="input.not_an_image")
-    if array.ndim != 3 or 0 in array.shape:
-        raise ModelError(f"a volume of shape {array.shape}", reason="input.not_a_volume")
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or volume.voxel_volume_ml < 1e-9:
-        raise ModelError("the affine of the volume is not usable", reason="input.bad_geometry")
-    if not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in volume.spacing_mm):
-        raise ModelError("no scanner has this spacing", reason="input.bad_geometry")
+    _check_grid(volume, "the volume")
     _check_unit(volume.unit, card)
     if array.shape[0] < entry.min_slices:
         raise ModelError(
@@ -50,6 +98,16 @@ def check_volume(volume: Volume, card: Card) -> None:
             f"slices {gap:.2f} mm apart, {card.id} allows {entry.max_slice_gap_mm:g} mm",
             reason="input.slices_too_far_apart",
         )
+
+
+def _check_grid(volume: Volume, what: str) -> None:
+    array, affine = volume.array, volume.affine_lps
+    if array.ndim != 3 or 0 in array.shape:
+        raise ModelError(f"{what} has the shape {array.shape}", reason="input.not_a_volume")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or volume.voxel_volume_ml < 1e-9:
+        raise ModelError(f"the affine of {what} is not usable", reason="input.bad_geometry")
+    if not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in volume.spacing_mm):
+        raise ModelError(f"{what}: no scanner has this spacing", reason="input.bad_geometry")
 
 
 def _check_image(image: Image, card: Card) -> None:

@@ -3,6 +3,7 @@
     source -> model grid -> foreground -> intensities, channels -> edges of the network
 
 A radiograph goes the same way as a volume of one slice; its axes have no place in the patient.
+Companions of a series are laid on the network's grid at once (`ai_models.prediction.joint`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ai_models.array.fitting import Fitting, from_network_grid, plan_fitting, to_network_grid
-from ai_models.array.intensity import (
-    IMAGENET,
-    Box,
-    bounds_of,
-    foreground_box,
-    normalise,
-    scale_intensity,
-    zscore_of,
-)
+from ai_models.array.intensity import Box, foreground_box
 from ai_models.array.resample import (
     Regridding,
     Shape,
@@ -31,12 +24,15 @@ from ai_models.array.resample import (
 )
 from ai_models.backends import NetworkInput
 from ai_models.card import Card
-from ai_models.card_entries import InputEntry, Intensity, MeanAndDeviation
-from ai_models.types import Affine, FloatArray, Image, ModelError, ModelInput
-
-PADDING_HU = -1024.0
-# A header that is wrong about its spacing must not ask for all memory: 1 GiB for each copy.
-LARGEST_GRID_VOXELS = 1 << 28
+from ai_models.card_entries import InputEntry
+from ai_models.prediction.intensities import (
+    LARGEST_GRID_VOXELS,
+    lowest_of,
+    normalised,
+    scaled,
+)
+from ai_models.prediction.joint import Further, further_channels, joined
+from ai_models.types import Affine, FloatArray, Image, JointInput, ModelError, ModelInput
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class Prepared:
     source_affine, affine
         Index to mm of the source and of the network's input, three axes each. Of a radiograph
         they tell only where these grids lie to each other.
+    further_notes
+        Of the companions: which is missing, and which shows a part only.
     """
 
     image: NetworkInput
@@ -65,6 +63,7 @@ class Prepared:
     source_affine: Affine
     affine: Affine
     is_flat: bool
+    further_notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -103,8 +102,9 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """What was done to the input that its reader should know."""
         if self.plan.model_to_coarse is None:
-            return ()
-        return (f"turned by {self.plan.tilt_degrees:.1f} degrees to the patient's axes",)
+            return self.further_notes
+        turned = f"turned by {self.plan.tilt_degrees:.1f} degrees to the patient's axes"
+        return (turned, *self.further_notes)
 
 
 def prepare(source: ModelInput, card: Card) -> Prepared:
@@ -114,33 +114,48 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
     ------
     ModelError
         ``input.too_large``, ``input.not_finite``, ``input.spacing_unknown``,
-        ``input.no_foreground``.
+        ``input.no_foreground``, ``input.companion_missing``, ``input.companion_elsewhere``.
     """
     entry, is_flat = card.input, isinstance(source, Image)
     array = source.array[None] if is_flat else source.array
     shape = (array.shape[0], array.shape[1], array.shape[2])
     plan, source_affine = _plan(source, shape, entry)
     _check_size(shape, plan)
-    lowest = PADDING_HU if entry.intensity.unit == "HU" else None
+    lowest = lowest_of(entry.intensity)
+    joint = joined(source)
+    moments = [one.array for one in joint.phases] if joint is not None else []
     try:
-        image = to_model_grid(array, plan, lowest)
+        images = [to_model_grid(one, plan, lowest) for one in moments or [array]]
     except ValueError as error:
         raise ModelError(str(error), reason="input.not_finite") from error
-    box = _box(image, plan, source, card)
-    fitting = _fitting(image[box].shape, entry)
+    box = _box(images[0], plan, source, card)
+    fitting = _fitting(images[0][box].shape, card)
     if fitting is not None and math.prod(fitting.shape) > LARGEST_GRID_VOXELS:
         raise ModelError(f"the card asks for {fitting.shape} voxels", reason="input.too_large")
-    channels, background = _channels(image, box, fitting, card, lowest)
+    own, background = _channels(images, box, fitting, card, lowest)
     affine = plan.model_affine_lps @ _shift([float(side.start or 0) for side in box])
     if fitting is not None:
         affine = affine @ fitting.to_model
+    further = _further(joint, card, own, affine, fitting)
+    channels = np.stack([*own, *further.channels])
     steps = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
     if isinstance(source, Image):
         known = steps[1:] if source.pixel_spacing_mm else ()
         taken = NetworkInput(channels[:, 0], None, known, background)
     else:
         taken = NetworkInput(channels, affine, steps, background)
-    return Prepared(taken, plan, box, fitting, source_affine, affine, is_flat)
+    return Prepared(taken, plan, box, fitting, source_affine, affine, is_flat, further.notes)
+
+
+def _further(
+    joint: JointInput | None, card: Card, own: list[FloatArray], affine: Affine,
+    fitting: Fitting | None,
+) -> Further:
+    if joint is None or not card.input.is_joint:
+        return Further()
+    slices, rows, columns = own[0].shape
+    content = (slice(None),) * 3 if fitting is None else fitting.content
+    return further_channels(joint, card, (slices, rows, columns), affine, content, len(own))
 
 
 def _plan(source: ModelInput, shape: Shape, entry: InputEntry) -> tuple[Regridding, Affine]:
@@ -199,74 +214,44 @@ def _box(image: FloatArray, plan: Regridding, source: ModelInput, card: Card) ->
     return (slice(None), box[1], box[2]) if by_slice else box
 
 
-def _fitting(shape: tuple[int, ...], entry: InputEntry) -> Fitting | None:
-    if entry.size is None:
+def _fitting(shape: tuple[int, ...], card: Card) -> Fitting | None:
+    entry, here = card.input, (shape[0], shape[1], shape[2])
+    if entry.size is not None:
+        edges = entry.size.edges
+        whole = (edges[0], edges[1], edges[2]) if len(edges) == 3 else (None, edges[0], edges[1])
+        return plan_fitting(here, whole, entry.size.fit)
+    roi = card.runtime.roi
+    if roi is None or not entry.is_joint:
         return None
-    edges = entry.size.edges
-    whole = (edges[0], edges[1], edges[2]) if len(edges) == 3 else (None, edges[0], edges[1])
-    return plan_fitting((shape[0], shape[1], shape[2]), whole, entry.size.fit)
+    # A window that reaches beyond the input is padded with one value for all channels: of these
+    # each has its own, so that what is said of the patient stays said everywhere.
+    least = (1,) * (3 - len(roi)) + tuple(roi)
+    grown = tuple(max(edge, window) for edge, window in zip(here, least, strict=True))
+    return None if grown == here else plan_fitting(here, (grown[0], grown[1], grown[2]), "crop")
 
 
 def _channels(
-    image: FloatArray, box: Box, fitting: Fitting | None, card: Card, lowest: float | None
-) -> tuple[FloatArray, float]:
-    """The network's channels, and what they are where the volume ends (of the first one)."""
+    images: list[FloatArray], box: Box, fitting: Fitting | None, card: Card, lowest: float | None
+) -> tuple[list[FloatArray], float]:
+    """The channels of the reference, and what they are where the volume ends (of the first one).
+
+    ``images`` are its phases, one of a series that shows one moment.
+    """
     entry = card.input
     windows = [channel.intensity for channel in entry.channels] or [entry.intensity]
-    black = 0.0 if entry.intensity.unit == "displayed" else float(image.min())
+    black = 0.0 if entry.intensity.unit == "displayed" else min(float(one.min()) for one in images)
     outside = black if lowest is None else lowest
-    count = len(windows) * entry.repeat
     channels: list[FloatArray] = []
     fills: list[float] = []
     for intensity in windows:
-        scaled, beyond = _scaled(image, intensity, outside)
-        for _ in range(entry.repeat):
-            values, fill = _normalised(scaled, beyond, entry, len(channels), count)
-            here = values[box]
-            if fitting is not None:
-                here = to_network_grid(here, fitting, fill)
-            channels.append(here)
-            fills.append(fill)
-    return np.stack(channels), fills[0]
-
-
-def _scaled(
-    image: FloatArray, intensity: Intensity, outside: float
-) -> tuple[FloatArray, float]:
-    beyond = np.full(1, outside, dtype=np.float32)
-    if intensity.clip is not None:
-        bounds = intensity.clip
-    elif intensity.clip_percentiles is not None or intensity.scale_to is not None:
-        bounds = bounds_of(image, intensity.clip_percentiles)
-    else:
-        return image, outside
-    to = intensity.scale_to
-    if to is None:
-        return np.clip(image, *bounds), float(np.clip(beyond, *bounds)[0])
-    return scale_intensity(image, bounds, to), float(scale_intensity(beyond, bounds, to)[0])
-
-
-def _normalised(
-    image: FloatArray, outside: float, entry: InputEntry, number: int, count: int
-) -> tuple[FloatArray, float]:
-    """Channel ``number`` of ``count``."""
-    kind, nonzero = entry.normalisation, entry.normalisation == "zscore_nonzero"
-    if kind == "none":
-        return image, outside
-    if kind in ("zscore", "zscore_nonzero"):
-        mean, deviation = zscore_of(image, nonzero=nonzero)
-    else:
-        known = (
-            (kind.mean, kind.std) if isinstance(kind, MeanAndDeviation) else IMAGENET
-        )
-        if len(known[0]) not in (1, count) or len(known[0]) != len(known[1]):
-            raise ModelError(
-                f"{len(known[0])} means for {count} channels", reason="model.wrong_input"
-            )
-        at = number if len(known[0]) == count else 0
-        mean, deviation = known[0][at], known[1][at]
-    beyond = np.full(1, outside, dtype=np.float32)
-    return (
-        normalise(image, mean, deviation, nonzero=nonzero),
-        float(normalise(beyond, mean, deviation, nonzero=nonzero)[0]),
-    )
+        shown = [scaled(image, intensity, outside, of=images) for image in images]
+        together = [values for values, _ in shown]
+        for values, beyond in shown:
+            for _ in range(entry.repeat):
+                here, fill = normalised(values, beyond, entry, len(channels), of=together)
+                here = here[box]
+                if fitting is not None:
+                    here = to_network_grid(here, fitting, fill)
+                channels.append(here)
+                fills.append(fill)
+    return channels, fills[0]
