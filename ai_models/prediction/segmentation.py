@@ -25,6 +25,7 @@ from ai_models.backends import Answer
 from ai_models.card import SegmentationCard
 from ai_models.card_entries import Postprocessing, SegmentationOutput
 from ai_models.prediction.checking import WRONG, checked_probabilities
+from ai_models.prediction.instances import separated
 from ai_models.prediction.preparing import Prepared
 from ai_models.prediction.timing import timed
 from ai_models.types import (
@@ -78,6 +79,8 @@ def segmentation(
 ) -> SegmentationPrediction:
     """The label map that a back-end's answer means, on the grid of the input.
 
+    With ``output.instances`` each connected part of it has a label of its own.
+
     Raises
     ------
     ModelError
@@ -105,9 +108,11 @@ def segmentation(
             label_map = _decided(stack, prepared, rules)
     with timed(seconds, "postprocess"):
         label_map = _clean_source(label_map, prepared, rules)
-    return SegmentationPrediction(
-        label_map, card.labels, algorithm, seconds, notes, probabilities
-    )
+        labels = card.labels
+        if entry.instances:
+            label_map, labels, further = separated(label_map, labels)
+            notes = (*notes, *further)
+    return SegmentationPrediction(label_map, labels, algorithm, seconds, notes, probabilities)
 
 
 def _of_scores(

@@ -6,7 +6,6 @@ class, a name with a number, a colour of its own and a Tracking UID that stays w
 
 from __future__ import annotations
 
-import colorsys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from ai_models.array.labels import MOST_OVERLAPPING
 from ai_models.array.marked_boxes import BoxMask, centre_voxel, marked_box
 from ai_models.array.measurements import Measurement, measure
+from ai_models.findings import numbered_label
 from ai_models.types import Detection, DetectionPrediction, Label, LabelMap, Volume
 from dicom_node.errors import ModelFailed
 from dicom_node.results.detection_shapes import Shape, painted, whole
@@ -25,8 +25,6 @@ from dicom_node.results.segmentation_segments import finding_of
 MOST_FINDINGS = 255
 _WRONG = "model.wrong_output"
 _TRACKING_CELL_MM = 5.0
-_GOLDEN_ANGLE = 0.381966
-_LONGEST_CLASS_NAME = 60
 _NOTES: Mapping[BoxMask, str] = {
     "ellipsoid": "findings are drawn as the ellipsoids that fit in their boxes; volumes are theirs",
     "box": "findings are drawn as their boxes; volumes are those of the boxes",
@@ -195,24 +193,10 @@ def _labels(found: Sequence[Detection], classes: Sequence[Label]) -> tuple[Label
             raise ModelFailed(f"a finding is of class {one.label_value}, which the card does not "
                               "have", reason=_WRONG)
         seen[kind.value] += 1
-        labels.append(replace(
-            kind, value=value, name=f"{kind.name[:_LONGEST_CLASS_NAME]} {seen[kind.value]}",
-            color_rgb=_turned(kind.color_rgb, seen[kind.value] - 1),
-        ))
+        labels.append(numbered_label(kind, value, seen[kind.value]))
     absent = [label for label in classes if not seen[label.value]]
     return (
         *labels,
         *(replace(one, value=value) for value, one in enumerate(absent, start=len(labels) + 1)),
     )
 
-
-def _turned(color_rgb: tuple[int, int, int], steps: int) -> tuple[int, int, int]:
-    """A colour of the same brightness further round the circle; the first is the class's own."""
-    if not steps:
-        return color_rgb
-    hue, saturation, brightness = colorsys.rgb_to_hsv(*(part / 255 for part in color_rgb))
-    turned = colorsys.hsv_to_rgb(
-        (hue + steps * _GOLDEN_ANGLE) % 1, max(saturation, 0.6), max(brightness, 0.6)
-    )
-    red, green, blue = (round(255 * part) for part in turned)
-    return red, green, blue
