@@ -74,6 +74,21 @@ def _segmentation(card: Card, output: SegmentationOutput) -> Problems:
         yield from _gaps(output)
     if card.input.kind == "image" and output.postprocessing.min_volume_ml > 0:
         yield "output.postprocessing.min_volume_ml", "an image has no millilitres: 0 expected"
+    if output.instances:
+        yield from _instances(card, output)
+
+
+def _instances(card: Card, output: SegmentationOutput) -> Problems:
+    if card.input.kind == "image":
+        yield "output.instances", "findings of their own are numbered by volume: of a volume only"
+    if output.postprocessing.largest_component:
+        yield "output.postprocessing.largest_component", (
+            "one part of each label is left: output.instances tells each part apart"
+        )
+    if output.probabilities:
+        yield "output.probabilities", (
+            "they are those of labels, and with output.instances every part has one of its own"
+        )
 
 
 def _answers_a_label_map(card: Card, output: SegmentationOutput) -> bool:
@@ -139,10 +154,14 @@ def _classification(card: Card, output: ClassificationOutput) -> Problems:
         yield "output.channels", "softmax of one channel is always 1: 2 or more, or sigmoid"
     if output.per == "slice" and (card.input.kind != "volume" or card.input.ndim != 2):
         yield "output.per", "slices are those of a volume: input.kind: volume, ndim: 2 expected"
-    if output.per != "slice" and card.input.kind == "volume" and card.input.ndim == 2:
+    if output.per in ("image", "study") and card.input.kind == "volume" and card.input.ndim == 2:
         yield "output.per", "a network that is given slices (input.ndim: 2) answers per: slice"
-    if output.per != "slice" and output.gives("aggregate"):
-        yield "output.aggregate", "only scores of slices are put together: output.per: slice"
+    if output.per == "sequence" and (card.input.kind != "volume" or card.input.ndim != 3):
+        yield "output.per", "a sequence is a whole volume: input.kind: volume, ndim: 3 expected"
+    if output.per not in ("slice", "sequence") and output.gives("aggregate"):
+        yield "output.aggregate", (
+            "only scores of slices are put together: output.per: slice or sequence"
+        )
 
 
 def _regression(card: Card, output: RegressionOutput) -> Problems:
@@ -205,6 +224,8 @@ def _explanation(card: Card) -> Problems:
     if not isinstance(output, ClassificationOutput):
         yield "explanation", f"only a classification is explained, the task is {card.task}"
         return
+    if output.per == "sequence":
+        yield "explanation", "output.per: sequence tells the score of every slice instead"
     names = [score.name for score in output.scores]
     for position, name in enumerate(entry.scores):
         here = f"explanation.scores[{position}]"

@@ -102,7 +102,7 @@ def _named_numbers(
     for name in document:
         if name not in names:
             raise ModelError(f"{path.name}: {name!r} is not on the card", reason=_UNKNOWN_LABEL)
-    by_slice = isinstance(card, ClassificationCard) and card.output.per == "slice"
+    by_slice = isinstance(card, ClassificationCard) and card.output.per in ("slice", "sequence")
     slices = grid_of(image)[0] if by_slice else 1
     entries = card.output.scores if isinstance(card, ClassificationCard) else card.output.quantities
     numbers = np.zeros((slices, card.output.channels), dtype=np.float32)

@@ -23,7 +23,8 @@ def classification(
 ) -> ClassificationPrediction:
     """The scores that the card names, of the whole input and of every slice of it.
 
-    Of a network that answers slice by slice, ``aggregate`` makes one score; what it said of each
+    Of a network that answers slice by slice, ``aggregate`` makes one score of those that are of
+    the series and no filling up to the edges of the network; what it said of each
     of its own slices is told for the input's slice that lies there (the highest where several
     do), and not at all where the two cut the patient in different directions.
 
@@ -35,8 +36,10 @@ def classification(
     """
     scores = checked_probabilities(answer.scores, "probabilities")
     by_slice = np.clip(_by_slice(scores, card, prepared), 0.0, 1.0)
+    shown = by_slice if prepared.fitting is None or len(by_slice) == 1 else \
+        by_slice[prepared.fitting.axes[0].content]
     whole = {
-        entry.name: aggregated(by_slice[:, entry.channel], card.output.aggregate)
+        entry.name: aggregated(shown[:, entry.channel], card.output.aggregate)
         for entry in card.output.scores
     }
     slices: dict[str, FloatArray] = {}
@@ -98,7 +101,7 @@ def aggregated(scores: FloatArray, rule: str) -> float:
 def _by_slice(scores: FloatArray, card: ClassificationCard, prepared: Prepared) -> FloatArray:
     """Scores as ``(slices, channels)``: one slice of what is answered as a whole."""
     channels = card.output.channels
-    is_sliced = prepared.is_sliced(card)
+    is_sliced = prepared.is_sliced(card) or card.output.per == "sequence"
     expected = (prepared.shape[0], channels) if is_sliced else (channels,)
     if not is_sliced and scores.shape == (1, channels):
         scores = scores[0]
