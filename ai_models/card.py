@@ -31,6 +31,7 @@ from ai_models.card_entries import (
     Trust,
     Weights,
 )
+from ai_models.card_monitoring import Monitor
 from ai_models.card_spelling import meant
 from ai_models.types import Algorithm, CardError, Code, Label
 from ai_models.yaml_lines import read_content, read_yaml
@@ -77,6 +78,8 @@ class Card(Entry):
     """A template of sr_templates, or one beside this card."""
     explanation: Explanation | None = None
     """What a classification looked at."""
+    monitor: Monitor | None = None
+    """What of its inputs is kept, so that a change of scanners is noticed."""
     trust: Trust = Trust()
     """What it needs beyond data."""
 

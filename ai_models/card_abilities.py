@@ -27,7 +27,8 @@ class Ability:
     suffixes
         How a file of weights ends.
     follows
-        Keys that it follows, and ``grad_cam``, for which it must show the layers of its network.
+        Keys that it follows; for ``grad_cam`` and ``monitor.layer`` it must show the layers of its
+        network.
     fallbacks
         What it can try when memory does not suffice.
     trust
@@ -53,7 +54,7 @@ class Ability:
 
 ABILITIES: dict[str, Ability] = {
     "onnx": Ability(
-        suffixes=(".onnx",), follows=(*_TILED, "ensemble", "tensorrt"),
+        suffixes=(".onnx",), follows=(*_TILED, "ensemble", "tensorrt", "monitor.layer"),
         fallbacks=("batch", "offload", "roi", "cpu"), is_network=True,
     ),
     "torchscript": Ability(
@@ -62,7 +63,7 @@ ABILITIES: dict[str, Ability] = {
     ),
     "state_dict": Ability(
         suffixes=(".pt", ".pth", ".safetensors"),
-        follows=(*_TORCH, "channels_last", "compile", "grad_cam"),
+        follows=(*_TORCH, "channels_last", "compile", "grad_cam", "monitor.layer"),
         fallbacks=("batch", "offload", "roi", "half", "cpu"),
         options="network", needs_options=True, is_network=True,
     ),

@@ -15,6 +15,7 @@ from typing import Any
 
 from ai_models.backends import Answer, Backend, open_backend
 from ai_models.card import Card
+from ai_models.monitoring.noticing import Noticing
 from ai_models.prediction.checking import check_source
 from ai_models.prediction.detection import detection
 from ai_models.prediction.preparing import Prepared, prepare
@@ -59,6 +60,7 @@ class Predictor:
         self.card = card
         self.device = device
         self._backend: Backend = open_backend(card, device, site)
+        self._noticing = Noticing(card)
 
     @property
     def backend(self) -> Backend:
@@ -68,6 +70,7 @@ class Predictor:
     def load(self) -> None:
         """Verify and load the weights. ModelError with a reason of ``model.*``."""
         self._backend.load()
+        self._noticing.load()
 
     def warm_up(self) -> None:
         """Run one empty input."""
@@ -99,12 +102,15 @@ class Predictor:
             prepared = prepare(source, self.card)
         with timed(seconds, "infer"):
             answer = self._backend.predict(prepared.image)
-        notes = tuple(dict.fromkeys((*self._backend.notes, *answer.notes, *prepared.notes())))
+        features = self._noticing.features(prepared.image, answer)
+        notes = tuple(dict.fromkeys((
+            *self._backend.notes, *answer.notes, *prepared.notes(), *self._noticing.notes(features),
+        )))
         prediction: Prediction = _TASKS[self.card.task](
             self.card, prepared, answer, self._algorithm(answer), seconds, notes
         )
-        if answer.features and not isinstance(prediction, TextPrediction):
-            prediction = replace(prediction, features=answer.features)
+        if features and not isinstance(prediction, TextPrediction):
+            prediction = replace(prediction, features=features)
         if isinstance(prediction, ClassificationPrediction) and self.card.explanation is not None:
             return self._explained(prediction, prepared, answer)
         return prediction

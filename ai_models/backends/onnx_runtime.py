@@ -20,6 +20,7 @@ import torch
 from ai_models.backends.onnx_runtime_file import refuse_external_data
 from ai_models.backends.protocol import check_device, found_by_name
 from ai_models.backends.signature import check_input_shape, fixed_batch
+from ai_models.backends.watching import Watch
 from ai_models.card import Card, DetectionCard
 from ai_models.trust import Site
 from ai_models.types import ModelError
@@ -51,6 +52,18 @@ class OnnxNetwork:
         self._has_batch = True
         self._shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._notes: tuple[str, ...] = ()
+        self._watch: Watch | None = None
+        self._layer = ""
+
+    def watch(self, watch: Watch, layer: str) -> None:
+        """See `ShowsLayers.watch`: the layer is an output of the file, behind the first."""
+        names = [one.name for one in self._loaded().get_outputs()]
+        if layer not in names[1:]:
+            raise ModelError(
+                f"no further output {layer}; the file has {', '.join(names[1:]) or 'one only'}",
+                reason="model.wrong_layer",
+            )
+        self._watch, self._layer = watch, layer
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -165,7 +178,7 @@ class OnnxNetwork:
             if len(here) < size:
                 part = here.new_zeros((size, *here.shape[1:]))
                 part[: len(here)] = here
-            logits.append(self._answer(part)[: len(here)])
+            logits.append(self._answer(part, len(here))[: len(here)])
         return torch.cat(logits) if len(logits) != 1 else logits[0]
 
     def detect(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -173,8 +186,8 @@ class OnnxNetwork:
         session = self._loaded()
         entry = session.get_inputs()[0]
         array = self._array(image if self._has_batch else image[0], entry.type)
-        names = [one.name for one in session.get_outputs()]
-        answers = session.run(names, {entry.name: array})
+        names = [one.name for one in session.get_outputs() if one.name != self._layer]
+        answers = self._ran(session, names, {entry.name: array}, len(array))
         boxes, scores, labels = found_by_name({
             name: torch.from_numpy(np.asarray(answer))
             for name, answer in zip(names, answers, strict=True)
@@ -195,6 +208,7 @@ class OnnxNetwork:
         self._session = self._on_cpu = None
         self.device = self._session_device = torch.device("cpu")
         self._uses_cpu = False
+        self._watch, self._layer = None, ""
         self._shapes.clear()
 
     def _loaded(self) -> Any:
@@ -202,14 +216,27 @@ class OnnxNetwork:
             raise ModelError("predict before load", reason="model.not_loaded")
         return self._on_cpu if self._uses_cpu else self._session
 
-    def _answer(self, windows: torch.Tensor) -> torch.Tensor:
+    def _ran(
+        self, session: Any, names: list[str], feed: dict[str, npt.NDArray[Any]], count: int
+    ) -> list[Any]:
+        """Outputs by these names; the watch sees ``count`` inputs, the others are padding."""
+        if self._watch is None:
+            answers: list[Any] = session.run(names, feed)
+            return answers
+        *answers, seen = session.run([*names, self._layer], feed)
+        self._watch.add(torch.from_numpy(np.asarray(seen)[:count]))
+        return answers
+
+    def _answer(self, windows: torch.Tensor, count: int) -> torch.Tensor:
         session = self._loaded()
         entry, answered = session.get_inputs()[0], session.get_outputs()[0]
         known = self._shapes.get(tuple(windows.shape))
         plain = entry.type == answered.type == "tensor(float)"
-        if known is not None and plain and windows.device.type == "cuda":
+        # What is watched passes through the host's memory: its shape is not known before.
+        if known is not None and plain and windows.device.type == "cuda" and self._watch is None:
             return run_bound(session, windows, known)
-        answer = session.run([answered.name], {entry.name: self._array(windows, entry.type)})[0]
+        feed = {entry.name: self._array(windows, entry.type)}
+        answer = self._ran(session, [answered.name], feed, count)[0]
         self._shapes[tuple(windows.shape)] = tuple(answer.shape)
         return torch.from_numpy(np.asarray(answer, dtype=np.float32)).to(windows.device)
 

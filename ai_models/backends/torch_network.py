@@ -25,6 +25,7 @@ from ai_models.backends.signature import check_input_shape, fixed_batch
 from ai_models.backends.tiled import is_flat
 from ai_models.backends.torch_archive import check_archive
 from ai_models.backends.torch_script import check_script
+from ai_models.backends.watching import Watch, hook
 from ai_models.card import Card, DetectionCard
 from ai_models.trust import Site
 from ai_models.types import ModelError
@@ -62,6 +63,10 @@ class TorchNetwork:
         """Device and precision that are really used."""
         what = f"torch {torch.__version__}, {self.device}, {_NAMES[self._dtype]}"
         return (what, *self._notes)
+
+    def watch(self, watch: Watch, layer: str) -> None:
+        """See `ShowsLayers.watch`."""
+        hook(self.module, watch, layer)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -314,6 +319,10 @@ def load_weights(module: Any, weights: Mapping[str, Any]) -> None:
     for prefix in _PREFIXES:
         if set(weights) == {f"{prefix}{name}" for name in expected}:
             weights = {name.removeprefix(prefix): one for name, one in weights.items()}
+            break
+        if expected == {f"{prefix}{name}" for name in weights}:
+            # Of the network alone, where the module is a detector around it.
+            weights = {f"{prefix}{name}": one for name, one in weights.items()}
             break
     module.load_state_dict(weights, strict=True)
 

@@ -25,6 +25,7 @@ _BLOCKS = {
     "QuantityEntry": "quantities", "Member": "ensemble", "Network": "network",
     "BundleOptions": "bundle", "NnunetOptions": "nnunet", "CommandOptions": "command",
     "EndpointOptions": "endpoint", "Metric": "metrics", "CodeEntry": "code",
+    "Monitor": "monitor",
     "MeanAndDeviation": "mean and std",
 }
 
