@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Monitor(Entry):
     """Numbers that say how an input looks to the model, kept by scanner and without the patient."""
 
-    layer: Annotated[LongName | None, Field(default=None)]
+    layer: LongName | None = None
     """Whose map is pooled over the input: a module of a ``state_dict`` network, such as the last
     of the encoder, or an output of an ``onnx`` file. Without it the numbers are of the network's
     input itself, whatever the back-end."""

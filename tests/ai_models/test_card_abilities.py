@@ -30,7 +30,7 @@ def test_a_row_names_only_what_there_is(name: str) -> None:
     assert not row.options or row.options in Runtime.model_fields
     assert bool(row.suffixes) == (row.weights == "file")
     assert not row.needed_trust or row.needed_trust in row.trust
-    keys = {*Runtime.model_fields, "mirror", "calibration", "ensemble", "grad_cam"}
+    keys = {*Runtime.model_fields, "mirror", "calibration", "ensemble", "grad_cam", "monitor.layer"}
     assert set(row.follows) <= keys
 
 
