@@ -24,6 +24,7 @@ from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.job_inputs import JobInputs
+from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.measures import Measures
 from dicom_node.ledger.model_stages import ModelStages
@@ -80,6 +81,8 @@ class Ledger:
         Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
+    features
+        How inputs looked to models, by scanner.
     removals
         Which studies were removed.
     pruning
@@ -115,6 +118,7 @@ class Ledger:
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
+        self.features = EncoderFeatures(database)
         self.removals = Removals(database)
         self.pruning = Pruning(database)
         self.measures = Measures(database)

@@ -149,6 +149,9 @@ def identity_of(
     }
     if card.explanation is not None:
         configuration["explanation"] = card.explanation.model_dump(mode="json")
+    if card.monitor is not None and card.monitor.reference is not None:
+        # The report tells of an input unlike the reference.
+        configuration["monitor"] = card.monitor.model_dump(mode="json")
     for name in _BESIDE_THE_CARD:
         if value := (parameters or {}).get(name):
             configuration[name] = value

@@ -13,6 +13,7 @@ from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.pipeline.packing import Packed, pack, predecessors
 from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.pipeline.revocation import Revocation
+from dicom_node.pipeline.scanner import scanner_of
 from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.workshop import Workshop, drop_twins
 from dicom_node.records import Job
@@ -57,6 +58,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     )
     said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
     workshop.ledger.predictions.keep(job.job_id, said)
+    _keep_features(job, card, analysis, workshop)
     try:
         workshop.ledger.jobs.succeed(
             job.job_id, packed.results, packed.deliveries,
@@ -67,6 +69,13 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         # Also of an attempt that was overtaken: what it wrote may not be taken up later.
         drop_twins(packed.results, workshop)
     return analysis
+
+
+def _keep_features(job: Job, card: Card, analysis: Analysis, workshop: Workshop) -> None:
+    """How the input looked to the model, by the scanner that it is from."""
+    if features := getattr(analysis.prediction, "features", ()):
+        scanner = scanner_of(analysis.loaded.source_images[0])
+        workshop.ledger.features.keep(job.job_id, card.id, card.version, scanner, features)
 
 
 def _reason(job: Job, packed: Packed, analysis: Analysis, images: int, spool: Spool) -> str:
