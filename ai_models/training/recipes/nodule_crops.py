@@ -72,8 +72,9 @@ def drawn_background(folder: Path, seed: int) -> Background:
         variation = healthy_variation(np.random.default_rng((seed, 3)))
         hu, lobes, affine = bare_chest(seed, SPACING_MM, **variation)
         folder.mkdir(parents=True, exist_ok=True)
-        turned = [to_canonical(one, affine)[0] for one in (np.rint(hu).astype(np.int16), lobes)]
-        np.savez(path, hu=turned[0], lungs=turned[1] > 0)
+        stored_hu, _ = to_canonical(np.rint(hu).astype(np.int16), affine)
+        inside, _ = to_canonical((lobes > 0).astype(np.uint8), affine)
+        np.savez(path, hu=stored_hu, lungs=np.asarray(inside, dtype=np.bool_))
     with np.load(path, allow_pickle=False) as stored:
         hu, lungs = stored["hu"], stored["lungs"]
     return Background(hu, lungs, depth_of(lungs, _grid()), np.zeros(hu.shape, bool), False)
@@ -136,6 +137,8 @@ class NoduleCrops:
         Nodules in a crop at most.
     empty_share
         Examples without any nodule.
+    erase_unsure
+        What may be a nodule already becomes lung, for a loss that can ignore nothing.
     """
 
     drawn: Sequence[Background]
@@ -145,6 +148,7 @@ class NoduleCrops:
     real_share: float = 0.4
     most: int = 4
     empty_share: float = 0.15
+    erase_unsure: bool = False
 
     def __call__(self, number: int) -> Example:
         """``image`` float32 ``(1, *crop)`` in 0..1, and ``target`` int64 ``(1, *crop)``: number of
@@ -169,6 +173,9 @@ class NoduleCrops:
         lungs = _cut(chest.lungs, place, self.crop, 0).astype(np.bool_)
         depth = _cut(chest.depth_mm, place, self.crop, 0).astype(np.float32)
         unsure = _cut(chest.unsure, place, self.crop, 0).astype(np.bool_)
+        if self.erase_unsure and unsure.any():
+            lung_hu = rng.normal(-860.0, 25.0, self.crop).astype(np.float32)
+            hu, unsure = np.where(unsure, np.minimum(hu, lung_hu), hu), np.zeros_like(unsure)
         free = lungs & ~unsure
         count = 0 if rng.random() < self.empty_share else int(rng.integers(1, self.most + 1))
         nodules = draw_nodules(

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import default_collate
 
 from ai_models.networks.res_att_unet import ResAttUNet
 from ai_models.training.export import export_onnx
-from ai_models.training.loop import Batch, Outcome, train
+from ai_models.training.loop import Batch, Example, Examples, LossOf, Outcome, train
 from ai_models.training.lungs_data import REAL_CTS
 from ai_models.training.recipes.nodule_crops import (
     HIGH_HU,
@@ -85,12 +86,15 @@ def parsed(arguments: Sequence[str] | None, description: str | None) -> argparse
 
 
 def fit(
-    network: nn.Module, crops: NoduleCrops, loss: Any, settings: Settings, output: Path
+    network: nn.Module, examples: Examples, loss: LossOf, settings: Settings, output: Path,
+    collate: Callable[[list[Example]], Batch] = default_collate,
 ) -> tuple[Outcome, float]:
     """Train with a log in ``output``; returns what came of it and the seconds of this part."""
     started = time.perf_counter()
     trackers = (Terminal(every_s=20.0), LogFile(output / "log.jsonl"))
-    outcome = train(network, crops, loss, settings, output, trackers=trackers)
+    outcome = train(
+        network, examples, loss, settings, output, trackers=trackers, collate=collate
+    )
     for tracker in trackers:
         tracker.close()
     return outcome, round(time.perf_counter() - started, 1)
