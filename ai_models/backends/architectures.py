@@ -21,8 +21,12 @@ _MONAI = (
 _TORCHVISION = "torchvision."
 ARCHITECTURES: Mapping[str, str] = {
     **{f"monai.{name}": f"monai.networks.nets:{name}" for name in _MONAI},
+    "CnnLstm": "ai_models.networks.cnn_lstm:CnnLstm",
+    "LateFusion": "ai_models.networks.late_fusion:LateFusion",
     "LungUNet": "ai_models.networks.lung_unet:LungUNet",
     "MeshNet": "ai_models.networks.meshnet:MeshNet",
+    "ResAttUNet": "ai_models.networks.res_att_unet:ResAttUNet",
+    "RetinaNet": "ai_models.networks.retina:Detector",
 }
 # They fetch weights unless they are told not to.
 _FETCHING_BY_DEFAULT = frozenset({"monai.EfficientNetBN"})

@@ -49,6 +49,28 @@ SMALL: dict[str, dict[str, Any]] = {
     "monai.VNet": {"out_channels": 2},
     "monai.HighResNet": {"out_channels": 2},
     "LungUNet": {"widths": [4, 4, 8, 8]},
+    "ResAttUNet": {"channels": [4, 8, 8]},
+}
+# Published, or counted on the authors' own networks.
+PARAMETERS: dict[str, tuple[dict[str, Any], int]] = {
+    "monai.SwinUNETR": ({"in_channels": 1, "out_channels": 14, "feature_size": 48}, 62_187_296),
+    "monai.UNETR": ({
+        "in_channels": 1, "out_channels": 14, "img_size": [96, 96, 96], "feature_size": 16,
+        "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12, "proj_type": "perceptron",
+        "norm_name": "instance", "res_block": True}, 92_802_478),
+    "monai.SegResNet": ({
+        "spatial_dims": 3, "in_channels": 1, "out_channels": 105, "init_filters": 32,
+        "blocks_down": [1, 2, 2, 4], "blocks_up": [1, 1, 1]}, 18_799_401),
+    "monai.AttentionUnet": ({
+        "spatial_dims": 3, "in_channels": 1, "out_channels": 2,
+        "channels": [16, 32, 64, 128, 256], "strides": [2, 2, 2, 2]}, 5_909_130),
+    "monai.ViT": ({
+        "in_channels": 3, "img_size": [224, 224], "patch_size": [16, 16], "hidden_size": 768,
+        "mlp_dim": 3072, "num_layers": 12, "num_heads": 12, "proj_type": "conv",
+        "classification": True, "num_classes": 1000, "spatial_dims": 2, "post_activation": ""},
+        86_557_672),
+    "RetinaNet": ({"backbone": "resnet50", "scales": [1, 2, 4]}, 20_902_741),
+    "ResAttUNet": ({}, 7_714_232),
 }
 
 
@@ -88,6 +110,34 @@ def test_networks_of_classification_answer_channels(
     one = loaded(tmp_path / "m", name, arguments)
     channels = 3 if name.startswith("torchvision") else 1
     assert one.run(torch.zeros(2, channels, 64, 64)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_networks_have_the_parameters_that_are_known_of_them(name: str) -> None:
+    arguments, count = PARAMETERS[name]
+    # It asks for a number while it is made.
+    with torch.device("cpu" if name == "monai.SwinUNETR" else "meta"):
+        network = build(name, arguments)
+    assert sum(one.numel() for one in network.parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "channels", "shape"),
+    [
+        ("CnnLstm", {"widths": [4, 8], "out_channels": 2}, 1, (1, 32, 2)),
+        ("CnnLstm", {"widths": [4, 8], "sequence": "phases", "every_step": False}, 5, (1, 1)),
+        ("LateFusion", {"widths": [4, 8], "clinical": 2, "out_channels": 2}, 7, (1, 2)),
+        ("monai.ViT", {
+            "in_channels": 1, "img_size": [32, 32, 32], "patch_size": [16, 16, 16],
+            "hidden_size": 12, "mlp_dim": 12, "num_layers": 1, "num_heads": 2,
+            "classification": True, "num_classes": 3, "post_activation": ""}, 1, (1, 3)),
+    ],
+)
+def test_networks_of_whole_volumes_answer_steps_or_channels(
+    name: str, arguments: dict[str, Any], channels: int, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    one = loaded(tmp_path / "m", name, arguments)
+    assert one.run(torch.zeros(1, channels, 32, 32, 32)).shape == shape
 
 
 def test_every_architecture_of_the_table_is_there() -> None:

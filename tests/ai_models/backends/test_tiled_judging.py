@@ -122,3 +122,41 @@ def test_number_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         backend.predict(image_of(1, 8, 8, 8))
     assert caught.value.reason == "model.not_finite"
+
+
+SEQUENCE: dict[str, Any] = {
+    "input__size": None, "output": {"channels": 3, "per": "sequence", "scores": SCORES},
+}
+
+
+def along_slices(windows: torch.Tensor) -> torch.Tensor:
+    """Of each slice what all up to it show."""
+    before = windows[:, 0].mean(dim=(2, 3)).cumsum(dim=1)
+    return torch.stack([before, before * 2, before * 3], dim=2)
+
+
+def test_a_network_that_sees_the_whole_answers_each_slice(tmp_path: Path) -> None:
+    backend = judging(tmp_path / "m", along_slices, **SEQUENCE)
+    image = image_of(1, 5, 8, 6)
+    scores = backend.predict(image).scores
+    assert scores is not None
+    assert scores.shape == (5, 3)
+    expected = np.exp(image.array[0].mean(axis=(1, 2)).cumsum()[:, None] * np.arange(1, 4))
+    np.testing.assert_allclose(scores, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_what_is_said_of_a_mirrored_sequence_comes_back_to_its_slices(tmp_path: Path) -> None:
+    def each_alone(windows: torch.Tensor) -> torch.Tensor:
+        return windows[:, 0].mean(dim=(2, 3))[:, :, None].repeat(1, 1, 3) * torch.arange(1.0, 4.0)
+
+    output = {**SEQUENCE["output"], "mirror": [0, 2]}
+    plain = judging(tmp_path / "a", each_alone, **SEQUENCE).predict(image_of(1, 5, 8, 6)).scores
+    backend = judging(tmp_path / "b", each_alone, **{**SEQUENCE, "output": output})
+    np.testing.assert_allclose(backend.predict(image_of(1, 5, 8, 6)).scores, plain, atol=1e-6)
+
+
+def test_a_sequence_of_another_length_is_refused(tmp_path: Path) -> None:
+    backend = judging(tmp_path / "m", lambda windows: along_slices(windows)[:, 1:], **SEQUENCE)
+    with pytest.raises(ModelError, match=r"\(1, 5, channels\) expected") as caught:
+        backend.predict(image_of(1, 5, 8, 6))
+    assert caught.value.reason == "model.wrong_output"

@@ -156,3 +156,32 @@ def test_answer_that_is_not_the_cards_numbers_is_an_error(
     with pytest.raises(ModelError) as caught:
         answered(card_for(tmp_path, "regression", input=IMAGE), RADIOGRAPH, Answer(scores=scores))
     assert caught.value.reason == reason
+
+
+SEQUENCE: dict[str, Any] = {"output__per": "sequence", "input__spacing_mm": None}
+
+
+def test_a_sequence_tells_of_each_slice_and_of_the_series(tmp_path: Path) -> None:
+    card = card_for(
+        tmp_path, "classification", **SEQUENCE, input__size=None, output__aggregate="max")
+    prediction = answered(card, volume(4), scores_of([0.5, 0.2, 0.9, 0.0]))
+    assert prediction.scores["nodule"] == pytest.approx(0.9)
+    assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.5, 0.2, 0.9, 0.0])
+
+
+def test_slices_that_only_fill_up_the_sequence_do_not_count(tmp_path: Path) -> None:
+    card = card_for(
+        tmp_path, "classification", **SEQUENCE, input__size={"edges": [8, 16, 16], "fit": "crop"})
+    prepared = prepare(volume(4), card)
+    content = prepared.fitting.axes[0].content if prepared.fitting else slice(0)
+    said = np.full(8, 0.99)
+    said[content] = [0.5, 0.2, 0.4, 0.0]
+    prediction = answered(card, prepared, scores_of(said.tolist()))
+    assert prediction.scores["nodule"] == pytest.approx(0.5)
+    assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.5, 0.2, 0.4, 0.0])
+
+
+def test_a_sequence_needs_a_score_for_every_slice(tmp_path: Path) -> None:
+    card = card_for(tmp_path, "classification", **SEQUENCE, input__size=None)
+    with pytest.raises(ModelError, match="ask for"):
+        answered(card, volume(4), scores_of([0.5, 0.2, 0.4]))
