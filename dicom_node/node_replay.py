@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dicom_node import config_problems, config_yaml
 from dicom_node.config import Config, Rule
 from dicom_node.errors import ConfigurationError, NotUnderstood
-from dicom_node.node_routing import representative
+from dicom_node.node_headers import representative
 from dicom_node.operations.web.ports import Replay, RuleDifference
 from dicom_node.records import SeriesState
 from dicom_node.routing import rules as routing

@@ -14,19 +14,34 @@ from ai_models.catalog import Catalog
 from ai_models.trust import why_refused
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
+from dicom_node.config_rules import PRIOR
 from dicom_node.errors import NodeError, NotUnderstood, UnknownName, UnsuitableInput
 from dicom_node.events import Events, about_study
-from dicom_node.imaging.reading import read_header
+from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.states import IllegalTransition
+from dicom_node.node_gathering import Gathering, waits_for
+from dicom_node.node_headers import representative
 from dicom_node.node_models import site_of
 from dicom_node.node_versions import ModelVersions
-from dicom_node.records import Instance, Job, JobState, Priority, Series, SeriesState
+from dicom_node.records import (
+    FETCHED_AS_PRIOR,
+    Instance,
+    Job,
+    JobInput,
+    JobState,
+    Priority,
+    Series,
+    SeriesState,
+)
 from dicom_node.routing import rules, urgency
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from dicom_node.intake.priors import PriorSearch
+
+
+Companions = Sequence[tuple[str, str, str]]
 
 
 class Router:
@@ -34,7 +49,7 @@ class Router:
 
     def __init__(
         self, config: Config, ledger: Ledger, spool: Spool, catalog: Catalog, events: Events,
-        versions: ModelVersions | None = None,
+        versions: ModelVersions | None = None, priors: PriorSearch | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -44,17 +59,27 @@ class Router:
         self._versions = versions or ModelVersions(
             catalog, ledger, events, lambda card: why_refused(card, site)
         )
+        self._priors = priors
+        self._gathering = Gathering(config, ledger, spool, events, self._again, priors)
 
     def route_complete(self) -> int:
-        """Route or decline every complete series; returns how many."""
+        """Route or decline every complete series, and give jobs what they wait for.
+
+        Returns how many series and jobs have changed.
+        """
         complete = self._ledger.receipts.series_in(SeriesState.COMPLETE)
         routed = 0
         for series in complete:
             with about_study(series.study_instance_uid):
-                routed += self._route(series)
-        return routed
+                done = self._route(series)
+            routed += done
+            if done:
+                self._gathering.look(series)
+        return routed + self._gathering.tick()
 
     def _route(self, series: Series) -> bool:
+        if self._priors is not None and self._priors.is_prior(series):
+            return self._decline(series, FETCHED_AS_PRIOR)
         instances = self._ledger.receipts.instances(series.series_instance_uid)
         try:
             matching = self._matching(instances)
@@ -66,14 +91,17 @@ class Router:
             return self._decline(series, f"unexpected.{type(error).__name__}")
         if not matching:
             return self._decline(series, "no_rule_matched")
-        jobs = [
-            job for rule, urgent in matching for job in self._jobs(series, rule, instances, *urgent)
-        ]
+        queue = _Queue()
+        for rule, urgent in matching:
+            inputs = self._gathering.inputs_of(series, rule)
+            queue.add(self._jobs(series, rule, instances, *urgent, inputs=inputs), inputs, rule)
         reason = "rules: " + ", ".join(rule.name for rule, _ in matching)
         routed = self._ledger.jobs.route(
-            series.series_instance_uid, jobs, reason, seen=series.last_received_at
+            series.series_instance_uid, queue.jobs, reason, seen=series.last_received_at,
+            inputs=queue.inputs,
         )
         if routed:
+            self._gathering.begin(queue.waiting())
             self._events.series_changed(series.series_instance_uid, "routed", reason)
         return routed
 
@@ -124,10 +152,16 @@ class Router:
         instances = self._ledger.receipts.instances(series_instance_uid)
         if not instances:
             raise NotUnderstood("the images are not kept any more", reason="input.no_instances")
-        jobs = self._jobs(series, rule, instances, rule.priority, "by hand")
+        queue = _Queue()
+        inputs = self._gathering.inputs_of(series, rule)
+        queue.add(
+            self._jobs(series, rule, instances, rule.priority, "by hand", inputs=inputs),
+            inputs, rule,
+        )
+        jobs = queue.jobs
         try:
             is_new = self._ledger.jobs.route_by_hand(
-                series_instance_uid, jobs, f"by hand: {rule.name}"
+                series_instance_uid, jobs, f"by hand: {rule.name}", queue.inputs
             )
         except IllegalTransition as error:
             raise UnsuitableInput(
@@ -138,8 +172,34 @@ class Router:
             raise UnsuitableInput(
                 f"job {jobs[0].job_id} has done or is to do exactly this", reason="routing.done"
             )
+        self._gathering.begin(queue.waiting())
         self._events.series_changed(series_instance_uid, "routed", "by hand")
         return jobs[0]
+
+    def _again(
+        self, series: Series, rule: Rule, before: Job, inputs: Sequence[JobInput]
+    ) -> bool:
+        """Queue a job in the place of one that began without what there is now."""
+        instances = self._ledger.receipts.instances(series.series_instance_uid)
+        companions = sorted((one.role, one.series_instance_uid, one.content) for one in inputs)
+        queue = _Queue()
+        queue.add(
+            self._jobs(
+                series, rule, instances, before.priority, f"in place of {before.job_id}",
+                inputs=inputs, companions=companions,
+            ), inputs, rule,
+        )
+        reason = f"again: {rule.name}"
+        try:
+            queued = self._ledger.jobs.route_by_hand(
+                series.series_instance_uid, queue.jobs, reason, queue.inputs
+            )
+        except IllegalTransition:
+            # Its own images are arriving again: routing them makes the job.
+            return False
+        if queued:
+            self._events.job_changed(queue.jobs[0].job_id, "queued", queue.jobs[0].reason, 1)
+        return queued
 
     def _decline(self, series: Series, reason: str) -> bool:
         declined = self._ledger.receipts.change(
@@ -154,27 +214,31 @@ class Router:
 
     def _jobs(
         self, series: Series, rule: Rule, instances: Sequence[Instance], priority: Priority,
-        why: str,
+        why: str, *, inputs: Sequence[JobInput] = (), companions: Companions = (),
     ) -> list[Job]:
         """The job of a rule, and that of the shadow beside it.
+
+        It waits as the rule says while some of its ``inputs`` are not there. ``companions`` are in
+        its name when it takes the place of another job: those of the first one are not, which has
+        the same name whatever came first.
 
         Of a rule without its model there is a job as well: it waits for the model, and somebody
         is answered for it.
         """
-        reason = f"routed, {why}" if why else "routed"
+        reason = ", ".join(filter(None, ("routed", why, waits_for(inputs))))
         try:
             choice = self._versions.choose(rule.model, series.series_instance_uid)
         except ModelError as error:
             version = self._versions.live_name(rule.model)
-            name = job_id_without_card(rule, version, instances)
+            name = job_id_without_card(rule, version, instances, companions)
             return [self._job(series, rule, version, name, priority, f"{reason}: {error.reason}")]
-        name = job_id(rule.name, choice.card, instances)
+        name = job_id(rule.name, choice.card, instances, companions=companions)
         job = self._job(series, rule, choice.card.version, name, priority, reason)
         if choice.shadow is None or choice.shadow.version == choice.card.version:
             return [job]
         beside = self._job(
             series, rule, choice.shadow.version,
-            job_id(rule.name, choice.shadow, instances, beside=name),
+            job_id(rule.name, choice.shadow, instances, beside=name, companions=companions),
             Priority.BACKGROUND, f"routed, as a shadow of version {choice.card.version}",
         )
         return [job, replace(beside, destinations=(), shadow=True)]
@@ -201,32 +265,36 @@ class Router:
         )
 
 
-def representative(spool: Spool, instances: Sequence[Instance]) -> Dataset:
-    """The header that the rules see: the middle instance's, for a localizer is at an end.
+class _Queue:
+    """Jobs that are to be queued, with their further inputs."""
 
-    A file that cannot be read is passed over for the next one towards the ends.
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.inputs: dict[str, list[JobInput]] = {}
 
-    Raises
-    ------
-    NotUnderstood
-        No file of the series can be read.
-    """
-    ordered = sorted(instances, key=lambda one: (one.instance_number or 0, one.path))
-    middle = len(ordered) // 2
-    nearest = sorted(range(len(ordered)), key=lambda index: abs(index - middle))
-    failure = NotUnderstood("the series has no instances", reason="input.no_instances")
-    for index in nearest:
-        try:
-            return read_header(spool.resolve(ordered[index].path)).dataset
-        except NotUnderstood as error:
-            failure = error
-    raise failure
+    def add(self, jobs: Sequence[Job], inputs: Sequence[JobInput], rule: Rule) -> None:
+        """The jobs of one rule; a shadow is compared on one examination, without the earlier."""
+        for job in jobs:
+            own = [one for one in inputs if not job.shadow or one.role != PRIOR]
+            if waits_for(own):
+                job = replace(job, not_before=waiting_until(job.not_before, rule.wait_s))
+            self.jobs.append(job)
+            self.inputs[job.job_id] = own
+
+    def waiting(self) -> list[Job]:
+        """Those that wait for a series."""
+        return [job for job in self.jobs if waits_for(self.inputs[job.job_id])]
 
 
-def job_id(rule: str, card: Card, instances: Sequence[Instance], *, beside: str = "") -> str:
+def job_id(
+    rule: str, card: Card, instances: Sequence[Instance], *, beside: str = "",
+    companions: Companions = (),
+) -> str:
     """The same rule and model on the same bytes are the same job: 16 hexadecimal digits.
 
     A shadow is another job than that of the same version made live: ``beside`` which job it runs.
+    ``companions``: of each further input of a job in the place of another the role, the series,
+    and what stands for its images.
     """
     basis = [
         rule,
@@ -238,11 +306,15 @@ def job_id(rule: str, card: Card, instances: Sequence[Instance], *, beside: str 
     ]
     if beside:
         basis.append(beside)
+    if companions:
+        basis.append(list(companions))
     return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
 
 
-def job_id_without_card(rule: Rule, version: str, instances: Sequence[Instance]) -> str:
+def job_id_without_card(
+    rule: Rule, version: str, instances: Sequence[Instance], companions: Companions = ()
+) -> str:
     """As `job_id`, while nothing is known of the model but its id and the version that was live."""
     files = sorted((one.sop_instance_uid, one.fingerprint) for one in instances)
-    basis = ["without its model", rule.name, rule.model, version, files]
+    basis = ["without its model", rule.name, rule.model, version, files, *companions]
     return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.errors import NodeError
 from dicom_node.imaging.elements import text
 from dicom_node.node_documents import describe_series
+from dicom_node.node_headers import representative
 from dicom_node.node_outlook import Outlook
 from dicom_node.node_pictures import PictureMaker
 from dicom_node.node_replay import parse_rules, replay, rules_text
-from dicom_node.node_routing import representative
 from dicom_node.operations.web.ports import (
     Mismatch,
     ModelFacts,

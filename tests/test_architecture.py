@@ -42,6 +42,7 @@ PARTS = {
     "dicom_node.node_health": "dicom_node.node",
     "dicom_node.node_locks": "dicom_node.node",
     "dicom_node.node_gathering": "dicom_node.node",
+    "dicom_node.node_headers": "dicom_node.node",
     "dicom_node.node_models": "dicom_node.node",
     "dicom_node.node_documents": "dicom_node.node",
     "dicom_node.node_observation": "dicom_node.node",

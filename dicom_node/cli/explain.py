@@ -91,7 +91,7 @@ def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
     received = [s for uid in uids for s in find_series(ledger, uid)]
     if not received:
         return {}
-    from dicom_node.node_routing import representative
+    from dicom_node.node_headers import representative
     from dicom_node.spool import Spool
 
     spool = Spool(config.node.data_dir / "spool")

@@ -131,6 +131,15 @@ class JobInputs:
             )
         return bool(done.rowcount)
 
+    def settle(self, job_id: str) -> None:
+        """Nothing waits any more of what was found for a job that has begun."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_n)
+                .where(_n.c.job_id == job_id, _n.c.waits == 1, _n.c.series_instance_uid != "")
+                .values(waits=0)
+            )
+
     def waiting(self) -> list[Job]:
         """Jobs that wait for a series, queued or held, the oldest first."""
         states = [str(state) for state in _WAITING]

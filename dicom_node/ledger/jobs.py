@@ -13,6 +13,7 @@ from dicom_node.ledger import duties, job_inputs, rows, tables, unclean_ends, ve
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import (
+    SUPERSEDED,
     refuse_overtaken,
     refuse_removed,
     refuse_superseded,
@@ -67,9 +68,9 @@ class Jobs:
         self, series_instance_uid: str, jobs: Sequence[Job], reason: str,
         inputs: Inputs | None = None,
     ) -> bool:
-        """Queue jobs that an operator asks for on a routed or declined series.
+        """Queue jobs that an operator, or a further series, asks for on a routed or declined one.
 
-        False, and nothing is changed, when one of them is there already.
+        False, and nothing is changed, when one of them is there already and was not superseded.
 
         Raises
         ------
@@ -82,7 +83,8 @@ class Jobs:
         )
         with self._database.write() as connection:
             names = [job.job_id for job in jobs]
-            if connection.execute(sa.select(_j.c.job_id).where(_j.c.job_id.in_(names))).first():
+            there = sa.select(_j.c.job_id).where(_j.c.job_id.in_(names), _j.c.reason != SUPERSEDED)
+            if connection.execute(there).first():
                 return False
             state = connection.execute(query).scalar_one()
             if state != SeriesState.ROUTED:

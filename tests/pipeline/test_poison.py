@@ -19,7 +19,7 @@ from dicom_node.events import Events
 from dicom_node.imaging import decode
 from dicom_node.imaging.codec_pool import CodecPool
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.node_routing import representative
+from dicom_node.node_headers import representative
 from dicom_node.pipeline.attempts import run_attempt
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
