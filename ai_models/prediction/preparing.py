@@ -23,7 +23,7 @@ from ai_models.array.resample import (
     to_model_grid,
 )
 from ai_models.backends import NetworkInput
-from ai_models.card import Card
+from ai_models.card import Card, ClassificationCard
 from ai_models.card_entries import InputEntry
 from ai_models.prediction.intensities import (
     LARGEST_GRID_VOXELS,
@@ -210,7 +210,8 @@ def _box(image: FloatArray, plan: Regridding, source: ModelInput, card: Card) ->
             f"{least_ml:g} ml", reason="input.no_foreground",
         )
     # A score of a series is made of all its slices, whatever they show.
-    by_slice = card.input.ndim == 2 and card.task != "segmentation"
+    is_sequence = isinstance(card, ClassificationCard) and card.output.per == "sequence"
+    by_slice = is_sequence or (card.input.ndim == 2 and card.task != "segmentation")
     return (slice(None), box[1], box[2]) if by_slice else box
 
 

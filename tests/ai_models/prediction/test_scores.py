@@ -185,3 +185,12 @@ def test_a_sequence_needs_a_score_for_every_slice(tmp_path: Path) -> None:
     card = card_for(tmp_path, "classification", **SEQUENCE, input__size=None)
     with pytest.raises(ModelError, match="ask for"):
         answered(card, volume(4), scores_of([0.5, 0.2, 0.4]))
+
+
+def test_slices_without_foreground_are_part_of_the_sequence(tmp_path: Path) -> None:
+    card = card_for(
+        tmp_path, "classification", **SEQUENCE, input__size=None,
+        input__foreground={"above": 100.0, "margin_mm": 0.0})
+    source = volume(6)
+    source.array[2:4, 4:12, 4:12] = 500
+    assert prepare(source, card).shape == (6, 8, 8)
