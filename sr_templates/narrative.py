@@ -95,6 +95,10 @@ class Narrator:
         listed = self._sentence("separator").join(names)
         return self._sentence("nothing_found").format(names=listed)
 
+    def follow_up(self, key: str, **filled: str) -> str:
+        """A sentence on what became of a finding, by its key in ``sentences.yaml``."""
+        return self._sentence(key).format(**filled)[:_UT_LIMIT]
+
     def _sentence(self, key: str) -> str:
         own = getattr(self.own, key)
         wording = own if own is not None else getattr(load_sentences(), key)

@@ -16,6 +16,16 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "nothing_found": frozenset({"names"}),
     "nothing_else": frozenset(),
     "input_note": frozenset({"note"}),
+    # Beside an earlier examination.
+    "compared": frozenset({"days"}),
+    "not_compared": frozenset({"reason"}),
+    "grown": frozenset({"name", "days", "before", "after", "percent"}),
+    "shrunk": frozenset({"name", "days", "before", "after", "percent"}),
+    "steady": frozenset({"name", "days", "before", "after"}),
+    "new": frozenset({"name", "days"}),
+    "beyond_earlier": frozenset({"name", "days"}),
+    "gone": frozenset({"name", "days", "before"}),
+    "beyond_present": frozenset({"name", "days", "before"}),
 }
 
 
@@ -32,6 +42,15 @@ class Sentences(Entry):
     nothing_found: Wording | None = None
     nothing_else: Wording | None = None
     input_note: Wording | None = None
+    compared: Wording | None = None
+    not_compared: Wording | None = None
+    grown: Wording | None = None
+    shrunk: Wording | None = None
+    steady: Wording | None = None
+    new: Wording | None = None
+    beyond_earlier: Wording | None = None
+    gone: Wording | None = None
+    beyond_present: Wording | None = None
 
 
 class AllSentences(Entry):
@@ -47,3 +66,12 @@ class AllSentences(Entry):
     nothing_found: Wording
     nothing_else: Wording
     input_note: Wording
+    compared: Wording
+    not_compared: Wording
+    grown: Wording
+    shrunk: Wording
+    steady: Wording
+    new: Wording
+    beyond_earlier: Wording
+    gone: Wording
+    beyond_present: Wording

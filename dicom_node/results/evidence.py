@@ -27,9 +27,12 @@ def references_to(instances: Sequence[Dataset]) -> list[Reference]:
 
 
 def set_evidence(
-    report: Dataset, evidence: Sequence[Reference], predecessors: Sequence[Reference] = ()
+    report: Dataset, evidence: Sequence[Reference], predecessors: Sequence[Reference] = (),
+    pertinent: Sequence[Reference] = (),
 ) -> None:
     """List ``evidence``, and ``predecessors`` as the documents that ``report`` supersedes.
+
+    ``pertinent`` are instances of other studies that it was compared with.
 
     Replaces what highdicom collected, which is complete only for what the tree refers to.
     """
@@ -37,6 +40,8 @@ def set_evidence(
         report.pop(keyword, None)
     if evidence:
         report.CurrentRequestedProcedureEvidenceSequence = _by_study(evidence)
+    if pertinent:
+        report.PertinentOtherEvidenceSequence = _by_study(pertinent)
     if predecessors:
         report.PredecessorDocumentsSequence = _by_study(predecessors)
 

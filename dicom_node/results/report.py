@@ -74,7 +74,7 @@ def build_volumetric_report(
     numbers = segment_numbers(label_map, request.labels)
     findings = writer.finder.volumetric(segmentation, label_map, numbers, measurements)
     missed = [label for label in request.labels if label.value not in numbers]
-    source = made_from(writer.sources, references_to([segmentation]))
+    source = writer.made_from(references_to([segmentation]))
     return writer.written("volumetric", series_number, source, findings, missed)
 
 
@@ -99,7 +99,7 @@ def build_planar_report(
         if isinstance(finding.where, PlanarRegion)
     }
     images = [image for image in writer.sources if str(image.SOPInstanceUID) in outlined]
-    source = made_from(writer.sources, references_to(images))
+    source = writer.made_from(references_to(images))
     return writer.written("planar", series_number, source, findings, missed)
 
 
@@ -131,14 +131,14 @@ def build_image_report(
         cited = [explanation]
     else:
         cited = list(dict.fromkeys((explanation or {}).values()))
-    source = made_from(writer.sources, cited)
+    source = writer.made_from(cited)
     return writer.written("image", series_number, source, findings)
 
 
 def build_negative_report(request: ResultRequest, *, series_number: int) -> Dataset:
     """The explicit answer that the algorithm ran and found nothing it looks for."""
     writer = _Writer(request)
-    return writer.written("negative", series_number, made_from(writer.sources), ())
+    return writer.written("negative", series_number, writer.made_from(), ())
 
 
 def build_text_report(request: ResultRequest, text: str, *, series_number: int) -> Dataset:
@@ -170,6 +170,10 @@ class _Writer:
         self._language = language_of(request)
         self._narrator = Narrator(self._language, self.template.sentences)
         self.finder = Finder(request, self.template, self._language, self.sources)
+
+    def made_from(self, cited: Sequence[Reference] = ()) -> DocumentSource:
+        """The source of the report, with what was analysed together with it."""
+        return made_from(self.sources, cited, self.request.further_images)
 
     def written(
         self,
@@ -204,7 +208,7 @@ class _Writer:
             *say.closing((), (*request.input_notes, *self._notes)),
         ])
         return build_document(
-            request, content, made_from(self.sources), "text", series_number=series_number
+            request, content, self.made_from(), "text", series_number=series_number
         )
 
     def _content(self, comments: Sequence[str]) -> ReportContent:
@@ -227,11 +231,20 @@ class _Writer:
             *say.opening(request.algorithm, is_complete=request.is_complete),
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
+            *self._followed(),
             *say.closing(
                 self._names(not_found), (*request.input_notes, *self._notes, *lengths),
                 is_analysed=True,
             ),
         ]
+
+    def _followed(self) -> list[str]:
+        """What became of the findings since an earlier examination."""
+        known = self.request.follow_up
+        return [] if known is None else known.told(
+            self._narrator, self.request.labels,
+            lambda name: self.template.name_of(name, self._language),
+        )
 
     def _names(self, labels: Sequence[Label]) -> list[str]:
         return [self.template.name_of(label.name, self._language) for label in labels]

@@ -43,6 +43,8 @@ class DocumentSource:
         What the tree refers to beside the first image.
     images_agree
         Whether what the first image says holds for the others.
+    further
+        Images of other series that were analysed together with it, by series.
     """
 
     first: Dataset
@@ -50,11 +52,23 @@ class DocumentSource:
     evidence: Sequence[Reference]
     cited: Sequence[Reference] = ()
     images_agree: bool = True
+    further: Sequence[Sequence[Dataset]] = ()
 
 
-def made_from(images: Sequence[Dataset], cited: Sequence[Reference] = ()) -> DocumentSource:
-    """A report on ``images``, which agree and have their UIDs."""
-    return DocumentSource(images[0], images, references_to(images), cited)
+def made_from(
+    images: Sequence[Dataset], cited: Sequence[Reference] = (),
+    further: Sequence[Sequence[Dataset]] = (),
+) -> DocumentSource:
+    """A report on ``images``, which agree and have their UIDs, and on what was taken ``further``.
+
+    Later phases of the series stand among its own images, each other series for itself.
+    """
+    series: dict[str, list[Dataset]] = {str(images[0].SeriesInstanceUID): list(images)}
+    for members in further:
+        series.setdefault(str(members[0].SeriesInstanceUID), []).extend(members)
+    own, *others = series.values()
+    evidence = references_to([one for members in (own, *others) for one in members])
+    return DocumentSource(images[0], own, evidence, cited, further=others)
 
 
 def language_of(request: ResultRequest) -> Language:
@@ -103,7 +117,10 @@ def build_document(
         warnings.simplefilter("ignore")
         report: Any = hd.sr.Comprehensive3DSR(
             evidence=[first, *(_named(reference) for reference in source.cited)],
-            content=build_content(content, first, images_agree=source.images_agree),
+            content=build_content(
+                content, first, images_agree=source.images_agree,
+                further=[images[0] for images in source.further],
+            ),
             series_instance_uid=request.identity.uid(f"{kind}.series{told_apart_by}"),
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance{told_apart_by}"),
@@ -118,8 +135,9 @@ def build_document(
             content_time=moment.time(),
             **authored(request.algorithm, equipment, moment),
         )
-    add_images(report, source.images)
-    set_evidence(report, [*source.evidence, *source.cited], request.predecessors)
+    add_images(report, source.images, source.further)
+    earlier = request.follow_up.references if request.follow_up is not None else ()
+    set_evidence(report, [*source.evidence, *source.cited], request.predecessors, earlier)
     _identify_schemes(report, {**PRIVATE_SCHEMES, **(coding_schemes or {})})
     return finish(report, first, equipment, moment)
 

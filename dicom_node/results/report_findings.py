@@ -59,6 +59,7 @@ class Finder:
         for label in found:
             numbers = numbers_of(measurements[label.value], _names(groups))
             numbers = self._with_section(numbers, _names(groups), label_map, label)
+            numbers = {**self._followed(label, _names(groups)), **numbers}
             where = self._segments(segmentation, (segment_numbers[label.value],))
             findings.append(self._of_label(label, groups, numbers, where))
         if groups.total is not None and len(found) > 1:
@@ -210,6 +211,12 @@ class Finder:
             return numbers
         section = self._section(label_map, label)
         return {**section_numbers(section, pixel_spacing_mm(self.sources[0])), **numbers}
+
+    def _followed(self, label: Label, names: set[str]) -> dict[str, float]:
+        """Numbers that come from an earlier examination, of those that the template names."""
+        known = self.request.follow_up
+        numbers = known.numbers(label.value) if known is not None else {}
+        return {name: number for name, number in numbers.items() if name in names}
 
     def _section(self, label_map: LabelMap, label: Label) -> Section:
         return largest_section(label_map, label.value, pixel_spacing_mm(self.sources[0]))

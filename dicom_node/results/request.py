@@ -15,6 +15,8 @@ from dicom_node.results.identity import ResultIdentity
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from dicom_node.results.follow_up import FollowUp
+
 # Results stand behind the images of their study (PS3.3 C.7.3.1: Series Number has no meaning).
 SERIES_NUMBERS = {
     "segmentation": 9001,
@@ -71,6 +73,8 @@ class ResultRequest:
         Sets Preliminary Flag: false until a person released it.
     is_complete
         Sets Completion Flag: false when a part of the input was left out.
+    follow_up
+        The findings beside those of an earlier examination, where one was asked for.
     """
 
     source_images: Sequence[Dataset]
@@ -88,3 +92,10 @@ class ResultRequest:
     is_final: bool = False
     is_complete: bool = True
     template_folder: Path | None = None
+    further_images: Sequence[Sequence[Dataset]] = ()
+
+    @property
+    def all_images(self) -> list[Dataset]:
+        """Headers of everything that the result was made from, the source first."""
+        return [*self.source_images, *(one for images in self.further_images for one in images)]
+    follow_up: FollowUp | None = None
