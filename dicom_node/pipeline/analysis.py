@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ai_models.card import Card
 from ai_models.types import (
     ClassificationPrediction,
+    JointInput,
     ModelInput,
     Prediction,
     RegressionPrediction,
@@ -24,6 +25,7 @@ from ai_models.types import (
 )
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
+from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.loading import Loaded, load_input
 from dicom_node.results import report
@@ -91,11 +93,13 @@ def source_of(loaded: Loaded, equipment: Equipment) -> Source:
 
 def analyse(
     paths: Sequence[Path], card: Card, predict: Predict, writing: Writing,
-    ahead: Decoded | None = None,
+    ahead: Decoded | None = None, *, companions: Mapping[str, Sequence[Path]] | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> Analysis:
     """Run the model of ``card`` on the series in ``paths`` and describe what it found.
 
-    Images that lie in ``ahead`` are not read again.
+    Images that lie in ``ahead`` are not read again. ``companions`` are the files of further
+    series by their role in the card, ``missing`` says of a role why there are none.
 
     Raises
     ------
@@ -111,6 +115,7 @@ def analyse(
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
         loaded = load_input(paths, card.input, ahead)
+        loaded = with_companions(loaded, card.input, companions or {}, missing or {})
     with _timed(seconds, "model"):
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):
@@ -159,11 +164,20 @@ def identity_of(
     left_out = [note.text for note in loaded.notes if note.code == LEFT_OUT]
     if left_out:
         configuration["left_out"] = left_out
+    # So is the same series with other companions, and what the report says of those it lacks.
+    if isinstance(loaded.model_input, JointInput):
+        configuration["joint"] = {
+            "roles": {
+                one.role: sorted(one.loaded.content_digests) for one in loaded.companions
+            },
+            "missing": dict(loaded.missing),
+            "clinical": dict(loaded.model_input.clinical),
+        }
     # A corrected patient or another study makes other objects: those that are there name the old.
     source = loaded.source_images[0]
     configuration["subject"] = [str(source.get(one, "")).rstrip(" ^") for one in _SUBJECT]
     return ResultIdentity(
-        input_digests=loaded.content_digests,
+        input_digests=loaded.all_digests,
         model_id=card.id,
         model_version=card.version,
         weights_sha256=card.weights_sha256,
@@ -177,7 +191,7 @@ def _request(
     parameters = prediction.algorithm.parameters
     identity = identity_of(card, loaded, writing.language, parameters)
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
-    notes = tuple(note.text for note in loaded.notes) + prediction.notes
+    notes = tuple(note.text for note in loaded.notes) + _told(prediction, loaded)
     detected = findings.detected
     if detected is not None:
         series_uid = str(loaded.source_images[0].SeriesInstanceUID)
@@ -198,8 +212,15 @@ def _request(
         outputs=_outputs(prediction),
         predecessors=writing.predecessors,
         input_notes=notes,
-        is_complete=not loaded.unreadable,
+        is_complete=loaded.is_complete,
+        further_images=loaded.further_images,
     )
+
+
+def _told(prediction: Prediction, loaded: Loaded) -> tuple[str, ...]:
+    """Notes of the prediction, without those on companions whose absence is explained already."""
+    explained = {f"without {role}" for role in loaded.missing}
+    return tuple(note for note in prediction.notes if note not in explained)
 
 
 def _language(prediction: Prediction, writing: Writing) -> str:
