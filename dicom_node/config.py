@@ -41,7 +41,7 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
-from dicom_node.config_rules import Name, Rule
+from dicom_node.config_rules import PRIOR, Name, Rule, RuleInput
 from dicom_node.config_security import (
     AccessSettings,
     SecuritySettings,
@@ -252,7 +252,28 @@ class Config(Settings):
                         f"{suggestion(target, names)}",
                         kind="unknown_name",
                     )
+            for role, one in rule.inputs.items():
+                self._check_fetch(("rules", index, "inputs", role, "fetch_from"), role, one)
         return self
+
+    def _check_fetch(self, path: config_yaml.KeyPath, role: str, one: RuleInput) -> None:
+        """An earlier examination is fetched from a peer that answers C-FIND; nothing else is."""
+        name = one.fetch_from
+        if name is None:
+            return
+        if role != PRIOR:
+            raise _at(
+                path, f"found {name!r}, expected nothing: only the role {PRIOR!r} is fetched, the "
+                "others are of the study that is sent"
+            )
+        if name not in self.peers:
+            names = ", ".join(self.peers) or "the peers that you name"
+            raise _at(
+                path, f"found {name!r}, expected one of {names}{suggestion(name, self.peers)}",
+                kind="unknown_name",
+            )
+        if not self.peers[name].speaks_dimse:
+            raise _at(path, f"found {name!r}, expected a peer with host and port, not DICOMweb")
 
     def peer(self, name: str) -> PeerSettings:
         """The peer of this name; raises `UnknownName`."""

@@ -68,5 +68,5 @@ class Rule(Settings):
     model: Name
     send_to: Annotated[list[Text], Field(min_length=1)]
     priority: Priority = Priority.ROUTINE
-    inputs: dict[Role, RuleInput] = Field(default_factory=dict)
+    inputs: dict[Role, RuleInput] = {}
     wait_s: Annotated[Seconds, Field(le=86_400)] = 900

@@ -93,6 +93,26 @@ BAD = {
         "rules[1].name",
         "rules[0]",
     ),
+    "series of this study that is to be fetched": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
+        "     inputs: {pt: {when: {Modality: PT}, fetch_from: pacs}}}\n",
+        5, "rules[0].inputs.pt.fetch_from", "only the role 'prior'",
+    ),
+    "earlier examination from nowhere": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
+        "     inputs: {prior: {when: {Modality: CT}, fetch_from: pasc}}}\n",
+        5, "rules[0].inputs.prior.fetch_from", "did you mean 'pacs'?",
+    ),
+    "wait of more than a day": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
+        "     wait_s: 90000}\n",
+        5, "rules[0].wait_s", "86400",
+    ),
+    "role that is no name": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
+        "     inputs: {PT: {when: {Modality: PT}}}}\n",
+        5, "rules[0].inputs.PT", "[a-z]",
+    ),
     "seconds below zero": (
         "completeness:\n  quiet_period_s: -1\n",
         2,
