@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ai_models.array.finding_labels import numbered_label
 from ai_models.array.labels import is_overlapping, mask_of, overlapping, values_in
-from ai_models.findings import numbered_label
 from ai_models.types import Label, LabelMap
 
 MOST_INSTANCES = 64

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ai_models.array.finding_labels import numbered_label
 from ai_models.array.labels import MOST_OVERLAPPING
 from ai_models.array.marked_boxes import BoxMask, centre_voxel, marked_box
 from ai_models.array.measurements import Measurement, measure
-from ai_models.findings import numbered_label
 from ai_models.types import Detection, DetectionPrediction, Label, LabelMap, Volume
 from dicom_node.errors import ModelFailed
 from dicom_node.results.detection_shapes import Shape, painted, whole
