@@ -27,9 +27,11 @@ from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
 from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.description import Findings, describe, findings_in
+from dicom_node.pipeline.follow_up import Earlier, follow_up
 from dicom_node.pipeline.loading import Loaded, load_input
 from dicom_node.results import report
 from dicom_node.results.equipment import Equipment
+from dicom_node.results.follow_up import FollowUp
 from dicom_node.results.forms import Source
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import Reference, ResultRequest
@@ -94,12 +96,13 @@ def source_of(loaded: Loaded, equipment: Equipment) -> Source:
 def analyse(
     paths: Sequence[Path], card: Card, predict: Predict, writing: Writing,
     ahead: Decoded | None = None, *, companions: Mapping[str, Sequence[Path]] | None = None,
-    missing: Mapping[str, str] | None = None,
+    missing: Mapping[str, str] | None = None, earlier: Earlier | None = None,
 ) -> Analysis:
     """Run the model of ``card`` on the series in ``paths`` and describe what it found.
 
     Images that lie in ``ahead`` are not read again. ``companions`` are the files of further
     series by their role in the card, ``missing`` says of a role why there are none.
+    What is found is put beside what is in the ``earlier`` examination.
 
     Raises
     ------
@@ -120,8 +123,12 @@ def analyse(
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):
         findings = findings_in(prediction, card, loaded)
+    followed = None
+    if earlier is not None:
+        with _timed(seconds, "follow up"):
+            followed = follow_up(earlier, card, predict, loaded, findings, identity_of)
     with _timed(seconds, "describe"):
-        request = _request(card, loaded, prediction, findings, writing)
+        request = _request(card, loaded, prediction, findings, writing, followed)
         objects = describe(prediction, findings, request, loaded)
     return Analysis(
         outcome="no_finding" if objects[0][0] == "negative report" else "result",
@@ -186,7 +193,8 @@ def identity_of(
 
 
 def _request(
-    card: Card, loaded: Loaded, prediction: Prediction, findings: Findings, writing: Writing
+    card: Card, loaded: Loaded, prediction: Prediction, findings: Findings, writing: Writing,
+    followed: FollowUp | None = None,
 ) -> ResultRequest:
     parameters = prediction.algorithm.parameters
     identity = identity_of(card, loaded, writing.language, parameters)
@@ -198,6 +206,8 @@ def _request(
         identity = detected.tracked(identity, series_uid)
         notes += (detected.note,) if detected.note else ()
         told |= detected.parameters
+    if followed is not None:
+        identity = followed.tracked(identity, findings.labels)
     return ResultRequest(
         source_images=loaded.source_images,
         frame_numbers=loaded.frame_numbers,
@@ -211,6 +221,7 @@ def _request(
         language=_language(prediction, writing),
         outputs=_outputs(prediction),
         predecessors=writing.predecessors,
+        follow_up=followed,
         input_notes=notes,
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,
