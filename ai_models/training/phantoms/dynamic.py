@@ -60,9 +60,6 @@ class DynamicVariation:
         Enhancement of the glands, which goes on rising.
     times_s
         Of the phases, since the first; contrast medium arrives ``arrival_s`` after it.
-    noise, bias, gain
-        Of the scanner: standard deviation of the noise, how unequal the coil sees, and what its
-        numbers are multiplied by.
     """
 
     kind: str = "wash-out"
@@ -71,9 +68,40 @@ class DynamicVariation:
     background: float = 0.2
     times_s: tuple[float, ...] = (0.0, 75.0, 150.0, 225.0, 300.0, 375.0)
     arrival_s: float = 15.0
+
+
+@dataclass(frozen=True)
+class MrScanner:
+    """An invented MR scanner with one protocol.
+
+    Attributes
+    ----------
+    field_t
+        Magnetic Field Strength (0018,0087) in tesla.
+    spacing_mm
+        Of its images, (slice, row, column).
+    noise, bias, gain
+        Standard deviation of the noise before contrast medium, how unequally the coil sees, and
+        what all numbers are multiplied by.
+    """
+
+    name: str
+    manufacturer: str
+    model: str
+    field_t: float
+    spacing_mm: tuple[float, float, float]
     noise: float = 6.0
     bias: float = 0.15
     gain: float = 1.0
+
+
+MR_SCANNERS = (
+    MrScanner("breast 1.5 T", "Phantom Works", "Spin 15", 1.5, (3.0, 2.2, 2.2), 7.0, 0.12, 1.0),
+    MrScanner("breast 3 T", "Phantom Works", "Spin 30", 3.0, (2.5, 1.8, 1.8), 4.0, 0.25, 3.0),
+    MrScanner("breast coarse", "Example Imaging", "Tesla One", 1.5, (4.0, 2.8, 2.8), 10.0, 0.2,
+              0.6),
+)  # fmt: skip
+"""Three that held-back phantoms are seen by."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,7 @@ def dynamic_phantom(
     shape: tuple[int, int, int] = (32, 96, 160),
     spacing_mm: tuple[float, float, float] = (3.5, 2.2, 2.2),
     variation: DynamicVariation | None = None,
+    scanner: MrScanner = MR_SCANNERS[0],
 ) -> DynamicPhantom:
     """Draw a dynamic series from ``seed``: axial slices of both breasts, prone in the coil.
 
@@ -123,12 +152,12 @@ def dynamic_phantom(
     lesion = _paint_lesion(canvas, rng, tissue, chosen)
     curves = _curves(rng, chosen)
     before = np.array(_BEFORE)[tissue] * _texture(rng, tissue.shape)
-    coil = chosen.gain * _coil(rng, tissue.shape, chosen.bias)
+    coil = scanner.gain * _coil(rng, tissue.shape, scanner.bias)
     phases = []
     for seconds in chosen.times_s:
         enhancement = np.array([curve.at(seconds - chosen.arrival_s) for curve in curves])
         signal = ndimage.gaussian_filter(before * (1.0 + enhancement[tissue]), 0.45) * coil
-        noise = rng.normal(0.0, chosen.noise * chosen.gain, (2, *shape))
+        noise = rng.normal(0.0, scanner.noise * scanner.gain, (2, *shape))
         # Magnitude images have Rician noise (Gudbjartsson and Patz, Magn Reson Med 1995;34:910).
         phases.append(np.hypot(signal + noise[0], noise[1]))
     affine = np.eye(4)
@@ -142,7 +171,7 @@ def dynamic_phantom(
 
 
 def random_dynamic(rng: np.random.Generator, kind: str) -> DynamicVariation:
-    """Draw a variation: lesion, glands, number and times of phases; the scanner is set after."""
+    """Draw a variation: lesion, glands, number and times of phases."""
     curves = {
         "wash-out": Curve(
             float(rng.uniform(1.2, 2.4)), float(rng.uniform(20.0, 45.0)),

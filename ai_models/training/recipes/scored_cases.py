@@ -1,0 +1,311 @@
+"""Train and measure a network that scores whole examinations, on phantoms that a recipe draws.
+
+Inputs go to training by the very steps that the card asks for when the model is run
+(`ai_models.prediction.preparing`), so what is learned is what is seen later. What is measured is
+measured with `ai_models.predictor`, on phantoms of seeds of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ai_models.backends.architectures import build
+from ai_models.card import Card, load_card
+from ai_models.prediction.preparing import prepare
+from ai_models.prediction.scores import source_slices
+from ai_models.predictor import Predictor
+from ai_models.training.loop import Batch, Example, Examples, LossOf, Outcome, generator_of, train
+from ai_models.training.metrics import (
+    auc,
+    bootstrap_interval,
+    by_subgroup,
+    rounded,
+    sensitivity_at_specificity,
+    sensitivity_specificity,
+)
+from ai_models.training.settings import Settings
+from ai_models.training.tracking import Terminal
+from ai_models.types import ClassificationPrediction, FloatArray, ModelInput
+
+TRAINED_ON, VALIDATED_ON, HELD_BACK = 0, 50_000, 90_000
+"""Seeds of the phantoms that are learned from, by which weights are chosen, and held back."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One phantom as the model takes it, and the truth.
+
+    Attributes
+    ----------
+    truth
+        By the name of the score, 0 or 1.
+    slices
+        ``(slices,)`` of the input, 0 or 1, where the network answers each slice; -1: not counted.
+    about
+        For figures by subgroup: ``scanner``, ``kind``, ...
+    """
+
+    source: ModelInput
+    truth: Mapping[str, float]
+    slices: npt.NDArray[np.int8] | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+Draw = Callable[[int], Case]
+"""The case of a seed; from `HELD_BACK` on as a scanner of its own sees it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is made of.
+
+    Attributes
+    ----------
+    model_id
+        Of the card below ``ai_models/zoo``.
+    command
+        By which this is run again.
+    augment
+        Changes an example of training, given its random numbers.
+    loss_of, collate
+        As `ai_models.training.loop.train` takes them.
+    data
+        What was trained on, in a sentence.
+    """
+
+    model_id: str
+    command: str
+    draw: Draw
+    augment: Callable[[Example, np.random.Generator], Example]
+    loss_of: LossOf
+    collate: Callable[[list[Example]], Batch]
+    settings: Settings
+    cases: int
+    validated: int
+    held_back: int
+    data: str
+
+
+def example_of(case: Case, card: Card) -> Example:
+    """``image`` float16 ``(channels, slices, rows, columns)``, ``truth`` and ``slices``."""
+    prepared = prepare(case.source, card)
+    truth = [case.truth[name] for name in card.output_names]
+    example: Example = {
+        "image": prepared.image.array.astype(np.float16),
+        "truth": np.array(truth, dtype=np.float32),
+    }
+    if case.slices is not None:
+        own = np.full(prepared.shape[0], -1, dtype=np.int8)
+        for there, found in enumerate(source_slices(prepared) or []):
+            own[found] = np.maximum(own[found], case.slices[there])
+        example["slices"] = own
+    return example
+
+
+def cached(folder: Path, seed: int, recipe: Recipe, card: Card) -> Example:
+    """`example_of` the case of ``seed``, kept in ``folder``."""
+    path = folder / f"{seed:06d}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **example_of(recipe.draw(seed), card))
+        part.replace(path)
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def examples(folder: Path, recipe: Recipe, card: Card) -> Examples:
+    """The endless row of training examples: drawn once, augmented each time."""
+
+    def example(number: int) -> Example:
+        rng = generator_of(recipe.settings.seed, number)
+        drawn = dict(cached(folder, TRAINED_ON + int(rng.integers(recipe.cases)), recipe, card))
+        drawn["image"] = drawn["image"].astype(np.float32)
+        return recipe.augment(drawn, rng)
+
+    return example
+
+
+def validate_on(
+    folder: Path, recipe: Recipe, card: Card
+) -> Callable[[torch.nn.Module], Mapping[str, float]]:
+    """AUC of every score on phantoms that training does not see, and their mean."""
+    kept = [cached(folder, VALIDATED_ON + i, recipe, card) for i in range(recipe.validated)]
+
+    def validate(network: torch.nn.Module) -> Mapping[str, float]:
+        scores = np.array([_scores(network, one) for one in kept])
+        truth = np.array([one["truth"] for one in kept])
+        figures = {
+            f"auc of {name}": auc(truth[:, i].tolist(), scores[:, i].tolist())
+            for i, name in enumerate(card.output_names)
+        }
+        return {"auc": float(np.mean(list(figures.values()))), **figures}
+
+    return validate
+
+
+def _scores(network: torch.nn.Module, example: Example) -> FloatArray:
+    image = torch.from_numpy(example["image"].astype(np.float32))[None]
+    logits = network(image)[0].float()
+    return np.asarray((logits.amax(dim=0) if logits.ndim == 2 else logits).numpy())
+
+
+def trained(recipe: Recipe, card: Card, folder: Path) -> Outcome:
+    """Train the network of ``card``; what was begun in ``folder`` goes on."""
+    if card.runtime.network is None:
+        raise ValueError(f"{card.id} says no runtime.network")
+    torch.manual_seed(recipe.settings.seed)
+    network = build(card.runtime.network.name, card.runtime.network.arguments)
+    cases = folder / "cases"
+    return train(
+        network, examples(cases, recipe, card), recipe.loss_of, recipe.settings, folder,
+        validate=validate_on(cases, recipe, card), trackers=[Terminal()],
+        collate=recipe.collate,
+    )
+
+
+def write_weights(network: torch.nn.Module, path: Path) -> str:
+    """As safetensors; returns their SHA-256."""
+    from safetensors.torch import save_file
+
+    save_file({name: one.contiguous() for name, one in network.state_dict().items()}, str(path))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def written_card(text: str, sha256: str, validated_on: str, metrics: Sequence[Mapping[str, Any]]
+                 ) -> str:
+    """The card of another training: its digest, and what was measured."""
+    lines = [
+        "  metrics:",
+        *(f"    - {{name: {json.dumps(one['name'])}, value: {one['value']}, "
+          f"measured_on: {json.dumps(one['measured_on'])}}}" for one in metrics),
+    ]
+    evidence = f"evidence:\n  validated_on: >-\n    {validated_on}\n" + "\n".join(lines) + "\n"
+    text = re.sub(r"(?ms)^evidence:\n.*?(?=^\w)", lambda _: evidence, text)
+    return re.sub(r'(?m)^(  sha256: )"[0-9a-f]{64}"', lambda found: f'{found[1]}"{sha256}"', text)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the model said of one held-back case."""
+
+    seed: int
+    scores: Mapping[str, float]
+    truth: Mapping[str, float]
+    about: Mapping[str, str]
+    by_slice: tuple[tuple[float, float], ...] = ()
+
+
+def measured(card: Card, cases: Iterable[tuple[int, Case]]) -> list[Row]:
+    """What the model says of these cases, by the way every input goes."""
+    predictor = Predictor(card)
+    predictor.load()
+    rows = []
+    try:
+        for seed, case in cases:
+            answer = predictor.predict(case.source)
+            if not isinstance(answer, ClassificationPrediction):
+                raise TypeError(f"{card.id} is a {card.task}")
+            slices: list[tuple[float, float]] = []
+            if case.slices is not None:
+                said = answer.by_slice[card.output_names[0]]
+                slices = [
+                    (float(truth), round(float(score), 4))
+                    for truth, score in zip(case.slices, said, strict=True) if truth >= 0
+                ]
+            scores = {name: round(score, 5) for name, score in answer.scores.items()}
+            rows.append(Row(seed, scores, case.truth, case.about, tuple(slices)))
+    finally:
+        predictor.close()
+    return rows
+
+
+def figures_of(rows: Sequence[Row], name: str) -> dict[str, Any]:
+    """AUC, sensitivity at 90 % specificity, both at 0.5, with intervals; by subgroup the AUC."""
+
+    def area(some: Sequence[Row]) -> float:
+        return auc([one.truth[name] for one in some], [one.scores[name] for one in some])
+
+    def at_specificity(some: Sequence[Row]) -> float:
+        return sensitivity_at_specificity(
+            [one.truth[name] for one in some], [one.scores[name] for one in some]
+        )
+
+    def called(part: int) -> Callable[[Sequence[Row]], float]:
+        return lambda some: sensitivity_specificity(
+            [one.truth[name] for one in some], [one.scores[name] for one in some]
+        )[part]
+
+    return {
+        "cases": len(rows),
+        "positive": int(sum(one.truth[name] for one in rows)),
+        "auc": rounded(bootstrap_interval(rows, area)),
+        "sensitivity_at_90_percent_specificity": rounded(bootstrap_interval(rows, at_specificity)),
+        "sensitivity_at_0.5": rounded(bootstrap_interval(rows, called(0))),
+        "specificity_at_0.5": rounded(bootstrap_interval(rows, called(1))),
+        "auc_by": by_subgroup(rows, [one.about for one in rows], area),
+    }
+
+
+def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
+    """Train, write the folder of the model without its figures, and open its card."""
+    before = load_card(zoo / recipe.model_id)
+    started, spent = time.perf_counter(), time.process_time()
+    outcome = trained(recipe, before, output / "run")
+    folder = output / recipe.model_id
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256 = write_weights(outcome.network, folder / "weights.safetensors")
+    text = (zoo / recipe.model_id / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(written_card(text, sha256, "not measured yet", []))
+    every = max(1, len(outcome.losses) // 60)
+    record = {
+        "model": recipe.model_id,
+        "command": recipe.command,
+        "data": recipe.data,
+        "phantoms": {
+            "trained_on": recipe.cases, "chosen_by": recipe.validated,
+            "held_back": recipe.held_back,
+        },
+        "settings": dict(vars(recipe.settings)),
+        "parameters": sum(one.numel() for one in outcome.network.parameters()),
+        "weights_sha256": sha256,
+        "seconds": round(time.perf_counter() - started, 1),
+        "processor_seconds": round(time.process_time() - spent, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "best_step": outcome.best_step,
+        "losses": {
+            str(i): round(float(np.mean(outcome.losses[max(0, i - every + 1) : i + 1])), 4)
+            for i in range(every - 1, len(outcome.losses), every)
+        },
+        "validations": outcome.validations,
+    }
+    return load_card(folder), record
+
+
+def finish(
+    card: Card, record: Mapping[str, Any], validated_on: str, metrics: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write what was measured into the card and into ``training.json`` beside it."""
+    path = card.folder / "model.yaml"
+    text = written_card(path.read_text(), str(record["weights_sha256"]), validated_on, metrics)
+    path.write_text(text)
+    (card.folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    load_card(card.folder)
+
+
+def metric(name: str, figure: Mapping[str, float | None], measured_on: str) -> dict[str, Any]:
+    """One line of a card from a figure with its interval."""
+    where = f"{measured_on}; 95 % interval {figure['low']:.3f} to {figure['high']:.3f}"
+    return {"name": name, "value": round(float(figure["value"] or 0.0), 3), "measured_on": where}
