@@ -54,12 +54,17 @@ class Predictor:
         ``cpu`` or ``cuda:<number>``.
     site
         What this site allows; by default research without trusted folders or endpoints.
+    backend
+        What runs the model, where it is not what the card names: a network that is being trained.
     """
 
-    def __init__(self, card: Card, device: str = "cpu", site: Site | None = None) -> None:
+    def __init__(
+        self, card: Card, device: str = "cpu", site: Site | None = None,
+        backend: Backend | None = None,
+    ) -> None:
         self.card = card
         self.device = device
-        self._backend: Backend = open_backend(card, device, site)
+        self._backend: Backend = backend or open_backend(card, device, site)
         self._noticing = Noticing(card)
 
     @property

@@ -1,0 +1,57 @@
+"""The predictor on a network that is being trained: it is measured as it will be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ai_models.backends.tiled import TiledBackend
+from ai_models.backends.torch_network import TorchNetwork
+from ai_models.card import Card, SegmentationCard
+from ai_models.predictor import Predictor
+from ai_models.trust import Site
+
+
+class _InMemory(TorchNetwork):
+    """A module that is there already, on the device where it lies."""
+
+    def __init__(self, card: Card, module: nn.Module, device: str) -> None:
+        super().__init__(card, device, Site())
+        self._module = module
+        self.device = self._home = torch.device(device)
+
+    def probe(self) -> None:
+        """There is no file."""
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def close(self) -> None:
+        """The module is another's."""
+
+
+def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predictor:
+    """A predictor whose answers are those of a network in evaluation mode, in fp32.
+
+    Parts of a segmentation stay one label, and their probabilities are handed on.
+    """
+    card = measured_card(card)
+
+    def made(
+        card: Card, device: str, site: Site, path: Path | None = None, sha256: str = ""
+    ) -> _InMemory:
+        return _InMemory(card, network, device)
+
+    return Predictor(card, device, backend=TiledBackend(card, device, Site(), made))
+
+
+def measured_card(card: Card) -> Card:
+    """The card under which figures are computed: nothing is explained, parts are not named."""
+    changed: dict[str, object] = {"explanation": None}
+    if isinstance(card, SegmentationCard) and card.output.instances:
+        changed["output"] = card.output.model_copy(
+            update={"instances": False, "probabilities": True}
+        )
+    return card.model_copy(update=changed)
