@@ -22,9 +22,9 @@ from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
+from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.job_inputs import JobInputs
-from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.measures import Measures
 from dicom_node.ledger.model_stages import ModelStages

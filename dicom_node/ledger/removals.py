@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, rows, tables
+from dicom_node.ledger import duties, job_inputs, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, DeliveryState, Job, JobState, Series, SeriesState
 
@@ -30,6 +30,9 @@ _i, _s, _j, _r, _d, _u = (
 )
 _n, _q, _c = tables.announcements, tables.commitment_requests, tables.committed_studies
 _x, _w = tables.removals, tables.removal_requests
+_UNDER_WAY = [
+    str(state) for state in (JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.HELD)
+]
 _SETTLED = [str(SeriesState.ROUTED), str(SeriesState.DECLINED)]
 
 
@@ -43,6 +46,8 @@ class Holding:
         Of the study. Deliveries also of what its jobs made and other jobs send.
     owes
         Why the node still owes something of it; empty when it does not.
+    needed_by
+        A job of another study that is not at an end and takes one of its series; or empty.
     is_shared
         Whether one of its series has instances in another study as well.
     is_asked_for
@@ -58,6 +63,7 @@ class Holding:
     jobs: tuple[Job, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     owes: str = ""
+    needed_by: str = ""
     is_shared: bool = False
     is_asked_for: bool = False
     committed_at: datetime | None = None
@@ -237,6 +243,7 @@ class Removals:
         return Holding(
             study, series, jobs, deliveries,
             owes=_owed(connection, jobs),
+            needed_by=job_inputs.needed_by(connection, uids, _UNDER_WAY),
             is_shared=_is_shared(connection, study, uids),
             is_asked_for=self._is_asked_for(connection, uids),
             committed_at=None if committed is None else rows.to_datetime(committed),

@@ -14,7 +14,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dicom_node.config import SENDER, Config
-from dicom_node.records import Delivery, DeliveryState, Job, JobState, Series, SeriesState
+from dicom_node.records import (
+    FETCHED_AS_PRIOR,
+    Delivery,
+    DeliveryState,
+    Job,
+    JobState,
+    Series,
+    SeriesState,
+)
 
 if TYPE_CHECKING:
     from dicom_node.ledger.removals import Holding
@@ -23,7 +31,8 @@ DELIVERED, DECLINED, ASKED, ROOM = (
     "delivered", "declined", "removed_by_operator", "delivered, to make room",
 )
 NOTHING_HERE = "nothing of it is here"
-_NO_RULE, _INPUT, _SUPERSEDED = "no_rule_matched", "input.", "superseded_by_late_instances"
+_NOT_TAKEN = ("no_rule_matched", FETCHED_AS_PRIOR)
+_INPUT, _SUPERSEDED = "input.", "superseded_by_late_instances"
 # What a destination says of commitment when it will not say more.
 _NO_MORE_TO_COME = frozenset({"unanswered", "not_offered", "off"})
 _UNDER_WAY = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.HELD})
@@ -125,6 +134,8 @@ def _under_way(holding: Holding, present: Sequence[Series], rules: Rules) -> str
     for job in holding.jobs:
         if job.state in _UNDER_WAY:
             return f"job {job.job_id} {_WORDS[job.state]}"
+    if holding.needed_by:
+        return f"job {holding.needed_by} of another study takes one of its series"
     if holding.owes and holding.wanted_gone_at is None:
         return "an answer or another form of its results is owed"
     senders = {one.series_instance_uid: one.calling_ae_title for one in holding.series}
@@ -169,7 +180,7 @@ def _failed(holding: Holding, present: Sequence[Series]) -> str:
 def _failed_series(
     series: Series, jobs: Sequence[Job], deliveries: Sequence[Delivery]
 ) -> str:
-    if series.state is SeriesState.DECLINED and series.reason != _NO_RULE:
+    if series.state is SeriesState.DECLINED and series.reason not in _NOT_TAKEN:
         dead = [one for one in jobs if one.state is JobState.DEAD]
         if not series.reason.startswith(_INPUT) or not dead:
             return f"a series could not be routed ({series.reason.partition(':')[0]})"

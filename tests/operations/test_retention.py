@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.ledger import tables
+from dicom_node.ledger import job_inputs, tables
 from dicom_node.ledger.commitment_requests import CommitmentRequest
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.operations.retention import keeping_of
+from dicom_node.records import JobInput
 from tests.operations.retention_site import CT, LONG_AGO, D, J, S, Site
 
 
@@ -215,3 +216,18 @@ def test_the_thread_deletes_what_is_set_aside(site: Site) -> None:
         assert datetime.now(UTC) < deadline, "its files are still there"
         site.retention._stopping.wait(0.02)
 
+
+
+def test_a_study_stays_while_a_job_of_another_takes_one_of_its_series(site: Site) -> None:
+    earlier = site.study(series=S.DECLINED, reason="fetched_as_prior")
+    taken = JobInput("prior", f"{earlier}.1", earlier, "the latest before this one")
+    present = site.study(jobs={"a": (J.QUEUED, "waits")})
+    name = f"{present.rpartition('.')[2]}-a"
+    with site.ledger._database.write() as connection:
+        job_inputs.insert(connection, name, [taken])
+    assert keeping_of(earlier, site.ledger, site.config).because == (
+        f"job {name} of another study takes one of its series"
+    )
+    assert site.retention.remove(earlier) is None
+    site.ledger.decisions.cancel(name, answer=False)
+    assert keeping_of(earlier, site.ledger, site.config).removed_as == "declined"
