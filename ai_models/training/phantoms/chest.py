@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,12 @@ class NoduleChest:
 def nodule_chest(
     seed: int, scanner: Scanner = SCANNERS[0], nodules: int = 5, *,
     kinds: Sequence[Kind] = KINDS, diameters_mm: tuple[float, float] = (5.0, 22.0),
-    field_mm: tuple[float, float, float] = FIELD_MM, **variation: Any,
+    field_mm: tuple[float, float, float] = FIELD_MM, growth: float = 1.0, **variation: Any,
 ) -> NoduleChest:
     """A chest drawn from ``seed`` with up to ``nodules`` nodules, seen by ``scanner``.
 
-    ``field_mm`` is what is scanned (slices, rows, columns); ``variation`` sets fields of
+    ``field_mm`` is what is scanned (slices, rows, columns); ``growth`` multiplies the volume of
+    every nodule, so that the same seed is the same patient later; ``variation`` sets fields of
     `ai_models.array.phantom.ChestVariation`. Same arguments, same chest.
     """
     rng = np.random.default_rng((seed, 7))
@@ -74,7 +75,8 @@ def nodule_chest(
     chosen = draw_nodules(
         rng, lungs, affine, nodules, kinds=kinds, diameters_mm=diameters_mm, hu=hu
     )
-    inserted = insert(hu, affine, chosen, lungs=lungs)
+    grown = [replace(one, volume_ml=one.volume_ml * growth) for one in chosen]
+    inserted = insert(hu, affine, grown, lungs=lungs)
     seen = seen_by(scanner, inserted.hu, scanner.spacing_mm, rng)
     return NoduleChest(
         np.rint(seen).astype(np.int16), inserted.label_map, lobes, affine, inserted.nodules,
