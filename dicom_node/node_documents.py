@@ -31,13 +31,14 @@ def describe_series(
 def describe_job(
     ledger: Ledger, job: Job, outlook: Outlook, sender_ae_title: str
 ) -> dict[str, Any]:
-    """A job with what it waits for, its history, its results and every delivery."""
+    """A job with its further inputs, what it waits for, its history, results and deliveries."""
     deliveries = ledger.deliveries.of_job(job.job_id)
     results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
     return {
         **vars(job),
         "age_s": round(outlook.age_s(job), 1),
         "waits_for": outlook.of_job(job, deliveries),
+        "inputs": [vars(one) for one in ledger.inputs.of(job.job_id)],
         "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
         "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
         "history": ledger.history("job", job.job_id),

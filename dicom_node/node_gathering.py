@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SETTLED = (SeriesState.ROUTED, SeriesState.DECLINED)
 _WAITING = (JobState.QUEUED, JobState.HELD)
 _BEGUN = (JobState.RUNNING, JobState.SUCCEEDED, JobState.DEAD)
-_NOT_ASKED_FOR = "is not asked for by the rule any more"
+_NOT_ASKED_FOR = "not asked for by the rule any more"
 # How long one round may look at studies; what waits is looked at again so often.
 _TURN_S, _EVERY_S, _AGAIN_S = 0.1, 1.0, 15.0
 _HEADERS_KEPT = 200

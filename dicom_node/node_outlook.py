@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from dicom_node.config_rules import PRIOR
 from dicom_node.delivery.recipients import lane_of
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
@@ -39,6 +40,9 @@ class Outlook:
         waiting = ledger.jobs.waiting(longest_delay_s=2 * LONGEST_DELAY_S, limit=_MOST)
         order = in_order(waiting, self._now, config.jobs.promote_after_s)
         self._before = {job.job_id: number for number, job in enumerate(order)}
+        waits = [job.job_id for job in ledger.inputs.waiting()]
+        self._inputs = ledger.inputs.of_jobs(waits)
+        self._arriving = ledger.inputs.arriving()
         self._running = Counter(job.model_id for job in ledger.jobs.running())
         self.duties = ledger.duties.waiting()
         self._owed = {(duty.kind, duty.key): duty for duty in self.duties}
@@ -86,8 +90,17 @@ class Outlook:
         return duty.reason if duty is not None else ""
 
     def _of_queued(self, job: Job) -> str:
+        arriving = self._arriving.get(job.job_id)
+        if arriving:
+            return f"all images of {_roles(arriving)}, which are arriving again"
         number = self._before.get(job.job_id)
         if number is None:
+            missing = [
+                one.role for one in self._inputs.get(job.job_id, ())
+                if one.waits and not one.series_instance_uid
+            ]
+            if missing and job.not_before > self._now:
+                return f"{_roles(missing)}, until {when(job.not_before)}"
             if job.not_before > self._now:
                 return f"the next attempt, not before {when(job.not_before)}"
             return f"more than {_MOST} others"
@@ -120,6 +133,12 @@ class Outlook:
         if asked[""] and self.requires_commitment(name):
             words.append(f"{name} to commit to {asked['']} (required, not asked yet)")
         return ", ".join(words)
+
+
+def _roles(roles: Sequence[str]) -> str:
+    """Roles of series as a person reads them: ``pt and an earlier examination``."""
+    words = ["an earlier examination" if role == PRIOR else role for role in roles]
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def when(at: datetime) -> str:

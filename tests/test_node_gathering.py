@@ -137,7 +137,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 MODALITIES = {CT: "CT", PT: "PT", T2: "MR"}
-NOT_THERE = "was not there within 15 min"
+NOT_THERE = "not there within 15 min"
 
 
 def test_in_whatever_order_the_series_come_there_is_one_job_with_all_of_them(
@@ -251,21 +251,21 @@ def test_late_images_of_the_analysed_series_make_a_job_with_what_is_there(node: 
 def test_a_series_that_is_still_arriving_is_said_to_be(node: Node) -> None:
     node.receive(PT, "PT", complete=False)
     node.receive(CT, "CT")
-    assert node.inputs() == {"pt": "was still arriving after 15 min", "t2": NOT_THERE}
+    assert node.inputs() == {"pt": "still arriving after 15 min", "t2": NOT_THERE}
 
 
 def test_what_begins_to_arrive_while_a_job_waits_is_noticed(node: Node) -> None:
     node.receive(CT, "CT")
     node.receive(PT, "PT", complete=False)
     node.passes()
-    assert node.inputs()["pt"] == "was still arriving after 15 min"
+    assert node.inputs()["pt"] == "still arriving after 15 min"
 
 
 def test_a_series_of_another_place_or_study_is_not_taken(node: Node) -> None:
     node.receive(PT, "PT", FrameOfReferenceUID="9.9")
     node.receive("1.2.9", "PT", study="1.3")
     node.receive(CT, "CT")
-    assert node.inputs()["pt"] == "has another frame of reference" and not node.is_due()
+    assert node.inputs()["pt"] == "in another frame of reference" and not node.is_due()
 
 
 def test_the_fuller_series_takes_the_place_of_one_that_came_before(node: Node) -> None:
@@ -311,7 +311,7 @@ def test_a_rule_that_is_gone_holds_no_job(tmp_path: Path) -> None:
     node.ledger.close()
     node = Node(tmp_path, inputs={"pt": WANTED["pt"]})
     node.router.route_complete()
-    assert node.inputs()["t2"] == "is not asked for by the rule any more"
+    assert node.inputs()["t2"] == "not asked for by the rule any more"
     assert not node.is_due()
     node.ledger.close()
     node = Node(tmp_path, name="another")
@@ -361,7 +361,7 @@ def test_without_a_search_no_earlier_examination_is_waited_for(tmp_path: Path) -
         node.config, node.ledger, node.spool, Catalog([tmp_path / "models"]), Events()
     )
     node.receive(CT, "CT")
-    assert node.is_due() and node.inputs() == {"prior": "was not there"}
+    assert node.is_due() and node.inputs() == {"prior": "not there"}
     node.ledger.close()
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.cli import explain_inputs
+from dicom_node.cli.explain_inputs import Surroundings
 from dicom_node.cli.named_series import NEVER_HEARD, find_series
 from dicom_node.cli.opened import open_config, open_ledger, without_model
 from dicom_node.cli.output import print_json, tell_skipped
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
     from dicom_node.records import RuleWithoutModel
     from dicom_node.routing.rules import RuleMatch
+    from dicom_node.routing.selection import Selected
 
 
 def add_parser(commands: Any) -> None:
@@ -37,19 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     from dicom_node.routing import rules
 
     config = open_config(arguments)
-    series = _find_series(config, arguments.names)
+    series, around = _find_series(config, arguments.names)
     if not series:
         print("dicom-node: nothing to explain: no DICOM file, and no study, series or job "
               f"that this node knows ({NEVER_HEARD}): {' '.join(arguments.names)}", file=sys.stderr)
         return 1
     explained = {
-        uid: [rules.explain(rule, dataset) for rule in config.rules]
+        uid: [_Answer(uid, rules.explain(rule, dataset), around) for rule in config.rules]
         for uid, dataset in series.items()
     }
     without = {one.rule: one for one in without_model(config)}
     if arguments.json:
         print_json({
-            uid: [_as_dict(match, without.get(match.rule.name)) for match in found]
+            uid: [one.as_dict(without.get(one.match.rule.name)) for one in found]
             for uid, found in explained.items()
         })
         return 0
@@ -57,40 +61,78 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"series {uid}")
         if not found:
             print("  no rules are configured: this series would be declined")
-        for match in found:
-            print("  " + rules.as_text(match).replace("\n", "\n  "))
-            lacking = without.get(match.rule.name)
-            if match.matches and lacking is not None:
+        for one in found:
+            print("  " + rules.as_text(one.match).replace("\n", "\n  "))
+            lacking = without.get(one.match.rule.name)
+            if one.match.matches and lacking is not None:
                 print(f"    and is without its model {lacking.model_id}: {lacking.reason}: "
                       f"{lacking.message}")
+            for line in one.lines():
+                print(f"    {line}")
     return 0
 
 
-def _find_series(config: Config, names: list[str]) -> dict[str, Dataset]:
-    """The header of one representative file of every series that was named."""
+@dataclass(frozen=True)
+class _Answer:
+    """One rule beside one series, with what fills its roles where it matches."""
+
+    uid: str
+    match: RuleMatch
+    around: Surroundings
+
+    def _selected(self) -> list[Selected]:
+        return self.around.selected(self.uid, self.match.rule) if self.match.matches else []
+
+    def _waits_for(self) -> str:
+        return self.around.waits_for.get((self.uid, self.match.rule.name), "")
+
+    def lines(self) -> list[str]:
+        rule = self.match.rule
+        if not self.match.matches or not rule.inputs:
+            return []
+        return explain_inputs.as_lines(rule, self._selected(), self._waits_for())
+
+    def as_dict(self, lacking: RuleWithoutModel | None) -> dict[str, Any]:
+        return {
+            "rule": self.match.rule.name,
+            "matches": self.match.matches,
+            "mismatches": [vars(mismatch) for mismatch in self.match.mismatches],
+            "without_model": None if lacking is None else vars(lacking),
+            "inputs": explain_inputs.as_dict(self._selected()),
+            "waits_for": self._waits_for(),
+        }
+
+
+def _find_series(config: Config, names: list[str]) -> tuple[dict[str, Dataset], Surroundings]:
+    """The header of one representative file of every series that was named, and their studies."""
     paths = [Path(name) for name in names if Path(name).exists()]
     uids = [name for name in names if not Path(name).exists()]
-    found = _in_files(paths) if paths else {}
+    found, around = _in_files(paths) if paths else ({}, Surroundings({}))
     if uids:
-        found.update(_in_node(config, uids))
-    return found
+        received, around_them = _in_node(config, uids)
+        found.update(received)
+        around = Surroundings({**around.studies, **around_them.studies}, around_them.waits_for)
+    return found, around
 
 
-def _in_files(paths: list[Path]) -> dict[str, Dataset]:
+def _in_files(paths: list[Path]) -> tuple[dict[str, Dataset], Surroundings]:
     from dicom_node.imaging.reading import read_header
     from dicom_node.imaging.scan import scan
 
     series, skipped = scan(paths)
     tell_skipped(skipped)
-    return {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
+    found = {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
+    return found, explain_inputs.of_files(
+        {uid: (header, len(series[uid])) for uid, header in found.items()}
+    )
 
 
-def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
+def _in_node(config: Config, uids: list[str]) -> tuple[dict[str, Dataset], Surroundings]:
     """The headers by which the node routes these series, or the series of these studies."""
     ledger = open_ledger(config)
     received = [s for uid in uids for s in find_series(ledger, uid)]
     if not received:
-        return {}
+        return {}, Surroundings({})
     from dicom_node.node_headers import representative
     from dicom_node.spool import Spool
 
@@ -102,13 +144,4 @@ def _in_node(config: Config, uids: list[str]) -> dict[str, Dataset]:
             found[uid] = representative(spool, ledger.receipts.instances(uid))
         except NotUnderstood as error:
             print(f"skipped series {uid}: {error}", file=sys.stderr)
-    return found
-
-
-def _as_dict(match: RuleMatch, lacking: RuleWithoutModel | None) -> dict[str, Any]:
-    return {
-        "rule": match.rule.name,
-        "matches": match.matches,
-        "mismatches": [vars(mismatch) for mismatch in match.mismatches],
-        "without_model": None if lacking is None else vars(lacking),
-    }
+    return found, explain_inputs.of_node(config, ledger, spool, received)

@@ -130,6 +130,8 @@ def _print(one: dict[str, Any]) -> None:
               f"{job['rule']!r}, {job['priority']}: {job['state']} ({job['reason']})")
         print(f"    asked for {duration(job['age_s'])} ago"
               + (f"; waits for {job['waits_for']}" if job["waits_for"] else ""))
+        for taken in job["inputs"]:
+            print(f"    {input_text(taken)}")
         if job["failures"]:
             counted = sorted(job["failures"].items())
             causes = ", ".join(f"{n} {_CAUSES.get(cause, cause)}" for cause, n in counted)
@@ -143,6 +145,16 @@ def _print(one: dict[str, Any]) -> None:
                   + (f"  {alike[0]['sop_instance_uid']}" if len(alike) == 1 else ""))
         for alike in _by_fate(job["deliveries"]):
             _print_deliveries(alike)
+
+
+def input_text(taken: dict[str, Any]) -> str:
+    """One further input of a job: its series, or why there is none."""
+    if taken["series_instance_uid"]:
+        late = ", for another job in place of this one" if taken["waits"] else ""
+        return f"{taken['role']}: series {taken['series_instance_uid']} ({taken['reason']}){late}"
+    if taken["waits"]:
+        return f"{taken['role']}: no series so far"
+    return f"{taken['role']}: none, {taken['reason']}"
 
 
 def _by_name(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -146,6 +146,21 @@ class JobInputs:
         query = sa.select(_j).where(_j.c.state.in_(states), is_waiting(_j.c.job_id))
         return self._jobs(query)
 
+    def arriving(self) -> dict[str, list[str]]:
+        """The roles whose series is arriving again, by the queued job that takes it."""
+        query = (
+            sa.select(_n.c.job_id, _n.c.role)
+            .join(_j, _j.c.job_id == _n.c.job_id)
+            .join(_s, _s.c.series_instance_uid == _n.c.series_instance_uid)
+            .where(_j.c.state == str(JobState.QUEUED), _s.c.state.in_(_ARRIVING))
+            .order_by(_n.c.role)
+        )
+        found: dict[str, list[str]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.job_id, []).append(row.role)
+        return found
+
     def overtaken(self) -> list[Job]:
         """Jobs for which a series was found only after they had started, the oldest first."""
         late = sa.exists().where(

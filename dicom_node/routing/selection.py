@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from dicom_node.config_rules import RuleInput
 
-NOT_THERE = "was not there"
-ARRIVING = "was still arriving"
-ELSEWHERE = "has another frame of reference"
-NO_FRAME = "cannot be placed: the series that was analysed states no frame of reference"
+NOT_THERE = "not there"
+ARRIVING = "still arriving"
+ELSEWHERE = "in another frame of reference"
+NO_FRAME = "without a known place: the series itself states no frame of reference"
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def as_text(selected: Selected) -> list[str]:
     else:
         lines = [f"{selected.role}: no series so far"]
     for one in selected.refused:
-        lines.append(f"    series {one.series_instance_uid} {one.why}")
+        lines.append(f"    series {one.series_instance_uid}: {one.why}")
         lines += [
             f"        {mismatch.keyword}: expected {mismatch.expected}, found {mismatch.found}"
             for mismatch in one.mismatches

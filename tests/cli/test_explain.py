@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pydicom
 
 from dicom_node.events import hash_uid
-from dicom_node.records import SeriesState
+from dicom_node.records import JobInput, SeriesState
 from dicom_node.spool import Spool
 from tests.cli.running import Site
 from tests.dicom_samples import ct_series, write_instance, write_series
-from tests.ledger.conftest import instance, job
+from tests.ledger.conftest import START, instance, job
 
 
 def test_files_are_explained_rule_by_rule(site: Site) -> None:
@@ -61,3 +64,66 @@ def test_a_bad_value_is_not_quoted_on_stderr(site: Site) -> None:
     assert "PatientName" in pydicom.dcmread(path, stop_before_pixels=True)
     answer = site("explain", path)
     assert answer.code == 0 and "DOE" not in answer.out + answer.err
+
+
+FUSION = (
+    "  - {name: fusion, when: {Modality: CT}, model: lungs-ct, send_to: [pacs],"
+    " inputs: {pt: {when: {Modality: PT}}, prior: {when: {Modality: CT}, fetch_from: pacs}}}\n"
+)
+
+
+def test_files_are_explained_with_the_series_that_fill_the_roles_of_a_rule(site: Site) -> None:
+    site.settings(more=FUSION)
+    one = ct_series((3, 8, 8))
+    place = {"StudyInstanceUID": one[0].StudyInstanceUID,
+             "FrameOfReferenceUID": one[0].FrameOfReferenceUID}
+    other = ct_series((4, 8, 8), Modality="PT", **place)
+    for number, series in enumerate((one, other)):
+        write_series(series, site.folder / "images" / str(number))
+    document = site("explain", site.folder / "images", "--json").json()
+    fusion = document[one[0].SeriesInstanceUID][2]
+    assert fusion["inputs"]["pt"]["series_instance_uid"] == other[0].SeriesInstanceUID
+    assert document[other[0].SeriesInstanceUID][2]["inputs"] == {}
+    text = site("explain", site.folder / "images" / "0")
+    assert "    pt: no series so far" in text.out
+    assert "prior: an earlier examination, back to 1095 days, asked of pacs" in text.out
+
+
+def test_a_received_series_is_explained_with_what_its_job_waits_for(site: Site) -> None:
+    site.settings(more=FUSION)
+    route_and_wait(site)
+    text = site("explain", "1.2.3")
+    assert "its job waits for pt, until 20" in text.out
+    assert site("explain", "1.2.3", "--json").json()["1.2.3"][2]["waits_for"].startswith("pt, ")
+
+
+def test_what_a_job_waits_for_is_shown_everywhere(site: Site) -> None:
+    site.settings(more=FUSION)
+    route_and_wait(site)
+    shown = site("show", "1.2.3")
+    assert "; waits for pt, until 20" in shown.out and "pt: no series so far" in shown.out
+    assert "prior: none, not there" in shown.out
+    (found,) = site("show", "job-1", "--json").json()["series"][0]["jobs"]
+    assert [(one["role"], one["waits"]) for one in found["inputs"]] == [
+        ("prior", False), ("pt", True)
+    ]
+    assert "waits for pt, until 20" in site("status").out
+    assert "pt, until 20" in site("jobs").out
+    site("retry", "job-1")
+    assert "a free device, next in turn" in site("show", "1.2.3").out
+
+
+def route_and_wait(site: Site) -> None:
+    """A CT whose job waits for a PET, and has given up on an earlier examination."""
+    spool, ledger = Spool(site.data_dir / "spool"), site.ledger()
+    (dataset,), one = ct_series((1, 8, 8)), instance(1)
+    (spool.root / one.path).parent.mkdir(parents=True, exist_ok=True)
+    write_instance(dataset, spool.root / one.path)
+    ledger.index([one])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    asked = replace(job(), rule="fusion", not_before=datetime.now(UTC) + timedelta(hours=3))
+    ledger.jobs.route("1.2.3", [asked], "rules", seen=START, inputs={"job-1": [
+        JobInput("pt", "", "", "not there within 15 min", waits=True),
+        JobInput("prior", "", "", "not there"),
+    ]})
+    ledger.close()

@@ -106,9 +106,9 @@ def test_a_person_is_told_why_the_others_do_not_fit() -> None:
                                    series("1.2.4"), series("1.2.5", FrameOfReferenceUID="9")])
     assert as_text(found["pt"]) == [
         "pt: series 1.2.4, one of 2 that fit",
-        "    series 1.2.3 fits, but another fits as well and goes before",
-        "    series 1.2.5 has another frame of reference",
-        "    series 1.2.2 does not fit",
+        "    series 1.2.3: fits, but another fits as well and goes before",
+        "    series 1.2.5: in another frame of reference",
+        "    series 1.2.2: does not fit",
         "        Modality: expected PT, found MR",
     ]
     assert as_text(select(roles(PT), CT, [])["pt"]) == ["pt: no series so far"]
