@@ -24,7 +24,7 @@ from torch import nn
 from ai_models.networks.retina import Detector
 from ai_models.training.loop import Batch, Example
 from ai_models.training.recipes.nodule_crops import NoduleCrops
-from ai_models.training.recipes.nodules_ct import ROI, backgrounds, fit, parsed, record_of
+from ai_models.training.recipes.nodules_ct import backgrounds, fit, parsed, record_of
 from ai_models.training.settings import Settings
 
 # Edges in voxels of 1.5 mm: 4.5 to 21 mm over both levels.
@@ -38,6 +38,7 @@ NETWORK: dict[str, Any] = {
     "anchors": [[3, 3, 3], [4.5, 4.5, 4.5], [7, 7, 7]],
     "scales": [1, 2],
 }
+CROP = (48, 48, 48)
 # A nodule that the edge of a crop cuts to less is not asked for.
 _FEWEST_VOXELS = 8
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.steps, batch=2, rate=2e-3, warm_up=20, average=0.99, precision="bf16",
         checkpoint_every=50,
     )
-    crops = NoduleCrops(drawn, real, ROI, settings.seed, erase_unsure=True)
+    crops = NoduleCrops(drawn, real, CROP, settings.seed, most=3, erase_unsure=True)
     torch.manual_seed(settings.seed)
     network = Detector(**NETWORK)
     outcome, seconds = fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -61,7 +62,7 @@ def test_as_dicom_the_node_reads_the_very_chest(chest: NoduleChest, tmp_path: Pa
     volume = load_volume(paths).volume
     np.testing.assert_array_equal(volume.array, chest.volume_hu)
     np.testing.assert_allclose(volume.affine_lps, chest.affine_lps, atol=1e-4)
-    truth = nibabel.load(tmp_path / "truth.nii.gz")
+    truth: Any = nibabel.load(tmp_path / "truth.nii.gz")
     mask = np.asarray(truth.dataobj).transpose(2, 1, 0)
     np.testing.assert_array_equal(mask, chest.label_map)
     told = json.loads((tmp_path / "truth.json").read_text())

@@ -24,7 +24,8 @@ def grid(spacing: tuple[float, float, float], turned: bool = False) -> np.ndarra
 
 def painted_ml(nodule: Nodule, affine: np.ndarray) -> tuple[float, float]:
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    found = nodule.painted(affine, tuple(int(80 / step) for step in steps))
+    slices, rows, columns = (int(80 / step) for step in steps)
+    found = nodule.painted(affine, (slices, rows, columns))
     assert found is not None
     _, share, core = found
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000.0
