@@ -18,6 +18,8 @@ from ai_models.types import (
     TextPrediction,
     Volume,
 )
+from dicom_node.results.follow_up import kind_of
+from dicom_node.results.segmentation_segments import finding_of
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.analysis import Analysis
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
-    """What was found, under the keys that the task has."""
+    """What was found, under the keys that the task has; and beside an earlier examination."""
+    followed = analysis.request.follow_up
+    beside = {} if followed is None else {"follow_up": followed.document()}
+    return {**_found(analysis), **beside}
+
+
+def _found(analysis: Analysis) -> dict[str, Any]:
     prediction = analysis.prediction
     if isinstance(prediction, SegmentationPrediction):
         return {"labels": _labels(analysis)}
@@ -79,8 +87,9 @@ def lines(analysis: Analysis) -> list[str]:
 
 
 def _labels(analysis: Analysis) -> list[dict[str, Any]]:
-    source = analysis.loaded.model_input
+    source = analysis.loaded.reference
     is_ct = isinstance(source, Volume) and source.unit == "HU"
+    series_uid = str(analysis.request.source_images[0].SeriesInstanceUID)
     entries = []
     for label in analysis.request.labels:
         found = analysis.findings.measurements.get(label.value)
@@ -95,6 +104,11 @@ def _labels(analysis: Analysis) -> list[dict[str, Any]]:
             "standard_deviation_hu": round(spread, 3) if spread is not None and is_ct else None,
             "centroid_lps_mm": None if centre is None else [round(float(c), 3) for c in centre],
         }
+        if found is not None:
+            # What a later examination of the patient is compared with.
+            identity = analysis.request.identity
+            entry["kind"] = kind_of(label)
+            entry["tracking_uid"] = identity.tracking_uid(series_uid, finding_of(label))
         probability = getattr(found, "probability", None)
         if probability is not None:
             entry["probability"] = round(float(probability), 6)
@@ -106,7 +120,7 @@ def _volume_ml(source: ModelInput, found: SegmentMeasurement | None) -> float | 
     """A projection has no volumes."""
     if not isinstance(source, Volume):
         return None
-    return round(found.volume_ml, 3) if found else 0.0
+    return round(found.volume_ml, 6) if found else 0.0
 
 
 def _detections(prediction: DetectionPrediction) -> list[dict[str, Any]]:
