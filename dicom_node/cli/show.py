@@ -206,6 +206,7 @@ def _print_deliveries(alike: list[dict[str, Any]]) -> None:
 
 def _print_history(history: list[Transition], indent: str) -> None:
     for t in history:
-        change = f"{t.from_state} -> {t.to_state}" if t.from_state else t.to_state
+        is_move = t.from_state not in ("", t.to_state)
+        change = f"{t.from_state} -> {t.to_state}" if is_move else t.to_state
         words = [change, t.reason, f"attempt {t.attempt}" if t.attempt else ""]
         print(f"{indent}{when(t.at)}  {'  '.join(word for word in words if word)}")

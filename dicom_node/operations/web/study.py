@@ -22,7 +22,16 @@ from dicom_node.operations.web.desk import Desk
 from dicom_node.operations.web.next_tries import NextTries
 from dicom_node.operations.web.ports import RuleAnswer
 from dicom_node.operations.web.standing import Verdict
-from dicom_node.records import Delivery, DeliveryState, Job, JobState, Result, Series, Transition
+from dicom_node.records import (
+    Delivery,
+    DeliveryState,
+    Job,
+    JobInput,
+    JobState,
+    Result,
+    Series,
+    Transition,
+)
 
 NextTry = Callable[[Delivery], datetime | None]
 _WAITING = (DeliveryState.PENDING, DeliveryState.FAILED)
@@ -75,6 +84,7 @@ class JobView:
     downloads: tuple[Download, ...]
     seconds: dict[str, float]
     actions: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
     @property
     def has_pictures(self) -> bool:
@@ -214,6 +224,7 @@ class StudyPage:
             ),
             ledger.jobs.seconds_by_stage(job.job_id),
             possible_actions(job, deliveries) if may_act else (),
+            tuple(map(_input_text, ledger.inputs.of(job.job_id))),
         )
 
     def _results(self, job: Job, deliveries: Sequence[Delivery] | None = None) -> list[Result]:
@@ -252,6 +263,14 @@ class StudyPage:
         return sorted(events, key=lambda one: one.at)[::-1]
 
 
+def _input_text(one: JobInput) -> str:
+    """A further series of a job, or why there is none."""
+    if one.series_instance_uid:
+        text = f"{one.role}: series {hash_uid(one.series_instance_uid)}, {one.reason}"
+        return text + (", for another job in place of this one" if one.waits else "")
+    return f"{one.role}: none so far" if one.waits else f"{one.role}: none, {one.reason}"
+
+
 def _add(found: dict[tuple[Any, ...], list[Transition]], of: str, one: Transition) -> None:
     key = (of, one.from_state, one.to_state, one.reason, one.attempt, int(one.at.timestamp()))
     found.setdefault(key, []).append(one)
@@ -259,7 +278,9 @@ def _add(found: dict[tuple[Any, ...], list[Transition]], of: str, one: Transitio
 
 def _event(of: str, alike: Sequence[Transition]) -> Event:
     one = alike[0]
-    change = f"{one.from_state} → {one.to_state}" if one.from_state else one.to_state
+    # Nothing but the reason changes when a job that waits gets one of its series.
+    is_move = one.from_state not in ("", one.to_state)
+    change = f"{one.from_state} → {one.to_state}" if is_move else one.to_state
     return Event(one.at, of, change, one.reason, one.attempt, len(alike))
 
 

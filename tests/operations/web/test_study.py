@@ -8,8 +8,18 @@ from datetime import UTC, datetime, timedelta
 
 from starlette.testclient import TestClient
 
-from dicom_node.records import CircuitState
-from tests.operations.web.conftest import STUDY_NAME, Site, delivery_of, finished, result_of
+from dicom_node.config_rules import RuleInput
+from dicom_node.events import hash_uid
+from dicom_node.records import CircuitState, JobInput
+from tests.operations.web.conftest import (
+    SERIES,
+    STUDY,
+    STUDY_NAME,
+    Site,
+    delivery_of,
+    finished,
+    result_of,
+)
 
 STUDY_PAGE = f"/studies/{STUDY_NAME}"
 
@@ -48,3 +58,20 @@ def test_of_changes_of_one_moment_the_later_stands_above(site: Site, viewer: Tes
     assert site.ledger.decisions.stop_deliveries(job.job_id) == 1
     changes = re.findall(r"<strong>(.*?)</strong>", viewer.get(STUDY_PAGE).text)
     assert changes[:2] == ["failed → dead", "pending → failed"]
+
+
+def test_the_study_page_says_what_a_job_waits_for_and_what_it_has(
+    site: Site, viewer: TestClient
+) -> None:
+    site.config.rules[0].inputs["pt"] = RuleInput.model_validate({"when": {"Modality": "PT"}})
+    site.config.rules[0].inputs["t2"] = RuleInput.model_validate({"when": {"Modality": "MR"}})
+    job = site.queue()
+    assert "It waits for pt and t2, until 20" in viewer.get(STUDY_PAGE).text
+    assert "With pt: none so far; t2: none so far." in viewer.get(STUDY_PAGE).text
+    site.ledger.inputs.fill(job.job_id, JobInput("pt", SERIES, STUDY, "the only series that fits"))
+    page = viewer.get(STUDY_PAGE).text
+    assert f"With pt: series {hash_uid(SERIES)}, the only series that fits; t2: none so" in page
+    assert "<strong>queued</strong>: has pt, waits for t2" in page
+    site.ledger.inputs.fill(job.job_id, JobInput("t2", "", "", "not there"))
+    assert "t2: none, not there." in viewer.get(STUDY_PAGE).text
+    assert "It waits for a free device, next in turn" in viewer.get(STUDY_PAGE).text
