@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dicom_node import config_problems
+from dicom_node import config_problems, records
 from dicom_node.config_conditions import Condition, ConditionError, parse_condition
 from dicom_node.config_peers import Seconds, Settings, Text, Whole
 from dicom_node.records import Priority
 
-PRIOR = "prior"
+PRIOR = records.PRIOR
 """The role of an earlier examination of the same patient; every other role is of the same study."""
 
 

@@ -181,6 +181,9 @@ class JobInput:
     content: str = ""
 
 
+PRIOR = "prior"
+"""The role of an earlier examination of the same patient; every other role is of the same study."""
+
 FETCHED_AS_PRIOR = "fetched_as_prior"
 """Why a series is declined that is here only because a job asked for an earlier examination."""
 

@@ -10,6 +10,7 @@ from ai_models.types import ModelError, ModelInput, Prediction
 from dicom_node.errors import ModelFailed, UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
+from dicom_node.pipeline.earlier import earlier_of
 from dicom_node.pipeline.packing import Packed, pack, predecessors
 from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.pipeline.revocation import Revocation
@@ -50,7 +51,9 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous)
     )
     try:
-        analysis = analyse(paths, card, predict, writing, workshop.decoded)
+        analysis = analyse(
+            paths, card, predict, writing, workshop.decoded, earlier=earlier_of(job, workshop)
+        )
     except UnreadableInstances as error:
         raise error.below(workshop.spool.root) from error
     packed = pack(
