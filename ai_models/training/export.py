@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ OPSET = 20
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 
 
-def export_onnx(network: nn.Module, roi: tuple[int, int, int], path: Path) -> dict[str, object]:
-    """Write ``path`` with a dynamic batch of windows ``(batch, 1, *roi)`` and check it.
+def export_onnx(
+    network: nn.Module, roi: Sequence[int], path: Path, channels: int = 1
+) -> dict[str, object]:
+    """Write ``path`` with a dynamic batch of windows ``(batch, channels, *roi)`` and check it.
 
     Returns the SHA-256, the size in bytes and the largest difference to PyTorch, in logits and in
     voxels whose class differs, on a random image.
@@ -26,7 +29,7 @@ def export_onnx(network: nn.Module, roi: tuple[int, int, int], path: Path) -> di
             memory_format=torch.contiguous_format
         )
     )
-    example = torch.rand(2, 1, *roi, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, channels, *roi, generator=torch.Generator().manual_seed(0))
     program = torch.onnx.export(
         network,
         (example,),

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ai_models.training.checkpoints import read_checkpoint, write_checkpoint
-from ai_models.training.settings import Settings, TrainingError
+from ai_models.training.settings import Diverged, Settings, TrainingError
 from ai_models.training.team import Team
 from ai_models.training.tracking import Tracker
 
@@ -210,7 +210,7 @@ class _Run:
             total += loss.detach().float()
         value = float(self.team.mean(total))
         if not math.isfinite(value):
-            raise TrainingError(
+            raise Diverged(
                 f"the loss is {value} at step {self.step + 1}: a lower rate, bf16 in place of "
                 "fp16, or values in the input that are no numbers"
             )
@@ -297,6 +297,25 @@ class _Run:
         elif self.average is not None:
             self.network.load_state_dict(self.average.state_dict())
         self.network.eval()
+
+
+def descend_once(
+    network: nn.Module, optimiser: torch.optim.Optimizer, loss_of: LossOf, batch: Batch,
+    rate: float, settings: Settings, device: str,
+) -> float:
+    """One step at a rate, outside of a run; returns the loss, whatever it is."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    half = _AUTOCAST.get(settings.precision)
+    kind = torch.device(device).type
+    with torch.autocast(kind, dtype=half, enabled=half is not None):
+        loss = loss_of(network, _to(batch, device))
+    loss.backward()
+    if settings.clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+    optimiser.step()
+    return float(loss.detach())
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def _segmentation(
         figures[f"Dice of {label.name}"] = dice(found, there)
         if not quick:
             figures[f"IoU of {label.name}"] = iou(found, there)
-            figures[f"HD95 of {label.name}"] = hd95(found, there, spacing)
+            figures[f"HD95 of {label.name} in mm"] = hd95(found, there, spacing)
     findings = None
     if isinstance(card, SegmentationCard) and card.output.instances:
         findings = _parts(card, prediction, truth)

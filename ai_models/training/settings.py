@@ -11,6 +11,10 @@ class TrainingError(Exception):
     """What was asked for cannot be trained; the message says what is to be changed."""
 
 
+class Diverged(TrainingError):
+    """The loss became no number."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Of one run of `ai_models.training.loop.train`.

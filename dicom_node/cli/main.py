@@ -37,6 +37,7 @@ from dicom_node.cli import (
     serve,
     show,
     status,
+    train,
     web_token,
 )
 from dicom_node.cli.opened import REBUILT_AT_START
@@ -45,7 +46,7 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, remove, send, fetch, echo, models, replay, audit, web_token,
+    release, remove, send, fetch, echo, models, train, replay, audit, web_token,
     conformance, schema, init,
 )
 # These end before there is any garbage to speak of.

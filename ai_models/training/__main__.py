@@ -1,0 +1,32 @@
+"""``python -m ai_models.training``: train on NIfTI or tables; DICOM is for ``dicom-node train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ai_models.training.command import add_arguments, run_command
+from ai_models.training.settings import Diverged, TrainingError
+from ai_models.types import ModelError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, and return the exit code: 1 failed, 2 wrong use."""
+    parser = argparse.ArgumentParser(prog="python -m ai_models.training", description=__doc__)
+    add_arguments(parser)
+    try:
+        return run_command(parser.parse_args(arguments), None)
+    except Diverged as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 1
+    except TrainingError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 2
+    except ModelError as error:
+        print(f"training: {error.reason}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What is to be trained, in one YAML file: the card of the model to come, and how it learns.
+
+    card:      as model.yaml, without weights and evidence
+    training:  steps, rate, augmentation, ...
+
+The card says what the network takes and answers, so the same lines that prepare the inputs of
+training prepare those of patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ai_models.training.augmentation import Augmentation
+from ai_models.training.settings import Settings, TrainingError
+from ai_models.types import CardError
+from ai_models.yaml_lines import read_content, read_yaml
+
+RECIPE_NAME = "recipe.yaml"
+
+
+class Split(BaseModel):
+    """Parts of the patients that are held back, where the table does not say which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: float = Field(0.15, ge=0, lt=1)
+    """Chooses the weights."""
+    test: float = Field(0.15, ge=0, lt=1)
+    """Never looked at before the end: its figures go into the card."""
+
+
+class Training(BaseModel):
+    """The part ``training`` of a recipe; `ai_models.training.settings.Settings` says what the
+    numbers of the loop mean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(2000, ge=1)
+    batch: int = Field(2, ge=1)
+    at_once: int = Field(0, ge=0)
+    rate: float = Field(1e-3, gt=0)
+    schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
+    warm_up: int = Field(0, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float = Field(5.0, ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    average: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(20, ge=0)
+    checkpoint_every: int = Field(100, ge=0)
+    validate_every: int = Field(200, ge=0)
+    watch: str = ""
+    best: Literal["max", "min", ""] = ""
+    patience: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0)
+    loss: str | None = None
+    """``dice_ce``, ``dice_focal``, ``ce``; ``ce``, ``focal``; ``smooth_l1``, ``mse``."""
+    crop: list[int] | None = None
+    """Edges of the examples, in voxels of the network's grid; those of ``runtime.roi`` without."""
+    foreground: float = Field(0.6, ge=0, le=1)
+    """Of so many crops the middle is a voxel of a label."""
+    start_from: str | None = None
+    """Weights to begin with (.safetensors) beside the recipe; random ones without."""
+    serve: Literal["state_dict", "onnx"] = "state_dict"
+    """Which of the two files of weights the card names."""
+    augmentation: Augmentation = Augmentation()
+    split: Split = Split()
+
+    def settings(self, task: str) -> Settings:
+        """Of the loop; errors of a regression are better when they are smaller."""
+        known = {one.name for one in fields(Settings)} - {"best"}
+        given = {name: value for name, value in self.model_dump().items() if name in known}
+        return Settings(**given, best=self.best or ("min" if task == "regression" else "max"))
+
+
+class Recipe(BaseModel):
+    """A whole recipe; ``card`` is checked when the model folder is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    card: dict[str, Any]
+    training: Training = Training(steps=2000)
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe with ``changes`` such as ``training.steps=500`` applied.
+
+    Raises
+    ------
+    TrainingError
+        The file cannot be read, or a value is wrong; the message names its place.
+    """
+    try:
+        values, lines = read_yaml(read_content(path), path)
+    except CardError as error:
+        raise TrainingError(str(error)) from error
+    if not isinstance(values, dict):
+        raise TrainingError(f"{path}: card and training expected")
+    return recipe_of(changed(values, changes), str(path), lines)
+
+
+def recipe_of(
+    values: Mapping[str, Any], where: str, lines: Mapping[str, int] | None = None
+) -> Recipe:
+    """A recipe from plain values."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        line = (lines or {}).get(place)
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise TrainingError(
+            f"{where}{f':{line}' if line else ''}: {place}: {message}"
+        ) from error
+
+
+def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Values with single ones set: ``training.augmentation.gamma=[0.8, 1.2]``."""
+    result: dict[str, Any] = _copied(values)
+    for change in changes:
+        key_path, equals, text = change.partition("=")
+        *parents, key = key_path.strip().split(".")
+        if not equals or not key:
+            raise TrainingError(f"{change!r}: KEY=VALUE expected, such as training.steps=500")
+        place = result
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise TrainingError(f"{change!r}: {parent} has no keys")
+            place = inner
+        try:
+            place[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise TrainingError(f"{change!r}: the value is no YAML") from error
+    return result
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(one) for name, one in value.items()}
+    return list(map(_copied, value)) if isinstance(value, list) else value

@@ -1,0 +1,198 @@
+"""A trained network as a model folder: card, weights, ONNX, and the record of its training."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ai_models.backends.architectures import build
+from ai_models.card import CARD_NAME, Card, DetectionCard, load_card
+from ai_models.scaffold.card_text import card_text
+from ai_models.scaffold.draft import Draft
+from ai_models.training.cases import PARTS, Case, Part
+from ai_models.training.export import export_onnx
+from ai_models.training.losses import first_logits
+from ai_models.training.recipe import Recipe
+from ai_models.training.settings import TrainingError
+from ai_models.types import CardError, ModelError
+from ai_models.weights import file_sha256
+
+WEIGHTS, ONNX, RECORD = "weights.safetensors", "weights.onnx", "training.json"
+# A node would answer otherwise with one file than with the other.
+MOST_APART = 1e-4
+_HEAD = """\
+Written by `dicom-node train`; what was measured, and on what, is in training.json.
+What the fields mean: docs/model-card.md"""
+_NOT_YET = "not validated: this network is being trained"
+
+
+def built_network(recipe: Recipe, beside: Path) -> nn.Module:
+    """The network of the recipe, with random weights of its seed, or those it starts from.
+
+    Weights of another last layer are left out where their shape differs: it learns anew.
+
+    Raises
+    ------
+    TrainingError, ModelError
+        There is no such architecture; the weights are of another network.
+    """
+    runtime = recipe.card.get("runtime") or {}
+    network = runtime.get("network") if isinstance(runtime, dict) else None
+    if not isinstance(network, dict) or "name" not in network:
+        raise TrainingError("card.runtime.network: name and arguments of what is to be trained")
+    torch.manual_seed(recipe.training.seed)
+    try:
+        module: nn.Module = build(network["name"], network.get("arguments") or {})
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"card.runtime.network.arguments: {error}") from error
+    if recipe.training.start_from is not None:
+        _start_from(module, beside / recipe.training.start_from)
+    return module
+
+
+def _start_from(module: nn.Module, path: Path) -> None:
+    from ai_models.backends.torch_network import read_state_dict
+
+    if not path.is_file():
+        raise TrainingError(f"training.start_from: there is no {path}")
+    given, own = read_state_dict(path.read_bytes(), path.name), module.state_dict()
+    fitting = {name: one for name, one in given.items()
+               if name in own and own[name].shape == one.shape}
+    if len(fitting) < 0.95 * len(own):
+        raise TrainingError(
+            f"training.start_from: {path.name} has {len(fitting)} of the network's {len(own)} "
+            "weights: it is of another network"
+        )
+    module.load_state_dict({**own, **fitting})
+
+
+def write_model(
+    recipe: Recipe, network: nn.Module, folder: Path, beside: Path, *,
+    backend: str = "state_dict", evidence: Mapping[str, Any] | None = None,
+) -> Card:
+    """Card and weights of a network; the card is read back.
+
+    Raises
+    ------
+    TrainingError
+        The card of the recipe is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    values = json.loads(json.dumps(recipe.card))
+    state = {name: one.detach().cpu().contiguous().clone()
+             for name, one in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    values["evidence"] = evidence or {"validated_on": _NOT_YET}
+    runtime = values.setdefault("runtime", {})
+    runtime["backend"] = backend
+    if backend == "onnx":
+        runtime.pop("network", None)
+    name = ONNX if backend == "onnx" else WEIGHTS
+    values["weights"] = {
+        "path": name, "sha256": file_sha256(folder / name),
+        "licence": str(values.get("licence", "")),
+        "source": "trained by `dicom-node train`; on what and how is in training.json",
+        **{key: one for key, one in (recipe.card.get("weights") or {}).items()
+           if key in ("licence", "source")},
+    }
+    report = beside / f"{values.get('report', '')}.yaml"
+    if report.is_file() and report.parent != folder:
+        shutil.copyfile(report, folder / report.name)
+    text = card_text(Draft(values), _HEAD)
+    # The old card stays until the new one is whole: its weights are there already.
+    (folder / f".{CARD_NAME}").write_text(text, encoding="utf-8")
+    (folder / f".{CARD_NAME}").replace(folder / CARD_NAME)
+    try:
+        return load_card(folder)
+    except CardError as error:
+        place = f"card.{error.key_path}" if error.key_path else "card"
+        message = str(error).rpartition(f"{error.key_path}: ")[2] if error.key_path else str(error)
+        raise TrainingError(f"the recipe's {place}: {message}") from error
+
+
+class _FirstAnswer(nn.Module):
+    """Of a network that answers several things in training, what the node asks for."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return first_logits(self.network(image))
+
+
+def write_onnx(network: nn.Module, card: Card, folder: Path) -> dict[str, Any]:
+    """``weights.onnx`` with its difference to PyTorch; or why there is none.
+
+    Windows have the edges of the card, and any number of them may be computed at once.
+    """
+    edges = card.runtime.roi or (card.input.size.edges if card.input.size else None)
+    fewest, most = card.input.channel_counts
+    if isinstance(card, DetectionCard):
+        return {"left_out": "a detector chooses its boxes in a way that ONNX does not export"}
+    axes = 2 if card.input.kind == "image" else card.input.ndim
+    if edges is None or len(edges) != axes or fewest != most:
+        return {"left_out": "the network takes inputs of any size"}
+    path = folder / ONNX
+    try:
+        record = export_onnx(_FirstAnswer(network).cpu(), edges, path, fewest)
+    except Exception as error:  # noqa: BLE001 - whatever a layer of the network provokes
+        path.unlink(missing_ok=True)
+        return {"left_out": f"the exporter failed: {type(error).__name__}"}
+    difference = record["largest_logit_difference"]
+    if not isinstance(difference, float) or difference > MOST_APART:
+        path.unlink(missing_ok=True)
+        return {"left_out": f"it answers otherwise than torch, by {difference:.3g}"}
+    return dict(record)
+
+
+def evidence_of(summary: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """What the card says of figures that were measured on held-back patients."""
+    if summary is None or not summary["cases"]:
+        return {"validated_on": "not validated: no patient was held back for a test"}
+    where = f"{summary['cases']} cases of {summary['patients']} patients held back from training"
+    metrics = []
+    for figure, one in summary["figures"].items():
+        if one["value"] is None:
+            continue
+        between = (f", 95 % interval {one['low']:.3f} to {one['high']:.3f}"
+                   if one["low"] is not None else "")
+        metrics.append({"name": figure[:64], "value": one["value"],
+                        "measured_on": f"{where}{between}"})
+    return {"validated_on": f"{where}, of the data that {name} was trained on; see training.json",
+            "metrics": metrics}
+
+
+def environment(device: str) -> dict[str, Any]:
+    """On what it ran; no name of a host, a person or a folder."""
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "device": device,
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "threads": torch.get_num_threads(), "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def counted(parts: Mapping[Part, Sequence[Case]]) -> dict[str, Any]:
+    """Cases and patients of each part, and by digest which cases these are."""
+    return {
+        part: {"cases": len(parts[part]), "patients": len({one.patient for one in parts[part]}),
+               "digests": sorted(one.digest for one in parts[part])}
+        for part in PARTS
+    }
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """``training.json``."""
+    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+__all__ = ["ModelError", "built_network", "write_model", "write_onnx", "write_record"]

@@ -1,0 +1,210 @@
+"""From a recipe and data to a model folder: the story of one training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import distributed, nn
+
+from ai_models.card import Card, load_card
+from ai_models.predictor import Predictor
+from ai_models.training.cases import Case, DicomReader, Part, find_cases, split_by_patient
+from ai_models.training.examples import CaseExamples, together
+from ai_models.training.loop import Outcome, train
+from ai_models.training.losses import loss_for
+from ai_models.training.measuring import figures_of, measured, summary
+from ai_models.training.memory_network import measured_card, predictor_of
+from ai_models.training.prepared import CaseStore
+from ai_models.training.rate_finder import RateCurve, find_rate
+from ai_models.training.recipe import Recipe
+from ai_models.training.release import (
+    RECORD,
+    built_network,
+    counted,
+    environment,
+    evidence_of,
+    write_model,
+    write_onnx,
+    write_record,
+)
+from ai_models.training.settings import TrainingError
+from ai_models.training.team import Team
+from ai_models.training.tracking import LogFile, Tracker
+
+MODEL, RUN, KEPT = "model", "run", "kept"
+# More cases make a validation slow, and choose no better weights.
+_MOST_VALIDATED = 40
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, on what, and where to.
+
+    Attributes
+    ----------
+    recipe, beside
+        What and how; ``beside`` is the folder of its file, where a report template may lie.
+    data
+        A folder or a table of cases.
+    output
+        ``model`` is made in it, and ``run`` with checkpoints and the log.
+    reader
+        Of DICOM, by the node.
+    trackers
+        Who is told of the figures besides the log.
+    """
+
+    recipe: Recipe
+    beside: Path
+    data: Path
+    output: Path
+    reader: DicomReader | None = None
+    team: Team = field(default_factory=Team)
+    trackers: tuple[Tracker, ...] = ()
+    resume: bool = True
+
+
+@dataclass
+class _Ready:
+    card: Card
+    network: nn.Module
+    parts: Mapping[Part, Sequence[Case]]
+    examples: CaseExamples
+    store: CaseStore
+    environment: Mapping[str, Any]
+    began: float = field(default_factory=time.monotonic)
+
+
+def train_model(plan: Plan) -> Path:
+    """Train, choose the best weights, test them on held-back patients and write the model.
+
+    Returns the model's folder.
+
+    Raises
+    ------
+    TrainingError
+        The recipe or the data cannot be used, or training diverged.
+    ModelError
+        There is no such architecture, or the network answers off its card.
+    """
+    ready = _prepared(plan)
+    settings = plan.recipe.training.settings(ready.card.task)
+    validated = ready.parts["validation"][:_MOST_VALIDATED]
+    trackers = (*plan.trackers, LogFile(plan.output / RUN / "log.jsonl"))
+    (plan.output / RUN).mkdir(parents=True, exist_ok=True)
+    if not plan.resume and plan.team.is_first:
+        for old in (plan.output / RUN).iterdir():
+            old.unlink()
+    _together(plan.team)
+
+    def validate(network: nn.Module) -> Mapping[str, float]:
+        results = measured(validated, ready.card,
+                           predictor_of(network, ready.card, plan.team.device), plan.reader,
+                           quick=True)
+        return {name: figure(results) for name, figure in figures_of(ready.card, results).items()}
+
+    try:
+        outcome = train(
+            ready.network, ready.examples, loss_for(ready.card, plan.recipe.training.loss),
+            settings, plan.output / RUN, validate=validate if validated else None,
+            trackers=trackers, team=plan.team, collate=together, resume=plan.resume,
+        )
+    finally:
+        for tracker in trackers:
+            tracker.close()
+    if plan.team.is_first:
+        _release(plan, ready, outcome)
+        ready.store.remove()
+    _together(plan.team)
+    return plan.output / MODEL
+
+
+def find_learning_rate(plan: Plan) -> RateCurve:
+    """Try rates on the training part; nothing of it is kept."""
+    ready = _prepared(plan)
+    return find_rate(
+        ready.network, ready.examples, loss_for(ready.card, plan.recipe.training.loss),
+        plan.recipe.training.settings(ready.card.task), device=plan.team.device, collate=together,
+    )
+
+
+def _prepared(plan: Plan) -> _Ready:
+    training = plan.recipe.training
+    network = built_network(plan.recipe, plan.beside)
+    folder = plan.output / MODEL
+    if (folder / RECORD).exists() and plan.resume:
+        raise TrainingError(f"{folder} has been trained to its end: name another output")
+    if plan.team.is_first:
+        write_model(plan.recipe, network, folder, plan.beside)
+    _together(plan.team)
+    card = load_card(folder)
+    # Said before hours of training, not after them.
+    loss_for(card, training.loss)
+    parts = split_by_patient(
+        find_cases(plan.data, card, plan.reader), validation=training.split.validation,
+        test=training.split.test, seed=training.seed,
+    )
+    store = CaseStore(card, plan.output / KEPT, plan.reader)
+    window = training.crop or card.runtime.roi
+    examples = CaseExamples(
+        parts["training"], card, store, training.augmentation, seed=training.seed,
+        foreground=training.foreground, window=window,
+    )
+    return _Ready(card, network, parts, examples, store, environment(plan.team.device))
+
+
+def _together(team: Team) -> None:
+    if team.size > 1:
+        distributed.barrier()
+
+
+def _release(plan: Plan, ready: _Ready, outcome: Outcome) -> None:
+    """Write what the network is now, test what was written, and say so in card and record."""
+    recipe, folder = plan.recipe, plan.output / MODEL
+    network = ready.network.cpu().float().eval()
+    card = write_model(recipe, network, folder, plan.beside)
+    onnx = write_onnx(network, card, folder)
+    backend = recipe.training.serve
+    if backend == "onnx" and "left_out" in onnx:
+        raise TrainingError(f"training.serve: onnx: {onnx['left_out']}")
+    card = write_model(recipe, network, folder, plan.beside, backend=backend)
+    tested = _tested(card, ready.parts["test"], plan)
+    told = evidence_of(tested, card.id)
+    write_model(recipe, network, folder, plan.beside, backend=backend, evidence=told)
+    write_record(folder, {
+        "model": {"id": card.id, "version": card.version, "task": card.task},
+        "recipe": recipe.model_dump(mode="json"),
+        "parameters": sum(one.numel() for one in network.parameters()),
+        "data": counted(ready.parts),
+        "seconds": round(time.monotonic() - ready.began, 1),
+        "environment": ready.environment,
+        "steps": len(outcome.losses), "best_step": outcome.best_step,
+        "stopped_early": outcome.stopped_early,
+        "losses": [round(one, 6) for one in outcome.losses],
+        "validations": [_plain(one) for one in outcome.validations],
+        "onnx": onnx,
+        "test": tested,
+    })
+
+
+def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
+    from math import isfinite
+
+    return {name: value if isfinite(value) else None for name, value in figures.items()}
+
+
+def _tested(card: Card, cases: Sequence[Case], plan: Plan) -> dict[str, Any] | None:
+    """Figures of the model as it was written, by the predictor that the node has."""
+    if not cases:
+        return None
+    predictor = Predictor(measured_card(card), plan.team.device)
+    predictor.load()
+    try:
+        return summary(card, measured(cases, card, predictor, plan.reader),
+                       seed=plan.recipe.training.seed)
+    finally:
+        predictor.close()
