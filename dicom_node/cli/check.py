@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
-    from dicom_node.cli import check_data, check_models, check_peers, check_ports
+    from dicom_node.cli import check_data, check_inputs, check_models, check_peers, check_ports
     from dicom_node.operations import doctor_certificates, doctor_host
     from dicom_node.operations.doctor import Check
 
@@ -75,6 +75,7 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
         Check("listeners", partial(check_ports.listeners, config), check_ports.TODO),
         Check("models", partial(check_models.models, config), check_models.TODO, 300.0),
         Check("folders", partial(check_models.bad_folders, config), within_s=120.0),
+        Check("further series", partial(check_inputs.further_series, config), within_s=120.0),
         Check("GPU", partial(check_models.devices, config), check_models.GPU_TODO, 180.0),
     ]
     if not arguments.no_selftest:

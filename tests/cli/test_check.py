@@ -336,3 +336,28 @@ def test_a_model_that_no_longer_says_what_it_said_fails_its_self_test(
     assert last is not None and last.problem
 
 
+
+
+def test_a_rule_that_gives_its_model_other_series_than_it_takes_is_named(made: SetUp) -> None:
+    pt = {"role": "pt", "modality": ["PT"], "intensity": {"unit": "arbitrary"}}
+    write_model(
+        made.folder / "models" / "joint", threshold_onnx(0.5), id="joint",
+        input__role="ct", input__companions=[pt, {**pt, "role": "t2", "required": False}],
+    )
+    made.set("models", directories=[str(made.folder / "models")])
+    rule = {"name": "fusion", "when": {"Modality": "CT"}, "model": "joint", "send_to": ["sender"]}
+    wanted = {role: {"when": {"Modality": "PT"}} for role in ("pt", "t2", "prior")}
+    made.settings["rules"] = [{**rule, "inputs": wanted}]
+    assert made.check()[1]["further series"]["outcome"] == "ok"
+    made.settings["rules"] = [{**rule, "inputs": {"pet": wanted["pt"]}}]
+    code, _ = made.check()
+    made.site.config.write_text(yaml.safe_dump(made.settings))
+    findings = made.site("check", "--json", "--no-network").json()["checks"]
+    assert code == 1 and [
+        (one["outcome"], one["found"].partition(",")[0])
+        for one in findings if one["check"] == "further series"
+    ] == [
+        ("failed", "rule 'fusion' waits for 'pet'"),
+        ("failed", "rule 'fusion' gives joint no series for 'pt'"),
+        ("warning", "rule 'fusion' gives joint no series for 't2': it always does without"),
+    ]
