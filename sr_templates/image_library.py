@@ -32,39 +32,48 @@ _MODALITIES = {
 }
 
 
-def image_library(first: Dataset, *, images_agree: bool = True) -> Any:
+def image_library(
+    first: Dataset, *, images_agree: bool = True, further: Sequence[Dataset] = ()
+) -> Any:
     """Image Library container for a series like ``first``, without its images' own items.
 
-    Where the images do not agree, only the modality of ``first`` is told.
+    Where the images do not agree, only the modality of ``first`` is told. ``further`` are the first
+    images of other series: each has a group of its own.
     """
     import highdicom as hd
 
     library = _container(codes.IMAGE_LIBRARY)
-    group = _container(codes.IMAGE_LIBRARY_GROUP)
-    shared = [*_modality(first), *(_shared(first) if images_agree else [])]
-    if shared:
-        group.ContentSequence = hd.sr.ContentSequence(shared)
-    library.ContentSequence = hd.sr.ContentSequence([group])
+    groups = []
+    for image in (first, *further):
+        group = _container(codes.IMAGE_LIBRARY_GROUP)
+        shared = [*_modality(image), *(_shared(image) if images_agree else [])]
+        if shared:
+            group.ContentSequence = hd.sr.ContentSequence(shared)
+        groups.append(group)
+    library.ContentSequence = hd.sr.ContentSequence(groups)
     return library
 
 
-def add_images(report: Dataset, images: Sequence[Dataset]) -> None:
+def add_images(
+    report: Dataset, images: Sequence[Dataset], further: Sequence[Sequence[Dataset]] = ()
+) -> None:
     """Add an item for each of ``images`` to the library of a finished ``report``.
 
     They are plain data sets and come last, because checking and copying each as a content item
-    of the tree costs more than everything else in a report on a long series.
+    of the tree costs more than everything else in a report on a long series. ``further`` are the
+    images of other series, in the order of their groups.
     """
     library = next(
         item
         for item in report.ContentSequence
         if item.ConceptNameCodeSequence[0].CodeValue == codes.IMAGE_LIBRARY.value
     )
-    group = library.ContentSequence[0]
     name = _code_sequence(codes.SOURCE)
-    entries = [_entry(image, name) for image in images]
-    items = [*group.get("ContentSequence", []), *entries]
-    if items:
-        group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(items))
+    for group, members in zip(library.ContentSequence, (images, *further), strict=True):
+        entries = [_entry(image, name) for image in members]
+        items = [*group.get("ContentSequence", []), *entries]
+        if items:
+            group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(items))
 
 
 def _entry(image: Dataset, name: Any) -> Dataset:

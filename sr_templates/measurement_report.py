@@ -7,6 +7,7 @@ rows 12 and 14), and so do the coded answers of the whole report.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ class ReportContent:
 
 
 def build_content(
-    content: ReportContent, first_image: Dataset, *, images_agree: bool = True
+    content: ReportContent, first_image: Dataset, *, images_agree: bool = True,
+    further: Sequence[Dataset] = (),
 ) -> Dataset:
     """Root container of the report.
 
@@ -59,6 +61,8 @@ def build_content(
         and ``image_library.add_images`` adds them to the finished document.
     images_agree
         Whether the images share anything but their modality.
+    further
+        The first images of other series that were analysed together with it.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def build_content(
     items: list[Any] = list(hd.sr.LanguageOfContentItemAndDescendants(language))
     items += list(_observation_context(content.observer))
     items.append(_code_item(codes.PROCEDURE_REPORTED, content.procedure, "HAS CONCEPT MOD"))
-    items.append(image_library(first_image, images_agree=images_agree))
+    items.append(image_library(first_image, images_agree=images_agree, further=further))
     if content.findings:
         items.append(_imaging_measurements(content))
     items.append(_qualitative_evaluations(content))

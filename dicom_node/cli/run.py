@@ -193,7 +193,7 @@ def write_pictures(analysis: Analysis, output: Path, stem: str) -> list[Path]:
 
     if isinstance(analysis.prediction, ClassificationPrediction):
         return _write_maps(analysis, analysis.prediction, output, stem)
-    volume, label_map = analysis.loaded.model_input, analysis.findings.grid_label_map
+    volume, label_map = analysis.loaded.reference, analysis.findings.grid_label_map
     if label_map is None or not isinstance(volume, Volume):
         return []
     labels = analysis.findings.labels
@@ -215,7 +215,7 @@ def _write_maps(
         name: loaded.to_source_grid(values if values.ndim == 3 else values[None])
         for name, values in prediction.saliency.items()
     }
-    source = loaded.model_input
+    source = loaded.reference
     # Of a volume the slices are shown as its own grid has them, which its sources' rows follow.
     steps = source.spacing_mm[1:] if isinstance(source, Volume) else source.pixel_spacing_mm
     row, column = steps or (1.0, 1.0)

@@ -23,6 +23,8 @@ _LUNG_PARTS = frozenset({"CHEST", "THORAX", "LUNG"})
 _PERCENTILES = (1.0, 99.0)
 _SAMPLES = 1 << 20
 
+SUVBW = "SUVbw"
+
 
 class Window(NamedTuple):
     """Window Center, Window Width and VOI LUT Function, in modality values."""
@@ -34,6 +36,8 @@ class Window(NamedTuple):
 
 LUNG_WINDOW_HU = Window(-600.0, 1500.0)
 SOFT_TISSUE_WINDOW_HU = Window(40.0, 400.0)
+# In g/ml: a window that the header states is of activity.
+SUV_WINDOW = Window(5.0, 10.0, "LINEAR_EXACT")
 
 
 def displayed(
@@ -47,7 +51,8 @@ def displayed(
     Parameters
     ----------
     values
-        Modality values, ``(slices, rows, columns)``, in ``unit`` (``"HU"`` or ``"arbitrary"``).
+        Modality values, ``(slices, rows, columns)``, in ``unit`` (``"HU"``, ``"SUVbw"`` or
+        ``"arbitrary"``).
     header
         Of the first source image: its first window is taken, where it has one.
     labels_hint
@@ -104,6 +109,8 @@ def chosen_window(
     """The window through which `displayed` shows a volume; parameters as there."""
     if unit == "HU" and any(label.type.value in _LUNG_TYPES for label in labels):
         return LUNG_WINDOW_HU
+    if unit == SUVBW:
+        return SUV_WINDOW
     stated = first_window(_voi_place(header))
     if stated is not None and windowed(np.zeros(1), stated) is not None:
         return stated

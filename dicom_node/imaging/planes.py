@@ -25,6 +25,8 @@ PHASE_KEYWORDS = (
     "AcquisitionDateTime",
     "AcquisitionTime",
 )
+# What says when a phase was, beside what tells phases apart.
+TIME_KEYWORDS = ("AcquisitionDate", "TriggerTime", "TemporalPositionTimeOffset")
 NOT_SOURCE_IMAGES = frozenset(
     (
         "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
@@ -130,7 +132,9 @@ def _plane(dataset: Dataset, index: int, frame_number: int, places: list[Dataset
         slice_spacing_mm=abs(spacing[0]) if spacing and spacing[0] else None,
         image_type=tuple(part.strip().upper() for part in image_type.split("\\")),
         frame_of_reference_uid=first_text("FrameOfReferenceUID"),
-        phases={key: value for key in PHASE_KEYWORDS if (value := first_text(key))},
+        phases={
+            key: value for key in (*PHASE_KEYWORDS, *TIME_KEYWORDS) if (value := first_text(key))
+        },
     )
 
 
@@ -139,6 +143,7 @@ _GROUPS = (
     "PlaneOrientationSequence",
     "PlanePositionSequence",
     "FrameContentSequence",
+    "TemporalPositionSequence",
     "CTImageFrameTypeSequence",
     "MRImageFrameTypeSequence",
     "PETFrameTypeSequence",

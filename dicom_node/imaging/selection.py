@@ -145,7 +145,7 @@ def _one_per_position(
     notes: list[InputNote],
     same_pixels: SamePixels | None,
 ) -> list[Plane]:
-    groups = _by_position(planes)
+    groups = by_position(planes)
     if len(groups) == len(planes):
         return planes
     for group in groups:
@@ -168,7 +168,7 @@ def _one_per_position(
     return kept
 
 
-def _by_position(planes: list[Plane]) -> list[list[Plane]]:
+def by_position(planes: list[Plane]) -> list[list[Plane]]:
     """Planes gathered by their place along and across the normal."""
     _, _, normal = mean_orientation(planes)
     positions = np.array([plane.position_mm for plane in planes])

@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +58,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 # Of the file, for good; whatever else the system answers may pass, and nothing is left out for it.
 _GONE = frozenset({errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR})
 Number = TypeVar("Number", bound=np.generic)
+Only = Callable[[Plane], bool]
 _Lost = tuple[Header, PermanentError]
 
 __all__ = ["InputNote", "LoadedVolume", "VolumeLimits", "check_geometry", "load_volume"]
@@ -127,9 +128,12 @@ def check_geometry(
 
 
 def load_volume(
-    paths: Sequence[Path], limits: VolumeLimits = VolumeLimits(), ahead: Decoded | None = None
+    paths: Sequence[Path], limits: VolumeLimits = VolumeLimits(), ahead: Decoded | None = None,
+    only: Only | None = None,
 ) -> LoadedVolume:
     """Read, check, order and rescale the images of one series; what lies in ``ahead`` from there.
+
+    ``only`` says which planes belong to it, where the series shows several moments.
 
     Raises
     ------
@@ -153,7 +157,7 @@ def load_volume(
     while loaded is None:
         _require_enough(headers, lost, len(series))
         try:
-            loaded = _load(headers, limits)
+            loaded = _load(headers, limits, only)
         except _Unreadable as found:
             lost += found.files
             bad = {header.path for header, _ in found.files}
@@ -221,7 +225,9 @@ def _instances(lost: Sequence[_Lost]) -> tuple[UnreadableInstance, ...]:
     )
 
 
-def _load(headers: Sequence[Header], limits: VolumeLimits) -> LoadedVolume:
+def _load(
+    headers: Sequence[Header], limits: VolumeLimits, only: Only | None
+) -> LoadedVolume:
     """Raises `_Unreadable` with the files whose pixels cannot be had, else `UnsuitableInput`."""
     short = [header for header in headers if _is_short(header)]
     if short:
@@ -229,7 +235,7 @@ def _load(headers: Sequence[Header], limits: VolumeLimits) -> LoadedVolume:
             (header, decline("undecodable", "the pixel data are shorter than the image"))
             for header in short
         ])
-    geometry = _geometry(headers, limits, _pixel_comparison(headers))
+    geometry = _geometry(headers, limits, _pixel_comparison(headers), only)
     planes = geometry.planes
     slices = [headers[plane.index] for plane in planes]
     forms = _forms(slices)
@@ -255,7 +261,8 @@ def _load(headers: Sequence[Header], limits: VolumeLimits) -> LoadedVolume:
 
 
 def _geometry(
-    headers: Sequence[Header], limits: VolumeLimits, same_pixels: SamePixels | None
+    headers: Sequence[Header], limits: VolumeLimits, same_pixels: SamePixels | None,
+    only: Only | None = None,
 ) -> StackGeometry:
     if not headers:
         raise decline("empty", "no images were given")
@@ -266,7 +273,7 @@ def _geometry(
     for index, header in enumerate(headers):
         if text(header.dataset, "SOPClassUID") in NOT_SOURCE_IMAGES:
             raise decline("not_an_image", "segmentations, maps and doses are no source images")
-        planes.extend(planes_of(header.dataset, index))
+        planes.extend(filter(only, planes_of(header.dataset, index)))
     if not all(plane.sop_instance_uid for plane in planes):
         raise decline("no_identity", "an image has no SOP Instance UID to refer to")
     kept, notes = select_stack(planes, limits, same_pixels)

@@ -72,7 +72,7 @@ def findings_in(prediction: Prediction, card: Card, loaded: Loaded) -> Findings:
     """
     if not isinstance(prediction, SegmentationPrediction | DetectionPrediction):
         return Findings()
-    source = loaded.model_input
+    source = loaded.reference
     if isinstance(prediction, SegmentationPrediction):
         label_map = prediction.label_map
         return Findings(
@@ -119,7 +119,7 @@ def _text(prediction: TextPrediction, request: ResultRequest) -> Objects:
     built = report.build_text_report(
         request, prediction.text, series_number=SERIES_NUMBERS["text report"]
     )
-    gate.check_report(built, request.source_images, [])
+    gate.check_report(built, request.all_images, [])
     check_text(built, prediction.text)
     return (("text report", built),)
 
@@ -141,7 +141,7 @@ def _scores(
     built = report.build_image_report(
         request, series_number=SERIES_NUMBERS["volumetric report"], explanation=explanation
     )
-    gate.check_report(built, request.source_images, [dataset for _, dataset in shown])
+    gate.check_report(built, request.all_images, [dataset for _, dataset in shown])
     return (*shown, ("image report", built))
 
 
@@ -162,7 +162,7 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
         )
     if label_map is None or segmentation is None:
         negative = report.build_negative_report(request, series_number=number)
-        gate.check_report(negative, request.source_images, [])
+        gate.check_report(negative, request.all_images, [])
         return (("negative report", negative),)
     outlined = findings.detected.outlined() if findings.detected is not None else label_map
     volumetric = report.build_volumetric_report(
@@ -194,7 +194,7 @@ def _check_reports(
     images, frames = request.source_images, request.frame_numbers
     for one in reports:
         if one is not None:
-            gate.check_report(one, images, [segmentation])
+            gate.check_report(one, request.all_images, [segmentation])
             check_findings(
                 one, images, frames, outlined, findings.measurements, segmentation
             )

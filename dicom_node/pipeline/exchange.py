@@ -23,6 +23,7 @@ from ai_models.types import (
     DetectionPrediction,
     FloatArray,
     Image,
+    JointInput,
     Label,
     ModelInput,
     Prediction,
@@ -39,22 +40,75 @@ _MOST_FEATURES = 8192
 
 def write_source(folder: Path, source: ModelInput) -> dict[str, Any]:
     """Put an input into ``folder``; the answer goes into the request."""
+    if isinstance(source, JointInput):
+        return _write_joint(folder, source)
     path = folder / "source.npy"
     np.save(path, source.array, allow_pickle=False)
     if isinstance(source, Image):
         return {"kind": "image", "path": str(path), "pixel_spacing_mm": source.pixel_spacing_mm}
-    return {
-        "kind": "volume", "path": str(path), "unit": source.unit,
-        "affine_lps": source.affine_lps.tolist(),
-    }
+    return _volume_document(path, source)
 
 
 def read_source(told: Mapping[str, Any]) -> ModelInput:
-    """What `write_source` wrote; the array stays in its file until it is looked at."""
-    array = np.load(told["path"], mmap_mode="r", allow_pickle=False)
+    """What `write_source` wrote; an array stays in its file until it is looked at."""
+    if told["kind"] == "joint":
+        return _read_joint(told)
     if told["kind"] == "image":
+        array = np.load(told["path"], mmap_mode="r", allow_pickle=False)
         spacing = told["pixel_spacing_mm"]
         return Image(array, None if spacing is None else (spacing[0], spacing[1]))
+    return _read_volume(told)
+
+
+def _write_joint(folder: Path, source: JointInput) -> dict[str, Any]:
+    """The first phase is the reference: it is written once."""
+    return {
+        "kind": "joint",
+        "reference": _write_volume(folder, "source", source.reference),
+        "phases": [
+            _write_volume(folder, f"phase-{number}", phase)
+            for number, phase in enumerate(source.phases[1:], start=1)
+        ],
+        "has_phases": bool(source.phases),
+        "times_s": list(source.times_s),
+        "companions": {
+            role: None if volume is None else _write_volume(folder, f"companion-{number}", volume)
+            for number, (role, volume) in enumerate(source.companions.items())
+        },
+        "clinical": dict(source.clinical),
+    }
+
+
+def _read_joint(told: Mapping[str, Any]) -> JointInput:
+    reference = _read_volume(told["reference"])
+    phases = (reference, *(_read_volume(one) for one in told["phases"]))
+    return JointInput(
+        reference,
+        phases if told["has_phases"] else (),
+        tuple(float(one) for one in told["times_s"]),
+        {
+            role: None if one is None else _read_volume(one)
+            for role, one in told["companions"].items()
+        },
+        {name: None if one is None else float(one) for name, one in told["clinical"].items()},
+    )
+
+
+def _write_volume(folder: Path, name: str, volume: Volume) -> dict[str, Any]:
+    path = folder / f"{name}.npy"
+    np.save(path, volume.array, allow_pickle=False)
+    return _volume_document(path, volume)
+
+
+def _volume_document(path: Path, volume: Volume) -> dict[str, Any]:
+    return {
+        "kind": "volume", "path": str(path), "unit": volume.unit,
+        "affine_lps": volume.affine_lps.tolist(),
+    }
+
+
+def _read_volume(told: Mapping[str, Any]) -> Volume:
+    array = np.load(told["path"], mmap_mode="r", allow_pickle=False)
     affine = np.asarray(told["affine_lps"], dtype=np.float64)
     return Volume(array, affine, str(told["unit"]))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,18 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ai_models.card_entries import InputEntry
-from ai_models.types import Image, Label, ModelInput
+from ai_models.types import Image, JointInput, Label, ModelInput, Volume, reference_of
 from dicom_node.errors import NotUnderstood, UnsuitableInput
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.display import Pixels, displayed, displayed_image
 from dicom_node.imaging.elements import number, sequence, text
+from dicom_node.imaging.phases import load_phases
 from dicom_node.imaging.radiograph import load_radiograph
 from dicom_node.imaging.reading import read_header
+from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstance
 from dicom_node.imaging.volume import InputNote, LoadedVolume, VolumeLimits, load_volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from dicom_node.pipeline.companions import Companion
 
 # What has one plane and no place on a stack (PS3.3 C.7.3.1.1.1).
 _PROJECTIONS = frozenset({"CR", "DX", "MG", "IO", "PX", "RG", "RF", "XA"})
@@ -47,6 +51,10 @@ class Loaded:
         What was accepted with a remark, and the images that could not be read.
     volume
         The stack behind ``model_input``; ``None`` of a projection image.
+    later_phases
+        Of a series that shows several moments, those after the first, which ``volume`` is.
+    companions, missing
+        Further series that were taken, and why those that were not were not, by role.
     """
 
     model_input: ModelInput
@@ -56,6 +64,36 @@ class Loaded:
     notes: tuple[InputNote, ...] = ()
     unreadable: tuple[UnreadableInstance, ...] = ()
     volume: LoadedVolume | None = None
+    later_phases: tuple[LoadedVolume, ...] = ()
+    companions: tuple[Companion, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Volume | Image:
+        """On whose grid the answer is."""
+        return reference_of(self.model_input)
+
+    @property
+    def further_images(self) -> tuple[tuple[Dataset, ...], ...]:
+        """Headers of what was taken beside ``source_images``, by series or phase."""
+        further = (*self.later_phases, *(one.loaded for one in self.companions))
+        return tuple(one.source_images for one in further)
+
+    @property
+    def all_digests(self) -> dict[str, str]:
+        """SOP Instance UID to digest, of everything that the model was given."""
+        digests = dict(self.content_digests)
+        for phase in self.later_phases:
+            digests |= phase.content_digests
+        for companion in self.companions:
+            digests |= companion.loaded.content_digests
+        return digests
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image of what was taken could be read."""
+        others = (*self.later_phases, *(one.loaded for one in self.companions))
+        return not self.unreadable and not any(one.unreadable for one in others)
 
     def to_source_grid(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Values on the grid of the input to ``(source slices, rows, columns)``."""
@@ -63,9 +101,9 @@ class Loaded:
 
     def display(self, labels: Sequence[Label]) -> Pixels:
         """The source images in 8-bit grey, ``(slices, rows, columns)``."""
-        if isinstance(self.model_input, Image):
-            return displayed_image(self.model_input)
-        volume = self.model_input
+        volume = self.reference
+        if isinstance(volume, Image):
+            return displayed_image(volume)
         values = self.to_source_grid(volume.array)
         return displayed(values, volume.unit, self.source_images[0], labels)
 
@@ -75,6 +113,7 @@ def load_input(
 ) -> Loaded:
     """Read a series as ``entry`` of a card asks; without one, as its modality suggests.
 
+    What the model takes beside it is not looked for here (`dicom_node.pipeline.companions`).
     Images of a stack that lie in ``ahead`` are taken from there, with the same result.
 
     Raises
@@ -85,11 +124,12 @@ def load_input(
         The images could not be read.
     """
     if entry is None:
-        return _image(paths, ()) if _is_projection(paths) else _stack(paths, VolumeLimits())
+        return _image(paths, ()) if _is_projection(paths) else _plain(load_volume(paths))
     if entry.kind == "image":
         loaded = _image(paths, entry.views)
     else:
-        loaded = _stack(paths, limits_of(entry), ahead)
+        read = _stack if entry.phases == 1 else _in_phases
+        loaded = read(paths, entry, ahead)
         _check_thickness(loaded.source_images, entry)
     _check_modality(loaded.source_images, entry)
     return loaded
@@ -102,10 +142,27 @@ def limits_of(entry: InputEntry) -> VolumeLimits:
     return limits if gap_mm is None else replace(limits, max_slice_gap_mm=gap_mm)
 
 
-def _stack(
-    paths: Sequence[Path], limits: VolumeLimits, ahead: Decoded | None = None
-) -> Loaded:
-    loaded = load_volume(paths, limits, ahead)
+def _stack(paths: Sequence[Path], entry: InputEntry, ahead: Decoded | None) -> Loaded:
+    loaded = load_volume(paths, limits_of(entry), ahead)
+    return _plain(to_suv(loaded) if entry.intensity.unit == SUVBW else loaded)
+
+
+def _in_phases(paths: Sequence[Path], entry: InputEntry, _ahead: Decoded | None) -> Loaded:
+    """Results lie on the images of the first phase."""
+    found = load_phases(paths, limits_of(entry), *entry.phase_counts)
+    volumes = found.volumes
+    if entry.intensity.unit == SUVBW:
+        volumes = tuple(to_suv(one) for one in volumes)
+    first, *later = volumes
+    joint = JointInput(first.volume, tuple(one.volume for one in volumes), found.times_s)
+    unreadable = tuple(one for volume in volumes for one in volume.unreadable)
+    return replace(
+        _plain(first), model_input=joint, later_phases=tuple(later), unreadable=unreadable,
+        notes=(found.note, *dict.fromkeys(note for volume in volumes for note in volume.notes)),
+    )
+
+
+def _plain(loaded: LoadedVolume) -> Loaded:
     return Loaded(
         loaded.volume, loaded.source_images, loaded.frame_numbers, loaded.content_digests,
         loaded.notes, loaded.unreadable, loaded,

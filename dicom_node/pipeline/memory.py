@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_models.card import Card
-from ai_models.types import ModelInput, Volume
+from ai_models.types import ModelInput, Volume, reference_of
 from dicom_node.durable import storage_error, sync_directory, write_durably
 
 SERVED_ELSEWHERE = ("open_inference", "openai")
@@ -44,8 +44,9 @@ def voxels_of(card: Card, source: ModelInput) -> int:
     if entry.size is not None:
         return math.prod(entry.size.edges)
     count = float(math.prod(source.array.shape))
-    if isinstance(source, Volume) and entry.spacing_mm is not None:
-        at_grid = count * source.voxel_volume_ml * 1000.0 / math.prod(entry.spacing_mm)
+    shown = reference_of(source)
+    if isinstance(shown, Volume) and entry.spacing_mm is not None:
+        at_grid = count * shown.voxel_volume_ml * 1000.0 / math.prod(entry.spacing_mm)
         count = at_grid if math.isfinite(at_grid) else count
     return int(min(max(count, 1.0), _MOST_VOXELS))
 

@@ -1,0 +1,169 @@
+"""What a model takes beside its series: other series, and what the headers tell of the patient.
+
+A companion that cannot be used is as good as none, and the result says why: an optional one is
+done without, a required one ends the job with the same reason. It must be of the same patient and
+frame of reference: a place in one is a place in the other (PS3.3 C.7.4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ai_models.card_input import ClinicalEntry, CompanionEntry, InputEntry
+from ai_models.types import JointInput, Volume
+from dicom_node.errors import NotUnderstood, UnsuitableInput
+from dicom_node.imaging.elements import number, text
+from dicom_node.imaging.patient import age_in_years
+from dicom_node.imaging.suv import SUVBW, to_suv
+from dicom_node.imaging.volume import InputNote, LoadedVolume, load_volume
+from dicom_node.pipeline.loading import Loaded
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+NOT_THERE = "there is none"
+PRIOR = "prior"
+_NUMBERS = frozenset({"PatientWeight", "PatientSize"})
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A further series that was taken, by its role in the card."""
+
+    role: str
+    loaded: LoadedVolume
+
+    @property
+    def source_images(self) -> tuple[Dataset, ...]:
+        """Headers of its images."""
+        return self.loaded.source_images
+
+    @property
+    def modality(self) -> str:
+        """Modality (0008,0060)."""
+        return text(self.source_images[0], "Modality")
+
+
+def with_companions(
+    loaded: Loaded, entry: InputEntry, companions: Mapping[str, Sequence[Path]],
+    missing: Mapping[str, str],
+) -> Loaded:
+    """What was loaded of the reference, with everything that the card takes beside it.
+
+    Parameters
+    ----------
+    companions
+        Files of each series, by role; roles that the card does not name are left aside.
+    missing
+        Why there is none, by role: a sentence without patient data.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.companion_missing``, or why a required companion cannot be used.
+    StorageFailed, WorkerLost
+        Its images could not be read just now.
+    """
+    if not entry.is_joint or not isinstance(loaded.model_input, Volume | JointInput):
+        return loaded
+    found: list[Companion] = []
+    lacking: dict[str, str] = {}
+    for one in entry.companions:
+        paths = companions.get(one.role, ())
+        if not paths:
+            lacking[one.role] = missing.get(one.role) or NOT_THERE
+            if one.required:
+                raise UnsuitableInput(
+                    f"without {one.role}: {lacking[one.role]}", reason="input.companion_missing"
+                )
+            continue
+        try:
+            found.append(Companion(one.role, _loaded(paths, one, loaded)))
+        except (NotUnderstood, UnsuitableInput) as error:
+            if one.required:
+                raise
+            lacking[one.role] = f"{error.reason}: {error}"
+    headers = [loaded.source_images[0], *(one.source_images[0] for one in found)]
+    clinical = {one.name: _told(headers, one) for one in entry.clinical}
+    source = loaded.model_input
+    joint = source if isinstance(source, JointInput) else JointInput(source)
+    volumes: dict[str, Volume | None] = {one.role: one.loaded.volume for one in found}
+    return replace(
+        loaded,
+        model_input=replace(
+            joint, companions={**dict.fromkeys(lacking), **volumes}, clinical=clinical
+        ),
+        companions=tuple(found),
+        missing=lacking,
+        notes=(*loaded.notes, *_notes(found, lacking, entry)),
+    )
+
+
+def _loaded(paths: Sequence[Path], companion: CompanionEntry, reference: Loaded) -> LoadedVolume:
+    volume = load_volume(paths)
+    first, own = reference.source_images[0], volume.source_images[0]
+    modality = text(own, "Modality")
+    if modality not in companion.modality:
+        raise UnsuitableInput(
+            f"{companion.role} is {', '.join(companion.modality)}, the series is "
+            f"{modality or 'nothing'}", reason="input.modality",
+        )
+    if not _is_same_patient(first, own):
+        raise UnsuitableInput(
+            f"{companion.role} is of another patient", reason="input.companion_patient"
+        )
+    frame = text(first, "FrameOfReferenceUID")
+    if not frame or text(own, "FrameOfReferenceUID") != frame:
+        raise UnsuitableInput(
+            f"{companion.role} is of another frame of reference: where it lies to the series is "
+            "not known", reason="input.companion_frame",
+        )
+    return to_suv(volume) if companion.intensity.unit == SUVBW else volume
+
+
+def _is_same_patient(one: Dataset, other: Dataset) -> bool:
+    """By Patient ID, and by its issuer where both state one."""
+    issuers = {text(one, "IssuerOfPatientID"), text(other, "IssuerOfPatientID")} - {""}
+    return text(one, "PatientID") == text(other, "PatientID") and len(issuers) <= 1
+
+
+def _told(headers: Sequence[Dataset], entry: ClinicalEntry) -> float | None:
+    """The value of the first header that has one that makes sense."""
+    for header in headers:
+        value = _value(header, entry)
+        if value is not None:
+            return value
+    return None
+
+
+def _value(header: Dataset, entry: ClinicalEntry) -> float | None:
+    if entry.keyword == "PatientAge":
+        return age_in_years(header)
+    if entry.keyword in _NUMBERS:
+        stated = number(header, entry.keyword)
+        return stated if stated is not None and stated > 0 else None
+    return entry.values.get(text(header, entry.keyword).upper())
+
+
+def _notes(
+    found: Sequence[Companion], lacking: Mapping[str, str], entry: InputEntry
+) -> list[InputNote]:
+    notes = []
+    for one in found:
+        images = len(one.loaded.frame_numbers)
+        notes.append(InputNote(
+            "input.companion",
+            f"{entry.role} was analysed together with {one.role} ({one.modality}, {images} slices)",
+        ))
+        notes += [
+            InputNote(note.code, f"{one.role}: {note.text}") for note in one.loaded.notes
+        ]
+    alone = "" if found else f": from {entry.role} alone"
+    notes += [
+        InputNote("input.companion_missing", f"without {role}, {why}{alone}")
+        for role, why in lacking.items()
+    ]
+    return notes
