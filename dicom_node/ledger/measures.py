@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import states, tables
+from dicom_node.ledger import job_inputs, states, tables
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database, sqlite_path
 from dicom_node.records import DeliveryState, JobState
@@ -22,6 +22,9 @@ _t, _j, _d, _s, _c = (
     tables.transitions, tables.jobs, tables.deliveries, tables.series, tables.circuits,
 )  # fmt: skip
 _OPEN_DELIVERIES = [str(state) for state in states.OPEN_DELIVERIES]
+_UNDER_WAY = [str(one) for one in (JobState.QUEUED, JobState.RUNNING, JobState.HELD)]
+WAITING = "waiting"
+"""How a queued job counts that waits for a further series, for which nobody is to be called."""
 _UNSETTLED = ("wanted", "asked", "unanswered")
 # Several hosts write one PostgreSQL: a number may be taken before, and be seen after, another.
 _SETTLED_AFTER_S = 5.0
@@ -40,8 +43,8 @@ class Standing:
     """The ledger at one moment; sizes in bytes, times in seconds since the epoch.
 
     ``states`` is by kind (``series``, ``jobs``, ``deliveries``) and state; ``jobs`` are those
-    queued, running and held by (priority, state), ``deliveries`` those open and dead by
-    (destination, state).
+    queued, running and held by (priority, state), where those that wait for a series count as
+    `WAITING`; ``deliveries`` those open and dead by (destination, state).
     """
 
     states: Mapping[str, Mapping[str, int]]
@@ -99,12 +102,12 @@ class Measures:
                     for kind in ("series", "jobs", "deliveries")
                 },
                 self._waiting(
-                    connection, _j.c.priority, _j.c.state, _j.c.created_at,
-                    [str(one) for one in (JobState.QUEUED, JobState.RUNNING, JobState.HELD)],
+                    connection, _j.c.priority, _state_of_job(), _j.c.created_at,
+                    _j.c.state.in_(_UNDER_WAY),
                 ),
                 self._waiting(
                     connection, _d.c.destination, _d.c.state, _d.c.created_at,
-                    [*_OPEN_DELIVERIES, str(DeliveryState.DEAD)],
+                    _d.c.state.in_([*_OPEN_DELIVERIES, str(DeliveryState.DEAD)]),
                 ),
                 self._counts(
                     connection, _d.c.commitment, _d.c.commitment.in_(_UNSETTLED)
@@ -119,11 +122,11 @@ class Measures:
             )
 
     def _waiting(
-        self, connection: sa.Connection, name: sa.Column[str], state: sa.Column[str],
-        asked_at: sa.Column[float], wanted: list[str],
+        self, connection: sa.Connection, name: sa.Column[str], state: sa.ColumnElement[str],
+        asked_at: sa.Column[float], where: sa.ColumnElement[bool],
     ) -> dict[tuple[str, str], Waiting]:  # fmt: skip
-        query = sa.select(name, state, sa.func.count(), sa.func.min(asked_at))
-        found = connection.execute(query.where(state.in_(wanted)).group_by(state, name))
+        query = sa.select(name, state.label("stands"), sa.func.count(), sa.func.min(asked_at))
+        found = connection.execute(query.where(where).group_by("stands", name))
         return {(row[0], row[1]): Waiting(int(row[2]), float(row[3])) for row in found}
 
     def _counts(
@@ -179,3 +182,12 @@ def _to_change(row: sa.Row[tuple[object, ...]]) -> Change:
         json.loads(values["seconds_by_stage"] or "{}"),
         None if received_at is None else max(0.0, at - received_at),
     )
+
+
+def _state_of_job() -> sa.ColumnElement[str]:
+    now = datetime.now(UTC).timestamp()
+    waits = sa.and_(
+        _j.c.state == str(JobState.QUEUED), _j.c.not_before > now,
+        job_inputs.is_waiting(_j.c.job_id),
+    )
+    return sa.case((waits, WAITING), else_=_j.c.state)

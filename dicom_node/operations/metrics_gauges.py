@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 import dicom_node
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.ledger.measures import Standing
+from dicom_node.ledger.measures import WAITING, Standing
 from dicom_node.operations.audit_trail import AuditStanding
 from dicom_node.records import DeliveryState, JobState, Priority, SeriesState
 
@@ -160,7 +160,7 @@ class Gauges(Collector):
         depth: dict[tuple[str, ...], float] = {}
         age: dict[tuple[str, ...], float] = {}
         for priority in Priority:
-            for state in (JobState.QUEUED, JobState.RUNNING, JobState.HELD):
+            for state in (JobState.QUEUED, WAITING, JobState.RUNNING, JobState.HELD):
                 there = standing.jobs.get((str(priority), str(state)))
                 key = (str(priority), str(state))
                 depth[key] = there.count if there else 0

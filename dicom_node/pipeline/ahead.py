@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from ai_models.card import Card
 from dicom_node.errors import NodeError, PermanentError, TransientError
@@ -34,6 +34,8 @@ _FORGET_EVERY_S = 2.0
 _TURN_S = 0.25
 _PAUSE_S = 0.001
 _STOPPED_WITHIN_S = 30.0
+# What is done later than that is read again: it may wait for another series for hours.
+_SOON = timedelta(seconds=60)
 _AWAITING = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.HELD})
 
 
@@ -200,4 +202,8 @@ class Ahead:
             return False
         if series.state is not SeriesState.ROUTED:
             return True
-        return any(job.state in _AWAITING for job in self._ledger.jobs.of_series(uid))
+        soon = datetime.now(UTC) + _SOON
+        return any(
+            job.state in _AWAITING and not (job.state is JobState.QUEUED and job.not_before > soon)
+            for job in self._ledger.jobs.of_series(uid)
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.operations.audit_trail import AuditStanding
 from dicom_node.operations.metrics import Metrics, reason_code
 from dicom_node.operations.metrics_gauges import Surroundings
-from dicom_node.records import CircuitState, SendOutcome, SeriesState
+from dicom_node.records import CircuitState, JobInput, SendOutcome, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
 
@@ -130,6 +131,25 @@ def test_jobs_and_deliveries_are_counted_from_the_history_whoever_did_them(
     assert value(metrics, "series_changes_total", state="complete", reason="quiet_period") == 1
     anew = Metrics(ledger, Surroundings(tmp_path))
     assert value(anew, "series_changes_total", state="complete", reason="quiet_period") is None
+
+
+def test_a_job_that_waits_for_a_series_does_not_count_as_one_that_nobody_does(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.index([instance(1)])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    asked = replace(job(), not_before=datetime.now(UTC) + timedelta(hours=3))
+    ledger.jobs.route("1.2.3", [asked], "rules", seen=START, inputs={
+        asked.job_id: [JobInput("pt", "", "", "not there", waits=True)]
+    })
+    metrics = Metrics(ledger, Surroundings(tmp_path))
+
+    def counted(state: str) -> float | None:
+        return value(metrics, "queue_jobs", priority="routine", state=state)
+
+    assert (counted("waiting"), counted("queued")) == (1, 0)
+    ledger.decisions.hurry(asked.job_id)
+    assert (counted("waiting"), counted("queued")) == (0, 1)
 
 
 def test_gauges_are_those_of_the_moment(ledger: Ledger, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_series_of_which_one_file_ends_a_codec_is_read_no_further(
     pool.close()
 
 
-@pytest.mark.parametrize("fate", ["declined", "cancelled", "done"])
+@pytest.mark.parametrize("fate", ["declined", "cancelled", "done", "waits for hours"])
 def test_a_series_that_no_job_will_ask_for_is_dropped(fate: str, site: Site) -> None:
     site.receive(1, 2)
     site.look()
@@ -243,6 +243,10 @@ def test_a_series_that_no_job_will_ask_for_is_dropped(fate: str, site: Site) -> 
         assert site.decoded.series == ["1.2.3"], "its job waits"
         if fate == "cancelled":
             jobs.cancel("job-1", "cancelled_by_operator")
+        elif fate == "waits for hours":
+            later = datetime.now(UTC) + timedelta(hours=3)
+            jobs.start("job-1", 1)
+            jobs.fail("job-1", "transient: x", retry_at=later)
         else:
             jobs.start("job-1", 1)
             jobs.succeed("job-1", [], [], "no_finding", {}, attempt=1)
