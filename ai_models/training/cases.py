@@ -8,6 +8,7 @@ handed in as a `DicomReader`, so that a network learns from what it will be give
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -185,12 +186,11 @@ def table_cases(path: Path, card: Card, reader: DicomReader | None) -> list[Case
         rows = csv.DictReader(stream)
         known = _NAMED | set(card.output_names) | {one.role for one in card.input.companions}
         known |= {one.name for one in card.input.clinical}
-        unknown = sorted(set(rows.fieldnames or ()) - known)
-        if unknown:
-            raise TrainingError(
-                f"{path}: column {', '.join(unknown)} is unknown; there are "
-                f"{', '.join(sorted(known))}"
-            )
+        for column in sorted(set(rows.fieldnames or ()) - known):
+            # Others may stand there for their own sake; a patient or part misspelt must not.
+            near = difflib.get_close_matches(column.strip().lower(), known, 1, 0.75)
+            if near:
+                raise TrainingError(f"{path}: column {column!r}: is {near[0]!r} meant?")
         table = _Table(path, card, reader)
         return [table.case(number, row) for number, row in enumerate(rows, start=2)]
 

@@ -144,6 +144,8 @@ def _draft(arguments: argparse.Namespace, reader: DicomReader | None) -> int:
 
 def _tell(folder: Path) -> None:
     """What the test found, for a person."""
+    from ai_models.training.release import interval_text
+
     record = json.loads((folder / "training.json").read_text())
     print(f"written: {folder}: model.yaml, weights, training.json")
     test = record["test"]
@@ -154,8 +156,6 @@ def _tell(folder: Path) -> None:
     for name, one in test["figures"].items():
         if one["value"] is None:
             print(f"  {name}: cannot be had of these cases")
-        elif one["low"] is None:
-            print(f"  {name}: {one['value']:.3f}")
         else:
-            print(f"  {name}: {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
+            print(f"  {name}: {one['value']:.3f}, {interval_text(one)}")
     sys.stdout.flush()

@@ -166,8 +166,9 @@ def bootstrap_interval(
 
     Patients are drawn with replacement, each with all of its cases: two scans of one patient are
     not two independent observations. Without ``patients`` every case is one. Resamples without a
-    figure (such as an AUC of positives only) are left out; where these are half or more, the
-    bounds are ``nan``.
+    figure (such as an AUC of positives only) are left out; where these are half or more, or there
+    are fewer than five patients, the bounds are ``nan``. Bounds that are both the figure itself
+    (nothing was missed) say only that no resample differs, not that the next patient will not.
     """
     value = float(figure(cases)) if cases else math.nan
     by_patient: dict[str, list[Case]] = {}
@@ -175,7 +176,7 @@ def bootstrap_interval(
     for name, case in zip(names, cases, strict=True):
         by_patient.setdefault(name, []).append(case)
     groups = list(by_patient.values())
-    if len(groups) < 2:
+    if len(groups) < FEWEST_OF_A_GROUP:
         return Interval(value, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     values = []

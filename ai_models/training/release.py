@@ -164,12 +164,20 @@ def evidence_of(summary: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
     for figure, one in summary["figures"].items():
         if one["value"] is None:
             continue
-        between = (f", 95 % interval {one['low']:.3f} to {one['high']:.3f}"
-                   if one["low"] is not None else "")
         metrics.append({"name": figure[:64], "value": one["value"],
-                        "measured_on": f"{where}{between}"})
+                        "measured_on": f"{where}; {interval_text(one)}"})
     return {"validated_on": f"{where}, of the data that {name} was trained on; see training.json",
             "metrics": metrics}
+
+
+def interval_text(figure: Mapping[str, float | None]) -> str:
+    """The interval of a figure of a summary, or why it has none."""
+    low, high = figure["low"], figure["high"]
+    if low is None or high is None:
+        return "too few for an interval"
+    if low == high:
+        return "all alike, which is no interval"
+    return f"95 % interval {low:.3f} to {high:.3f}"
 
 
 def environment(device: str) -> dict[str, Any]:

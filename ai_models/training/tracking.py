@@ -46,7 +46,8 @@ class Terminal:
         self.told_at = now
         started, first = self.began
         left = (now - started) / max(step - first, 1) * (steps - step)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        first_two = list(values.items())[:2]
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in first_two)
         wait = f"  {_minutes(left)} left" if step > first and step < steps else ""
         print(f"step {step} of {steps}  {shown}{wait}", file=self.stream, flush=True)
 
