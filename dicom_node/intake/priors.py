@@ -1,21 +1,130 @@
 """Finds the earlier examination that a job asks for, and fetches it from a peer where it must.
 
-    PriorSearch.want(job, ...)  ->  C-FIND by the patient's ID  ->  C-MOVE or C-GET  ->  the ledger
+    want(job) -> question -> what is here, and C-FIND by the patient's ID    (two threads)
+                          -> C-MOVE or C-GET of the likeliest series -> normal intake
+                          -> once it is complete and fits: ledger.inputs.fill
 
-What is found is told to ``ledger.inputs`` once it is complete here, and so is that there is none.
+The main loop only queues questions and never waits. That there is none is told as well, so that
+the job need not wait for it; a peer that does not answer is asked again for as long as the job
+does. What is fetched is written down before it is asked for: no rule runs on it.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dicom_node.errors import LedgerUnavailable, NodeError, PermanentError
+from dicom_node.intake.indexer import Indexer
+from dicom_node.intake.prior_candidates import (
+    LEAST_IMAGES,
+    SETTLED,
+    Candidates,
+    Wanted,
+    examined_on,
+)
+from dicom_node.intake.prior_query import FoundSeries, PriorQuery, likely_first, patient_of
+from dicom_node.intake.query import Limits
+from dicom_node.records import PRIOR, Instance, Job, JobInput, Series
+
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dicom_node.config import Config, PeerSettings
+    from dicom_node.config_conditions import Condition
     from dicom_node.config_rules import RuleInput
-    from dicom_node.records import Job, Series
+    from dicom_node.events import Events
+    from dicom_node.ledger.ledger import Ledger
+    from dicom_node.spool import Spool
+
+MOST_FETCHED = 3
+_SEARCHERS = 2
+_WATCH_EVERY_S = 0.5
+_ASTRAY_S = 30.0
+_ASK_AGAIN_S = 30.0
+_FORGET_S = 86_400.0
+_END_PATIENCE_S = 10.0
+
+
+@dataclass
+class _Search:
+    """One question, and how far its answer is."""
+
+    job: Job
+    study_instance_uid: str
+    series_instance_uid: str
+    rule_input: RuleInput
+    begun_s: float
+    next_s: float = 0.0
+    is_under_way: bool = True
+    candidates: list[FoundSeries] | None = None
+    fetched: int = 0
+    arriving: FoundSeries | None = None
+    arriving_since_s: float = 0.0
+    ways_left: list[str] | None = None
 
 
 class PriorSearch:
-    """Searches for earlier examinations in the background."""
+    """Searches for earlier examinations in the background.
+
+    Parameters
+    ----------
+    matches
+        Whether the headers of an image hold a condition.
+    header_of
+        The header that speaks for a series; raises `NotUnderstood`.
+    limits
+        How long a peer may take.
+    """
+
+    def __init__(
+        self, config: Config, ledger: Ledger, spool: Spool, events: Events,
+        matches: Callable[[Condition, Dataset], bool],
+        header_of: Callable[[Sequence[Instance]], Dataset], limits: Limits | None = None,
+    ) -> None:
+        self._ae_title = config.node.ae_title
+        self._peers = config.peers
+        self._is_used = any(PRIOR in rule.inputs for rule in config.rules)
+        self._ledger = ledger
+        self._spool = spool
+        self._events = events
+        self._choosing = Candidates(ledger, matches, header_of)
+        self._limits = limits or Limits()
+        self._searches: dict[str, _Search] = {}
+        self._lock = threading.Lock()
+        self._questions: queue.Queue[_Search | None] = queue.Queue()
+        self._ended = threading.Event()
+        self._open: dict[int, PriorQuery] = {}
+        self._indexer = Indexer(ledger, spool, "priors", events)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"priors-{n}", daemon=True)
+            for n in range(_SEARCHERS)
+        ]
+
+    def start(self) -> None:
+        """Start the threads; where no rule asks for an earlier examination there are none."""
+        if self._is_used:
+            self._indexer.start()
+            for thread in self._threads:
+                thread.start()
+
+    def close(self) -> None:
+        """Break off what is under way; what was received stays received."""
+        self._ended.set()
+        for _ in self._threads:
+            self._questions.put(None)
+        with self._lock:
+            still_open = list(self._open.values())
+        for association in still_open:
+            association.abort()
+        if self._is_used and self._threads[0].ident is not None:
+            for thread in self._threads:
+                thread.join(_END_PATIENCE_S)
+            self._indexer.close()
 
     def want(
         self, job: Job, study_instance_uid: str, series_instance_uid: str, rule_input: RuleInput
@@ -23,9 +132,207 @@ class PriorSearch:
         """Look for an examination before that of the series; queues the question, never waits.
 
         May be called as often as the job is looked at: a search that is under way goes on, and
-        one whose answer the ledger has is not begun again by the same process.
+        one that met a peer which did not answer is begun again after a while.
         """
+        now = time.monotonic()
+        with self._lock:
+            for job_id in [
+                one for one, old in self._searches.items() if now - old.begun_s > _FORGET_S
+            ]:
+                del self._searches[job_id]
+            known = self._searches.get(job.job_id)
+            if known is not None and (known.is_under_way or now < known.next_s):
+                return
+            search = _Search(job, study_instance_uid, series_instance_uid, rule_input, now)
+            self._searches[job.job_id] = search
+        self._questions.put(search)
 
     def is_prior(self, series: Series) -> bool:
         """Whether a series is here only because a search fetched it: no rule may run on it."""
+        return self._ledger.priors.is_fetched(series)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                search = self._questions.get(timeout=_WATCH_EVERY_S)
+            except queue.Empty:
+                self._watch()
+                continue
+            if search is None:
+                return
+            self._attend(search)
+
+    def _attend(self, search: _Search) -> None:
+        """One step of a search; whatever keeps it from going on is met again later."""
+        try:
+            self._go_on(search)
+        except LedgerUnavailable:
+            self._put_off(search)
+        except NodeError as error:
+            self._events.peer_queried(
+                search.rule_input.fetch_from or self._ae_title, "prior", error.reason
+            )
+            self._put_off(search, f"it could not be looked for ({error.reason})")
+        except Exception:  # noqa: BLE001 - a thread boundary: the next search is another one
+            self._events.unexpected("intake.priors")
+            self._put_off(search)
+
+    def _put_off(self, search: _Search, reason: str = "") -> None:
+        with self._lock:
+            search.next_s = time.monotonic() + _ASK_AGAIN_S
+            search.is_under_way = False
+        if reason:
+            try:
+                self._ledger.inputs.explain(search.job.job_id, PRIOR, reason)
+            except LedgerUnavailable as error:
+                self._events.peer_queried(self._ae_title, "prior", error.reason)
+
+    def _watch(self) -> None:
+        """Look after what was asked for and arrives."""
+        now = time.monotonic()
+        with self._lock:
+            arriving = [
+                one for one in self._searches.values()
+                if one.arriving is not None and one.is_under_way
+            ]
+        for search in arriving:
+            with self._lock:
+                found, search.arriving = search.arriving, None
+            if found is None:
+                continue
+            try:
+                series = self._ledger.receipts.find_series(found.series_instance_uid)
+            except LedgerUnavailable:
+                series = None
+                search.arriving_since_s = now
+            is_late = now - search.arriving_since_s > _ASTRAY_S
+            is_settled = series is not None and series.state in SETTLED
+            if (is_settled and self._is_here(search, found)) or (
+                is_late and (is_settled or series is None)
+            ):
+                self._attend(search)
+            else:
+                search.arriving = found
+
+    def _go_on(self, search: _Search) -> None:
+        header = self._choosing.header_at(search.series_instance_uid)
+        if header is None:
+            self._settle(search, JobInput(PRIOR, "", "", "the images cannot be read"))
+            return
+        patient, day = patient_of(header), examined_on(header)
+        if not patient.patient_id or day is None:
+            missing = "when they were taken" if patient.patient_id else "whose they are"
+            self._settle(search, JobInput(PRIOR, "", "", f"the images do not say {missing}"))
+            return
+        wanted = Wanted(patient, day, search.study_instance_uid, search.rule_input)
+        if search.candidates is None:
+            description = str(header.get("SeriesDescription") or "")
+            search.candidates = likely_first(self._candidates(search, wanted), description)
+        self._settle_first(search, wanted)
+
+    def _settle_first(self, search: _Search, wanted: Wanted) -> None:
+        """Give the job the first candidate that is here and fits; fetch one where there is none."""
+        while search.candidates:
+            found = search.candidates[0]
+            if self._is_here(search, found):
+                if self._choosing.fits(found.series_instance_uid, wanted):
+                    self._settle(search, JobInput(
+                        PRIOR, found.series_instance_uid, found.study_instance_uid,
+                        f"the latest before it, by {(wanted.day - found.day).days} days",
+                    ))
+                    return
+            elif self._fetch(search, found):
+                search.arriving_since_s, search.arriving = time.monotonic(), found
+                return
+            search.candidates.pop(0)
+            search.ways_left = None
+        asked = search.rule_input.fetch_from
+        where = f"here or at {asked}" if asked else "here"
+        self._settle(search, JobInput(
+            PRIOR, "", "", f"there is none of the {search.rule_input.within_d} days before {where}"
+        ))
+
+    def _settle(self, search: _Search, found: JobInput) -> None:
+        job = search.job
+        if self._ledger.inputs.fill(job.job_id, found):
+            word = "has" if found.series_instance_uid else "goes without"
+            now = self._ledger.jobs.find(job.job_id) or job
+            self._events.job_changed(job.job_id, str(now.state), f"{word} {PRIOR}", now.attempt)
+        with self._lock:
+            self._searches.pop(job.job_id, None)
+
+    def _candidates(self, search: _Search, wanted: Wanted) -> list[FoundSeries]:
+        """What is here, and what the peer has; a series that is in both places once."""
+        found = {one.series_instance_uid: one for one in self._choosing.kept(wanted)}
+        peer = self._peers.get(search.rule_input.fetch_from or "")
+        if peer is None or not peer.speaks_dimse:
+            return list(found.values())
+        try:
+            with self._associate(peer) as association:
+                self._events.peer_asked(
+                    peer.name, peer.ae_title, peer.host, search.study_instance_uid,
+                    search.series_instance_uid,
+                )
+                listed = self._choosing.listed(association, wanted)
+        except NodeError:
+            if not found:
+                raise
+            # What is here is better than nothing, and the peer may be away for long.
+            listed = []
+        for one in listed:
+            found.setdefault(one.series_instance_uid, one)
+        return list(found.values())
+
+    def _is_here(self, search: _Search, found: FoundSeries) -> bool:
+        """Whether a series is here with all its images; or with what came, when it was fetched."""
+        series = self._ledger.receipts.find_series(found.series_instance_uid)
+        if series is None or series.state not in SETTLED:
+            return False
+        waited_s = time.monotonic() - search.arriving_since_s
+        is_all = search.ways_left is not None and waited_s > _ASTRAY_S
+        return series.instance_count >= (LEAST_IMAGES if is_all else found.images)
+
+    def _fetch(self, search: _Search, found: FoundSeries) -> bool:
+        """Have a series sent here; false when no way is left, or too many were tried."""
+        peer = self._peers.get(search.rule_input.fetch_from or "")
+        if peer is None or peer.retrieve == "off":
+            return False
+        if search.ways_left is None:
+            if search.fetched >= MOST_FETCHED:
+                return False
+            search.fetched += 1
+            chosen = peer.retrieve
+            search.ways_left = ["c-move", "c-get"] if chosen == "auto" else [chosen]
+        self._ledger.priors.expect(
+            found.series_instance_uid, found.study_instance_uid, search.job.job_id, peer.ae_title
+        )
+        while search.ways_left and not self._ended.is_set():
+            way = search.ways_left.pop(0)
+            try:
+                if self._brings(way, peer, found):
+                    return True
+            except PermanentError as error:
+                self._events.peer_queried(peer.name, way, error.reason)
         return False
+
+    def _brings(self, way: str, peer: PeerSettings, found: FoundSeries) -> bool:
+        from dicom_node.intake.retrieval import GetQuery, get_into_spool
+
+        uids = (found.study_instance_uid, found.series_instance_uid)
+        if way == "c-move":
+            with self._associate(peer) as association:
+                return association.move(self._ae_title, *uids).completed > 0
+        with self._associate(peer) as association:
+            listed = association.list_instances(*uids)
+        classes = sorted({one.sop_class_uid for one in listed if one.sop_class_uid})
+        retrieved = get_into_spool(
+            GetQuery(self._ae_title, peer, *uids), self._spool, self._indexer, self._events,
+            classes, self._limits,
+        )
+        return retrieved.completed > 0
+
+    def _associate(self, peer: PeerSettings) -> PriorQuery:
+        association = PriorQuery(self._ae_title, peer, self._limits)
+        with self._lock:
+            self._open[threading.get_ident()] = association
+        return association

@@ -32,6 +32,7 @@ from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.overview import Overview
 from dicom_node.ledger.predictions import Agreements, Predictions
+from dicom_node.ledger.priors import FetchedPriors
 from dicom_node.ledger.procedure_steps import ProcedureSteps
 from dicom_node.ledger.profiles import Profiles
 from dicom_node.ledger.pruning import Pruning
@@ -49,6 +50,8 @@ class Ledger:
     ----------
     receipts, jobs, deliveries
         The three books: what arrived, what is computed, what is sent.
+    priors
+        Which series were fetched as earlier examinations.
     inputs
         Which series jobs take beside their own.
     files
@@ -101,6 +104,7 @@ class Ledger:
         self.files = Files(database)
         self.jobs = Jobs(database)
         self.inputs = JobInputs(database)
+        self.priors = FetchedPriors(database)
         self.deliveries = Deliveries(database)
         self.outbox = Outbox(database)
         self.versions = Versions(database)

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import priors, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import SeriesState
 
@@ -60,11 +60,14 @@ def _over() -> Sequence[_Old]:
     a, n, p = tables.associations, tables.announcements, tables.procedure_steps
     c, q, x = tables.commitments, tables.commitment_requests, tables.removals
     g, f = tables.agreements, tables.canary_failures
+    e = priors.fetched
     here = sa.exists().where(_s.c.series_instance_uid == n.c.series_instance_uid)
+    fetched_here = sa.exists().where(_s.c.series_instance_uid == e.c.series_instance_uid)
     every = sa.true()
     return (
         (a, a.c.closed_at, every),
         (n, n.c.at, ~here),
+        (e, e.c.at, ~fetched_here),
         (p, p.c.changed_at, every),
         (c, c.c.changed_at, c.c.state != "asked"),
         (q, q.c.changed_at, q.c.state != "pending"),

@@ -1,0 +1,58 @@
+"""Series that the node fetched only because a job asked for an earlier examination."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from dicom_node.ledger import rows, tables
+from dicom_node.ledger.database import Database
+from dicom_node.records import Series
+
+# Written before the first image is asked for: a series that arrives is known for what it is.
+fetched = sa.Table(
+    "fetched_priors",
+    tables.metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.String(64), nullable=False),
+    # Of the peer that is asked for it.
+    sa.Column("ae_title", sa.String(16), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+class FetchedPriors:
+    """What was asked of peers as an earlier examination."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def expect(
+        self, series_instance_uid: str, study_instance_uid: str, job_id: str, ae_title: str
+    ) -> None:
+        """Say that a series is about to be fetched, unless that is known already."""
+        insert = self._database.insert(fetched).values(
+            series_instance_uid=series_instance_uid, study_instance_uid=study_instance_uid,
+            job_id=job_id, ae_title=ae_title, at=datetime.now(UTC).timestamp(),
+        )
+        with self._database.write() as connection:
+            connection.execute(
+                insert.on_conflict_do_nothing(index_elements=["series_instance_uid"])
+            )
+
+    def is_fetched(self, series: Series) -> bool:
+        """Whether a series is here only because it was asked for.
+
+        It came from the peer that was asked, and nothing of it was here before.
+        """
+        query = sa.select(fetched).where(
+            fetched.c.series_instance_uid == series.series_instance_uid
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return (
+            row is not None and row.ae_title == series.calling_ae_title
+            and rows.to_seconds(series.first_received_at) >= row.at
+        )
