@@ -18,6 +18,7 @@ from dicom_node.errors import NotUnderstood, UnsuitableInput
 from dicom_node.imaging.elements import number, text
 from dicom_node.imaging.patient import age_in_years
 from dicom_node.imaging.suv import SUVBW, to_suv
+from dicom_node.imaging.unreadable import UnreadableInstances
 from dicom_node.imaging.volume import InputNote, LoadedVolume, load_volume
 from dicom_node.pipeline.loading import Loaded
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 NOT_THERE = "there is none"
-PRIOR = "prior"
 _NUMBERS = frozenset({"PatientWeight", "PatientSize"})
 
 
@@ -85,7 +85,7 @@ def with_companions(
         except (NotUnderstood, UnsuitableInput) as error:
             if one.required:
                 raise
-            lacking[one.role] = f"{error.reason}: {error}"
+            lacking[one.role] = _why(error)
     headers = [loaded.source_images[0], *(one.source_images[0] for one in found)]
     clinical = {one.name: _told(headers, one) for one in entry.clinical}
     source = loaded.model_input
@@ -122,6 +122,13 @@ def _loaded(paths: Sequence[Path], companion: CompanionEntry, reference: Loaded)
             "not known", reason="input.companion_frame",
         )
     return to_suv(volume) if companion.intensity.unit == SUVBW else volume
+
+
+def _why(error: NotUnderstood | UnsuitableInput) -> str:
+    if isinstance(error, NotUnderstood | UnreadableInstances):
+        # Their messages name files.
+        return f"{error.reason}: its images cannot be read"
+    return f"{error.reason}: {error}"
 
 
 def _is_same_patient(one: Dataset, other: Dataset) -> bool:
@@ -163,7 +170,7 @@ def _notes(
         ]
     alone = "" if found else f": from {entry.role} alone"
     notes += [
-        InputNote("input.companion_missing", f"without {role}, {why}{alone}")
+        InputNote("input.companion_missing", f"without {role} ({why}){alone}")
         for role, why in lacking.items()
     ]
     return notes

@@ -16,6 +16,7 @@ from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.pipeline.revocation import Revocation
 from dicom_node.pipeline.scanner import scanner_of
 from dicom_node.pipeline.summary import summary, without_text
+from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop, drop_twins
 from dicom_node.records import Job
 from dicom_node.spool import Spool
@@ -50,9 +51,11 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     writing = Writing(
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous)
     )
+    taken = taken_by(job, workshop)
     try:
         analysis = analyse(
-            paths, card, predict, writing, workshop.decoded, earlier=earlier_of(job, workshop)
+            paths, card, predict, writing, workshop.decoded, companions=taken.companions,
+            missing=taken.missing, earlier=earlier_of(job, workshop),
         )
     except UnreadableInstances as error:
         raise error.below(workshop.spool.root) from error

@@ -10,8 +10,10 @@ from ai_models.card import Card
 from ai_models.types import ModelError, Prediction
 from dicom_node.errors import PermanentError, UnknownName
 from dicom_node.pipeline.agreement import compare
+from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.loading import Loaded, load_input
 from dicom_node.pipeline.revocation import Revocation
+from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, Stage
 
@@ -67,7 +69,11 @@ def _run(
     job: Job, paths: list[Path], card: Card, workshop: Workshop, seconds: dict[str, float],
     which: str, loaded: Loaded | None = None,
 ) -> tuple[Loaded, Prediction]:
-    loaded = loaded or load_input(paths, card.input)
+    if loaded is None:
+        taken = taken_by(job, workshop)
+        loaded = with_companions(
+            load_input(paths, card.input), card.input, taken.companions, taken.missing
+        )
     started = time.perf_counter()
     prediction = workshop.pool.predict(
         card, loaded.model_input, deadline_s=min(workshop.deadline_s, card.runtime.deadline_s),

@@ -133,10 +133,10 @@ def test_what_was_missing_and_why_is_said_and_makes_another_result(tmp_path: Pat
     ct, pt = study(tmp_path)
     card = card_of(tmp_path)
     alone = analyse(
-        ct, card, Kept(), WRITING, missing={"pt": "which was not there within 15 minutes"}
+        ct, card, Kept(), WRITING, missing={"pt": "not there within 15 min"}
     )
     said = sentences(report_of(alone))
-    wanted = "without pt, which was not there within 15 minutes: from ct alone"
+    wanted = "without pt (not there within 15 min): from ct alone"
     assert sum(wanted in one for one in said) == 1
     assert not any("without pt" in one and wanted not in one for one in said)
     joint = analyse(ct, card, Kept(), WRITING, companions={"pt": pt})
@@ -170,7 +170,7 @@ def test_without_what_the_card_requires_there_is_no_answer(tmp_path: Path) -> No
     ct, _ = study(tmp_path)
     card = card_of(tmp_path, input__companions=[REQUIRED])
     with pytest.raises(UnsuitableInput) as told:
-        analyse(ct, card, Kept(), WRITING, missing={"pt": "which was not there in time"})
+        analyse(ct, card, Kept(), WRITING, missing={"pt": "not there in time"})
     assert told.value.reason == "input.companion_missing"
     assert "not there in time" in str(told.value)
 
