@@ -31,10 +31,12 @@ from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.commitment_reports import CommitmentReports
 from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.inventory import take_inventory
+from dicom_node.intake.priors import PriorSearch
 from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
+from dicom_node.node_headers import representative
 from dicom_node.node_locks import lock_data_dir
 from dicom_node.node_models import check_model, site_of
 from dicom_node.node_operations import Operations, Premises
@@ -53,6 +55,7 @@ from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.results.equipment import node_equipment
 from dicom_node.results.profile import Wanted
+from dicom_node.routing.rules import compare
 from dicom_node.spool import Spool
 
 ROLES = frozenset({"intake", "work", "deliver", "web"})
@@ -104,8 +107,13 @@ class Node:
         self._rules = RuleModels(
             config, self.catalog, self.ledger, events, refused, decides=decides
         )
+        self._priors = PriorSearch(
+            config, self.ledger, self.spool, events,
+            lambda condition, header: not compare(condition, header),
+            partial(representative, self.spool),
+        )
         self._router = Router(
-            config, self.ledger, self.spool, self.catalog, events, self._versions
+            config, self.ledger, self.spool, self.catalog, events, self._versions, self._priors
         )
         self._enquiry = Enquiry(config, self.ledger, self.spool, events)
         self._closer = SeriesCloser(
@@ -191,6 +199,7 @@ class Node:
             )
             found = self._index_again()
             self._enquiry.start()
+            self._priors.start()
             self._commitment_reports.start()
             self._events.node_changed(
                 "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
@@ -333,6 +342,7 @@ class Node:
         """Close the doors, let what runs come to its end, give everything back."""
         self._operations.stop()
         self._enquiry.close()
+        self._priors.close()
         if self._listeners is not None:
             self._listeners.close()
         self._prober.stop()
