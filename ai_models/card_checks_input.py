@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ai_models.card_input import InputEntry, Intensity, MeanAndDeviation
+from ai_models.card_checks_intensity import (
+    bounds_problems,
+    modality_problems,
+    unit_problems,
+)
+from ai_models.card_checks_joint import joint_problems
+from ai_models.card_input import InputEntry, MeanAndDeviation
 
 if TYPE_CHECKING:
     from ai_models.card import Card
@@ -16,9 +22,6 @@ _AXIS_OF = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 _OF_A_VOLUME = (
     "axes", "min_slices", "max_slices", "max_slice_gap_mm", "max_slice_thickness_mm",
 )
-_VOLUMES = frozenset({"CT", "MR", "PT", "NM"})
-_PROJECTIONS = frozenset({"CR", "DX", "MG", "IO", "PX", "RG", "RF", "XA"})
-_NO_MODALITY = {"PET": "PT", "MRI": "MR", "XR": "CR or DX", "XRAY": "CR or DX", "MAMMO": "MG"}
 
 
 def input_problems(card: Card) -> Problems:
@@ -28,11 +31,12 @@ def input_problems(card: Card) -> Problems:
     yield from _intensities(card)
     yield from _channels(card)
     yield from _normalisation(card.input)
+    yield from joint_problems(card)
 
 
 def channel_count(entry: InputEntry) -> int:
-    """How many channels the network gets."""
-    return max(1, len(entry.channels)) * entry.repeat
+    """How many channels of images the network gets; of a series in phases the fewest."""
+    return entry.channel_counts[0] - entry.constant_channels
 
 
 def axis_count(entry: InputEntry) -> int:
@@ -41,14 +45,7 @@ def axis_count(entry: InputEntry) -> int:
 
 
 def _kind(entry: InputEntry) -> Problems:
-    for position, name in enumerate(entry.modality):
-        here = f"input.modality[{position}]"
-        if name.upper() != name or name in _NO_MODALITY:
-            wanted = _NO_MODALITY.get(name.upper(), name.upper())
-            yield here, f"as DICOM writes it, {wanted} expected"
-        elif name in (_PROJECTIONS if entry.kind == "volume" else _VOLUMES):
-            other = "image" if entry.kind == "volume" else "volume"
-            yield here, f"{name} is no {entry.kind}: input.kind: {other} expected with it"
+    yield from modality_problems("input.modality", entry.modality, entry.kind)
     if entry.kind == "volume":
         if entry.views:
             yield "input.views", "only images have a View Position: input.kind is volume"
@@ -82,18 +79,18 @@ def _grid(card: Card) -> Problems:
 
 def _intensities(card: Card) -> Problems:
     entry = card.input
-    yield from _intensity("input.intensity", entry.intensity)
+    yield from bounds_problems("input.intensity", entry.intensity)
     for position, channel in enumerate(entry.channels):
         here = f"input.channels[{position}].intensity"
-        yield from _intensity(here, channel.intensity)
+        yield from bounds_problems(here, channel.intensity)
         if channel.intensity.unit != entry.intensity.unit:
             yield f"{here}.unit", f"as input.intensity.unit, {entry.intensity.unit} expected"
     unit = entry.intensity.unit
     if (unit == "displayed") != (entry.kind == "image"):
-        wanted = "displayed" if entry.kind == "image" else "HU or arbitrary"
+        wanted = "displayed" if entry.kind == "image" else "HU, SUVbw or arbitrary"
         yield "input.intensity.unit", f"{wanted} expected where input.kind is {entry.kind}"
-    elif unit == "HU" and set(entry.modality) != {"CT"}:
-        yield "input.intensity.unit", "only CT is in HU: input.modality: [CT] expected with it"
+    else:
+        yield from unit_problems("input.intensity", unit, entry.modality)
     if card.runtime.backend == "nnunet" and _scales(entry):
         yield "input.intensity", (
             "nnU-Net scales intensities itself: only the unit expected here, and "
@@ -106,22 +103,6 @@ def _scales(entry: InputEntry) -> bool:
     return entry.normalisation != "none" or any(
         one.clip or one.clip_percentiles or one.scale_to for one in said
     )
-
-
-def _intensity(here: str, intensity: Intensity) -> Problems:
-    for key in ("clip", "clip_percentiles", "scale_to"):
-        bounds = getattr(intensity, key)
-        if bounds is not None and bounds[0] >= bounds[1]:
-            yield f"{here}.{key}", f"the lower bound {bounds[0]:g} is not below {bounds[1]:g}"
-    percentiles = intensity.clip_percentiles
-    if percentiles is not None:
-        if intensity.clip is not None:
-            yield f"{here}.clip_percentiles", "clip is there as well: one of the two expected"
-        if percentiles[0] < 0 or percentiles[1] > 100:
-            yield f"{here}.clip_percentiles", "percentiles lie between 0 and 100"
-    clip = intensity.clip
-    if intensity.unit == "displayed" and clip is not None and (clip[0] < 0 or clip[1] > 1):
-        yield f"{here}.clip", "displayed values lie between 0 and 1: scale_to maps them further"
 
 
 def _channels(card: Card) -> Problems:

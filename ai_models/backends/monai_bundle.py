@@ -142,7 +142,7 @@ class MonaiBundleBackend:
     def warm_up(self) -> None:
         """See `Backend.warm_up`."""
         entry = self._card.input
-        channels = max(1, len(entry.channels)) * entry.repeat
+        channels = entry.channel_counts[0]
         edges = (_WARM_UP_EDGE,) * (2 if entry.kind == "image" else 3)
         if entry.kind == "volume" and entry.ndim == 2:
             edges = (1, *edges[1:])
