@@ -34,6 +34,7 @@ from ai_models.training.recipes.scored_cases import (
     HELD_BACK,
     Case,
     Recipe,
+    cell_loss,
     figures_of,
     finish,
     measured,
@@ -45,6 +46,8 @@ from ai_models.types import JointInput, Volume
 
 NAME = "malignant_lesion"
 IMAGES = 2
+# Of a cell of the network's last maps, and how many of its samples make it one with a lesion.
+CELL, FULL_CELL = 8, 6
 
 
 def draw(seed: int) -> Case:
@@ -74,7 +77,7 @@ def draw(seed: int) -> Case:
     return Case(source, {NAME: float(variation.malignant)}, about={
         "kind": kind, "scanner": scanner.name, "pet": pet.name,
         "sex": variation.patient.sex or "unknown", "age": age_band(variation.patient.age_y),
-    })
+    }, mask=phantom.lesion)
 
 
 def clinical_of(patient: Patient) -> dict[str, float | None]:
@@ -98,34 +101,72 @@ def without(case: Case, *, pet: bool = False, clinical: bool = False) -> Case:
 
 def augment(example: Example, rng: np.random.Generator) -> Example:
     """Mirror and move both images, change contrast and noise of each; the facts stay."""
-    image = example["image"].copy()
+    image, cells = example["image"].copy(), example["cells"]
     shown = image[:IMAGES]
     if rng.random() < 0.5:
-        shown = shown[..., ::-1]
-    move = (int(rng.integers(-3, 4)), int(rng.integers(-3, 4)), int(rng.integers(-4, 5)))
-    shown = np.roll(shown, move, axis=(1, 2, 3))
+        shown, cells = shown[..., ::-1], cells[..., ::-1]
+    # By whole cells, so that these stay where they are.
+    move = (0, int(rng.integers(-1, 2)), int(rng.integers(-1, 2)))
+    shown = np.roll(shown, [CELL * one for one in move], axis=(1, 2, 3))
+    cells = np.roll(cells, move, axis=(0, 1, 2))
     for number, noise in enumerate((0.01, 0.006)):
         grain = rng.standard_normal(shown.shape[1:], np.float32)
         scale = float(rng.uniform(0.95, 1.05) if number == 0 else rng.uniform(0.88, 1.12))
         image[number] = shown[number] * scale + float(rng.gamma(1.5, noise)) * grain
-    return {**example, "image": image.astype(np.float32)}
+    return {
+        **example, "image": image.astype(np.float32), "cells": cells.astype(np.float32),
+    }
 
 
-def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of the one score."""
-    logits = network(batch["image"]).float()
-    return functional.binary_cross_entropy_with_logits(logits, batch["truth"])
+class Learner(nn.Module):
+    """The network, and where each series shows the lesion: that is told in training only."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        last = [one for one in network.modules() if isinstance(one, nn.Conv3d)][-1]
+        self.cells = nn.ModuleList(nn.Conv3d(last.out_channels, 1, 1) for _ in range(IMAGES))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits ``(batch, 1)``, and those of the cells of CT and PET ``(batch, ...)``."""
+        maps: list[torch.Tensor] = []
+        handles = [
+            self.network.get_submodule(f"look.{number}.body").register_forward_hook(
+                lambda _module, _input, output: maps.append(output)
+            )
+            for number in range(IMAGES)
+        ]
+        try:
+            logits = self.network(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits, [
+            cells(shown)[:, 0] for cells, shown in zip(self.cells, maps, strict=True)
+        ]
+
+
+def loss_of(learner: nn.Module, batch: Batch) -> torch.Tensor:
+    """Of the score; of where the CT shows a lesion; of where the PET shows a malignant one."""
+    logits, (ct, pet) = learner(batch["image"])
+    score = functional.binary_cross_entropy_with_logits(logits.float(), batch["truth"])
+    malignant = batch["cells"] * batch["truth"][:, :, None, None]
+    return (
+        score + 0.5 * cell_loss(ct.float(), batch["cells"], FULL_CELL)
+        + 0.5 * cell_loss(pet.float(), malignant, FULL_CELL)
+    )
 
 
 RECIPE = Recipe(
     model_id="fdg-pet-ct",
     command="python -m ai_models.training.recipes.fdg_pet_ct --output DIR",
     draw=draw, augment=augment, loss_of=loss_of, collate=default_collate,
+    learner=Learner, cells=(CELL, CELL, CELL),
     settings=Settings(
-        steps=600, batch=4, rate=2e-3, warm_up=30, average=0.98, validate_every=100, watch="auc",
+        steps=450, batch=4, rate=2e-3, warm_up=30, average=0.98, validate_every=100, watch="auc",
         seed=20,
     ),
-    cases=500, validated=60, held_back=160,
+    cases=300, validated=48, held_back=120,
     data="generated pairs of FDG PET and CT of the chest, half of them with a malignant lesion",
 )
 

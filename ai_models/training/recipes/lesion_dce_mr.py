@@ -31,6 +31,7 @@ from ai_models.training.recipes.scored_cases import (
     HELD_BACK,
     Case,
     Recipe,
+    cell_loss,
     figures_of,
     finish,
     measured,
@@ -42,6 +43,8 @@ from ai_models.types import JointInput, Volume
 
 LESION, WASHOUT = "enhancing_lesion", "washout_lesion"
 FEWEST_PHASES = 4
+# Of a cell of the network's last maps, and how many of its samples make it one with a lesion.
+CELL, FULL_CELL = 8, 6
 
 
 def draw(seed: int) -> Case:
@@ -65,22 +68,27 @@ def draw(seed: int) -> Case:
         JointInput(phases[0], phases=phases, times_s=phantom.times_s),
         {LESION: float(kind != "none"), WASHOUT: float(kind == "wash-out")},
         about={"kind": kind, "scanner": scanner.name, "field": f"{scanner.field_t:g} T"},
+        mask=phantom.lesion,
     )
 
 
 def augment(example: Example, rng: np.random.Generator) -> Example:
-    """Mirror, move, change contrast and noise, and end earlier."""
-    image = example["image"]
+    """Mirror, change contrast and noise, and end earlier."""
+    image, cells = example["image"], example["cells"]
     count = int(rng.integers(FEWEST_PHASES + 1, image.shape[0] + 1))
     image = image[:count]
     if rng.random() < 0.5:
-        image = image[..., ::-1]
+        image, cells = image[..., ::-1], cells[..., ::-1]
     if rng.random() < 0.5:
-        image = image[:, ::-1]
-    move = (int(rng.integers(-2, 3)), int(rng.integers(-4, 5)), int(rng.integers(-6, 7)))
-    image = np.roll(image, move, axis=(1, 2, 3)) * float(rng.uniform(0.8, 1.2))
+        image, cells = image[:, ::-1], cells[::-1]
+    # By whole cells, so that these stay where they are.
+    move = int(rng.integers(-1, 2))
+    image, cells = np.roll(image, CELL * move, axis=3), np.roll(cells, move, axis=2)
+    image = image * float(rng.uniform(0.8, 1.2))
     image = image + float(rng.gamma(1.5, 0.006)) * rng.standard_normal(image.shape, np.float32)
-    return {**example, "image": image.astype(np.float32)}
+    return {
+        **example, "image": image.astype(np.float32), "cells": cells.astype(np.float32),
+    }
 
 
 def collate(some: list[Example]) -> Batch:
@@ -93,25 +101,56 @@ def collate(some: list[Example]) -> Batch:
     return {
         "image": torch.from_numpy(np.stack(images)),
         "truth": torch.from_numpy(np.stack([one["truth"] for one in some])),
+        "cells": torch.from_numpy(np.stack([one["cells"] for one in some])),
         "lengths": torch.tensor([one["image"].shape[0] for one in some]),
     }
 
 
-def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
-    """Of both scores alike."""
-    logits = network(batch["image"], batch["lengths"]).float()
-    return functional.binary_cross_entropy_with_logits(logits, batch["truth"])
+class Learner(nn.Module):
+    """The network, and where in a phase it sees the lesion: that is told in training only."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        last = [one for one in network.modules() if isinstance(one, nn.Conv3d)][-1]
+        self.cells = nn.Conv3d(last.out_channels, 1, 1)
+
+    def forward(
+        self, image: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits ``(batch, scores)`` and those of cells ``(phases there are, ...)``."""
+        maps: list[torch.Tensor] = []
+        look = self.network.get_submodule("look")
+        handle = look.register_forward_hook(lambda _module, _input, output: maps.append(output))
+        try:
+            logits = self.network(image, lengths)
+        finally:
+            handle.remove()
+        return logits, self.cells(maps[0])[:, 0]
+
+
+def loss_of(learner: nn.Module, batch: Batch) -> torch.Tensor:
+    """Of both scores alike, and of where the lesion is, once contrast medium is there."""
+    logits, cells = learner(batch["image"], batch["lengths"])
+    scores = functional.binary_cross_entropy_with_logits(logits.float(), batch["truth"])
+    of_phase = torch.cat([
+        torch.arange(int(length)) for length in batch["lengths"]
+    ])
+    counts = batch["cells"].repeat_interleave(batch["lengths"], dim=0)
+    late = of_phase > 0
+    return scores + cell_loss(cells[late].float(), counts[late], FULL_CELL)
 
 
 RECIPE = Recipe(
     model_id="lesion-dce-mr",
     command="python -m ai_models.training.recipes.lesion_dce_mr --output DIR",
     draw=draw, augment=augment, loss_of=loss_of, collate=collate,
+    learner=Learner, cells=(CELL, CELL, CELL),
     settings=Settings(
-        steps=600, batch=4, rate=2e-3, warm_up=30, average=0.98,
+        steps=450, batch=4, rate=2e-3, warm_up=30, average=0.98,
         validate_every=100, watch="auc", seed=20,
     ),
-    cases=400, validated=60, held_back=160,
+    cases=260, validated=48, held_back=120,
     data="generated dynamic contrast series of the breasts, with lesions of three kinds of curve",
 )
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from ai_models.backends.architectures import build
 from ai_models.card import Card, load_card
@@ -36,7 +37,7 @@ from ai_models.training.metrics import (
 )
 from ai_models.training.settings import Settings
 from ai_models.training.tracking import Terminal
-from ai_models.types import ClassificationPrediction, FloatArray, ModelInput
+from ai_models.types import Affine, ClassificationPrediction, FloatArray, ModelInput
 
 TRAINED_ON, VALIDATED_ON, HELD_BACK = 0, 50_000, 90_000
 """Seeds of the phantoms that are learned from, by which weights are chosen, and held back."""
@@ -60,6 +61,8 @@ class Case:
     truth: Mapping[str, float]
     slices: npt.NDArray[np.int8] | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    mask: npt.NDArray[np.uint8] | None = None
+    """On the grid of the reference: where what is scored lies. Only training looks at it."""
 
 
 Draw = Callable[[int], Case]
@@ -78,6 +81,10 @@ class Recipe:
         By which this is run again.
     augment
         Changes an example of training, given its random numbers.
+    learner
+        The network with what only training needs, from the network; it has it as ``network``.
+    cells
+        Of how many samples along (slice, row, column) a cell of ``example["cells"]`` is.
     loss_of, collate
         As `ai_models.training.loop.train` takes them.
     data
@@ -90,6 +97,8 @@ class Recipe:
     augment: Callable[[Example, np.random.Generator], Example]
     loss_of: LossOf
     collate: Callable[[list[Example]], Batch]
+    learner: Callable[[torch.nn.Module], torch.nn.Module]
+    cells: tuple[int, int, int]
     settings: Settings
     cases: int
     validated: int
@@ -97,8 +106,11 @@ class Recipe:
     data: str
 
 
-def example_of(case: Case, card: Card) -> Example:
-    """``image`` float16 ``(channels, slices, rows, columns)``, ``truth`` and ``slices``."""
+def example_of(case: Case, card: Card, cells: tuple[int, int, int]) -> Example:
+    """``image`` float16 ``(channels, slices, rows, columns)``, ``truth``, ``slices``, ``cells``.
+
+    ``cells`` has one number for each cell of the network's grid: its samples in the mask.
+    """
     prepared = prepare(case.source, card)
     truth = [case.truth[name] for name in card.output_names]
     example: Example = {
@@ -110,7 +122,42 @@ def example_of(case: Case, card: Card) -> Example:
         for there, found in enumerate(source_slices(prepared) or []):
             own[found] = np.maximum(own[found], case.slices[there])
         example["slices"] = own
+    if case.mask is not None:
+        inside = on_grid_of(case.mask, prepared.source_affine, prepared.shape, prepared.affine)
+        example["cells"] = counted(inside, cells)
     return example
+
+
+def on_grid_of(
+    mask: npt.NDArray[np.uint8], affine: Affine, shape: tuple[int, int, int], to_affine: Affine
+) -> npt.NDArray[np.uint8]:
+    """A mask on another grid, each sample that of the nearest voxel; both affines to mm in LPS."""
+    back = np.linalg.inv(affine) @ to_affine
+    return np.asarray(ndimage.affine_transform(
+        mask, back[:3, :3], back[:3, 3], shape, order=0, mode="constant"
+    ))
+
+
+def counted(mask: npt.NDArray[np.uint8], cells: tuple[int, int, int]) -> npt.NDArray[np.uint16]:
+    """How many samples of a mask lie in each cell; the last of an axis may be smaller."""
+    lacking = [(0, -edge % cell) for edge, cell in zip(mask.shape, cells, strict=True)]
+    padded = np.pad(mask, lacking)
+    parts = [
+        n for edge, cell in zip(padded.shape, cells, strict=True) for n in (edge // cell, cell)
+    ]
+    return padded.reshape(parts).sum(axis=(1, 3, 5), dtype=np.uint16)
+
+
+def cell_loss(logits: torch.Tensor, counts: torch.Tensor, least: int) -> torch.Tensor:
+    """Of cells with at least so many samples of the mask, and of those with none, alike.
+
+    A cell with fewer is not counted: it shows the edge of something.
+    """
+    full, empty = (counts >= least).float(), (counts == 0).float()
+    weights = full / full.sum().clamp(min=1.0) + empty / empty.sum().clamp(min=1.0)
+    # Few cells of an example are full; where none is, half a loss is left.
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, full, reduction="none")
+    return (each * weights).sum() / 2.0
 
 
 def cached(folder: Path, seed: int, recipe: Recipe, card: Card) -> Example:
@@ -119,7 +166,7 @@ def cached(folder: Path, seed: int, recipe: Recipe, card: Card) -> Example:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
-        np.savez(part, **example_of(recipe.draw(seed), card))
+        np.savez(part, **example_of(recipe.draw(seed), card, recipe.cells))
         part.replace(path)
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
@@ -143,8 +190,8 @@ def validate_on(
     """AUC of every score on phantoms that training does not see, and their mean."""
     kept = [cached(folder, VALIDATED_ON + i, recipe, card) for i in range(recipe.validated)]
 
-    def validate(network: torch.nn.Module) -> Mapping[str, float]:
-        scores = np.array([_scores(network, one) for one in kept])
+    def validate(learner: torch.nn.Module) -> Mapping[str, float]:
+        scores = np.array([_scores(inner(learner), one) for one in kept])
         truth = np.array([one["truth"] for one in kept])
         figures = {
             f"auc of {name}": auc(truth[:, i].tolist(), scores[:, i].tolist())
@@ -153,6 +200,14 @@ def validate_on(
         return {"auc": float(np.mean(list(figures.values()))), **figures}
 
     return validate
+
+
+def inner(learner: torch.nn.Module) -> torch.nn.Module:
+    """The network alone, without what only training needs."""
+    network = learner.network
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError("a learner has the network as its part")
+    return network
 
 
 def _scores(network: torch.nn.Module, example: Example) -> FloatArray:
@@ -169,8 +224,8 @@ def trained(recipe: Recipe, card: Card, folder: Path) -> Outcome:
     network = build(card.runtime.network.name, card.runtime.network.arguments)
     cases = folder / "cases"
     return train(
-        network, examples(cases, recipe, card), recipe.loss_of, recipe.settings, folder,
-        validate=validate_on(cases, recipe, card), trackers=[Terminal()],
+        recipe.learner(network), examples(cases, recipe, card), recipe.loss_of, recipe.settings,
+        folder, validate=validate_on(cases, recipe, card), trackers=[Terminal()],
         collate=recipe.collate,
     )
 
@@ -265,7 +320,8 @@ def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
     outcome = trained(recipe, before, output / "run")
     folder = output / recipe.model_id
     folder.mkdir(parents=True, exist_ok=True)
-    sha256 = write_weights(outcome.network, folder / "weights.safetensors")
+    network = inner(outcome.network)
+    sha256 = write_weights(network, folder / "weights.safetensors")
     text = (zoo / recipe.model_id / "model.yaml").read_text()
     (folder / "model.yaml").write_text(written_card(text, sha256, "not measured yet", []))
     every = max(1, len(outcome.losses) // 60)
@@ -278,7 +334,7 @@ def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
             "held_back": recipe.held_back,
         },
         "settings": dict(vars(recipe.settings)),
-        "parameters": sum(one.numel() for one in outcome.network.parameters()),
+        "parameters": sum(one.numel() for one in network.parameters()),
         "weights_sha256": sha256,
         "seconds": round(time.perf_counter() - started, 1),
         "processor_seconds": round(time.process_time() - spent, 1),
