@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_node.errors import LedgerUnavailable, NodeError, PermanentError
+from dicom_node.errors import LedgerUnavailable, NodeError
 from dicom_node.intake.indexer import Indexer
 from dicom_node.intake.prior_candidates import (
     LEAST_IMAGES,
@@ -293,7 +293,13 @@ class PriorSearch:
         return series.instance_count >= (LEAST_IMAGES if is_all else found.images)
 
     def _fetch(self, search: _Search, found: FoundSeries) -> bool:
-        """Have a series sent here; false when no way is left, or too many were tried."""
+        """Have a series sent here; false when no way is left, or too many were tried.
+
+        Raises
+        ------
+        PeerUnavailable, PeerBusy
+            What failed may go another time.
+        """
         peer = self._peers.get(search.rule_input.fetch_from or "")
         if peer is None or peer.retrieve == "off":
             return False
@@ -306,13 +312,20 @@ class PriorSearch:
         self._ledger.priors.expect(
             found.series_instance_uid, found.study_instance_uid, search.job.job_id, peer.ae_title
         )
+        passing: NodeError | None = None
         while search.ways_left and not self._ended.is_set():
             way = search.ways_left.pop(0)
             try:
                 if self._brings(way, peer, found):
                     return True
-            except PermanentError as error:
+            except LedgerUnavailable:
+                raise
+            except NodeError as error:
+                # One that does not know the node breaks off instead of answering a C-MOVE.
                 self._events.peer_queried(peer.name, way, error.reason)
+                passing = error if error.transient else passing
+        if passing is not None:
+            raise passing
         return False
 
     def _brings(self, way: str, peer: PeerSettings, found: FoundSeries) -> bool:
