@@ -145,7 +145,7 @@ def counted(mask: npt.NDArray[np.uint8], cells: tuple[int, int, int]) -> npt.NDA
     parts = [
         n for edge, cell in zip(padded.shape, cells, strict=True) for n in (edge // cell, cell)
     ]
-    return padded.reshape(parts).sum(axis=(1, 3, 5), dtype=np.uint16)
+    return np.asarray(padded.reshape(parts).sum(axis=(1, 3, 5), dtype=np.uint16))
 
 
 def cell_loss(logits: torch.Tensor, counts: torch.Tensor, least: int) -> torch.Tensor:
@@ -242,7 +242,7 @@ def written_card(text: str, sha256: str, validated_on: str, metrics: Sequence[Ma
                  ) -> str:
     """The card of another training: its digest, and what was measured."""
     lines = [
-        "  metrics:",
+        "  metrics:" if metrics else "  metrics: []",
         *(f"    - {{name: {json.dumps(one['name'])}, value: {one['value']}, "
           f"measured_on: {json.dumps(one['measured_on'])}}}" for one in metrics),
     ]
