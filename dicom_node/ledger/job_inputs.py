@@ -171,9 +171,8 @@ class JobInputs:
 
     def of_study(self, study_instance_uid: str) -> list[Job]:
         """Jobs on series of a study that take further ones, the oldest first."""
-        takes = sa.exists().where(_n.c.job_id == _j.c.job_id)
-        query = sa.select(_j).where(_j.c.study_instance_uid == study_instance_uid, takes)
-        return self._jobs(query)
+        of_study = _j.c.study_instance_uid == study_instance_uid
+        return self._jobs(sa.select(_j).where(of_study, has_any(_j.c.job_id)))
 
     def taking(self, series_instance_uid: str) -> list[Job]:
         """Jobs that take a series beside their own, the oldest first."""
@@ -243,6 +242,11 @@ def is_waiting(job_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return sa.exists().where(
         _n.c.job_id == job_id, _n.c.waits == 1, _n.c.series_instance_uid == ""
     )
+
+
+def has_any(job_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether a job takes series beside its own."""
+    return sa.exists().where(_n.c.job_id == job_id)
 
 
 def takes_arriving(connection: sa.Connection, job_id: str) -> bool:

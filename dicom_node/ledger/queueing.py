@@ -22,11 +22,14 @@ def insert_jobs(
 ) -> None:
     """Queue jobs; ``inputs`` are their further series, by job.
 
-    A job that exists already stays as it is; only one that was superseded is queued again.
+    A job that exists already stays as it is; only one that was superseded is queued again, and one
+    that has not begun, and of which a rebuilt ledger knows no inputs, gets them.
     """
     for job in jobs:
-        if _insert(database, connection, job, now) or _revive(connection, job, now):
-            job_inputs.insert(connection, job.job_id, (inputs or {}).get(job.job_id, ()))
+        wanted = (inputs or {}).get(job.job_id, ())
+        is_new = _insert(database, connection, job, now) or _revive(connection, job, now)
+        if is_new or (wanted and _lacks_inputs(connection, job.job_id)):
+            job_inputs.insert(connection, job.job_id, wanted)
 
 
 def _insert(database: Database, connection: sa.Connection, job: Job, now: float) -> bool:
@@ -66,3 +69,10 @@ def _revive(connection: sa.Connection, job: Job, now: float) -> bool:
         attempt=there.attempt + 1, not_before=rows.to_seconds(job.not_before),
     )
     return True
+
+
+def _lacks_inputs(connection: sa.Connection, job_id: str) -> bool:
+    there = connection.execute(
+        sa.select(_j.c.state).where(_j.c.job_id == job_id, ~job_inputs.has_any(_j.c.job_id))
+    ).scalar_one_or_none()
+    return there in (JobState.QUEUED, JobState.HELD, JobState.DEAD, JobState.CANCELLED)

@@ -3,8 +3,9 @@
 The record of what arrived is the spool, and the new ledger is indexed from it; so nothing here is
 needed for no image and no result to be lost. It spares work and keeps decisions:
 
--   jobs, results and deliveries go over whole when SQLite finds all three tables sound: then a
-    series that is routed again meets the jobs it had, and nothing is computed or sent again;
+-   jobs, their inputs, results and deliveries go over whole when SQLite finds all four tables
+    sound: then a series that is routed again meets the jobs it had, and nothing is computed or
+    sent again;
 -   otherwise only what is true by itself goes over: that a delivery came to its end (the same
     object is then not sent there again), and that a job was held, cancelled or dead;
 -   other tables go over when they are sound, the history as far as it can be read.
@@ -26,7 +27,7 @@ from dicom_node.records import DeliveryState, JobState
 
 _FROM_SPOOL = frozenset({"instances", "associations", "series"})
 _TOGETHER = (
-    ("jobs", "results", "deliveries"),
+    ("jobs", "results", "deliveries", "job_inputs"),
     ("commitments", "commitment_items"),
 )
 _FACTS = {

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dicom_node.ledger import tables
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import Superseded
 from dicom_node.records import Job, JobInput, JobState, SeriesState
@@ -167,3 +168,17 @@ def test_who_takes_a_series_is_known_and_is_forgotten_with_the_job(ledger: Ledge
     assert ledger.inputs.studies() == []
     ledger.pruning.removed_series(datetime.now(UTC) + timedelta(days=1), 10)
     assert ledger.inputs.of("job-1") == []
+
+
+def test_a_held_job_of_which_no_inputs_are_known_any_more_gets_them_again(ledger: Ledger) -> None:
+    route(ledger, NO_PT)
+    ledger.decisions.hold("job-1")
+    with ledger._database.write() as connection:
+        connection.execute(tables.job_inputs.delete())
+    ledger.index([instance(2, at=START + timedelta(hours=1))])
+    ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    ledger.jobs.route(
+        "1.2.3", [job()], "rule: pet", seen=START + timedelta(hours=2), inputs={"job-1": [NO_PT]}
+    )
+    assert ledger.inputs.of("job-1") == [NO_PT]
+    assert state(ledger) == (JobState.HELD, "held_by_operator")
