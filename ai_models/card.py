@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError
 
+from ai_models.card_adaptation import Adaptation
 from ai_models.card_base import Entry, Licence, LongName, Text
 from ai_models.card_contradictions import contradictions
 from ai_models.card_entries import (
@@ -80,6 +81,8 @@ class Card(Entry):
     """What a classification looked at."""
     monitor: Monitor | None = None
     """What of its inputs is kept, so that a change of scanners is noticed."""
+    adaptation: Adaptation | None = None
+    """Of a version that was made from another one at a site."""
     trust: Trust = Trust()
     """What it needs beyond data."""
 

@@ -121,9 +121,9 @@ ONLY_IN = {
     **dict.fromkeys(
         (
             "torch", "torchvision", "monai", "onnxruntime", "onnx", "onnxscript", "transformers",
-            "nnunetv2", "safetensors", "tritonclient", "httpx", "nibabel",
+            "nnunetv2", "safetensors", "tritonclient", "httpx", "nibabel", "peft",
         ),
-        (*NUMERIC_ROOMS, "ai_models.training"),
+        (*NUMERIC_ROOMS, "ai_models.training", "ai_models.adapt"),
     ),
 }
 WITHOUT_DICOM = ("ai_models.types", "ai_models.array", "ai_models.networks")

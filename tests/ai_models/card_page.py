@@ -25,7 +25,8 @@ _BLOCKS = {
     "QuantityEntry": "quantities", "Member": "ensemble", "Network": "network",
     "BundleOptions": "bundle", "NnunetOptions": "nnunet", "CommandOptions": "command",
     "EndpointOptions": "endpoint", "Metric": "metrics", "CodeEntry": "code",
-    "Monitor": "monitor", "Phases": "phases", "CompanionEntry": "companions",
+    "Monitor": "monitor", "Adaptation": "adaptation", "Phases": "phases",
+    "CompanionEntry": "companions",
     "ClinicalEntry": "clinical",
     "MeanAndDeviation": "mean and std",
 }

@@ -1,0 +1,1 @@
+"""New versions of a model made at a site: candidates, and the gate before one may be live."""
