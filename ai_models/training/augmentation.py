@@ -86,16 +86,24 @@ class Augmenter:
             if target is not None:
                 some["target"] = target[None].float()
             some = self.in_space(some)
-            pictures = torch.as_tensor(some["image"])
+            pictures = _plain(some["image"])
             if target is not None:
-                target = torch.as_tensor(some["target"])[0].round().to(target.dtype)
+                target = _plain(some["target"])[0].round().to(target.dtype)
         if self.values is not None:
             self.values.set_random_state(seed=int(seeds[1]))
             # Channel by channel: the windows of a CT and a PET have scales of their own.
             pictures = torch.cat([
-                torch.as_tensor(self.values({"image": one[None]})["image"]) for one in pictures
+                _plain(self.values({"image": one[None]})["image"]) for one in pictures
             ])
         return torch.cat([pictures, rest]).contiguous(), target
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Without the history that MONAI keeps with a tensor."""
+    from monai.utils import convert_to_tensor
+
+    plain: torch.Tensor = convert_to_tensor(tensor, track_meta=False)
+    return plain
 
 
 def _composed(steps: Sequence[Any]) -> Any:

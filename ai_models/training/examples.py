@@ -46,6 +46,7 @@ class CaseExamples:
         self.foreground = foreground
         self.order = shuffled(len(self.cases), seed)
         self.wanted = wanted
+        self.augmenters: dict[tuple[int, int], Augmenter] = {}
         self.names = [one.name for one in (*getattr(card.output, "scores", ()),
                                            *getattr(card.output, "quantities", ()))]
         self._check()
@@ -66,8 +67,7 @@ class CaseExamples:
         kept = self.kept.kept(case)
         image, target = self._cut(kept, rng)
         pictures = len(image) - self.card.input.constant_channels
-        augmenter = Augmenter(self.wanted, image.ndim - 1, pictures)
-        changed, labels = augmenter(
+        changed, labels = self._augmenter(image.ndim - 1, pictures)(
             torch.from_numpy(image), None if target is None else torch.from_numpy(target), rng
         )
         example: dict[str, Any] = {"image": changed}
@@ -78,6 +78,11 @@ class CaseExamples:
         else:
             example |= self._values(case, labels)
         return example
+
+    def _augmenter(self, axes: int, pictures: int) -> Augmenter:
+        if (axes, pictures) not in self.augmenters:
+            self.augmenters[axes, pictures] = Augmenter(self.wanted, axes, pictures)
+        return self.augmenters[axes, pictures]
 
     def _cut(
         self, kept: KeptCase, rng: np.random.Generator
