@@ -23,6 +23,7 @@ from ai_models.types import JointInput, Label, ModelInput, Prediction, Volume
 from dicom_node.errors import PermanentError
 from dicom_node.imaging.elements import text
 from dicom_node.imaging.unreadable import UnreadableInstances
+from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.description import Findings, findings_in
 from dicom_node.pipeline.loading import Loaded, load_input
 from dicom_node.results.evidence import references_to
@@ -83,7 +84,8 @@ def follow_up(
     if not earlier.paths:
         return FollowUp(problem=earlier.reason or "there is none")
     try:
-        loaded = load_input(earlier.paths, card.input)
+        # Companions of the earlier examination are not looked for: what can do without them does.
+        loaded = with_companions(load_input(earlier.paths, card.input), card.input, {}, {})
         days = _days_between(loaded.source_images[0], present.source_images[0])
         before, basis = _earlier_findings(earlier, card, predict, loaded, identity_of)
         return _compared(days, before, basis, loaded, present, findings)
