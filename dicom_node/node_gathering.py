@@ -9,6 +9,7 @@ job of it has the same name, and in the end its roles hold the same series.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from dicom_node.config import Config, Rule
 from dicom_node.config_rules import PRIOR
-from dicom_node.errors import NotUnderstood
-from dicom_node.events import Events
+from dicom_node.errors import LedgerUnavailable, NotUnderstood
+from dicom_node.events import Events, about_study
 from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import SUPERSEDED
@@ -65,6 +66,8 @@ class StudyReader:
         self._ledger = ledger
         self._spool = spool
         self._headers: dict[tuple[str, datetime], Dataset | None] = {}
+        # The page routes by hand in a thread of its own.
+        self._lock = threading.Lock()
 
     def read(self, study_instance_uid: str) -> _Study:
         """What is here of a study now."""
@@ -83,16 +86,19 @@ class StudyReader:
 
     def _header(self, series: Series) -> Dataset | None:
         name = (series.series_instance_uid, series.last_received_at)
-        if name not in self._headers:
-            instances = self._ledger.receipts.instances(series.series_instance_uid)
-            try:
-                header = representative(self._spool, instances)
-            except NotUnderstood:
-                header = None
+        with self._lock:
+            if name in self._headers:
+                return self._headers[name]
+        instances = self._ledger.receipts.instances(series.series_instance_uid)
+        try:
+            header = representative(self._spool, instances)
+        except NotUnderstood:
+            header = None
+        with self._lock:
             while len(self._headers) >= _HEADERS_KEPT:
                 del self._headers[next(iter(self._headers))]
             self._headers[name] = header
-        return self._headers[name]
+        return header
 
 
 class Gathering:
@@ -177,11 +183,25 @@ class Gathering:
             self._look_at_s = now_s + _EVERY_S
             self._watch(now_s)
         changed = 0
-        while self._studies and (not changed or time.monotonic() < now_s + _TURN_S):
+        # However late it is, one study has its turn.
+        is_first = True
+        while self._studies and (is_first or time.monotonic() < now_s + _TURN_S):
+            is_first = False
             study = next(iter(self._studies))
-            changed += self._gather(study)
+            with about_study(study):
+                changed += self._guarded(study)
             self._studies.pop(study, None)
         return changed
+
+    def _guarded(self, study_instance_uid: str) -> int:
+        try:
+            return self._gather(study_instance_uid)
+        except LedgerUnavailable:
+            raise
+        # A boundary: headers that break a rule must not keep other studies from being looked at.
+        except Exception:  # noqa: BLE001
+            self._events.unexpected("gathering")
+            return 0
 
     def _watch(self, now_s: float) -> None:
         is_time = now_s >= self._all_at_s

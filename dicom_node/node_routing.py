@@ -15,7 +15,13 @@ from ai_models.trust import why_refused
 from ai_models.types import ModelError
 from dicom_node.config import Config, Rule
 from dicom_node.config_rules import PRIOR
-from dicom_node.errors import NodeError, NotUnderstood, UnknownName, UnsuitableInput
+from dicom_node.errors import (
+    LedgerUnavailable,
+    NodeError,
+    NotUnderstood,
+    UnknownName,
+    UnsuitableInput,
+)
 from dicom_node.events import Events, about_study
 from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
@@ -83,6 +89,9 @@ class Router:
         instances = self._ledger.receipts.instances(series.series_instance_uid)
         try:
             matching = self._matching(instances)
+            queue = self._queue(series, instances, matching)
+        except LedgerUnavailable:
+            raise
         except NodeError as error:
             return self._decline(series, f"{error.reason}: {error}")
         # A boundary: headers that break a rule must end this series, not the node.
@@ -91,10 +100,6 @@ class Router:
             return self._decline(series, f"unexpected.{type(error).__name__}")
         if not matching:
             return self._decline(series, "no_rule_matched")
-        queue = _Queue()
-        for rule, urgent in matching:
-            inputs = self._gathering.inputs_of(series, rule)
-            queue.add(self._jobs(series, rule, instances, *urgent, inputs=inputs), inputs, rule)
         reason = "rules: " + ", ".join(rule.name for rule, _ in matching)
         routed = self._ledger.jobs.route(
             series.series_instance_uid, queue.jobs, reason, seen=series.last_received_at,
@@ -104,6 +109,17 @@ class Router:
             self._gathering.begin(queue.waiting())
             self._events.series_changed(series.series_instance_uid, "routed", reason)
         return routed
+
+    def _queue(
+        self, series: Series, instances: Sequence[Instance],
+        matching: Sequence[tuple[Rule, tuple[Priority, str]]],
+    ) -> _Queue:
+        """The jobs of the rules that match, with what each of them takes beside the series."""
+        queue = _Queue()
+        for rule, urgent in matching:
+            inputs = self._gathering.inputs_of(series, rule)
+            queue.add(self._jobs(series, rule, instances, *urgent, inputs=inputs), inputs, rule)
+        return queue
 
     def _matching(self, instances: Sequence[Instance]) -> list[tuple[Rule, tuple[Priority, str]]]:
         """The rules that match, each with the priority of its job and why that was raised."""

@@ -371,3 +371,35 @@ def test_a_series_by_hand_takes_the_others_too(node: Node) -> None:
     job = node.router.route_by_hand("1.2.7", "fusion")
     found = node.ledger.inputs.of(job.job_id)
     assert [(one.role, one.series_instance_uid) for one in found] == [("pt", PT), ("t2", "")]
+
+
+def test_a_study_that_cannot_be_looked_at_keeps_no_other_waiting(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.receive(CT, "CT")
+    reading = node.router._gathering._reader.read
+
+    def read(study: str) -> Any:
+        if study == "1.9":
+            raise AssertionError("a header that nobody has thought of")
+        return reading(study)
+
+    node.receive("1.9.1", "CT", study="1.9")
+    monkeypatch.setattr(node.router._gathering._reader, "read", read)
+    node.receive("1.9.2", "PT", study="1.9")
+    for series in (PT, T2):
+        node.receive(series, MODALITIES[series])
+    assert node.is_due()
+
+
+def test_a_series_beside_which_nothing_can_be_looked_at_is_declined_and_the_next_is_routed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(study: str) -> Any:
+        raise AssertionError("a header that nobody has thought of")
+
+    monkeypatch.setattr(node.router._gathering._reader, "read", read)
+    node.receive(CT, "CT")
+    found = node.ledger.receipts.find_series(CT)
+    assert found is not None
+    assert (found.state, found.reason) == (SeriesState.DECLINED, "unexpected.AssertionError")

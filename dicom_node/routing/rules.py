@@ -17,6 +17,7 @@ What was found may identify a patient. It is for the operator's terminal and is 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,7 +45,12 @@ if TYPE_CHECKING:
 LONGEST_VALUE = 128
 _SHOWN = 80
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, NotImplementedError)
+UNREADABLE: tuple[type[Exception], ...] = (
+    ValueError, TypeError, KeyError, OverflowError, NotImplementedError,
+    # A sequence that ends before its items do.
+    OSError, EOFError, struct.error,
+)
+"""What reading an element raises whose bytes are not what its VR says."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def _passes(element: Element, values: list[Any]) -> bool:
     if isinstance(test, Within):
         return any(_is_within(_number(value, element.vr), test) for value in values)
     if isinstance(test, Matches):
-        return any(test.pattern.search(_text(value)[:LONGEST_VALUE]) for value in values)
+        return any(test.pattern.search(text_of(value)[:LONGEST_VALUE]) for value in values)
     return any(_has_code(item, test) for item in values)
 
 
@@ -137,11 +143,11 @@ def _values(element: Element, dataset: Dataset) -> list[Any]:
 
     try:
         values = _listed(_element_value(element.keyword, dataset))
-    except _UNREADABLE:
+    except UNREADABLE:
         return []
     # An element whose VR in the file is not the standard's counts as unreadable.
     values = [value for value in values if isinstance(value, Item) is (element.vr == "SQ")]
-    return [value for value in values if isinstance(value, Item | bytes) or _text(value)]
+    return [value for value in values if isinstance(value, Item | bytes) or text_of(value)]
 
 
 def _element_value(keyword: str, dataset: Dataset) -> Any:
@@ -172,12 +178,13 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value as text, without the spaces and NULs that fill it up."""
     return str(value).strip(" \0")
 
 
 def _plain(value: object, vr: str) -> str | float | None:
-    return _number(value, vr) if vr in NUMBER_VRS else _text(value)
+    return _number(value, vr) if vr in NUMBER_VRS else text_of(value)
 
 
 def _number(value: Any, vr: str) -> float | None:
@@ -185,7 +192,7 @@ def _number(value: Any, vr: str) -> float | None:
         if vr == "AS":
             return float(value[:3]) * _YEARS[value[3:].strip()]
         return float(value)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -205,10 +212,10 @@ def _has_code(item: Dataset, test: HasCode) -> bool:
 def _code(item: Dataset) -> tuple[str, str]:
     """Coding scheme and value of a code item (PS3.3 table 8.8-1); ``"?"`` where there is none."""
     try:
-        scheme = _text(item.get("CodingSchemeDesignator") or "?")
+        scheme = text_of(item.get("CodingSchemeDesignator") or "?")
         spellings = (item.get(k) for k in ("CodeValue", "LongCodeValue", "URNCodeValue"))
-        return scheme, next((_text(value) for value in spellings if value), "?")
-    except _UNREADABLE:
+        return scheme, next((text_of(value) for value in spellings if value), "?")
+    except UNREADABLE:
         return "?", "?"
 
 
@@ -264,7 +271,7 @@ def _found(element: Element, dataset: Dataset) -> str:
     if element.vr == "SQ":
         text = ", ".join("({}, {})".format(*_code(item)) for item in values)
     else:
-        text = ", ".join(_text(value) for value in values)
+        text = ", ".join(text_of(value) for value in values)
     # Terminals obey control characters, and the values come from outside.
     safe = "".join(character if character.isprintable() else "?" for character in text)
     return safe if len(safe) <= _SHOWN else safe[: _SHOWN - 3] + "..."

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_node.config_rules import PRIOR
-from dicom_node.routing.rules import Mismatch, compare
+from dicom_node.routing.rules import UNREADABLE, Mismatch, compare, text_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -167,15 +167,20 @@ def _why_not(one: Candidate, mismatches: Sequence[Mismatch], frame: str) -> str:
 
 
 def _frame_of(one: Candidate) -> str:
-    return "" if one.header is None else str(one.header.get("FrameOfReferenceUID") or "").strip()
+    return _stated(one, "FrameOfReferenceUID")
+
+
+def _stated(one: Candidate, keyword: str) -> str:
+    """The text of an element of the header; empty where it is not there or cannot be read."""
+    try:
+        return "" if one.header is None else text_of(one.header.get(keyword) or "")
+    except UNREADABLE:
+        return ""
 
 
 def _rank(one: Candidate) -> tuple[int, float, str]:
-    stated = None if one.header is None else one.header.get("SeriesNumber")
-    try:
-        number = float("inf") if stated is None else float(stated)
-    except (TypeError, ValueError):
-        number = float("inf")
+    stated = _stated(one, "SeriesNumber")
+    number = int(stated) if stated.isascii() and stated.isdigit() else float("inf")
     return -one.images, number, one.series_instance_uid
 
 

@@ -221,3 +221,12 @@ def test_control_characters_never_reach_the_terminal() -> None:
     dataset = chest_ct(SeriesDescription="\x1b[31mred")
     (mismatch,) = rules.explain(rule({"SeriesDescription": "x"}), dataset).mismatches
     assert mismatch.found == "?[31mred"
+
+
+def test_a_sequence_that_ends_before_its_items_counts_as_unreadable() -> None:
+    dataset = chest_ct()
+    tag = Tag("AnatomicRegionSequence")
+    dataset[tag] = RawDataElement(tag, "SQ", 3, b"x y", 0, False, True)
+    wanted = rule({"AnatomicRegionSequence": {"code": ["SCT", "51185008"]}})
+    answer = rules.explain(wanted, dataset)
+    assert not answer.matches and answer.mismatches[0].found == "nothing"

@@ -6,6 +6,8 @@ import itertools
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from dicom_node.config_rules import RuleInput
 from dicom_node.routing.selection import (
@@ -112,3 +114,14 @@ def test_a_person_is_told_why_the_others_do_not_fit() -> None:
         "        Modality: expected PT, found MR",
     ]
     assert as_text(select(roles(PT), CT, [])["pt"]) == ["pt: no series so far"]
+
+
+def test_elements_that_cannot_be_read_count_as_not_there() -> None:
+    spoiled = series("1.2.2", SeriesNumber=3)
+    assert spoiled.header is not None
+    for keyword, vr in (("SeriesNumber", "DS"), ("FrameOfReferenceUID", "SQ")):
+        tag = Tag(keyword)
+        spoiled.header[tag] = RawDataElement(tag, vr, 3, b"x y", 0, False, True)
+    assert chosen(PT, spoiled) == {"pt": ELSEWHERE}
+    spoiled.header.FrameOfReferenceUID = FRAME
+    assert chosen(PT, spoiled, series("1.2.9", SeriesNumber=3)) == {"pt": "1.2.9"}
