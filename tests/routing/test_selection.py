@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import Tag
 
 from dicom_node.config_rules import RuleInput
@@ -123,5 +123,5 @@ def test_elements_that_cannot_be_read_count_as_not_there() -> None:
         tag = Tag(keyword)
         spoiled.header[tag] = RawDataElement(tag, vr, 3, b"x y", 0, False, True)
     assert chosen(PT, spoiled) == {"pt": ELSEWHERE}
-    spoiled.header.FrameOfReferenceUID = FRAME
+    spoiled.header[tag] = DataElement(tag, "UI", FRAME)
     assert chosen(PT, spoiled, series("1.2.9", SeriesNumber=3)) == {"pt": "1.2.9"}
