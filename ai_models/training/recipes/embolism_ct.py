@@ -149,10 +149,10 @@ RECIPE = Recipe(
     draw=draw, augment=augment, loss_of=loss_of, collate=default_collate,
     learner=Learner, cells=(1, CELL, CELL),
     settings=Settings(
-        steps=500, batch=2, rate=2e-3, warm_up=30, average=0.98,
+        steps=360, batch=2, rate=3e-3, warm_up=30, average=0.98,
         validate_every=100, watch="auc", seed=20,
     ),
-    cases=240, validated=40, held_back=96,
+    cases=240, validated=40, held_back=80,
     data="generated CT angiographies, half of them with clots in the pulmonary arteries",
 )
 

@@ -57,8 +57,8 @@ def draw(seed: int) -> Case:
     if seed >= HELD_BACK:
         scanner = SCANNERS[(seed // 2) % len(SCANNERS)]
         pet = PET_SCANNERS[(seed // 8) % len(PET_SCANNERS)]
-        spacing = (3.0, 1.8, 1.8)
-        shape, scanner = (96, 160, 200), replace(scanner, spacing_mm=spacing)
+        spacing = (3.5, 2.4, 2.4)
+        shape, scanner = (84, 120, 150), replace(scanner, spacing_mm=spacing)
     else:
         spacing = (4.0, 3.0, 3.0)
         shape, scanner = (72, 96, 120), random_scanner(rng, spacing)
@@ -163,10 +163,10 @@ RECIPE = Recipe(
     draw=draw, augment=augment, loss_of=loss_of, collate=default_collate,
     learner=Learner, cells=(CELL, CELL, CELL),
     settings=Settings(
-        steps=450, batch=4, rate=2e-3, warm_up=30, average=0.98, validate_every=100, watch="auc",
+        steps=300, batch=4, rate=2e-3, warm_up=30, average=0.98, validate_every=100, watch="auc",
         seed=20,
     ),
-    cases=300, validated=48, held_back=120,
+    cases=300, validated=48, held_back=96,
     data="generated pairs of FDG PET and CT of the chest, half of them with a malignant lesion",
 )
 
