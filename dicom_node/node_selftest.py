@@ -24,6 +24,7 @@ from ai_models.types import (
     RegressionPrediction,
     SegmentationPrediction,
     Volume,
+    reference_of,
 )
 from dicom_node.config import Config
 from dicom_node.errors import ModelFailed, WorkerLost
@@ -85,7 +86,8 @@ def measure(
 def values_of(prediction: Prediction, source: ModelInput) -> dict[str, float]:
     """The numbers of an answer, by names of which those in millilitres end in ``ml``."""
     if isinstance(prediction, SegmentationPrediction):
-        voxel_ml = source.voxel_volume_ml if isinstance(source, Volume) else 0.0
+        shown = reference_of(source)
+        voxel_ml = shown.voxel_volume_ml if isinstance(shown, Volume) else 0.0
         found = {}
         for label in prediction.labels:
             count = int(np.count_nonzero(mask_of(prediction.label_map, label.value)))

@@ -31,6 +31,7 @@ _LARGEST_POINTS = 1 << 21
 _VALUES = {
     "HU": (-1000.0, 40.0, 700.0, 35.0, 5.0, (150.0, 900.0)),
     "arbitrary": (0.0, 300.0, 60.0, 500.0, 150.0, (600.0, 1000.0)),
+    "SUVbw": (0.0, 0.6, 0.4, 5.0, 1.0, (7.0, 15.0)),
 }
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,10 +41,11 @@ def head_phantom(
 ) -> Volume:
     """The head on a grid of ``shape`` (slices, rows, columns); ``size`` scales it.
 
-    ``unit`` is ``HU``, or ``arbitrary`` for what looks like MR: skull dark, brain bright.
-    int16. Its middle lies at `CENTRE_MM` (LPS).
+    ``unit`` is ``HU``, ``arbitrary`` for what looks like MR: skull dark, brain bright, or ``SUVbw``
+    for a PET of the brain. int16, of a PET float32. Its middle lies at `CENTRE_MM` (LPS).
     """
-    array = np.empty(shape, dtype=np.int16)
+    is_whole = unit != "SUVbw"
+    array = np.empty(shape, dtype=np.int16 if is_whole else np.float32)
     slab = max(1, _LARGEST_POINTS // (shape[1] * shape[2]))
     for start in range(0, shape[0], slab):
         stop = min(start + slab, shape[0])
@@ -51,7 +53,8 @@ def head_phantom(
             np.meshgrid(np.arange(start, stop), *map(np.arange, shape[1:]), indexing="ij"), axis=-1
         )
         points = index @ affine_lps[:3, :3].T + (affine_lps[:3, 3] - CENTRE_MM)
-        array[start:stop] = np.rint(_values_at((points / size).astype(np.float32), unit))
+        values = _values_at((points / size).astype(np.float32), unit)
+        array[start:stop] = np.rint(values) if is_whole else values
     return Volume(array, np.asarray(affine_lps, dtype=np.float64), unit)
 
 

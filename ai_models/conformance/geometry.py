@@ -18,7 +18,7 @@ from ai_models.conformance.agreement import (
 from ai_models.conformance.check import Check, Predict, failed, judged, not_applicable, passed
 from ai_models.conformance.presentations import Presentation, flips, oblique, permuted, respaced
 from ai_models.conformance.scene import Scene
-from ai_models.types import Prediction, Volume
+from ai_models.types import Image, Prediction
 
 FLIPS, AXES, OBLIQUE, SPACING = "flips", "axes", "oblique", "spacing"
 _NO_DIRECTIONS = "an image has no directions in the patient"
@@ -29,7 +29,7 @@ def check_flips(
 ) -> Check:
     """The same samples turned round along every set of axes."""
     source = scene.reference
-    if not isinstance(source, Volume):
+    if isinstance(source, Image):
         return not_applicable(FLIPS, _NO_DIRECTIONS)
     shown = tuple(flips(source, quick=quick))
     return judged(FLIPS, lambda: _compared(FLIPS, card, predict, scene, reference, shown))
@@ -38,7 +38,7 @@ def check_flips(
 def check_axes(card: Card, predict: Predict, scene: Scene, reference: Prediction) -> Check:
     """The same samples with their axes in another order."""
     source = scene.reference
-    if not isinstance(source, Volume):
+    if isinstance(source, Image):
         return not_applicable(AXES, _NO_DIRECTIONS)
     shown = (permuted(source, card),)
     return judged(AXES, lambda: _compared(AXES, card, predict, scene, reference, shown))
@@ -51,7 +51,7 @@ def check_oblique(
 
     ``quick``: what was drawn is small, and only an answer that is far off fails by it.
     """
-    if not isinstance(scene.reference, Volume):
+    if isinstance(scene.reference, Image):
         return not_applicable(OBLIQUE, _NO_DIRECTIONS)
     if card.task == "text":
         return not_applicable(OBLIQUE, "other pictures may be told of in other words")
@@ -75,7 +75,7 @@ def check_spacing(
     entry = card.input
     if card.task == "text":
         return not_applicable(SPACING, "other pictures may be told of in other words")
-    if not isinstance(scene.reference, Volume) and not (entry.spacing_mm or entry.size):
+    if isinstance(scene.reference, Image) and not (entry.spacing_mm or entry.size):
         return not_applicable(
             SPACING, "the card asks for neither input.spacing_mm nor input.size: the network sees "
             "the pixels of the device",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from ai_models.conformance.check import (
     refused,
 )
 from ai_models.conformance.scene import Scene
+from ai_models.conformance.scene_joint import changed, with_reference
 from ai_models.types import (
     ClassificationPrediction,
     DetectionPrediction,
     Image,
+    JointInput,
     ModelInput,
     Prediction,
     RegressionPrediction,
@@ -40,7 +43,7 @@ def check_empty(card: Card, predict: Predict, scene: Scene) -> Check:
 
     def look() -> Check:
         prediction = predict(source)
-        wrong = _not_valid(prediction, source)
+        wrong = not_valid(prediction, source)
         return failed(EMPTY, wrong) if wrong else passed(EMPTY, _in_words(prediction))
 
     found = judged(EMPTY, look)
@@ -61,7 +64,7 @@ def check_not_finite(card: Card, predict: Predict, scene: Scene) -> Check:
 def check_slices(card: Card, predict: Predict, scene: Scene) -> Check:
     """One slice less than the card asks for."""
     source, least = scene.reference, card.input.min_slices
-    if not isinstance(source, Volume) or least < 2:
+    if isinstance(source, Image) or least < 2:
         return not_applicable(SLICES, "the card asks for no number of slices")
     array = np.resize(source.array, (least - 1, *source.array.shape[1:]))
     return refused(
@@ -76,7 +79,7 @@ def check_unit(card: Card, predict: Predict, scene: Scene) -> Check:
         wrong: ModelInput = Image(source.array * 255.0, source.pixel_spacing_mm)
     else:
         other = "arbitrary" if source.unit == "HU" else "HU"
-        wrong = Volume(source.array, source.affine_lps, other)
+        wrong = changed(source, lambda volume: replace(volume, unit=other))
     return refused(UNIT, lambda: predict(wrong), ("input.wrong_unit",))
 
 
@@ -94,10 +97,11 @@ def check_kind(card: Card, predict: Predict, scene: Scene) -> Check:
 def _with_array(source: ModelInput, array: np.ndarray) -> ModelInput:
     if isinstance(source, Image):
         return Image(array, source.pixel_spacing_mm)
-    return Volume(array, source.affine_lps, source.unit)
+    volume = Volume(array, source.affine_lps, source.unit)
+    return with_reference(source, volume) if isinstance(source, JointInput) else volume
 
 
-def _not_valid(prediction: Prediction, source: ModelInput) -> str:
+def not_valid(prediction: Prediction, source: ModelInput) -> str:
     """What is wrong about an answer; empty when nothing is."""
     if isinstance(prediction, SegmentationPrediction):
         wanted = (1, *source.array.shape)[-3:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import numpy as np
 
 from ai_models.card import Card
 from ai_models.conformance.scene import Scene, Shape, affine_of, fits, shape_of
-from ai_models.types import Affine, ModelInput, Volume
+from ai_models.conformance.scene_joint import changed
+from ai_models.types import Affine, Image, ModelInput, Volume
 
 OBLIQUE_DEGREES = 17.0
 _STEPS = (1.4, 1.0, 0.8)
@@ -26,28 +28,40 @@ class Presentation:
     is_exact: bool
 
 
-def flips(volume: Volume, *, quick: bool) -> Iterator[Presentation]:
+def flips(source: ModelInput, *, quick: bool) -> Iterator[Presentation]:
     """Every set of axes turned round but the empty one; ``quick``: one axis at a time."""
     for count in range(1, 2 if quick else 4):
         for axes in itertools.combinations(range(3), count):
-            affine = volume.affine_lps.copy()
-            for axis in axes:
-                affine[:3, 3] += affine[:3, axis] * (volume.array.shape[axis] - 1)
-                affine[:3, axis] *= -1.0
-            array = np.ascontiguousarray(np.flip(volume.array, axes))
             name = "turned along " + " and ".join(_AXES[axis] for axis in axes)
-            yield Presentation(name, Volume(array, affine, volume.unit), is_exact=True)
+            turned = changed(source, functools.partial(_turned, axes=axes))
+            yield Presentation(name, turned, is_exact=True)
 
 
-def permuted(volume: Volume, card: Card) -> Presentation:
+def _turned(volume: Volume, axes: tuple[int, ...]) -> Volume:
+    affine = volume.affine_lps.copy()
+    for axis in axes:
+        affine[:3, 3] += affine[:3, axis] * (volume.array.shape[axis] - 1)
+        affine[:3, axis] *= -1.0
+    return Volume(np.ascontiguousarray(np.flip(volume.array, axes)), affine, volume.unit)
+
+
+def permuted(source: ModelInput, card: Card) -> Presentation:
     """Other axes first, as far as the card allows slices along another direction."""
+    shape, place = shape_of(source), affine_of(source)
     for order in ((1, 2, 0), (2, 0, 1), (0, 2, 1)):
-        affine = volume.affine_lps[:, [*order, 3]]
-        array = np.ascontiguousarray(volume.array.transpose(order))
-        if fits(card, (array.shape[0], array.shape[1], array.shape[2]), affine):
+        if fits(
+            card, (shape[order[0]], shape[order[1]], shape[order[2]]), place[:, [*order, 3]]
+        ):
             break
     name = "with " + ", ".join(_AXES[axis] for axis in order) + " as its axes"
-    return Presentation(name, Volume(array, affine, volume.unit), is_exact=True)
+
+    def reordered(volume: Volume) -> Volume:
+        return Volume(
+            np.ascontiguousarray(volume.array.transpose(order)),
+            volume.affine_lps[:, [*order, 3]], volume.unit,
+        )
+
+    return Presentation(name, changed(source, reordered), is_exact=True)
 
 
 def oblique(scene: Scene) -> Presentation:
@@ -64,7 +78,7 @@ def oblique(scene: Scene) -> Presentation:
 def respaced(scene: Scene, card: Card) -> Presentation:
     """At a spacing of its own along each axis; slices only as far apart as the card allows."""
     affine, shape = affine_of(scene.reference), shape_of(scene.reference)
-    is_flat = not isinstance(scene.reference, Volume)
+    is_flat = isinstance(scene.reference, Image)
     for along_slices in (1.0,) if is_flat else (_STEPS[0], 0.8):
         factors = np.array([along_slices, *_STEPS[1:]])
         new = affine @ np.diag([*factors, 1.0])

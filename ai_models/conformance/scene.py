@@ -13,7 +13,8 @@ from ai_models.array.phantom import chest_phantom
 from ai_models.array.phantom_head import CENTRE_MM, HALF_AXES_MM, head_phantom
 from ai_models.array.phantom_radiograph import radiograph_phantom
 from ai_models.card import Card
-from ai_models.types import Affine, Image, ModelInput, Volume
+from ai_models.conformance.scene_joint import changed, emptied, in_phases, joint_of
+from ai_models.types import Affine, Image, JointInput, ModelInput, Volume
 
 Shape = tuple[int, int, int]
 _CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "CHESTABDOMEN", "CHESTABDPELVIS")
@@ -50,15 +51,12 @@ class Scene:
         source = self.reference
         if isinstance(source, Image):
             return Image(np.zeros_like(source.array), source.pixel_spacing_mm)
-        value = AIR_HU if source.unit == "HU" else 0
-        return Volume(
-            np.full(source.array.shape, value, dtype=np.int16), source.affine_lps, source.unit
-        )
+        return emptied(source, _of_air) if isinstance(source, JointInput) else _of_air(source)
 
 
 def affine_of(source: ModelInput) -> Affine:
     """Index to mm; of an image (slice, row, column) to mm from the edge of its first pixel."""
-    if isinstance(source, Volume):
+    if not isinstance(source, Image):
         return source.affine_lps
     row, column = source.pixel_spacing_mm or (1.0, 1.0)
     affine: Affine = np.diag([1.0, row, column, 1.0])
@@ -77,15 +75,53 @@ def scene_for(card: Card, *, quick: bool) -> Scene:
     if card.input.kind == "image":
         return _radiograph(quick)
     is_chest = any(part.upper() in _CHEST for part in card.input.body_part)
-    if card.input.intensity.unit == "HU" and is_chest:
-        return _chest(card, quick)
-    return _head(card, quick)
+    is_hu = card.input.intensity.unit == "HU"
+    scene = _chest(card, quick) if is_hu and is_chest else _head(card, quick)
+    return _joint(scene, card) if card.input.is_joint else scene
 
 
 def scene_of(source: ModelInput) -> Scene:
     """An input that was given; other grids are interpolated from it."""
     size = " x ".join(str(edge) for edge in source.array.shape)
     return Scene(f"the given series of {size}", source, _interpolating(source))
+
+
+def _joint(scene: Scene, card: Card) -> Scene:
+    """The same thing with everything that the card takes beside it."""
+    entry, source = card.input, scene.reference
+    if not isinstance(source, Volume):
+        return scene
+
+    def drawn(shape: Shape, affine: Affine) -> Volume:
+        volume = scene.draw(shape, affine)
+        if not isinstance(volume, Volume):
+            raise TypeError("a volume is drawn on its grid")
+        return volume
+
+    joint = joint_of(source, entry, drawn)
+
+    def draw(shape: Shape, affine: Affine) -> ModelInput:
+        return changed(joint, _drawn_again(joint, drawn(shape, affine)))
+
+    beside = ", ".join([
+        *([f"{len(joint.phases)} phases"] if joint.phases else []), *joint.companions,
+        *joint.clinical,
+    ])
+    return Scene(f"{scene.what} with {beside}", joint, draw)
+
+
+def _drawn_again(joint: JointInput, volume: Volume) -> Callable[[Volume], Volume]:
+    """What each volume of the series becomes on another grid: that of its own phase."""
+    phases = in_phases(volume, len(joint.phases)) or (volume,)
+    of = dict(zip(map(id, joint.phases), phases, strict=False))
+    return lambda one: of.get(id(one), volume)
+
+
+def _of_air(volume: Volume) -> Volume:
+    value = AIR_HU if volume.unit == "HU" else 0
+    return Volume(
+        np.full(volume.array.shape, value, dtype=np.int16), volume.affine_lps, volume.unit
+    )
 
 
 def fits(card: Card, shape: Shape, affine: Affine) -> bool:
@@ -153,26 +189,36 @@ def _slices(card: Card, extent_mm: float, gap_mm: float) -> tuple[int, float]:
 
 def _interpolating(source: ModelInput) -> Callable[[Shape, Affine], ModelInput]:
     """Linear interpolation; the lowest value further outside than half a voxel."""
-    array = source.array[None] if isinstance(source, Image) else source.array
-    lowest = float(array.min())
 
     def draw(shape: Shape, affine: Affine) -> ModelInput:
-        index_map = np.linalg.inv(affine_of(source)) @ affine
-        matrix, offset = index_map[:3, :3], index_map[:3, 3]
-        values = ndimage.affine_transform(
-            array.astype(np.float32), matrix, offset=offset, output_shape=shape, order=1,
-            mode="nearest",
-        )
-        inside = ndimage.affine_transform(
-            np.ones(array.shape, dtype=np.uint8), matrix, offset=offset, output_shape=shape,
-            order=0, mode="grid-constant", cval=0,
-        )
-        values[inside == 0] = lowest
         if isinstance(source, Image):
             spacing = None if source.pixel_spacing_mm is None else (affine[1, 1], affine[2, 2])
+            values = _interpolated(source.array[None], affine_of(source), shape, affine)
             return Image(np.clip(values[0], 0.0, 1.0), spacing)
-        if array.dtype.kind in "iu":
-            values = np.rint(values).astype(array.dtype)
-        return Volume(values, affine, source.unit)
+        return changed(source, lambda volume: _on(volume, shape, affine))
 
     return draw
+
+
+def _on(volume: Volume, shape: Shape, affine: Affine) -> Volume:
+    values = _interpolated(volume.array, volume.affine_lps, shape, affine)
+    if volume.array.dtype.kind in "iu":
+        values = np.rint(values).astype(volume.array.dtype)
+    return Volume(values, affine, volume.unit)
+
+
+def _interpolated(
+    array: np.ndarray, place: Affine, shape: Shape, affine: Affine
+) -> np.ndarray:
+    index_map = np.linalg.inv(place) @ affine
+    matrix, offset = index_map[:3, :3], index_map[:3, 3]
+    values: np.ndarray = ndimage.affine_transform(
+        array.astype(np.float32), matrix, offset=offset, output_shape=shape, order=1,
+        mode="nearest",
+    )
+    inside = ndimage.affine_transform(
+        np.ones(array.shape, dtype=np.uint8), matrix, offset=offset, output_shape=shape,
+        order=0, mode="grid-constant", cval=0,
+    )
+    values[inside == 0] = float(array.min())
+    return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ai_models.card import Card
-from ai_models.types import ModelInput, Volume
+from ai_models.types import ModelInput, Volume, reference_of
 
 # Steps that differ by less say nothing of an order.
 _UNEVEN = 1.5
@@ -24,11 +24,12 @@ def spacing_doubt(card: Card, source: ModelInput | None = None) -> str:
         return ""
     axes = [_AXIS_OF.get(letter, -1) for letter in card.input.axes]
     largest = int(np.argmax(steps))
-    if isinstance(source, Volume):
-        found = source.spacing_mm
+    shown = None if source is None else reference_of(source)
+    if isinstance(shown, Volume):
+        found = shown.spacing_mm
         if max(found) < _UNEVEN * min(found):
             return ""
-        across = int(np.argmax(np.abs(source.affine_lps[:3, int(np.argmax(found))])))
+        across = int(np.argmax(np.abs(shown.affine_lps[:3, int(np.argmax(found))])))
         if across == axes[largest]:
             return ""
         beside = f"this series from {_NAMES[across]}"

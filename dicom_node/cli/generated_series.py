@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ai_models.types import Image, ModelInput, Volume
+from ai_models.card_input import ClinicalEntry
+from ai_models.types import Image, Volume
 from dicom_node.results.identity import derived_uid
 
 if TYPE_CHECKING:
@@ -26,14 +29,17 @@ _MR = {
     "EchoTime": 3.0, "EchoTrainLength": 1, "MagneticFieldStrength": 3.0,
 }
 _WHITEST = 4095
+_SUV_STEP = 0.001
+_BEGAN = datetime(2026, 1, 1, 12, 0)  # noqa: DTZ001 - what a scanner's clock shows
 
 
 @dataclass(frozen=True)
 class Description:
     """What a generated series says of itself.
 
-    ``origin`` and ``seed`` make its UIDs: the same ones give the same series. ``attributes`` are
-    set last, by keyword.
+    ``origin`` and ``seed`` make its UIDs: the same ones give the same series; another ``role``
+    gives another series of the same study and frame of reference. ``attributes`` are set last, by
+    keyword.
     """
 
     origin: str
@@ -45,9 +51,10 @@ class Description:
     series: str
     body_part: str = "CHEST"
     attributes: dict[str, Any] | None = None
+    role: str = ""
 
 
-def write_series(source: ModelInput, folder: Path, told: Description) -> list[Path]:
+def write_series(source: Volume | Image, folder: Path, told: Description) -> list[Path]:
     """Write a volume slice by slice, or one image, as what ``told.modality`` stores."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(source, Image):
@@ -56,6 +63,48 @@ def write_series(source: ModelInput, folder: Path, told: Description) -> list[Pa
         _save(_slice(source, index, told), folder, index, told)
         for index in range(len(source.array))
     ]
+
+
+def write_phases(
+    phases: Sequence[Volume], times_s: Sequence[float], folder: Path, told: Description
+) -> list[Path]:
+    """Write volumes on one grid as one series in temporal positions."""
+    from pydicom.uid import UID
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for position, phase in enumerate(phases):
+        count = len(phase.array)
+        for index in range(count):
+            dataset = _slice(phase, index, told)
+            number = position * count + index
+            uid = UID(_uid("instance", told, number))
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+            dataset.InstanceNumber = number + 1
+            dataset.TemporalPositionIdentifier = position + 1
+            dataset.NumberOfTemporalPositions = len(phases)
+            if times_s:
+                at = _BEGAN + timedelta(seconds=times_s[position])
+                dataset.AcquisitionDate, dataset.AcquisitionTime = f"{at:%Y%m%d}", f"{at:%H%M%S.%f}"
+            paths.append(_save(dataset, folder, number, told))
+    return paths
+
+
+def attributes_of(
+    entries: Sequence[ClinicalEntry], values: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """What headers say of a patient of whom a card is to be told ``values``, by keyword."""
+    attributes: dict[str, Any] = {}
+    for entry in entries:
+        value = values.get(entry.name)
+        if value is None:
+            continue
+        words = [word for word, number in entry.values.items() if number == value]
+        if entry.keyword == "PatientAge":
+            attributes[entry.keyword] = f"{min(max(round(value), 0), 120):03d}Y"
+        else:
+            attributes[entry.keyword] = words[0] if words else _decimal(value)
+    return attributes
 
 
 def _save(dataset: Dataset, folder: Path, index: int, told: Description) -> Path:
@@ -94,7 +143,8 @@ def _dataset(index: int, told: Description) -> Dataset:
 
 
 def _uid(what: str, told: Description, *more: int) -> str:
-    return derived_uid(told.origin, what, told.seed, *more)
+    own = [told.role] if told.role and what in ("series", "instance") else []
+    return derived_uid(told.origin, what, told.seed, *own, *more)
 
 
 def _slice(volume: Volume, index: int, told: Description) -> Dataset:
@@ -109,7 +159,9 @@ def _slice(volume: Volume, index: int, told: Description) -> Dataset:
     ]
     dataset.PixelSpacing = [_decimal(spacing_mm[1]), _decimal(spacing_mm[2])]
     dataset.SliceThickness = _decimal(spacing_mm[0])
-    values = np.rint(volume.array[index]).astype(np.int32)
+    is_suv = volume.unit == "SUVbw"
+    slope = _SUV_STEP if is_suv else 1.0
+    values = np.rint(volume.array[index].astype(np.float64) / slope).astype(np.int32)
     if told.modality == "CT":
         dataset.ImageType, dataset.KVP = ["DERIVED", "PRIMARY", "AXIAL"], None
         dataset.AcquisitionNumber = 1
@@ -122,7 +174,10 @@ def _slice(volume: Volume, index: int, told: Description) -> Dataset:
         for keyword, value in (_MR if told.modality == "MR" else {}).items():
             setattr(dataset, keyword, value)
         if told.modality == "PT":
-            dataset.RescaleIntercept, dataset.RescaleSlope, dataset.Units = 0, 1, "BQML"
+            dataset.RescaleIntercept, dataset.RescaleSlope = 0, _decimal(slope)
+            dataset.Units = "GML" if is_suv else "BQML"
+            if is_suv:
+                dataset.SUVType = "BW"
     _set_pixels(dataset, np.clip(values, -32768, 32767).astype("<i2"))
     return dataset
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import largest_series, named_card, open_config
+from dicom_node.cli.opened import named_card, open_config
 from dicom_node.cli.output import print_json, print_table
 from dicom_node.errors import ConfigurationError
 
@@ -90,14 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _shown(card: Card, given: Sequence[Path]) -> tuple[str, ModelInput, float]:
     """What is shown to the model, and how long reading it took (0 of what is generated)."""
     from ai_models.conformance.scene import scene_for
-    from dicom_node.pipeline.loading import load_input
+    from dicom_node.cli.series_roles import largest_together, loaded_together
 
-    paths = largest_series(given)
-    if not paths:
+    shown = largest_together(given, card.input)
+    if shown is None:
         scene = scene_for(card, quick=False)
         return scene.what, scene.reference, 0.0
     began = time.perf_counter()
-    source = load_input(paths, card.input).model_input
+    source = loaded_together(shown, card.input).model_input
     read_s = time.perf_counter() - began
     size = " x ".join(str(edge) for edge in source.array.shape)
     return f"the given series of {size}", source, read_s
@@ -155,7 +155,7 @@ def _one(
 def _document(
     card: Card, source: ModelInput, what: str, read_s: float, jobs: Sequence[Measured]
 ) -> dict[str, Any]:
-    from ai_models.types import Volume
+    from ai_models.types import Volume, reference_of
     from dicom_node.pipeline.memory import SERVED_ELSEWHERE, voxels_of
 
     first, warm = jobs[0], jobs[1:]
@@ -164,13 +164,13 @@ def _document(
     median = {
         stage: statistics.median(job.seconds.get(stage, 0.0) for job in warm) for stage in stages
     }
-    elsewhere = card.runtime.backend in SERVED_ELSEWHERE
+    elsewhere, shown = card.runtime.backend in SERVED_ELSEWHERE, reference_of(source)
     return {
         "model": {"id": card.id, "version": card.version, "backend": card.runtime.backend,
                   "task": card.task},
         "input": {
             "what": what, "shape": list(source.array.shape),
-            "spacing_mm": list(source.spacing_mm) if isinstance(source, Volume) else None,
+            "spacing_mm": list(shown.spacing_mm) if isinstance(shown, Volume) else None,
             "voxels_for_the_model": voxels_of(card, source), "seconds_to_read": round(read_s, 4),
         },
         "warm_runs": len(warm),

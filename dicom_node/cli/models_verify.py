@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.opened import largest_series, named_card, open_catalog, open_config
+from dicom_node.cli.opened import named_card, open_catalog, open_config
 from dicom_node.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _verify_all(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _verify(config: Config, arguments: argparse.Namespace) -> int:
+    from dicom_node.cli.series_roles import largest_together
     from dicom_node.cli.verify_suite import Bench, run_suite
     from dicom_node.events import configure_logging
     from dicom_node.node_models import site_of
@@ -79,7 +80,7 @@ def _verify(config: Config, arguments: argparse.Namespace) -> int:
         bench = Bench(
             resolve_devices(config.models.devices)[0], site_of(config), Path(scratch),
             min(config.models.deadline_s, card.runtime.deadline_s),
-            tuple(largest_series(arguments.on)), arguments.quick, arguments.keep,
+            largest_together(arguments.on, card.input), arguments.quick, arguments.keep,
         )
         for check in run_suite(card, bench):
             checks.append(check)

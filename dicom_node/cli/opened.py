@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, NodeError, UnknownName
+from dicom_node.errors import ConfigurationError, UnknownName
 from dicom_node.records import ModelProblem, RuleWithoutModel, Stage
 
 if TYPE_CHECKING:
@@ -167,27 +166,6 @@ def named_card(config: Config, arguments: argparse.Namespace) -> Card:
                 f"{error}; settings: none found (--config); a folder with a card works too"
             ) from error
         raise
-
-
-def largest_series(paths: Sequence[Path]) -> list[Path]:
-    """The files of the series with most images below these paths; none where none are given.
-
-    Raises
-    ------
-    NodeError
-        ``input.no_dicom``.
-    """
-    from dicom_node.cli.output import tell_skipped
-    from dicom_node.imaging.scan import scan
-
-    if not paths:
-        return []
-    series, skipped = scan(list(paths))
-    tell_skipped(skipped)
-    if not series:
-        named = ", ".join(str(path) for path in paths)
-        raise NodeError(f"no DICOM series was found in {named}", reason="input.no_dicom")
-    return max(series.values(), key=len)
 
 
 def model_stages(config: Config) -> dict[str, list[ModelStage]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ai_models.card import Card
     from ai_models.types import ClassificationPrediction
+    from dicom_node.cli.series_roles import Together
     from dicom_node.config import Config
     from dicom_node.pipeline.analysis import Analysis, Writing
     from dicom_node.pipeline.inference import InferencePool
@@ -37,26 +38,32 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
                         help="where objects, pictures and predictions.json go")
+    parser.add_argument("--input", action="append", default=[], metavar="ROLE=PATH",
+                        help="a further series that the model takes, by its role in the card "
+                        "(else the one of its modality in the same frame of reference)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write DICOM objects, ``predictions.json`` and overlay pictures for every series found.
 
+    A model that takes several series is given each with those that belong to it.
     Exit 1 when no series was analysed.
     """
     config = open_config(arguments)
     card = named_card(config, arguments)
     from ai_models.trust import why_refused
+    from dicom_node.cli.series_roles import found_in, together
     from dicom_node.node_models import site_of
 
     refusal = why_refused(card, site_of(config))
     if refusal:
         raise ConfigurationError(refusal, key_path="models.site_use")
-    series, skipped = _scan(arguments.paths)
+    series, skipped = found_in(arguments.paths)
     tell_skipped(skipped)
+    shown = together(series, card.input, _named(arguments.input))
     arguments.output.mkdir(parents=True, exist_ok=True)
-    entries = _run_all(card, config, series, arguments.output)
+    entries = _run_all(card, config, shown, arguments.output)
     document = {
         "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights_sha256,
                   "demonstration": card.demonstration},
@@ -70,18 +77,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(entry["outcome"] != "declined" for entry in entries) else 1
 
 
-def _scan(paths: list[Path]) -> tuple[dict[str, list[Path]], list[tuple[Path, str]]]:
-    from dicom_node.imaging.scan import scan
+def _named(given: Sequence[str]) -> dict[str, dict[str, list[Path]]]:
+    """Series that were given for a role."""
+    from dicom_node.cli.series_roles import found_in
 
-    series, skipped = scan(paths)
-    if not series:
-        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:5])
-        raise NodeError(f"no DICOM series was found. {reasons}", reason="input.no_dicom")
-    return series, skipped
+    named: dict[str, dict[str, list[Path]]] = {}
+    for one in given:
+        role, separator, path = one.partition("=")
+        if not separator or not path:
+            raise ConfigurationError(
+                f"ROLE=PATH expected, found {one!r}", key_path="--input"
+            )
+        named[role], _ = found_in([Path(path)])
+    return named
 
 
 def _run_all(
-    card: Card, config: Config, series: dict[str, list[Path]], output: Path
+    card: Card, config: Config, shown: Sequence[Together], output: Path
 ) -> list[dict[str, Any]]:
     from dicom_node.events import Events, configure_logging
     from dicom_node.node_models import site_of
@@ -95,9 +107,9 @@ def _run_all(
             Events(),
         )
         try:
-            for number, (uid, paths) in enumerate(series.items(), start=1):
-                stem = "" if len(series) == 1 else f"{number:03d}-"
-                entries.append(_run_one(card, config, pool, uid, paths, output, stem))
+            for number, one in enumerate(shown, start=1):
+                stem = "" if len(shown) == 1 else f"{number:03d}-"
+                entries.append(_run_one(card, config, pool, one, output, stem))
         finally:
             pool.close()
     return entries
@@ -107,8 +119,7 @@ def _run_one(
     card: Card,
     config: Config,
     pool: InferencePool,
-    uid: str,
-    paths: list[Path],
+    shown: Together,
     output: Path,
     stem: str,
 ) -> dict[str, Any]:
@@ -121,11 +132,12 @@ def _run_one(
         config.results.language,
     )
     deadline_s = min(config.models.deadline_s, card.runtime.deadline_s)
+    uid, paths = shown.uid, list(shown.paths)
     try:
         analysis = analyse(
             paths, card,
             lambda card, source: pool.predict(card, source, deadline_s=deadline_s),
-            writing,
+            writing, companions=shown.companions, missing=shown.missing,
         )
     except NodeError as error:
         print(f"series {uid}: {error.reason}: {error}", file=sys.stderr)
@@ -142,9 +154,27 @@ def _run_one(
         "series_instance_uid": uid,
         "instances": len(paths),
         "outcome": analysis.outcome,
+        **_taken(analysis),
         **described,
         "objects": [path.name for path in written],
         "pictures": [path.name for path in pictures],
+    }
+
+
+def _taken(analysis: Analysis) -> dict[str, Any]:
+    """The further series that the model was given, and why others were not there; by role."""
+    loaded = analysis.loaded
+    if not loaded.companions and not loaded.missing:
+        return {}
+    return {
+        "companions": {
+            one.role: {
+                "series_instance_uid": str(one.source_images[0].SeriesInstanceUID),
+                "instances": len(one.source_images),
+            }
+            for one in loaded.companions
+        },
+        "missing": dict(loaded.missing),
     }
 
 

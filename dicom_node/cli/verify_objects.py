@@ -16,12 +16,22 @@ from ai_models.conformance.check import Check, failed, not_applicable, passed
 from ai_models.conformance.scene import Scene
 from ai_models.types import (
     DetectionPrediction,
+    JointInput,
     ModelInput,
     Prediction,
     SegmentationPrediction,
     Volume,
+    reference_of,
 )
-from dicom_node.cli.generated_series import IMAGES, VOLUMES, Description, write_series
+from dicom_node.cli.generated_series import (
+    IMAGES,
+    VOLUMES,
+    Description,
+    attributes_of,
+    write_phases,
+    write_series,
+)
+from dicom_node.cli.series_roles import Together
 from dicom_node.errors import NodeError
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
@@ -41,30 +51,53 @@ class SeriesMaker:
         self.other = next(one for one in known if one not in card.modality) if set(
             known) - set(card.modality) else None
 
-    def write(self, source: ModelInput, modality: str, name: str) -> list[Path]:
-        """One series; ``name`` makes it another than the rest."""
-        entry = self._card.input
+    def write(self, source: ModelInput, modality: str, name: str) -> Together:
+        """One series and its companions; ``name`` makes them others than the rest."""
+        entry, folder = self._card.input, self._folder / name
         attributes: dict[str, object] = {}
         if entry.views:
             attributes["ViewPosition"] = entry.views[0]
-        if isinstance(source, Volume) and entry.max_slice_thickness_mm is not None:
-            thickness_mm = min(source.spacing_mm[0], entry.max_slice_thickness_mm)
+        shown = reference_of(source)
+        if isinstance(shown, Volume) and entry.max_slice_thickness_mm is not None:
+            thickness_mm = min(shown.spacing_mm[0], entry.max_slice_thickness_mm)
             attributes["SliceThickness"] = float(f"{thickness_mm:.6g}")
         part = entry.body_part[0] if entry.body_part else "HEAD"
-        return write_series(source, self._folder / name, Description(
+        told = Description(
             f"conformance {name}", 1, modality, "PHANTOM^CONFORMANCE", "PHANTOM", "Phantom",
             f"Generated {modality}", part, attributes,
-        ))
+        )
+        if not isinstance(source, JointInput):
+            return Together(name, write_series(source, folder, told))
+        of_patient = attributes_of(entry.clinical, source.clinical)
+        attributes |= of_patient
+        companions: dict[str, Sequence[Path]] = {}
+        for one in entry.companions:
+            volume = source.companions.get(one.role)
+            # In a modality that cannot be written it is as good as none.
+            known = next((each for each in one.modality if each in VOLUMES), None)
+            if volume is not None and known is not None:
+                companions[one.role] = write_series(
+                    volume, folder / one.role,
+                    replace(
+                        told, modality=known, series=f"Generated {known}", role=one.role,
+                        attributes=of_patient,
+                    ),
+                )
+        own = folder / entry.role
+        paths = write_series(source.reference, own, told)
+        if source.phases:
+            paths = write_phases(source.phases, source.times_s, own, told)
+        return Together(name, paths, companions)
 
 
 def check_objects(
-    card: Card, ask: Ask, scene: Scene, reference: Prediction, paths: Sequence[Path],
+    card: Card, ask: Ask, scene: Scene, reference: Prediction, shown: Together | None,
 ) -> Check:
     """A series is read, answered as its array was, described, and what was written read back."""
-    if not paths:
+    if shown is None:
         return _unknown(OBJECTS, card)
     try:
-        analysis = _analysed(card, ask, paths)
+        analysis = _analysed(card, ask, shown)
     except NodeError as error:
         return failed(OBJECTS, f"{error.reason}: {error}")
     first = Answered(scene.reference, reference)
@@ -89,8 +122,8 @@ def check_nothing_found(card: Card, ask: Ask, scene: Scene, series: SeriesMaker)
         return prediction
 
     try:
-        paths = series.write(scene.empty(), series.modality, "empty")
-        analysis = _analysed(card, emptied, paths)
+        shown = series.write(scene.empty(), series.modality, "empty")
+        analysis = _analysed(card, emptied, shown)
     except NodeError as error:
         return failed(NOTHING_FOUND, f"{error.reason}: {error}")
     kinds = [kind for kind, _ in analysis.objects]
@@ -115,11 +148,13 @@ def check_modality(card: Card, scene: Scene, series: SeriesMaker) -> Check:
     return failed(MODALITY, f"{series.other} was accepted")
 
 
-def _analysed(card: Card, ask: Ask, paths: Sequence[Path]) -> Analysis:
+def _analysed(card: Card, ask: Ask, shown: Together) -> Analysis:
     writing = Writing(
         node_equipment("VERIFY", dicom_node.__version__), datetime(2026, 1, 1, tzinfo=UTC)
     )
-    return analyse(paths, card, ask, writing)
+    return analyse(
+        shown.paths, card, ask, writing, companions=shown.companions, missing=shown.missing
+    )
 
 
 def _without_marks(prediction: Prediction) -> tuple[Prediction, bool]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_models.card import Card, load_card
-from ai_models.conformance import geometry, inputs, repeating
+from ai_models.conformance import companions, geometry, inputs, repeating
 from ai_models.conformance.check import Check, failed, judged, not_applicable, passed
 from ai_models.conformance.scene import Scene, scene_for, scene_of
 from ai_models.conformance.spacing_order import spacing_doubt
@@ -18,12 +18,12 @@ from ai_models.trust import Site, why_refused
 from ai_models.types import ModelInput, Prediction
 from ai_models.weights import verify_weights
 from dicom_node.cli import verify_objects, verify_workers
+from dicom_node.cli.series_roles import Together, loaded_together
 from dicom_node.cli.verify_laboratory import checks_in_laboratory
 from dicom_node.cli.verify_model import VerifiedModel, WorkerEvents
 from dicom_node.errors import NodeError
 from dicom_node.node_models import check_report
 from dicom_node.pipeline.inference import InferencePool
-from dicom_node.pipeline.loading import load_input
 
 CARD, SITE, WEIGHTS, REPORT, SERIES, ANSWER = (
     "card", "site", "weights", "report", "series", "answer",
@@ -43,7 +43,7 @@ class Bench:
     deadline_s
         Of one job.
     given
-        Files of a series to show in the place of what is generated.
+        A series to show in the place of what is generated, with those that belong to it.
     quick
         Smaller volumes, and fewer of them.
     keep
@@ -54,7 +54,7 @@ class Bench:
     site: Site
     scratch: Path
     deadline_s: float
-    given: tuple[Path, ...] = ()
+    given: Together | None = None
     quick: bool = False
     keep: Path | None = None
 
@@ -111,9 +111,9 @@ def _gates(card: Card, site: Site) -> Iterator[Check]:
 
 
 def _scene(card: Card, bench: Bench) -> Scene:
-    if not bench.given:
+    if bench.given is None:
         return scene_for(card, quick=bench.quick)
-    return scene_of(load_input(bench.given, card.input).model_input)
+    return scene_of(loaded_together(bench.given, card.input).model_input)
 
 
 def _kept(card: Card, scene: Scene, bench: Bench) -> str:
@@ -156,6 +156,10 @@ def _of_model(model: VerifiedModel, scene: Scene, bench: Bench) -> Iterator[Chec
         inputs.check_kind,
     ):
         yield look(card, predict, scene)
+    if card.input.is_joint:
+        yield companions.check_turned_companions(card, predict, scene, reference)
+        yield companions.check_missing_companions(card, predict, scene)
+        yield companions.check_unknown_patient(card, predict, scene)
     yield repeating.check_determinism(predict, scene, reference)
     yield repeating.check_precision(card, _in_full(model), scene, reference)
     yield from _of_objects(model, scene, reference, bench)
@@ -176,9 +180,9 @@ def _of_objects(
 ) -> Iterator[Check]:
     card = model.card
     series = verify_objects.SeriesMaker(card, bench.scratch / "series")
-    paths = list(bench.given)
-    if not paths and series.modality is not None:
-        paths = series.write(scene.reference, series.modality, "phantom")
-    yield verify_objects.check_objects(card, model.ask, scene, reference, paths)
+    shown = bench.given
+    if shown is None and series.modality is not None:
+        shown = series.write(scene.reference, series.modality, "phantom")
+    yield verify_objects.check_objects(card, model.ask, scene, reference, shown)
     yield verify_objects.check_nothing_found(card, model.ask, scene, series)
     yield verify_objects.check_modality(card, scene, series)

@@ -144,6 +144,7 @@ def limits_of(entry: InputEntry) -> VolumeLimits:
 
 def _stack(paths: Sequence[Path], entry: InputEntry, ahead: Decoded | None) -> Loaded:
     loaded = load_volume(paths, limits_of(entry), ahead)
+    _check_modality(loaded.source_images, entry)
     return _plain(to_suv(loaded) if entry.intensity.unit == SUVBW else loaded)
 
 
@@ -151,6 +152,7 @@ def _in_phases(paths: Sequence[Path], entry: InputEntry, _ahead: Decoded | None)
     """Results lie on the images of the first phase."""
     found = load_phases(paths, limits_of(entry), *entry.phase_counts)
     volumes = found.volumes
+    _check_modality(volumes[0].source_images, entry)
     if entry.intensity.unit == SUVBW:
         volumes = tuple(to_suv(one) for one in volumes)
     first, *later = volumes
