@@ -48,7 +48,7 @@ from dicom_node.config_security import (
     files_below,
     tls_problem,
 )
-from dicom_node.config_web import SelftestSettings, TracingSettings, WebSettings
+from dicom_node.config_web import SelftestSettings, ShiftSettings, TracingSettings, WebSettings
 from dicom_node.errors import ConfigurationError, UnknownName
 
 __all__ = ["SENDER", "Config", "PeerSettings", "Rule", "describe", "json_schema", "load"]
@@ -189,6 +189,7 @@ class Config(Settings):
     results: ResultsSettings = ResultsSettings()
     web: WebSettings = WebSettings()
     selftest: SelftestSettings = SelftestSettings()
+    shift: ShiftSettings = ShiftSettings()
     tracing: TracingSettings = TracingSettings()
     security: SecuritySettings = SecuritySettings()
     logging: LoggingSettings = LoggingSettings()

@@ -95,3 +95,22 @@ class SelftestSettings(Settings):
 
     at: Annotated[Text, AfterValidator(_clock)] | None = None
     models: list[Text] = []
+
+
+class ShiftSettings(Settings):
+    """When a scanner whose images look unlike what a model knows is told of; ``every_h`` of
+    ``None``: only by ``dicom-node shift`` and on the page."""
+
+    every_h: Annotated[float, Field(gt=0, le=720)] | None = 6.0
+    at_least: Annotated[int, Field(ge=5, le=500)] = 20
+    baseline: Annotated[int, Field(ge=5, le=500)] = 50
+    newest: Annotated[int, Field(ge=5, le=500)] = 100
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    silhouette: Annotated[float, Field(ge=-1, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _enough(self) -> ShiftSettings:
+        for key in ("baseline", "newest"):
+            if getattr(self, key) < self.at_least:
+                raise ValueError(f"{key} below at_least: no scanner would ever be compared")
+        return self

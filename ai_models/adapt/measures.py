@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ai_models.array.labels import mask_of
+from ai_models.prediction.instances import of_kinds
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.froc import ScanFindings, froc, match_centers
@@ -19,7 +20,6 @@ from ai_models.types import (
     ClassificationPrediction,
     DetectionPrediction,
     Image,
-    Label,
     LabelMap,
     ModelError,
     ModelInput,
@@ -55,8 +55,11 @@ def measured(
         answer = predictor.predict(source)
         if isinstance(answer, SegmentationPrediction):
             truth = _truth(case, predictor, source)
-            for label in predictor.card.labels:
-                _add_dice(dices, label.name, _marked(answer, label), mask_of(truth, label.value))
+            labels = predictor.card.labels
+            found = of_kinds(answer.label_map, answer.labels, labels)
+            for label in labels:
+                marked, there = mask_of(found, label.value), mask_of(truth, label.value)
+                _add_dice(dices, label.name, marked, there)
         elif isinstance(answer, DetectionPrediction):
             truth = _truth(case, predictor, source)
             if not isinstance(source, Image):
@@ -86,15 +89,6 @@ def _truth(case: Case, predictor: Predictor, source: ModelInput) -> LabelMap:
     if truth is None:
         raise ModelError(f"{case.name} has no label", reason="model.gate")
     return truth
-
-
-def _marked(answer: SegmentationPrediction, label: Label) -> Mask:
-    """All that was found of a label, also where its parts are told apart as ``Nodule 1``, ..."""
-    marked: Mask = np.zeros(answer.label_map.shape, dtype=np.bool_)
-    for one in answer.labels:
-        if one.name == label.name or one.name.startswith(f"{label.name} "):
-            marked |= mask_of(answer.label_map, one.value)
-    return marked
 
 
 def _add_dice(

@@ -90,8 +90,8 @@ def open_head(module: nn.Module, example: torch.Tensor) -> list[str]:
 def with_lora(module: nn.Module, example: torch.Tensor, rank: int) -> Any:
     """The module with small trainable additions to its layers (Hu et al., ICLR 2022), by peft.
 
-    `merged` gives the module back, of the same architecture and with other weights. The last layer
-    is trained whole by nobody: it is adapted as the others are.
+    `merged` gives the module back, of the same architecture and with other weights. Layers that
+    only mix channels of a volume (kernels 1x1x1) and grouped ones stay as they are.
 
     Raises
     ------
@@ -108,13 +108,21 @@ def with_lora(module: nn.Module, example: torch.Tensor, rank: int) -> Any:
     parts = dict(module.named_modules())
     targets = [
         name for name in dict.fromkeys(_in_order(module, example))
-        if isinstance(parts[name], _ADAPTED) and getattr(parts[name], "groups", 1) == 1
+        if isinstance(parts[name], _ADAPTED) and _can_be_merged(parts[name])
     ]
     if not targets:
         raise ModelError("the network has no layer that LoRA adapts", reason=_REASON)
     wanted = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets)
     model: Any = get_peft_model(module, wanted)
     return model
+
+
+def _can_be_merged(part: nn.Module) -> bool:
+    """peft takes three-dimensional kernels of one sample for two-dimensional ones when it merges
+    them, and does not adapt layers in groups alike."""
+    kernel = tuple(getattr(part, "kernel_size", ()))
+    is_taken_for_flat = len(kernel) == 3 and kernel[:2] == (1, 1)
+    return getattr(part, "groups", 1) == 1 and not is_taken_for_flat
 
 
 def merged(adapted: Any) -> nn.Module:

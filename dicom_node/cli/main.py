@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dicom_node
 from dicom_node.cli import (
+    adapt,
     audit,
     cancel,
     check,
@@ -35,6 +36,7 @@ from dicom_node.cli import (
     schema,
     send,
     serve,
+    shift,
     show,
     status,
     train,
@@ -46,7 +48,7 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, remove, send, fetch, echo, models, train, replay, audit, web_token,
+    release, remove, send, fetch, echo, models, train, adapt, shift, replay, audit, web_token,
     conformance, schema, init,
 )
 # These end before there is any garbage to speak of.

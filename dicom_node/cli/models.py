@@ -9,6 +9,8 @@ from typing import Any
 from dicom_node.cli import (
     models_agreement,
     models_bench,
+    models_compress,
+    models_gate,
     models_list,
     models_new,
     models_show,
@@ -17,8 +19,8 @@ from dicom_node.cli import (
 )
 
 _ACTIONS = (
-    models_list, models_show, models_new, models_verify, models_bench, models_stage,
-    models_agreement,
+    models_list, models_show, models_new, models_verify, models_bench, models_compress,
+    models_stage, models_agreement, models_gate,
 )
 
 

@@ -54,7 +54,7 @@ def run_promote(arguments: argparse.Namespace) -> int:
     """Make a version live, unless its jobs would die."""
     config = open_config(arguments)
     ledger = open_ledger(config)
-    card = _fit(config, ledger, arguments.model, arguments.version)
+    card = _fit(config, ledger, arguments.model, arguments.version, gated=True)
     if card is None:
         return 1
     live = ledger.stages.live(card.id)
@@ -106,7 +106,9 @@ def _put(arguments: argparse.Namespace, stage: Stage, share: float) -> int:
         print(f"{arguments.model} has no {stage}" if ended is None
               else f"{ended.model_id} {ended.version} is no {stage} any more")
         return 0
-    card = _fit(config, ledger, arguments.model, arguments.version)
+    # A shadow sends nothing; what a canary says goes to the archive.
+    gated = stage is Stage.CANARY
+    card = _fit(config, ledger, arguments.model, arguments.version, gated=gated)
     if card is None:
         return 1
     try:
@@ -121,17 +123,21 @@ def _put(arguments: argparse.Namespace, stage: Stage, share: float) -> int:
     return 0
 
 
-def _fit(config: Config, ledger: Ledger, model_id: str, version: str) -> Card | None:
+def _fit(
+    config: Config, ledger: Ledger, model_id: str, version: str, *, gated: bool = False
+) -> Card | None:
     """The card of a version that may be given jobs here; ``None``, and it is said why, otherwise.
 
-    The first version of a model is made known first: what was live before anybody decided must be
-    there for `rollback`.
+    With ``gated`` a version that was adapted at a site must have passed the gate against the live
+    one. The first version of a model is made known first: what was live before anybody decided
+    must be there for `rollback`.
 
     Raises
     ------
     UnknownName
         There is no such version.
     """
+    from ai_models.adapt.verdict import check_gated
     from ai_models.types import ModelError
     from dicom_node.node_models import check_model, site_of
 
@@ -146,6 +152,8 @@ def _fit(config: Config, ledger: Ledger, model_id: str, version: str) -> Card | 
                     f"{card.id} {card.version} does {card.task}, and the live version "
                     f"{other.task}: give it an id of its own", reason="model.other_task",
                 )
+            if gated and other.version == running != card.version:
+                check_gated(card, other)
         check_model(card, site_of(config))
     except ModelError as error:
         print(f"dicom-node: {error.reason}: {error}", file=sys.stderr)
