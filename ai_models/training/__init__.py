@@ -1,1 +1,1 @@
-"""Training of the networks that this project ships, as commands that anyone can rerun."""
+"""Training: of models on cases (docs/training.md), and of the networks that this project ships."""
