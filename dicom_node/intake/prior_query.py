@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _UID = re.compile(r"[0-9.]{1,64}")
 _MOST_STUDIES = 500
 _MOST_SERIES = 500
+_MOST_SEGMENTATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,16 @@ def likely_first(found: Iterable[FoundSeries], description: str) -> list[FoundSe
             one.series_instance_uid,
         ),
     )
+
+
+def segmentations_of(found: Iterable[FoundSeries], model_id: str) -> list[FoundSeries]:
+    """Small series of Segmentations, those first whose description names the model."""
+    marked = [
+        one for one in found
+        if _text(one.said, "Modality") == "SEG" and one.images <= _MOST_SEGMENTATIONS
+    ]
+    marked.sort(key=lambda one: model_id not in _text(one.said, "SeriesDescription"))
+    return marked[:_MOST_SEGMENTATIONS]
 
 
 def _text(header: Dataset, keyword: str) -> str:

@@ -27,7 +27,13 @@ from dicom_node.intake.prior_candidates import (
     Wanted,
     examined_on,
 )
-from dicom_node.intake.prior_query import FoundSeries, PriorQuery, likely_first, patient_of
+from dicom_node.intake.prior_query import (
+    FoundSeries,
+    PriorQuery,
+    likely_first,
+    patient_of,
+    segmentations_of,
+)
 from dicom_node.intake.query import Limits
 from dicom_node.records import PRIOR, Instance, Job, JobInput, Series
 
@@ -47,6 +53,7 @@ _WATCH_EVERY_S = 0.5
 _ASTRAY_S = 30.0
 _ASK_AGAIN_S = 30.0
 _FORGET_S = 86_400.0
+_SEGMENTATIONS_S = 15.0
 _END_PATIENCE_S = 10.0
 
 
@@ -236,6 +243,7 @@ class PriorSearch:
             found = search.candidates[0]
             if self._is_here(search, found):
                 if self._choosing.fits(found.series_instance_uid, wanted):
+                    self._bring_segmentations(search, found)
                     self._settle(search, JobInput(
                         PRIOR, found.series_instance_uid, found.study_instance_uid,
                         f"the latest before it, by {(wanted.day - found.day).days} days",
@@ -327,6 +335,33 @@ class PriorSearch:
         if passing is not None:
             raise passing
         return False
+
+    def _bring_segmentations(self, search: _Search, found: FoundSeries) -> None:
+        """Have what was marked in the earlier images sent here too: it says how that is tracked.
+
+        Without it the job goes all the same.
+        """
+        peer = self._peers.get(search.rule_input.fetch_from or "")
+        if peer is None or peer.retrieve == "off" or not peer.speaks_dimse:
+            return
+        try:
+            with self._associate(peer) as association:
+                series = association.series_of(found.study_instance_uid, found.day, ())
+            marked = segmentations_of(series, search.job.model_id)
+            for one in marked:
+                if self._ledger.receipts.find_series(one.series_instance_uid) is None:
+                    search.ways_left, search.fetched = None, 0
+                    self._fetch(search, one)
+            until = time.monotonic() + _SEGMENTATIONS_S
+            while not self._ended.wait(0.1) and time.monotonic() < until and any(
+                self._ledger.receipts.find_series(one.series_instance_uid) is None
+                for one in marked
+            ):
+                continue
+        except LedgerUnavailable:
+            raise
+        except NodeError as error:
+            self._events.peer_queried(peer.name, "segmentations", error.reason)
 
     def _brings(self, way: str, peer: PeerSettings, found: FoundSeries) -> bool:
         from dicom_node.intake.retrieval import GetQuery, get_into_spool

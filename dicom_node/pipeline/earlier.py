@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dicom_node.pipeline.follow_up import Earlier
@@ -21,7 +22,9 @@ def earlier_of(job: Job, workshop: Workshop) -> Earlier | None:
     if not instances:
         return Earlier(reason=asked[0].reason if not uid else "its images are not kept any more")
     paths = [workshop.spool.resolve(instance.path) for instance in instances]
-    return Earlier(paths, said=_said(job, uid, workshop))
+    return Earlier(
+        paths, said=_said(job, uid, workshop), segmentations=_segmentations(job, uid, workshop)
+    )
 
 
 def _said(job: Job, series_instance_uid: str, workshop: Workshop) -> Mapping[str, Any] | None:
@@ -34,3 +37,21 @@ def _said(job: Job, series_instance_uid: str, workshop: Workshop) -> Mapping[str
     if not done:
         return None
     return workshop.ledger.predictions.of(max(done, key=lambda one: one.created_at).job_id)
+
+
+def _segmentations(job: Job, series_instance_uid: str, workshop: Workshop) -> list[Path]:
+    """What the node made of the series with this model, and what came of its study from elsewhere.
+    """
+    ledger = workshop.ledger
+    found = [
+        result.path
+        for one in ledger.jobs.of_series(series_instance_uid)
+        if one.model_id == job.model_id and not one.shadow
+        for result in ledger.jobs.results(one.job_id)
+        if result.kind == "segmentation" and not result.form
+    ]
+    series = ledger.receipts.find_series(series_instance_uid)
+    for one in ledger.receipts.series_of_study(series.study_instance_uid) if series else ():
+        if one.modality == "SEG":
+            found += [i.path for i in ledger.receipts.instances(one.series_instance_uid)]
+    return [workshop.spool.resolve(path) for path in found if workshop.spool.has(path)]

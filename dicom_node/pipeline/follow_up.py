@@ -26,10 +26,11 @@ from dicom_node.imaging.unreadable import UnreadableInstances
 from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.description import Findings, findings_in
 from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.results.earlier_segments import tracked_before
 from dicom_node.results.evidence import references_to
-from dicom_node.results.follow_up import EarlierFinding, Followed, FollowUp, kind_of
+from dicom_node.results.follow_up import EarlierFinding, Followed, FollowUp
 from dicom_node.results.identity import ResultIdentity
-from dicom_node.results.segmentation_segments import finding_of
+from dicom_node.results.segmentation_segments import finding_of, kind_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -54,12 +55,14 @@ class _Measured(Protocol):
 class Earlier:
     """The earlier examination of a job: its images, or why there are none.
 
-    ``said`` is what this version of the model said of them before, as the ledger has it.
+    ``said`` is what this version of the model said of them before, as the ledger has it;
+    ``segmentations`` are files that may hold what some version of it marked in them.
     """
 
     paths: Sequence[Path] = ()
     reason: str = ""
     said: Mapping[str, Any] | None = None
+    segmentations: Sequence[Path] = ()
 
 
 class NotComparable(Exception):
@@ -116,13 +119,18 @@ def _earlier_findings(
     series_uid = str(loaded.source_images[0].SeriesInstanceUID)
     if found.detected is not None:
         identity = found.detected.tracked(identity, series_uid)
+    tracked = tracked_before(
+        earlier.segmentations, card.id, loaded.source_images, loaded.frame_numbers,
+        found.label_map, found.labels,
+    )
     return [
         EarlierFinding(
-            label.name, kind_of(label), identity.tracking_uid(series_uid, finding_of(label)),
+            label.name, kind_of(label),
+            tracked.get(label.value) or identity.tracking_uid(series_uid, finding_of(label)),
             measured.volume_ml, measured.centroid_lps_mm,
         )
         for label, measured in _measured(found)
-    ], ("found", digests)
+    ], ("found", digests, sorted(tracked.items()))
 
 
 def _known(said: Mapping[str, Any] | None, card: Card) -> list[EarlierFinding] | None:

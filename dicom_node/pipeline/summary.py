@@ -18,8 +18,7 @@ from ai_models.types import (
     TextPrediction,
     Volume,
 )
-from dicom_node.results.follow_up import kind_of
-from dicom_node.results.segmentation_segments import finding_of
+from dicom_node.results.segmentation_segments import finding_of, kind_of
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.analysis import Analysis

@@ -167,12 +167,6 @@ class FollowUp:
         }
 
 
-def kind_of(label: Label) -> str:
-    """What a finding must share with one of another examination to be the same."""
-    laterality = label.laterality.value if label.laterality else ""
-    return f"{label.type.scheme}:{label.type.value}:{laterality}"
-
-
 def _gone(one: EarlierFinding) -> dict[str, Any]:
     return {
         "name": one.name, "tracking_uid": one.tracking_uid, "volume_ml": round(one.volume_ml, 6),

@@ -52,6 +52,12 @@ def finding_of(label: Label) -> str:
     return f"{label.type.scheme}:{label.type.value}:{laterality}:{label.value}"
 
 
+def kind_of(label: Label) -> str:
+    """What a finding must share with one of another examination to be the same."""
+    laterality = label.laterality.value if label.laterality else ""
+    return f"{label.type.scheme}:{label.type.value}:{laterality}"
+
+
 def tracking_identifier(label: Label, algorithm: Algorithm) -> str:
     """Readable tracking identifier, the same in the segmentation and in every report."""
     return long_string(f"{algorithm.model_id} {label.name}")

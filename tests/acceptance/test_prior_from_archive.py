@@ -23,7 +23,7 @@ from tests import peers
 from tests.acceptance.running_node import wait_until
 from tests.dicom_samples import mr_series, write_series
 from tests.pipeline.followed_chests import Ball, another_table, examination, write_balls_model
-from tests.pipeline.test_follow_up import groups, texts, tracking, value
+from tests.pipeline.test_follow_up import Model, groups, texts, tracking, value
 from tests.ports import free_port
 
 pytestmark = pytest.mark.long
@@ -125,6 +125,10 @@ def test_the_latest_earlier_examination_is_fetched_and_its_nodule_followed(
                       "StudyDate": prior[0].StudyDate}
         place.archived(mr_series(**same_study))
         place.archived(examination([LONG_AGO], DAYS, **same_study)[:2])
+        # Its nodule was tracked from one before.
+        (_, marked), *_ = Model(tmp_path).on(write_series(prior, tmp_path / "prior")).objects
+        marked.SegmentSequence[0].TrackingUID = "2.25.77"
+        place.archived([marked])
         series = place.send(examination([NOW]))
         job_id = place.done(series)
         ledger = place.node.ledger
@@ -136,9 +140,10 @@ def test_the_latest_earlier_examination_is_fetched_and_its_nodule_followed(
         assert (fetched.state, fetched.reason) == (SeriesState.DECLINED, FETCHED_AS_PRIOR)
         assert ledger.jobs.of_series(fetched.series_instance_uid) == []
         assert {one.series_instance_uid for one in ledger.receipts.recent_series(10)} == {
-            series, fetched.series_instance_uid
+            series, fetched.series_instance_uid, str(marked.SeriesInstanceUID)
         }
         made = place.objects(job_id)
+        assert set(tracking(made["segmentation"]).values()) == {"2.25.77"}
         (nodule,) = groups(made["volumetric report"])
         assert value(nodule, "DOUBLING_TIME") == pytest.approx(DOUBLING_D, rel=0.05)
         assert f"Compared with an examination {DAYS} days before." in texts(

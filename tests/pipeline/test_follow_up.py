@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -261,6 +262,34 @@ def test_the_same_two_examinations_give_the_same_objects_and_others_than_one_alo
     assert uids(Earlier(fixed.then)) == both
     others = uids(None) + uids(Earlier(reason="none")) + uids(Earlier(reason="none here"))
     assert len({*both, *others}) == len(both) + len(others)
+
+
+def test_a_finding_is_tracked_on_as_it_was_reported_of_the_earlier_examination(
+    fixed: Fixed, tmp_path: Path
+) -> None:
+    segmentation = analyse(fixed.then, fixed.card, fixed, WRITING).objects[0][1]
+    # As the earlier examination was itself compared with one before it.
+    segmentation.SegmentSequence[0].TrackingUID = "2.25.77"
+
+    def tracked(**changes: Any) -> str:
+        path = tmp_path / "segmentation.dcm"
+        written = copy.deepcopy(segmentation)
+        for keyword, said in changes.items():
+            segment = written.SegmentSequence[0]
+            setattr(segment if keyword in segment else written, keyword, said)
+        written.save_as(path, enforce_file_format=True)
+        fixed.asked.clear()
+        found = fixed.run(Earlier(fixed.then, segmentations=[tmp_path / "none.dcm", path]))
+        (uid,) = tracking(found.objects[0][1]).values()
+        return uid
+
+    assert tracked() == "2.25.77"
+    fixed.asked.clear()
+    (derived,) = tracking(fixed.run(Earlier(fixed.then)).objects[0][1]).values()
+    assert derived != "2.25.77"
+    for other in ({"TrackingID": "another-model Nodule"}, {"PatientID": "SOMEBODY ELSE"},
+                  {"PixelData": b"\0"}):
+        assert tracked(**other) == derived
 
 
 def test_an_explicit_negative_says_what_was_there_before(fixed: Fixed) -> None:
