@@ -160,7 +160,7 @@ class Gathering:
 
     def look(self, series: Series) -> None:
         """Have everything looked at again for which a series may count that was just settled."""
-        if not self._rules:
+        if not any(rule.inputs for rule in self._rules.values()):
             return
         self._studies[series.study_instance_uid] = None
         for job in self._ledger.inputs.taking(series.series_instance_uid):

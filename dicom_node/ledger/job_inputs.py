@@ -143,8 +143,8 @@ class JobInputs:
     def waiting(self) -> list[Job]:
         """Jobs that wait for a series, queued or held, the oldest first."""
         states = [str(state) for state in _WAITING]
-        query = sa.select(_j).where(_j.c.state.in_(states), is_waiting(_j.c.job_id))
-        return self._jobs(query)
+        waits = sa.select(_n.c.job_id).where(_n.c.waits == 1, _n.c.series_instance_uid == "")
+        return self._jobs(sa.select(_j).where(_j.c.state.in_(states), _j.c.job_id.in_(waits)))
 
     def arriving(self) -> dict[str, list[str]]:
         """The roles whose series is arriving again, by the queued job that takes it."""
@@ -163,23 +163,23 @@ class JobInputs:
 
     def overtaken(self) -> list[Job]:
         """Jobs for which a series was found only after they had started, the oldest first."""
-        late = sa.exists().where(
-            _n.c.job_id == _j.c.job_id, _n.c.waits == 1, _n.c.series_instance_uid != ""
-        )
+        late = sa.select(_n.c.job_id).where(_n.c.waits == 1, _n.c.series_instance_uid != "")
         states = [str(state) for state in (*_WAITING, JobState.CANCELLED)]
-        return self._jobs(sa.select(_j).where(_j.c.state.not_in(states), late))
+        return self._jobs(sa.select(_j).where(_j.c.job_id.in_(late), _j.c.state.not_in(states)))
 
     def of_study(self, study_instance_uid: str) -> list[Job]:
         """Jobs on series of a study that take further ones, the oldest first."""
-        of_study = _j.c.study_instance_uid == study_instance_uid
+        # By its series, for which there is an index.
+        series = sa.select(_s.c.series_instance_uid).where(
+            _s.c.study_instance_uid == study_instance_uid
+        )
+        of_study = _j.c.series_instance_uid.in_(series)
         return self._jobs(sa.select(_j).where(of_study, has_any(_j.c.job_id)))
 
     def taking(self, series_instance_uid: str) -> list[Job]:
         """Jobs that take a series beside their own, the oldest first."""
-        takes = sa.exists().where(
-            _n.c.job_id == _j.c.job_id, _n.c.series_instance_uid == series_instance_uid
-        )
-        return self._jobs(sa.select(_j).where(takes))
+        takes = sa.select(_n.c.job_id).where(_n.c.series_instance_uid == series_instance_uid)
+        return self._jobs(sa.select(_j).where(_j.c.job_id.in_(takes)))
 
     def studies(self) -> list[str]:
         """Studies with a series that is here and a job on it that takes further ones."""
@@ -199,9 +199,10 @@ class JobInputs:
             return content_of(connection, series_instance_uid)
 
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
+        # Sorted here: SQLite would rather walk through all jobs by their age than sort a few.
         with self._database.read() as connection:
-            found = connection.execute(query.order_by(_j.c.created_at, _j.c.job_id))
-            return [rows.to_job(row) for row in found]
+            found = [rows.to_job(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda job: (job.created_at, job.job_id))
 
 
 def insert(connection: sa.Connection, job_id: str, inputs: Sequence[JobInput]) -> None:
@@ -259,13 +260,9 @@ def takes_arriving(connection: sa.Connection, job_id: str) -> bool:
 
 def needed_by(connection: sa.Connection, series: Sequence[str], states: Sequence[str]) -> str:
     """A job in one of the states, of another study, that takes one of these series; or ""."""
-    query = (
-        sa.select(_j.c.job_id)
-        .join(_n, _n.c.job_id == _j.c.job_id)
-        .where(
-            _n.c.series_instance_uid.in_(series), _j.c.state.in_(states),
-            _j.c.series_instance_uid.not_in(series),
-        )
+    taking = sa.select(_n.c.job_id).where(_n.c.series_instance_uid.in_(series))
+    query = sa.select(_j.c.job_id).where(
+        _j.c.job_id.in_(taking), _j.c.state.in_(states), _j.c.series_instance_uid.not_in(series)
     )
     return connection.execute(query.limit(1)).scalar_one_or_none() or ""
 
