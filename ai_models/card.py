@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError
 
 from ai_models.card_adaptation import Adaptation
 from ai_models.card_base import Entry, Licence, LongName, Text
+from ai_models.card_compression import Compression
 from ai_models.card_contradictions import contradictions
 from ai_models.card_entries import (
     ClassificationOutput,
@@ -83,6 +84,8 @@ class Card(Entry):
     """What of its inputs is kept, so that a change of scanners is noticed."""
     adaptation: Adaptation | None = None
     """Of a version that was made from another one at a site."""
+    compression: Compression | None = None
+    """How far smaller versions may lie behind this one."""
     trust: Trust = Trust()
     """What it needs beyond data."""
 

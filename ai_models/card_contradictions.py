@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ai_models.card_checks_input import input_problems
 from ai_models.card_checks_output import output_problems
 from ai_models.card_checks_runtime import runtime_problems, weights_problems
+from ai_models.card_compression import compression_problems
 from ai_models.card_monitoring import monitor_problems
 
 if TYPE_CHECKING:
@@ -25,3 +26,4 @@ def contradictions(card: Card, folder: Path) -> Iterator[tuple[str, str]]:
     yield from output_problems(card)
     yield from weights_problems(card, folder)
     yield from monitor_problems(card, folder)
+    yield from compression_problems(card, folder)

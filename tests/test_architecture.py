@@ -123,7 +123,7 @@ ONLY_IN = {
             "torch", "torchvision", "monai", "onnxruntime", "onnx", "onnxscript", "transformers",
             "nnunetv2", "safetensors", "tritonclient", "httpx", "nibabel", "peft",
         ),
-        (*NUMERIC_ROOMS, "ai_models.training", "ai_models.adapt"),
+        (*NUMERIC_ROOMS, "ai_models.training", "ai_models.adapt", "ai_models.compress"),
     ),
 }
 WITHOUT_DICOM = ("ai_models.types", "ai_models.array", "ai_models.networks")

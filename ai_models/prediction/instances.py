@@ -85,3 +85,34 @@ def _drawn(parts: Sequence[_Part], label_map: LabelMap) -> LabelMap:
     for value, part in enumerate(parts, start=1):
         bits[part.place][part.mask] |= np.uint64(1 << (value - 1))
     return bits
+
+
+def of_kinds(
+    label_map: LabelMap, labels: Sequence[Label], kinds: Sequence[Label]
+) -> LabelMap:
+    """The map by the labels of the card again: what `separated` told apart, put together.
+
+    ``labels`` are those of the prediction, ``kinds`` those of the card.
+    """
+    by_value = {
+        label.value: kind.value for label in labels for kind in kinds
+        if label.name == kind.name or label.name in _names_of(kind, len(labels))
+    }
+    if all(own == value for own, value in by_value.items()):
+        return label_map
+    if is_overlapping(label_map):
+        masks = {
+            kind.value: np.logical_or.reduce([
+                mask_of(label_map, own) for own, value in by_value.items() if value == kind.value
+            ]) for kind in kinds if kind.value in by_value.values()
+        }
+        return overlapping(masks, label_map.shape)
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(by_value)] = list(by_value.values())
+    return table[label_map]
+
+
+def _names_of(kind: Label, count: int) -> frozenset[str]:
+    return frozenset(
+        numbered_label(kind, 1, number).name for number in range(1, count + 1)
+    )

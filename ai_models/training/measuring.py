@@ -13,6 +13,7 @@ from scipy import ndimage
 from ai_models.array.labels import mask_of
 from ai_models.card import Card, ClassificationCard, SegmentationCard
 from ai_models.prediction.checking import check_source
+from ai_models.prediction.instances import of_kinds
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.froc import LUNA_RATES, ScanFindings, froc, match_parts
@@ -101,8 +102,9 @@ def _segmentation(
     volume = volume_of(source)
     spacing = volume.spacing_mm if volume is not None else (1.0, 1.0, 1.0)
     figures: dict[str, float] = {}
+    label_map = of_kinds(prediction.label_map, prediction.labels, card.labels)
     for label in card.labels:
-        found, there = mask_of(prediction.label_map, label.value), mask_of(truth, label.value)
+        found, there = mask_of(label_map, label.value), mask_of(truth, label.value)
         figures[f"Dice of {label.name}"] = dice(found, there)
         if not quick:
             figures[f"IoU of {label.name}"] = iou(found, there)
@@ -119,8 +121,9 @@ def _parts(
     """Connected parts of all labels, each scored with its highest probability."""
     hits: list[float] = []
     false: list[float] = []
+    label_map = of_kinds(prediction.label_map, prediction.labels, card.labels)
     for label in card.labels:
-        found, count = _numbered(mask_of(prediction.label_map, label.value))
+        found, count = _numbered(mask_of(label_map, label.value))
         there, _ = _numbered(mask_of(truth, label.value))
         numbers = range(1, count + 1)
         likely = prediction.probabilities.get(label.value)
