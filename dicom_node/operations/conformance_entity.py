@@ -181,8 +181,11 @@ def _queries(facts: Facts) -> list[Section]:
         "Keys of C-FIND, Study Root",
         ("Level", "Keys matched", "Keys returned"),
         [
+            ("STUDY", "Patient ID, Study Date (a range)",
+             "Study Instance UID, Issuer of Patient ID"),
             ("SERIES", "Study Instance UID, Series Instance UID",
-             "Number of Series Related Instances"),
+             "Number of Series Related Instances; of an earlier study also Modality, Series "
+             "Description and what the rule's condition names"),
             ("IMAGE", "Study Instance UID, Series Instance UID", "SOP Instance UID, SOP Class UID"),
         ],
     )  # fmt: skip
@@ -193,6 +196,10 @@ def _queries(facts: Facts) -> list[Section]:
                 "Of the AE that sends a series, where it is a peer with `query: auto`: at the "
                 "SERIES level, and at the IMAGE level when the count is missing or higher than "
                 "what has arrived.",
+                "Where a rule has an input `prior` with `fetch_from`, that peer is asked at the "
+                "STUDY level for earlier studies of the patient, and at the SERIES level for what "
+                "is in them; the series that is chosen, and Segmentations of its study, are "
+                "fetched as missing images are.",
             ],
             context_tables("Presentation contexts proposed for queries", facts.proposed.query,
                            _NONE),
