@@ -50,8 +50,6 @@ class Background:
         int16; of a drawn chest without noise.
     lungs
         Where nodules may lie.
-    depth_mm
-        How deep in the lungs.
     unsure
         What may be a nodule already: nothing is learned there.
     is_real
@@ -60,7 +58,6 @@ class Background:
 
     hu: npt.NDArray[np.int16]
     lungs: BoolArray
-    depth_mm: FloatArray
     unsure: BoolArray
     is_real: bool
 
@@ -77,7 +74,7 @@ def drawn_background(folder: Path, seed: int) -> Background:
         np.savez(path, hu=stored_hu, lungs=np.asarray(inside, dtype=np.bool_))
     with np.load(path, allow_pickle=False) as stored:
         hu, lungs = stored["hu"], stored["lungs"]
-    return Background(hu, lungs, depth_of(lungs, _grid()), np.zeros(hu.shape, bool), False)
+    return Background(hu, lungs, np.zeros(hu.shape, dtype=bool), False)
 
 
 def real_background(root: Path, ct: RealCT) -> Background | None:
@@ -91,7 +88,7 @@ def real_background(root: Path, ct: RealCT) -> Background | None:
     hu = np.rint(to_model_grid(volume, plan, lowest=-1024.0)).astype(np.int16)
     inside = (lungs_reference(volume, affine) > 0).astype(np.float32)
     lungs = to_model_grid(inside, plan, 0.0) >= 0.5
-    return Background(hu, lungs, depth_of(lungs, _grid()), _findings(hu, lungs), True)
+    return Background(hu, lungs, _findings(hu, lungs), True)
 
 
 def _findings(hu: npt.NDArray[np.int16], lungs: BoolArray) -> BoolArray:
@@ -171,7 +168,6 @@ class NoduleCrops:
         place = _place(chest, self.crop, rng)
         hu = _cut(chest.hu, place, self.crop, -1000).astype(np.float32)
         lungs = _cut(chest.lungs, place, self.crop, 0).astype(np.bool_)
-        depth = _cut(chest.depth_mm, place, self.crop, 0).astype(np.float32)
         unsure = _cut(chest.unsure, place, self.crop, 0).astype(np.bool_)
         if self.erase_unsure and unsure.any():
             lung_hu = rng.normal(-860.0, 25.0, self.crop).astype(np.float32)
@@ -179,7 +175,8 @@ class NoduleCrops:
         free = lungs & ~unsure
         count = 0 if rng.random() < self.empty_share else int(rng.integers(1, self.most + 1))
         nodules = draw_nodules(
-            rng, free, _grid(), count, diameters_mm=(4.0, 24.0), hu=hu, depth_mm=depth
+            rng, free, _grid(), count, diameters_mm=(4.0, 24.0), hu=hu,
+            depth_mm=depth_of(lungs, _grid()),
         )
         scanner = random_scanner(rng, SPACING_MM)
         if chest.is_real:

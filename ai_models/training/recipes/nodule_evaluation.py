@@ -42,7 +42,7 @@ from ai_models.types import DetectionPrediction, Prediction, SegmentationPredict
 LabelMap = npt.NDArray[np.uint8]
 
 FIRST_HELD_BACK, FIRST_EMPTY = 90000, 91000
-FIELD_MM = (160.0, 280.0, 340.0)
+FIELD_MM = (100.0, 260.0, 330.0)
 REAL_HELD_BACK = ("ts-aorta", "ts-pulmonary", "ts-example")
 """Two patients: ts-aorta and ts-pulmonary are parts of one CT."""
 PATIENTS = {"ts-aorta": "first", "ts-pulmonary": "first", "ts-example": "second"}

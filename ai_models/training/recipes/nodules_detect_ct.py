@@ -38,7 +38,7 @@ NETWORK: dict[str, Any] = {
     "anchors": [[3, 3, 3], [4.5, 4.5, 4.5], [7, 7, 7]],
     "scales": [1, 2],
 }
-CROP = (48, 48, 48)
+CROP = (40, 40, 40)
 # A nodule that the edge of a crop cuts to less is not asked for.
 _FEWEST_VOXELS = 8
 
@@ -91,10 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     drawn, real = backgrounds(options.output, options.chests, options.real_data)
     settings = Settings(
-        options.steps, batch=2, rate=2e-3, warm_up=20, average=0.99, precision="bf16",
-        checkpoint_every=50,
+        options.steps, batch=2, rate=1e-3, warm_up=10, average=0.98, checkpoint_every=50,
+        workers=1,
     )
-    crops = NoduleCrops(drawn, real, CROP, settings.seed, most=3, erase_unsure=True)
+    crops = NoduleCrops(
+        drawn, real, CROP, settings.seed, most=2, empty_share=0.1, erase_unsure=True
+    )
     torch.manual_seed(settings.seed)
     network = Detector(**NETWORK)
     outcome, seconds = fit(
