@@ -225,6 +225,20 @@ class Events(Told):
     def selftest_put_off(self, model_id: str) -> None:
         self._emit(logging.INFO, "self-test put off: jobs wait for a device", model=model_id)
 
+    def shift_measured(
+        self, model_id: str, version: str, scanner: str, *, inputs: int, mmd: float,
+        threshold: float, silhouette: float, alarm: bool, is_new: bool,
+    ) -> None:
+        """``is_new``: this scanner raises the alarm for the first time, or does so no longer."""
+        what = "looks unlike what the model knows" if alarm else "looks as the model knows it"
+        level = logging.DEBUG if not is_new else logging.WARNING if alarm else logging.INFO
+        self._emit(level, f"a scanner {what}", model=model_id, version=version, scanner=scanner,
+                   inputs=inputs, mmd=mmd, threshold=threshold, silhouette=silhouette)
+
+    def shift_not_measured(self, model_id: str, version: str, reason: str) -> None:
+        self._emit(logging.WARNING, "how scanners look to a model could not be measured",
+                   model=model_id, version=version, reason=reason)
+
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 

@@ -23,9 +23,11 @@ from dicom_node.node_health import NodeHealth, WatchedIndex
 from dicom_node.node_observation import Observation
 from dicom_node.node_routing import Router
 from dicom_node.node_selftest import selftest_care
+from dicom_node.node_shift import Scanners
 from dicom_node.node_web import web_server
 from dicom_node.operations.certificates import CertificateWatch
 from dicom_node.operations.retention import Retention
+from dicom_node.operations.shift import ShiftWatch
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.spool import Spool
@@ -90,6 +92,14 @@ class Operations:
         if "intake" in premises.roles:
             self._cares.append(
                 Retention(premises.config, premises.ledger, premises.spool, premises.events)
+            )
+        every_h = premises.config.shift.every_h
+        if "work" in premises.roles and every_h is not None:
+            scanners = Scanners(
+                premises.ledger, lambda: premises.catalog, premises.config.shift
+            )
+            self._cares.append(
+                ShiftWatch(every_h * 3600.0, scanners.versions, scanners.document, premises.events)
             )
         tls = premises.config.security.tls
         if tls is not None:

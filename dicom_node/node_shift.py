@@ -6,6 +6,8 @@ The rooms that are asked: the ledger for the features, the catalogue for the car
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ai_models.types import FloatArray
     from dicom_node.config_web import ShiftSettings
     from dicom_node.ledger.ledger import Ledger
+
+_MOST_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Scanners:
         self._ledger = ledger
         self._catalog = catalog
         self._settings = settings
+        # A picture takes seconds and everybody at the page sees the same one.
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
 
     def versions(self) -> list[tuple[str, str]]:
         """Versions of models of which features are kept."""
@@ -84,11 +91,23 @@ class Scanners:
         seen = [(one.scanner, one.features) for one in kept]
         return Seen(model_id, version, look_at(seen, self._reference(model_id, version), terms))
 
+    def document(self, model_id: str, version: str) -> dict[str, Any]:
+        """`Seen.document` of a version; raises as `look`."""
+        return self.look(model_id, version).document()
+
     def picture(self, model_id: str, version: str, method: Method = "pca") -> bytes:
         """A PNG of all inputs; raises as `look`."""
         from ai_models.monitoring.picture import picture
 
-        return picture(self.look(model_id, version).look, f"{model_id} {version}", method)
+        with self._lock:
+            newest = self._ledger.features.newest(model_id, version)
+            key = (model_id, version, method, newest)
+            if key not in self._pictures:
+                look = self.look(model_id, version).look
+                self._pictures[key] = picture(look, f"{model_id} {version}", method)
+                while len(self._pictures) > _MOST_PICTURES:
+                    self._pictures.popitem(last=False)
+            return self._pictures[key]
 
     def _reference(self, model_id: str, version: str) -> FloatArray | None:
         from ai_models.types import ModelError

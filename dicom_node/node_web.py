@@ -14,6 +14,7 @@ from dicom_node.node_headers import representative
 from dicom_node.node_outlook import Outlook
 from dicom_node.node_pictures import PictureMaker
 from dicom_node.node_replay import parse_rules, replay, rules_text
+from dicom_node.node_shift import Scanners
 from dicom_node.operations.web.ports import (
     Mismatch,
     ModelFacts,
@@ -94,6 +95,7 @@ def ports_of(
         reroute=premises.router.route_by_hand, echo=peers.echo, probe=peers.probe,
         takes=peers.takes, models=models.facts, model_problems=models.problems,
         pictures=PictureMaker(ledger, spool, premises.catalog),
+        scanners=Scanners(ledger, lambda: premises.catalog, config.shift),
     )
 
 

@@ -73,6 +73,14 @@ class EncoderFeatures:
         with self._database.read() as connection:
             return [_to_seen(row) for row in connection.execute(query)]
 
+    def newest(self, model_id: str, model_version: str) -> float:
+        """When the newest of a version came, in seconds since 1970; 0 where there is none."""
+        query = sa.select(sa.func.max(_f.c.at)).where(
+            _f.c.model_id == model_id, _f.c.model_version == model_version
+        )
+        with self._database.read() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
+
     def counts(self) -> dict[tuple[str, str], int]:
         """How many inputs are kept of each version of each model."""
         query = sa.select(_f.c.model_id, _f.c.model_version, sa.func.count()).group_by(

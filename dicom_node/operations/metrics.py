@@ -42,6 +42,12 @@ _ENDS = {
     "job": frozenset({"succeeded", "failed", "dead", "cancelled"}),
     "delivery": frozenset({"sent", "committed", "failed", "dead", "replaced"}),
 }
+_SHIFT = {
+    "alarm": "Whether the images of a scanner look unlike what a model knows.",
+    "mmd": "Squared maximum mean discrepancy of a scanner and the reference of a model.",
+    "silhouette": "Silhouette of a scanner and the reference of a model, -1 to 1.",
+    "inputs": "Inputs of a scanner that are kept for a model.",
+}
 _WORKER = frozenset({"started", "killed", "ended", "model loaded", "model evicted"})
 
 
@@ -125,6 +131,7 @@ class Metrics:
             ).inc(),
             "selftest_passed": lambda told: self._selftest(told, passed=True),
             "selftest_failed": lambda told: self._selftest(told, passed=False),
+            "shift_measured": self._shift,
         }
 
     def _make_intake_counters(self, registry: CollectorRegistry) -> None:
@@ -192,6 +199,13 @@ class Metrics:
             "dicom_node_selftest_passed", "Whether the last self-test of a model was passed.",
             ("model",), registry=registry,
         )
+        self._shifts = {
+            name: Gauge(
+                f"dicom_node_shift_{name}", text, ("model", "version", "scanner"),
+                registry=registry,
+            )
+            for name, text in _SHIFT.items()
+        }
         self._unexpected = counter(
             "unexpected_errors", "Errors that no type foresaw; each is in the log."
         )
@@ -280,6 +294,15 @@ class Metrics:
 
     def _selftest(self, told: Mapping[str, object], *, passed: bool) -> None:
         self._selftests.labels(self._known("model", told["model_id"])).set(float(passed))
+
+    def _shift(self, told: Mapping[str, object]) -> None:
+        labels = (
+            self._known("model", told["model_id"]), self._known("version", told["version"]),
+            self._known("scanner", told["scanner"]),
+        )
+        for name, gauge in self._shifts.items():
+            value = told[name]
+            gauge.labels(*labels).set(float(value) if isinstance(value, int | float) else 0.0)
 
     def _node(self, told: Mapping[str, object]) -> None:
         if told["what"] == "started a listener anew":

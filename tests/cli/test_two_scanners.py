@@ -12,7 +12,6 @@ from ai_models.card import load_card
 from ai_models.monitoring.reference import write_rows
 from ai_models.predictor import Predictor
 from ai_models.types import Volume
-from dicom_node.ledger.ledger import Ledger
 from tests.ai_models.adapt.two_scanners import (
     digests,
     scan,
@@ -45,7 +44,7 @@ def test_a_new_scanner_is_noticed_adapted_to_and_gated(site: Site, tmp_path: Pat
     write_card(learned.folder, weights, monitor__reference="seen.npy", monitor__sha256=sha256)
     live = digests(learned.folder)
 
-    ledger = Ledger.open(site.data_dir / "ledger.db")
+    ledger = site.ledger()
     for scanner, first in (("A", 500), ("B", 600)):
         for number, features in enumerate(_features(learned.folder, scanner, range(first,
                                                                                   first + 20))):

@@ -225,3 +225,19 @@ def test_deliveries_that_wait_have_their_age(ledger: Ledger, tmp_path: Path) -> 
     age = value(metrics, "deliveries_oldest_seconds", peer="pacs")
     assert age is not None and 7100 < age < 7500
     assert value(metrics, "deliveries_waiting", peer="pacs") == 1
+
+
+def test_how_a_scanner_looks_to_a_model_can_be_watched(ledger: Ledger, tmp_path: Path) -> None:
+    metrics = Metrics(ledger, Surroundings(tmp_path))
+    events = Events(metrics.sink)
+    for alarm in (False, True):
+        events.shift_measured(
+            "balls", "1", "ACME, B", inputs=30, mmd=0.5, threshold=0.1, silhouette=0.25,
+            alarm=alarm, is_new=True,
+        )
+    labels = (("model", "balls"), ("scanner", "ACME, B"), ("version", "1"))
+    found = scrape(metrics)
+    assert found["dicom_node_shift_alarm", labels] == 1.0
+    assert found["dicom_node_shift_mmd", labels] == 0.5
+    assert found["dicom_node_shift_silhouette", labels] == 0.25
+    assert found["dicom_node_shift_inputs", labels] == 30.0

@@ -19,6 +19,7 @@ from dicom_node.operations.web.neighbours import ModelsPage, PeersPage
 from dicom_node.operations.web.pictures import PicturePages
 from dicom_node.operations.web.ports import Ports
 from dicom_node.operations.web.rules import RulesPage
+from dicom_node.operations.web.scanners import ScannersPage
 from dicom_node.operations.web.signing_in import SigningIn
 from dicom_node.operations.web.studies import StudiesPage
 from dicom_node.operations.web.study import StudyPage
@@ -73,6 +74,7 @@ def _for_people(desk: Desk) -> list[Route]:
     rules, models, peers, signing = (
         RulesPage(desk), ModelsPage(desk), PeersPage(desk), SigningIn(desk)
     )
+    scanners = ScannersPage(desk)
     below = "/studies/{study}/jobs/{job}"
     return [
         Route("/", studies.show),
@@ -86,6 +88,8 @@ def _for_people(desk: Desk) -> list[Route]:
         Route("/rules/study", desk.form(rules.choose), methods=["POST"]),
         Route("/rules/replay", desk.form(rules.replay), methods=["POST"]),
         Route("/models", models.show),
+        Route("/models/{model}/{version}/scanners", scanners.show),
+        Route("/models/{model}/{version}/scanners.png", scanners.image),
         Route("/peers", peers.show),
         Route("/login", signing.show),
         Route("/login", desk.form(signing.sign_in), methods=["POST"]),

@@ -23,6 +23,7 @@ class ModelsPage:
         return self._desk.page(
             request, "models.html", models=self._desk.ports.models(),
             problems=self._desk.ports.model_problems(),
+            watched=frozenset(self._desk.ports.scanners.versions()),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dicom_node.config import Config
 from dicom_node.events import Events
@@ -133,6 +133,19 @@ class Pictures(Protocol):
         """One segment on one slice as a PNG that is clear elsewhere; raises as `image`."""
 
 
+class Scanners(Protocol):
+    """How the inputs of each scanner look to the models that watch it."""
+
+    def versions(self) -> list[tuple[str, str]]:
+        """Models and their versions of which anything is kept."""
+
+    def document(self, model_id: str, version: str) -> Mapping[str, Any]:
+        """As ``dicom-node shift --json`` prints it; raises NodeError."""
+
+    def picture(self, model_id: str, version: str, method: Literal["pca", "tsne"]) -> bytes:
+        """All inputs as points of a plane, a PNG; raises NodeError."""
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """One version of a model as the page shows it."""
@@ -198,6 +211,8 @@ class Ports:
         What is known of that.
     models, model_problems
         The catalogue, and what is wrong with it.
+    scanners
+        How their inputs look to models, by scanner.
     """
 
     config: Config
@@ -219,3 +234,4 @@ class Ports:
     models: Callable[[], Sequence[ModelFacts]]
     model_problems: Callable[[], Sequence[ModelProblemFacts]]
     pictures: Pictures
+    scanners: Scanners
