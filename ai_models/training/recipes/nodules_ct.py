@@ -78,14 +78,18 @@ def backgrounds(
     return drawn, [one for one in real if one is not None]
 
 
-def parsed(arguments: Sequence[str] | None, description: str | None) -> argparse.Namespace:
+def parsed(
+    arguments: Sequence[str] | None, description: str | None, *, encoder: bool = False
+) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--real-data", type=Path)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=650)
     parser.add_argument("--chests", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    if encoder:
+        parser.add_argument("--encoder", type=Path, help="checkpoint.pt of nodules_ct")
     return parser.parse_args(arguments)
 
 
