@@ -63,6 +63,8 @@ def verify_folder(card: Card) -> Path:
 def verify_weights(card: Card) -> None:
     """Compare everything that a card names with its SHA-256; weights elsewhere are not seen.
 
+    With them the reference of its ``monitor``: a model that cannot be loaded for that is not used.
+
     Files are read in pieces: they may be larger than the memory.
 
     Raises
@@ -70,6 +72,9 @@ def verify_weights(card: Card) -> None:
     ModelError
         ``model.weights_missing`` or ``model.hash_mismatch``.
     """
+    if card.monitor is not None and card.monitor.reference is not None:
+        seen = card.folder / card.monitor.reference
+        _compare(card, seen, file_sha256(seen), card.monitor.sha256 or "", "monitor.sha256")
     if card.weights.path is None:
         return
     if card.weights_path.is_dir():
@@ -164,20 +169,21 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"the weights {path} cannot be read: {error.strerror}", reason=_MISSING)
 
 
-def _compare(card: Card, where: Path, found: str, expected: str) -> None:
+def _compare(
+    card: Card, where: Path, found: str, expected: str, key: str = "weights.sha256"
+) -> None:
     if found != expected:
         raise ModelError(
             f"the weights {where} have SHA-256 {found}, the card says {expected or 'nothing'}: "
             "restore them, or check the model anew and then write that digest at "
-            f"{_place_of(card, expected)}", reason="model.hash_mismatch",
+            f"{_place_of(card, expected, key)}", reason="model.hash_mismatch",
         )
 
 
-def _place_of(card: Card, digest: str) -> str:
+def _place_of(card: Card, digest: str, key: str) -> str:
     """File, line and key of a digest in a card."""
     members = [one.sha256 for one in card.weights.ensemble]
-    key = "weights.sha256"
-    if digest != card.weights.sha256 and digest in members:
+    if key == "weights.sha256" and digest != card.weights.sha256 and digest in members:
         key = f"weights.ensemble[{members.index(digest)}].sha256"
     path = card.folder / CARD_NAME
     try:

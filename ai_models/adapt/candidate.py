@@ -25,7 +25,7 @@ from ai_models.adapt.methods import (
     take_statistics,
     with_lora,
 )
-from ai_models.adapt.verdict import GATE
+from ai_models.adapt.verdict import VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.training.augmentation import Augmentation
 from ai_models.training.cases import Case, DicomReader
@@ -46,7 +46,7 @@ _MOVED = Augmentation(
     elastic_probability=0, gamma_probability=0, noise_probability=0, smooth_probability=0,
     shift_probability=0,
 )
-_LEFT_BEHIND = (CARD_NAME, RECORD, GATE, "training.json", "__pycache__", "*.onnx")
+_LEFT_BEHIND = (CARD_NAME, RECORD, VERDICT, "training.json", "__pycache__", "*.onnx")
 
 
 @dataclass(frozen=True)

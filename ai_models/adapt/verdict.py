@@ -15,7 +15,7 @@ from typing import Any
 from ai_models.card import Card
 from ai_models.types import ModelError
 
-GATE = "gate.json"
+VERDICT = "verdict.json"
 NOT_GATED = "model.not_gated"
 
 
@@ -50,9 +50,9 @@ class Verdict:
 
 def keep(verdict: Verdict, folder: Path) -> None:
     """Write a verdict beside the candidate's card."""
-    beside = folder / f".{GATE}.{os.getpid()}"
+    beside = folder / f".{VERDICT}.{os.getpid()}"
     beside.write_text(json.dumps(asdict(verdict), indent=1) + "\n", encoding="utf-8")
-    beside.replace(folder / GATE)
+    beside.replace(folder / VERDICT)
 
 
 def why_not_gated(candidate: Card, live: Card) -> str:
@@ -65,7 +65,7 @@ def why_not_gated(candidate: Card, live: Card) -> str:
     name = f"{candidate.id} {candidate.version}"
     ask = f"run `dicom-node models gate {candidate.id} {candidate.version} --reference FOLDER`"
     try:
-        told: Any = json.loads((candidate.folder / GATE).read_text("utf-8"))
+        told: Any = json.loads((candidate.folder / VERDICT).read_text("utf-8"))
     except FileNotFoundError:
         return f"{name} was adapted and has not been through the gate: {ask}"
     except (OSError, ValueError) as error:

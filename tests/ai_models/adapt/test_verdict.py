@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ai_models.adapt.candidate import Wish, make_candidate
-from ai_models.adapt.verdict import GATE, Figure, Verdict, check_gated, keep, why_not_gated
+from ai_models.adapt.verdict import VERDICT, Figure, Verdict, check_gated, keep, why_not_gated
 from ai_models.backends.architectures import build
 from ai_models.card import Card, load_card
 from ai_models.types import ModelError
@@ -62,7 +62,7 @@ def test_a_candidate_says_what_it_was_made_from_and_claims_no_figures(
 def test_an_adapted_version_needs_the_gate_and_another_does_not(pair: tuple[Card, Card]) -> None:
     live, made = pair
     assert why_not_gated(live, made) == ""
-    (made.folder / GATE).unlink(missing_ok=True)
+    (made.folder / VERDICT).unlink(missing_ok=True)
     with pytest.raises(ModelError) as refused:
         check_gated(made, live)
     assert refused.value.reason == "model.not_gated"
@@ -87,7 +87,7 @@ def test_what_the_gate_said_counts_for_these_very_versions_only(
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b'{"passed": 1}'])
 def test_a_damaged_verdict_is_none(pair: tuple[Card, Card], content: bytes) -> None:
     live, made = pair
-    (made.folder / GATE).write_bytes(content)
+    (made.folder / VERDICT).write_bytes(content)
     assert why_not_gated(made, live)
 
 
