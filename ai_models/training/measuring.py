@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ai_models.array.labels import mask_of
-from ai_models.card import Card, ClassificationCard, SegmentationCard
+from ai_models.card import Card, ClassificationCard, RegressionCard, SegmentationCard
 from ai_models.prediction.checking import check_source
 from ai_models.prediction.instances import of_kinds
 from ai_models.predictor import Predictor
@@ -46,12 +46,16 @@ SPECIFICITY = 0.9
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What was found in one case: figures by name, pairs of truth and answer, findings."""
+    """What was found in one case: figures by name, pairs of truth and answer, findings.
+
+    ``is_refused``: the node would not report this answer, for the card says that it cannot be.
+    """
 
     case: Case
     figures: Mapping[str, float] = field(default_factory=dict)
     pairs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     findings: ScanFindings | None = None
+    is_refused: bool = False
 
 
 Figure = Callable[[Sequence[CaseResult]], float]
@@ -77,12 +81,21 @@ def measured(
         if isinstance(prediction, SegmentationPrediction) and truth is not None:
             results.append(_segmentation(case, card, source, prediction, truth, quick=quick))
         elif isinstance(prediction, DetectionPrediction) and truth is not None:
-            results.append(CaseResult(case, findings=_detection(source, prediction, truth)))
+            many = len(prediction.detections) > getattr(card.output, "max_findings", math.inf)
+            results.append(CaseResult(case, findings=_detection(source, prediction, truth),
+                                      is_refused=many))
         elif isinstance(prediction, ClassificationPrediction):
             results.append(CaseResult(case, pairs=_pairs(case, card, prediction.scores, truth)))
         elif isinstance(prediction, RegressionPrediction):
-            results.append(CaseResult(case, pairs=_pairs(case, card, prediction.values, None)))
+            results.append(CaseResult(case, pairs=_pairs(case, card, prediction.values, None),
+                                      is_refused=_is_out_of_bounds(card, prediction.values)))
     return results
+
+
+def _is_out_of_bounds(card: Card, values: Mapping[str, float]) -> bool:
+    return isinstance(card, RegressionCard) and any(
+        not one.minimum <= values[one.name] <= one.maximum for one in card.output.quantities
+    )
 
 
 def _pairs(
@@ -257,5 +270,6 @@ def summary(
         name, figure = next(iter(figures.items()))
         groups = {"figure": name, "by": by_subgroup(
             results, attributes, figure, patients=patients, resamples=resamples, seed=seed)}
-    return {"cases": len(results), "patients": len(set(patients)), "figures": told,
+    return {"cases": len(results), "patients": len(set(patients)),
+            "refused": sum(one.is_refused for one in results), "figures": told,
             "subgroups": groups}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -9,9 +10,11 @@ from torch import nn
 
 from ai_models.backends.tiled import TiledBackend
 from ai_models.backends.torch_network import TorchNetwork
-from ai_models.card import Card, SegmentationCard
+from ai_models.card import Card, DetectionCard, RegressionCard, SegmentationCard
 from ai_models.predictor import Predictor
 from ai_models.trust import Site
+
+_ANY_NUMBER = 1_000_000
 
 
 class _InMemory(TorchNetwork):
@@ -48,10 +51,21 @@ def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predict
 
 
 def measured_card(card: Card) -> Card:
-    """The card under which figures are computed: nothing is explained, parts are not named."""
+    """The card under which figures are computed.
+
+    Nothing is explained, parts are not named, and an answer that the node would refuse (a quantity
+    out of bounds, more boxes than can be meant) is an answer: early in training there are many.
+    """
     changed: dict[str, object] = {"explanation": None}
     if isinstance(card, SegmentationCard) and card.output.instances:
         changed["output"] = card.output.model_copy(
             update={"instances": False, "probabilities": True}
         )
+    elif isinstance(card, RegressionCard):
+        changed["output"] = card.output.model_copy(update={"quantities": [
+            one.model_copy(update={"minimum": -math.inf, "maximum": math.inf})
+            for one in card.output.quantities
+        ]})
+    elif isinstance(card, DetectionCard):
+        changed["output"] = card.output.model_copy(update={"max_findings": _ANY_NUMBER})
     return card.model_copy(update=changed)
