@@ -16,6 +16,7 @@ import dicom_node
 from dicom_node.cli.opened import named_card, open_config
 from dicom_node.cli.output import tell_skipped
 from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.records import PRIOR
 
 _WITHIN_THE_MODEL = (("load", "loading it"), ("infer", "inference"))
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dicom_node.cli.series_roles import Together
     from dicom_node.config import Config
     from dicom_node.pipeline.analysis import Analysis, Writing
+    from dicom_node.pipeline.follow_up import Earlier
     from dicom_node.pipeline.inference import InferencePool
 
 
@@ -40,7 +42,8 @@ def add_parser(commands: Any) -> None:
                         help="where objects, pictures and predictions.json go")
     parser.add_argument("--input", action="append", default=[], metavar="ROLE=PATH",
                         help="a further series that the model takes, by its role in the card "
-                        "(else the one of its modality in the same frame of reference)")
+                        "(else the one of its modality in the same frame of reference); "
+                        "prior=PATH is an earlier examination to compare with")
     parser.set_defaults(run=run)
 
 
@@ -61,9 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(refusal, key_path="models.site_use")
     series, skipped = found_in(arguments.paths)
     tell_skipped(skipped)
-    shown = together(series, card.input, _named(arguments.input))
+    named = _named(arguments.input)
+    earlier = _earlier(named)
+    shown = together(series, card.input, named)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    entries = _run_all(card, config, shown, arguments.output)
+    entries = _run_all(card, config, shown, arguments.output, earlier)
     document = {
         "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights_sha256,
                   "demonstration": card.demonstration},
@@ -92,8 +97,22 @@ def _named(given: Sequence[str]) -> dict[str, dict[str, list[Path]]]:
     return named
 
 
+def _earlier(named: dict[str, dict[str, list[Path]]]) -> Earlier | None:
+    """The earlier examination, taken out of what was given for a role."""
+    from dicom_node.pipeline.follow_up import Earlier
+
+    series = named.pop(PRIOR, None)
+    if series is None:
+        return None
+    if len(series) != 1:
+        raise ConfigurationError(
+            f"one series expected, found {len(series)}", key_path=f"--input {PRIOR}"
+        )
+    return Earlier(next(iter(series.values())))
+
+
 def _run_all(
-    card: Card, config: Config, shown: Sequence[Together], output: Path
+    card: Card, config: Config, shown: Sequence[Together], output: Path, earlier: Earlier | None
 ) -> list[dict[str, Any]]:
     from dicom_node.events import Events, configure_logging
     from dicom_node.node_models import site_of
@@ -109,7 +128,7 @@ def _run_all(
         try:
             for number, one in enumerate(shown, start=1):
                 stem = "" if len(shown) == 1 else f"{number:03d}-"
-                entries.append(_run_one(card, config, pool, one, output, stem))
+                entries.append(_run_one(card, config, pool, one, output, stem, earlier))
         finally:
             pool.close()
     return entries
@@ -122,6 +141,7 @@ def _run_one(
     shown: Together,
     output: Path,
     stem: str,
+    earlier: Earlier | None = None,
 ) -> dict[str, Any]:
     from ai_models.conformance.spacing_order import spacing_doubt
     from dicom_node.pipeline.analysis import Writing, analyse
@@ -137,7 +157,7 @@ def _run_one(
         analysis = analyse(
             paths, card,
             lambda card, source: pool.predict(card, source, deadline_s=deadline_s),
-            writing, companions=shown.companions, missing=shown.missing,
+            writing, companions=shown.companions, missing=shown.missing, earlier=earlier,
         )
     except NodeError as error:
         print(f"series {uid}: {error.reason}: {error}", file=sys.stderr)

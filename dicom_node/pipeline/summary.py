@@ -82,6 +82,23 @@ def lines(analysis: Analysis) -> list[str]:
         told.append(line)
     if not told:
         told.append("  nothing found")
+    return told + _compared(document.get("follow_up"))
+
+
+def _compared(document: dict[str, Any] | None) -> list[str]:
+    """What `FollowUp.document` says, for a person."""
+    if document is None:
+        return []
+    if "problem" in document:
+        return [f"  not compared with an earlier examination: {document['problem']}"]
+    told = [f"  compared with an examination {document['days']} days before"]
+    for one in document["followed"]:
+        doubling_d = one["volume_doubling_time_d"]
+        line = f"    {one['value']}: {one['change']}, from {one['earlier_volume_ml']:.3f} ml to "
+        line += f"{one['volume_ml']:.3f} ml"
+        told.append(line + (f", doubling time {doubling_d:.0f} days" if doubling_d else ""))
+    told += [f"    {value}: new" for value in document["new"]]
+    told += [f"    {one['name']} before: not found any more" for one in document["gone"]]
     return told
 
 

@@ -21,7 +21,7 @@ from dicom_node.errors import DeadlineExceeded, ModelFailed
 from dicom_node.pipeline import follow_up as follow_up_module
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.pipeline.follow_up import Earlier
-from dicom_node.pipeline.summary import summary
+from dicom_node.pipeline.summary import lines, summary
 from dicom_node.results.equipment import node_equipment
 from dicom_node.results.follow_up import FollowUp
 from tests.dicom_samples import ct_series, write_series
@@ -298,6 +298,9 @@ def test_an_explicit_negative_says_what_was_there_before(fixed: Fixed) -> None:
     assert analysis.outcome == "no_finding"
     told = texts(dict(analysis.objects)["negative report"])
     assert "Nodule of 59 days before, 0.210 ml" in told and "was not found any more" in told
+    assert lines(analysis)[-2:] == [
+        "  compared with an examination 59 days before", "    Nodule before: not found any more",
+    ]
 
 
 def test_a_place_that_only_one_examination_shows_is_neither_new_nor_gone(
