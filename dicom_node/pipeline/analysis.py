@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_models.card import Card
+from ai_models.card import Card, SegmentationCard
 from ai_models.types import (
     ClassificationPrediction,
     JointInput,
@@ -35,6 +35,7 @@ from dicom_node.results.follow_up import FollowUp
 from dicom_node.results.forms import Source
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import Reference, ResultRequest
+from dicom_node.results.tracked_parts import tracked_parts
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -201,8 +202,10 @@ def _request(
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
     notes = tuple(note.text for note in loaded.notes) + _told(prediction, loaded)
     detected = findings.detected
+    series_uid = str(loaded.source_images[0].SeriesInstanceUID)
+    if isinstance(card, SegmentationCard) and card.output.instances:
+        identity = tracked_parts(identity, findings.labels, findings.measurements, series_uid)
     if detected is not None:
-        series_uid = str(loaded.source_images[0].SeriesInstanceUID)
         identity = detected.tracked(identity, series_uid)
         notes += (detected.note,) if detected.note else ()
         told |= detected.parameters

@@ -19,6 +19,7 @@ import numpy as np
 
 from ai_models.array.alignment import Alignment, align
 from ai_models.array.matching import match_places
+from ai_models.card import SegmentationCard
 from ai_models.types import JointInput, Label, ModelInput, Prediction, Volume
 from dicom_node.errors import PermanentError
 from dicom_node.imaging.elements import text
@@ -31,6 +32,7 @@ from dicom_node.results.evidence import references_to
 from dicom_node.results.follow_up import EarlierFinding, Followed, FollowUp
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.segmentation_segments import finding_of, kind_of
+from dicom_node.results.tracked_parts import tracked_parts
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -117,6 +119,8 @@ def _earlier_findings(
     found = findings_in(predict(card, loaded.model_input), card, loaded)
     identity = identity_of(card, loaded)
     series_uid = str(loaded.source_images[0].SeriesInstanceUID)
+    if isinstance(card, SegmentationCard) and card.output.instances:
+        identity = tracked_parts(identity, found.labels, found.measurements, series_uid)
     if found.detected is not None:
         identity = found.detected.tracked(identity, series_uid)
     tracked = tracked_before(
