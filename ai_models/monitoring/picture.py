@@ -45,7 +45,8 @@ def picture(look: Look, title: str, method: Method = "pca") -> bytes:
     for number, name in enumerate(names[:_MOST_NAMED]):
         y = _MARGIN + 12 + number * 26
         _mark(draw, right + 18, y, *styles[name])
-        text = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+        # Make and kernel stand at the ends.
+        text = name if len(name) <= _LONGEST_NAME else f"{name[:17]}...{name[-18:]}"
         draw.text(
             (right + 32, y - 9), f"{text} (!)" if name in alarms else text, fill="black",
             font=ImageFont.load_default(size=12),

@@ -39,4 +39,5 @@ def test_features_are_kept_by_scanner_and_an_unusual_input_is_told_of(
     for told in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "DeviceSerialNumber"):
         assert not header.get(told) or str(header.get(told)) not in seen.scanner
     reports = [dataset for kind, dataset in done.objects if "report" in kind]
-    assert any(UNUSUAL in str(report) for report in reports)
+    texts = [str(one.value) for report in reports for one in report.iterall() if one.VR == "UT"]
+    assert [text for text in texts if UNUSUAL in text]
