@@ -107,11 +107,7 @@ class Node:
         self._rules = RuleModels(
             config, self.catalog, self.ledger, events, refused, decides=decides
         )
-        self._priors = PriorSearch(
-            config, self.ledger, self.spool, events,
-            lambda condition, header: not compare(condition, header),
-            partial(representative, self.spool),
-        )
+        self._priors = _prior_search(config, self.ledger, self.spool, events)
         self._router = Router(
             config, self.ledger, self.spool, self.catalog, events, self._versions, self._priors
         )
@@ -371,6 +367,14 @@ def destinations_of(config: Config, ledger: Ledger) -> Destinations:
     for name, peer in config.peers.items():
         names.setdefault(peer.ae_title, name)
     return Destinations(ledger, wanted, names)
+
+
+def _prior_search(config: Config, ledger: Ledger, spool: Spool, events: Events) -> PriorSearch:
+    """Who looks for earlier examinations, by what the rules and the headers say."""
+    return PriorSearch(
+        config, ledger, spool, events, lambda condition, header: not compare(condition, header),
+        partial(representative, spool),
+    )
 
 
 def _sound_ledger(url: str, events: Events) -> tuple[Ledger, bool]:
