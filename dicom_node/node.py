@@ -90,9 +90,7 @@ class Node:
         self._roles = frozenset(roles)
         limit_decoded_bytes(config.intake.max_decoded_bytes)
         self._locks = lock_data_dir(config.node.data_dir, self._roles)
-        self.spool = Spool(
-            config.node.data_dir / "spool", config.storage.refuse_below_free_bytes
-        )
+        self.spool = Spool(config.node.data_dir / "spool", config.storage.refuse_below_free_bytes)
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
         self.ledger, was_rebuilt = _sound_ledger(url, events)
         self._is_first_start = not was_rebuilt and not has_run(self.ledger, self.spool)
