@@ -204,3 +204,21 @@ class InputEntry(Entry):
         further = len(self.companions) + self.constant_channels
         least, most = self.phase_counts
         return own * least + further, own * most + further
+
+    def channel_names(self, count: int) -> list[str]:
+        """What each of ``count`` channels is, as people and programs are told; of one window none.
+
+        Phases are numbered from 1; a clinical value is followed by whether it is known.
+        """
+        if not self.is_joint:
+            return [channel.name for channel in self.channels]
+        behind = [one.role for one in self.companions]
+        if self.presence:
+            behind += [f"{one.role} is there" for one in self.companions if not one.required]
+        for one in self.clinical:
+            behind += [one.name, f"{one.name} is known"]
+        own = [channel.name for channel in self.channels] or [self.role] * self.repeat
+        phases = count - len(behind)
+        if self.phases != 1:
+            own = [f"{self.role} {number}" for number in range(1, phases + 1)]
+        return [*own, *behind]

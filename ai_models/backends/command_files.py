@@ -41,7 +41,7 @@ def _description(image: NetworkInput, card: Card) -> dict[str, Any]:
     told: dict[str, Any] = {
         "task": card.task,
         "kind": card.input.kind,
-        "channels": [channel.name for channel in card.input.channels],
+        "channels": card.input.channel_names(len(image.array)),
         "axes": list(card.input.axes),
         "spacing_mm": list(image.spacing_mm) or None,
         "affine_lps": None if place is None else place.tolist(),

@@ -27,6 +27,8 @@ PHASE_KEYWORDS = (
 )
 # What says when a phase was, beside what tells phases apart.
 TIME_KEYWORDS = ("AcquisitionDate", "TriggerTime", "TemporalPositionTimeOffset")
+# Of UL and FD, whose bytes are no text.
+_BINARY = frozenset({"TemporalPositionIndex", "TemporalPositionTimeOffset"})
 NOT_SOURCE_IMAGES = frozenset(
     (
         "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
@@ -116,6 +118,11 @@ def _plane(dataset: Dataset, index: int, frame_number: int, places: list[Dataset
     def first_text(keyword: str) -> str:
         return next((found for place in places if (found := text(place, keyword))), "")
 
+    def stated(keyword: str) -> str:
+        if keyword not in _BINARY:
+            return first_text(keyword)
+        return next((f"{value:.17g}" for value in first(keyword)), "")
+
     thickness = first("SliceThickness")
     spacing = first("SpacingBetweenSlices")
     image_type = first_text("FrameType") or first_text("ImageType")
@@ -133,7 +140,7 @@ def _plane(dataset: Dataset, index: int, frame_number: int, places: list[Dataset
         image_type=tuple(part.strip().upper() for part in image_type.split("\\")),
         frame_of_reference_uid=first_text("FrameOfReferenceUID"),
         phases={
-            key: value for key in (*PHASE_KEYWORDS, *TIME_KEYWORDS) if (value := first_text(key))
+            key: value for key in (*PHASE_KEYWORDS, *TIME_KEYWORDS) if (value := stated(key))
         },
     )
 

@@ -76,17 +76,23 @@ class Loaded:
     @property
     def further_images(self) -> tuple[tuple[Dataset, ...], ...]:
         """Headers of what was taken beside ``source_images``, by series or phase."""
-        further = (*self.later_phases, *(one.loaded for one in self.companions))
-        return tuple(one.source_images for one in further)
+        own = {str(one.SOPInstanceUID) for one in self.source_images}
+        # Of one multi-frame object all phases are the same instance.
+        phases = [
+            tuple(one for one in phase.source_images if str(one.SOPInstanceUID) not in own)
+            for phase in self.later_phases
+        ]
+        others = [one.loaded.source_images for one in self.companions]
+        return tuple(images for images in (*phases, *others) if images)
 
     @property
     def all_digests(self) -> dict[str, str]:
         """SOP Instance UID to digest, of everything that the model was given."""
         digests = dict(self.content_digests)
-        for phase in self.later_phases:
-            digests |= phase.content_digests
-        for companion in self.companions:
-            digests |= companion.loaded.content_digests
+        for one in (*self.later_phases, *(each.loaded for each in self.companions)):
+            for uid, digest in one.content_digests.items():
+                # Each phase of one multi-frame object has the digest of its own frames.
+                digests[uid] = f"{digests[uid]} {digest}" if uid in digests else digest
         return digests
 
     @property

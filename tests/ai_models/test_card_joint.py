@@ -112,3 +112,8 @@ def test_channels_are_counted_as_the_network_gets_them(tmp_path: Path) -> None:
     assert card.input.constant_channels == 5
     phased = load_card(write_model(tmp_path / "p", b"weights", **PHASES))
     assert phased.input.channel_counts == (2, 4)
+    assert phased.input.channel_names(3) == ["image 1", "image 2", "image 3"]
+    assert card.input.channel_names(8) == [
+        "image", "pt", "t2", "pt is there", "age", "age is known", "sex", "sex is known",
+    ]
+    assert load_card(write_model(tmp_path / "q", b"weights")).input.channel_names(1) == []

@@ -13,7 +13,7 @@ from pydicom.uid import generate_uid
 from dicom_node.errors import UnsuitableInput
 from dicom_node.imaging.phases import LoadedPhases, load_phases
 from dicom_node.imaging.volume import VolumeLimits
-from tests.dicom_samples import mr_series, write_series
+from tests.dicom_samples import enhanced_series, mr_series, write_series
 
 SLICES, PHASES = 5, 3
 State = Callable[[Dataset, int, int], None]
@@ -125,6 +125,29 @@ def test_a_position_that_is_missing_in_a_phase_is_no_whole_series(tmp_path: Path
     with pytest.raises(UnsuitableInput) as told:
         load_phases(paths, VolumeLimits(), 2, 8)
     assert told.value.reason == "input.phases_unordered"
+
+
+def test_phases_of_one_enhanced_object_are_told_apart_by_its_frames(tmp_path: Path) -> None:
+    shape = (SLICES, 12, 10)
+    values = np.concatenate([np.full(shape, 100 + [0, 500, 300][one]) for one in range(PHASES)])
+    enhanced = enhanced_series(
+        values.shape, modality="MR", values_hu=values.astype(np.int16)
+    )
+    first = enhanced_series(shape, modality="MR")
+    frames = enhanced.PerFrameFunctionalGroupsSequence
+    for number, groups in enumerate(frames):
+        phase, index = divmod(number, SLICES)
+        groups.PlanePositionSequence = (
+            first.PerFrameFunctionalGroupsSequence[index].PlanePositionSequence
+        )
+        content = Dataset()
+        # The last phase in the file is the second in time.
+        content.TemporalPositionIndex = [1, 3, 2][phase]
+        groups.FrameContentSequence = [content]
+    found = load_phases(write_series([enhanced], tmp_path), VolumeLimits(), 2, 8)
+    assert means(found) == [100.0, 400.0, 600.0]
+    assert found.times_s == ()
+    assert [one.frame_numbers[0] for one in found.volumes] == [1, 2 * SLICES + 1, SLICES + 1]
 
 
 def test_too_few_and_too_many_phases_are_refused(tmp_path: Path) -> None:

@@ -24,10 +24,17 @@ from ai_models.types import (
 from dicom_node.errors import UnsuitableInput
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.pipeline.exchange import read_source, write_source
+from dicom_node.pipeline.loading import load_input
 from dicom_node.results.equipment import node_equipment
 from tests.ai_models.prediction.test_joint import AGE, PT, SEX
 from tests.ai_models.tiny_models import threshold_onnx, write_model
-from tests.dicom_samples import ct_series, mr_series, with_attributes, write_series
+from tests.dicom_samples import (
+    ct_series,
+    enhanced_series,
+    mr_series,
+    with_attributes,
+    write_series,
+)
 from tests.pet_ct import pet_of, suv_of
 
 WRITING = Writing(node_equipment("DICOMNODE", "1"), datetime(2026, 1, 5, 8, 0, tzinfo=UTC))
@@ -223,6 +230,40 @@ def test_phases_are_given_in_order_and_the_results_lie_on_the_first(tmp_path: Pa
     assert len(referenced) == 6
     first = analyse(paths[6:], replace_phases(tmp_path, card), Kept(), WRITING)
     assert str(first.objects[0][1].SOPInstanceUID) != str(found.objects[0][1].SOPInstanceUID)
+
+
+def test_phases_of_one_object_are_one_instance_and_all_of_them_count(
+    tmp_path: Path,
+) -> None:
+    shape = (6, 20, 18)
+    uids = []
+    for last in (300, 400):
+        values = np.concatenate([np.full(shape, one) for one in (600, 500, last)])
+        enhanced = enhanced_series(
+            values.shape, modality="MR", values_hu=values.astype(np.int16),
+            SOPInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.5",
+            FrameOfReferenceUID="1.2.3.6",
+        )
+        enhanced.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        frames = enhanced.PerFrameFunctionalGroupsSequence
+        for number, frame in enumerate(frames):
+            phase, index = divmod(number, shape[0])
+            frame.PlanePositionSequence = frames[index].PlanePositionSequence
+            content = Dataset()
+            content.TemporalPositionIndex = phase + 1
+            frame.FrameContentSequence = [content]
+        paths = write_series([enhanced], tmp_path / str(last))
+        card = card_of(
+            tmp_path / f"card-{last}", channels=3, input__companions=[], input__modality=["MR"],
+            report="structures", input__phases={"min": 3, "max": 3},
+            input__intensity={"unit": "arbitrary", "clip": [0, 1000], "scale_to": [0, 1]},
+        )
+        loaded = load_input(paths, card.input)
+        assert isinstance(loaded.model_input, JointInput)
+        assert [float(one.array.max()) for one in loaded.model_input.phases] == [600, 500, last]
+        assert loaded.further_images == () and len(loaded.source_images) == 1
+        uids.append(loaded.all_digests["1.2.3.4"])
+    assert uids[0] != uids[1]
 
 
 def replace_phases(folder: Path, card: Card) -> Card:
