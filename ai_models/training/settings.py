@@ -27,7 +27,7 @@ class Settings:
         Examples for each, over all processes.
     at_once
         Examples that go through the network together on one device; fewer take less memory and
-        give the same step. 0: all of them.
+        give the same step, where the loss is a mean over examples. 0: all of them.
     rate, schedule, warm_up
         Of AdamW: the highest learning rate; how it falls after ``warm_up`` steps of rising.
     weight_decay

@@ -150,7 +150,8 @@ def test_torchrun_trains_on_two_processes_what_one_process_trains(tmp_path: Path
     from tests.source_tree import ROOT
 
     data = nifti_folder(tmp_path / "data", 5)
-    made = recipe(tmp_path / "recipe.yaml", steps=6, validate_every=3, weight_decay=0.0)
+    # Dice is taken over the examples of one process; the cross-entropy is a mean over all.
+    made = recipe(tmp_path / "recipe.yaml", steps=6, validate_every=3, loss="ce")
     assert trained(made, "--data", data, "--output", tmp_path / "one", "--device", "cpu") == 0
     answer = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
@@ -162,5 +163,4 @@ def test_torchrun_trains_on_two_processes_what_one_process_trains(tmp_path: Path
     one, two = (json.loads((tmp_path / name / "model/training.json").read_text())
                 for name in ("one", "two"))
     assert two["environment"]["processes"] == 2
-    assert two["losses"][0] == pytest.approx(one["losses"][0], rel=1e-4)
-    assert two["losses"] == pytest.approx(one["losses"], rel=0.1)
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
