@@ -129,13 +129,13 @@ def angiography_phantom(
 
 def random_angiography(rng: np.random.Generator, *, embolism: bool) -> AngiographyVariation:
     """Draw a variation: bodies, contrast, disease."""
-    level = int(rng.choice([MAIN, LOBAR, SEGMENTAL], p=[0.35, 0.4, 0.25]))
+    level = int(rng.choice([MAIN, LOBAR, SEGMENTAL], p=[0.45, 0.45, 0.1]))
     return AngiographyVariation(
-        clots=int(rng.integers(1, 6)) if embolism else 0,
+        clots=int(rng.integers(2, 7)) if embolism else 0,
         level=level,
-        artery_hu=float(rng.uniform(220.0, 480.0)),
-        vein_hu=float(rng.uniform(60.0, 300.0)),
-        lymph_nodes=int(rng.integers(0, 5)),
+        artery_hu=float(rng.uniform(280.0, 480.0)),
+        vein_hu=float(rng.uniform(160.0, 320.0)),
+        lymph_nodes=int(rng.integers(0, 3)),
         consolidations=int(rng.integers(0, 3)) if rng.random() < 0.3 else 0,
         effusion=bool(rng.random() < 0.15),
         size=float(rng.uniform(0.85, 1.12)),
@@ -191,7 +191,7 @@ class _Tree:
         radius = artery.radius_mm * share
         start, end = np.array(artery.start), np.array(artery.end)
         length = float(np.linalg.norm(end - start))
-        extent = float(rng.uniform(8.0, 30.0)) / max(length, 1e-6)
+        extent = float(rng.uniform(12.0, 34.0)) / max(length, 1e-6)
         first = float(rng.uniform(0.0, max(0.0, 1.0 - min(extent, 1.0))))
         aside = rng.normal(0.0, 1.0, 3)
         aside *= (artery.radius_mm - min(radius, artery.radius_mm)) * 0.6 / np.linalg.norm(aside)

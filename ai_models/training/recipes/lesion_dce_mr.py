@@ -147,10 +147,10 @@ RECIPE = Recipe(
     draw=draw, augment=augment, loss_of=loss_of, collate=collate,
     learner=Learner, cells=(CELL, CELL, CELL),
     settings=Settings(
-        steps=300, batch=4, rate=2e-3, warm_up=30, average=0.98,
+        steps=600, batch=4, rate=2e-3, warm_up=30, average=0.98,
         validate_every=100, watch="auc", seed=20,
     ),
-    cases=260, validated=48, held_back=96,
+    cases=200, validated=48, held_back=96,
     data="generated dynamic contrast series of the breasts, with lesions of three kinds of curve",
 )
 

@@ -39,7 +39,7 @@ from ai_models.training.settings import Settings
 from ai_models.training.tracking import Terminal
 from ai_models.types import Affine, ClassificationPrediction, FloatArray, ModelInput
 
-FEWEST_HARD_CELLS = 48
+HARD_ONE_IN = 20
 TRAINED_ON, VALIDATED_ON, HELD_BACK = 0, 50_000, 90_000
 """Seeds of the phantoms that are learned from, by which weights are chosen, and held back."""
 
@@ -150,20 +150,22 @@ def counted(mask: npt.NDArray[np.uint8], cells: tuple[int, int, int]) -> npt.NDA
 
 
 def cell_loss(logits: torch.Tensor, counts: torch.Tensor, least: int) -> torch.Tensor:
-    """Of cells with at least so many samples of the mask, and of the hardest of those with none.
+    """Of cells with at least so many samples of the mask, and of those with none, alike.
 
-    A cell with fewer is not counted: it shows the edge of something. Nearly all others are empty
-    and easily told: only those that look most like full ones teach anything (Shrivastava et al.,
-    CVPR 2016).
+    A cell with fewer is not counted: it shows the edge of something. Nearly all empty ones are
+    easily told: those that look most like full ones count once more (Shrivastava et al., CVPR
+    2016).
     """
     full, empty = counts >= least, counts == 0
     each = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, full.to(logits.dtype), reduction="none"
     )
     of_empty = each[empty]
-    count = min(max(4 * int(full.sum()), FEWEST_HARD_CELLS), of_empty.numel())
-    hardest = of_empty.topk(count).values.mean() if count else each.sum() * 0.0
-    return 0.5 * hardest + (0.5 * each[full].mean() if full.any() else 0.0)
+    if not of_empty.numel():
+        return each[full].mean()
+    hardest = of_empty.topk(max(1, of_empty.numel() // HARD_ONE_IN)).values.mean()
+    lack = 0.25 * of_empty.mean() + 0.25 * hardest
+    return lack + 0.5 * each[full].mean() if full.any() else lack
 
 
 def cached(folder: Path, seed: int, recipe: Recipe, card: Card) -> Example:
