@@ -81,11 +81,31 @@ def sampled(
     """
     to_coarse = np.linalg.inv(placement.plan.coarse_affine_lps) @ placement.affine
     to_coarse[np.abs(to_coarse) < 1e-9] = 0.0
+    matrix, offset = to_coarse[:3, :3], to_coarse[:3, 3]
+    if np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0:
+        return _along_axes(coarse, np.diag(matrix), offset, placement.shape), _inside(placement)
     values: FloatArray = ndimage.affine_transform(
-        coarse, to_coarse[:3, :3], offset=to_coarse[:3, 3], output_shape=placement.shape, order=1,
+        coarse, matrix, offset=offset, output_shape=placement.shape, order=1,
         mode="nearest", prefilter=False, output=np.float32,
     )
     return values, _inside(placement)
+
+
+def _along_axes(
+    coarse: FloatArray, scale: npt.NDArray[np.float64], offset: npt.NDArray[np.float64],
+    shape: Shape,
+) -> FloatArray:
+    """The same where the axes of both grids are the same: one axis after the other, far quicker."""
+    values = coarse
+    for axis in range(3):
+        length = values.shape[axis]
+        at = np.clip(offset[axis] + scale[axis] * np.arange(shape[axis]), 0.0, length - 1.0)
+        lower = np.minimum(np.floor(at).astype(int), max(length - 2, 0))
+        share = (at - lower).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
+        near = np.take(values, lower, axis)
+        far = np.take(values, np.minimum(lower + 1, length - 1), axis)
+        values = near + share * (far - near)
+    return values
 
 
 def _inside(placement: Placement) -> npt.NDArray[np.bool_]:
