@@ -87,6 +87,13 @@ def agreement(card: Card, one: Sequence[Prediction], two: Sequence[Prediction]) 
     return float(np.mean([_alike(card, a, b) for a, b in zip(one, two, strict=True)]))
 
 
+def is_empty(prediction: Prediction) -> bool:
+    """Whether an answer marks nothing at all."""
+    if isinstance(prediction, SegmentationPrediction):
+        return not prediction.label_map.any()
+    return isinstance(prediction, DetectionPrediction) and not prediction.detections
+
+
 def drops(
     first: Mapping[str, float], second: Mapping[str, float]
 ) -> tuple[str, float]:

@@ -18,7 +18,14 @@ from ai_models.card import Card, load_card
 from ai_models.card_compression import Compression
 from ai_models.card_runtime import Network
 from ai_models.compress.exporting import export
-from ai_models.compress.judging import AGREEMENT, Answers, agreement, answers_of, drops
+from ai_models.compress.judging import (
+    AGREEMENT,
+    Answers,
+    agreement,
+    answers_of,
+    drops,
+    is_empty,
+)
 from ai_models.compress.quantising import (
     parameter_count,
     to_fp16,
@@ -178,6 +185,7 @@ class _Run:
         card, backend = self.card, self.card.runtime.backend
         self.told(f"{card.id} {card.version} as it is")
         self.first = self._answers(card)
+        self._check_says_something()
         figures = self.first.figures or {AGREEMENT: 1.0}
         network = card.runtime.network
         comparison.rows.append(Row(
@@ -193,6 +201,16 @@ class _Run:
         comparison.rows.append(row)
         row.was_made = True
         self._measured(row, twin)
+
+    def _check_says_something(self) -> None:
+        """Beside a model that finds nothing every version looks as good as it."""
+        found = self.first
+        is_blind = max(found.figures.values(), default=1.0) <= 0.0
+        if is_blind or (not found.figures and all(map(is_empty, found.predictions))):
+            raise ModelError(
+                "the model itself finds nothing of what it is shown, so that no version could be "
+                "worse: other cases expected (--cases)", reason=_REASON,
+            )
 
     def _twin(self) -> _Version | None:
         twin = self.bound.torch

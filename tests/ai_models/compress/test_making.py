@@ -106,6 +106,15 @@ def test_what_cannot_be_made_says_why_and_the_others_are_made(tmp_path: Path) ->
     assert not rows["slim"].was_made
 
 
+def test_beside_a_model_that_finds_nothing_nothing_is_measured(tmp_path: Path) -> None:
+    card = bright_card(tmp_path / "model", threshold_onnx(0.9, roi=(24, 24, 24)))
+    hu, _, _ = ball(1)
+    drawn = Volume(hu, np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]])
+    for cases in (None, nifti_folder(tmp_path / "cases", 2)):
+        with pytest.raises(ModelError, match="no version could be worse"):
+            compress(card, cases, Wish(BITS, drawn=(drawn,)), tmp_path / "scratch")
+
+
 def test_other_back_ends_are_not_made_smaller(tmp_path: Path) -> None:
     card = load_card(write_model(
         tmp_path / "m", b"x", weights__path="w.ts", runtime__backend="torchscript"))
