@@ -49,7 +49,7 @@ FINE_ENOUGH = ("ts-aorta", "ts-pulmonary")
 """Of 1.5 mm: the voxels of ts-example are as large as the smallest nodules."""
 PATIENTS = {"ts-aorta": "first", "ts-pulmonary": "first", "ts-example": "second"}
 RATES = (0.5, 1.0, 2.0, 4.0)
-LOWEST_SCORE = 0.05
+LOWEST_SCORE = 0.4
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,13 @@ def summary(rows: Sequence[Measured], threshold: float) -> dict[str, Any]:
     """Figures of one group with 95 % intervals; patients are drawn, each with all its scans."""
     patients = [one.patient for one in rows]
 
-    def interval(figure: Callable[[Sequence[Measured]], float]) -> list[float]:
+    def interval(figure: Callable[[Sequence[Measured]], float]) -> list[float | None]:
+        """Value, low and high; of one or two patients there is no interval."""
         found: Interval = bootstrap_interval(rows, figure, patients=patients)
-        return [round(part, 3) for part in (found.value, found.low, found.high)]
+        return [
+            round(part, 3) if np.isfinite(part) else None
+            for part in (found.value, found.low, found.high)
+        ]
 
     def sensitivity(some: Sequence[Measured], kind: str = "") -> float:
         hits = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -66,6 +67,12 @@ def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
     dice = (2.0 * both + _SMOOTH_VOXELS) / (found.sum() + truth.sum() + _SMOOTH_VOXELS)
     loss: torch.Tensor = entropy + 1.0 - dice
     return loss
+
+
+def unweigh(network: ResAttUNet) -> None:
+    """Take off what the weight of nodules in the loss adds to the odds of every voxel."""
+    with torch.no_grad():
+        network.head.bias[1] -= math.log(_NODULE_WEIGHT)
 
 
 def backgrounds(
@@ -146,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     network = ResAttUNet(1, 2, CHANNELS)
     outcome, seconds = fit(network, crops, loss_of, settings, options.output)
     record = record_of(outcome, settings, crops, network, seconds)
+    unweigh(network)
     record["onnx"] = export_onnx(network, ROI, options.output / "weights.onnx")
     (options.output / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     return 0

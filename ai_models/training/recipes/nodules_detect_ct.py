@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from scipy import ndimage
 from torch import nn
+from torch.nn import functional
 
 from ai_models.networks.retina import Detector
 from ai_models.training.checkpoints import read_checkpoint
@@ -44,6 +45,7 @@ NETWORK: dict[str, Any] = {
 CROP = (40, 40, 40)
 # A nodule that the edge of a crop cuts to less is not asked for.
 _FEWEST_VOXELS = 8
+_NEGATIVE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,21 @@ def collated(examples: list[Example]) -> Batch:
     }
 
 
+class FocalLoss(nn.Module):
+    """Of all anchors together, for each anchor that holds a nodule (Lin et al., ICCV 2017).
+
+    Of a few hard negatives, as `Detector` would have it, too little is learned in so few steps.
+    """
+
+    def forward(self, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Logits and 0 or 1, both ``(anchors, classes)``."""
+        entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        surprise = torch.where(wanted > 0.5, 1.0 - logits.sigmoid(), logits.sigmoid())
+        weight = torch.where(wanted > 0.5, 1.0 - _NEGATIVE_WEIGHT, _NEGATIVE_WEIGHT)
+        total: torch.Tensor = (weight * surprise**2 * entropy).sum() / wanted.sum().clamp_min(1.0)
+        return total
+
+
 def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
     """Of classes and of places of boxes, as MONAI's detector says."""
     losses = network(list(batch["image"]), batch["targets"])
@@ -102,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     torch.manual_seed(settings.seed)
     network = Detector(**NETWORK)
+    network.set_cls_loss(FocalLoss())
+    network.fg_bg_sampler = None
     if options.encoder is not None:
         begin_with(network, options.encoder)
     outcome, seconds = fit(
