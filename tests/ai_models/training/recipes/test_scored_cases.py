@@ -1,0 +1,138 @@
+"""What examples are made of, how a card is written anew, and that a recipe trains at all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ai_models.card import load_card
+from ai_models.catalog import ZOO
+from ai_models.training.recipes import embolism_ct, fdg_pet_ct, lesion_dce_mr
+from ai_models.training.recipes.scored_cases import (
+    Recipe,
+    Row,
+    cell_loss,
+    counted,
+    example_of,
+    figures_of,
+    finish,
+    inner,
+    metric,
+    on_grid_of,
+    trained,
+    write_weights,
+    written_card,
+)
+from ai_models.types import JointInput
+
+RECIPES = {one.RECIPE.model_id: one.RECIPE for one in (embolism_ct, lesion_dce_mr, fdg_pet_ct)}
+
+
+def test_a_mask_is_found_at_its_place_on_a_finer_grid() -> None:
+    mask = np.zeros((4, 6, 6), dtype=np.uint8)
+    mask[1, 2, 3] = 1
+    affine = np.diag([4.0, 2.0, 2.0, 1.0])
+    fine = np.diag([2.0, 1.0, 1.0, 1.0])
+    there = np.argwhere(on_grid_of(mask, affine, (8, 12, 12), fine))
+    places = {tuple((fine @ np.array([*one, 1.0]))[:3]) for one in there}
+    assert (4.0, 4.0, 6.0) in places
+    assert all(abs(z - 4) <= 2 and abs(y - 4) <= 1 and abs(x - 6) <= 1 for z, y, x in places)
+
+
+def test_samples_of_a_mask_are_counted_by_cells_and_none_is_lost_at_the_end() -> None:
+    mask = np.ones((3, 5, 4), dtype=np.uint8)
+    found = counted(mask, (2, 2, 4))
+    assert found.shape == (2, 3, 1) and int(found.sum()) == mask.size
+    assert found[0, 0, 0] == 16 and found[1, 2, 0] == 4
+
+
+def test_cells_on_the_edge_of_something_are_not_counted_in_the_loss() -> None:
+    counts = torch.tensor([[0.0, 2.0, 9.0]])
+    losses = [cell_loss(torch.tensor([[-1.0, edge, 1.0]]), counts, 5) for edge in (-9.0, 9.0)]
+    assert float(losses[0]) == float(losses[1])
+    assert float(losses[0]) < float(cell_loss(torch.tensor([[1.0, 0.0, -1.0]]), counts, 5))
+
+
+@pytest.mark.parametrize("model_id", sorted(RECIPES))
+def test_a_recipe_trains_the_network_of_its_card_and_goes_on(
+    model_id: str, tmp_path: Path
+) -> None:
+    recipe = _small(RECIPES[model_id], steps=1)
+    card = load_card(ZOO / model_id)
+    first = trained(recipe, card, tmp_path)
+    assert len(first.losses) == 1 and math.isfinite(first.losses[0])
+    again = trained(_small(recipe, steps=2), card, tmp_path)
+    assert again.losses[0] == first.losses[0] and len(again.losses) == 2
+    own = inner(again.network).state_dict()
+    write_weights(inner(again.network), tmp_path / "weights.safetensors")
+    from safetensors.torch import load_file
+
+    read = load_file(tmp_path / "weights.safetensors")
+    assert read.keys() == own.keys()
+    assert all(torch.equal(read[name], own[name]) for name in own)
+
+
+def _small(recipe: Recipe, steps: int) -> Recipe:
+    settings = replace(
+        recipe.settings, steps=steps, batch=2, validate_every=0, checkpoint_every=1,
+        schedule="constant",
+    )
+    return replace(recipe, cases=2, validated=1, settings=settings)
+
+
+@pytest.mark.parametrize("model_id", sorted(RECIPES))
+def test_augmenting_moves_the_cells_with_the_image(model_id: str) -> None:
+    recipe = RECIPES[model_id]
+    case = recipe.draw(3)
+    example = example_of(case, load_card(ZOO / model_id), recipe.cells)
+    assert case.mask is not None and case.mask.any() and example["cells"].any()
+    changed = recipe.augment(
+        {**example, "image": example["image"].astype(np.float32)}, np.random.default_rng(4)
+    )
+    assert changed["image"].dtype == np.float32
+    spatial = [edge // cell for edge, cell in zip(
+        changed["image"].shape[1:], recipe.cells, strict=True
+    )]
+    assert list(changed["cells"].shape) == spatial
+
+
+def test_a_written_card_has_the_new_digest_and_figures(tmp_path: Path) -> None:
+    text = (ZOO / "fdg-pet-ct" / "model.yaml").read_text()
+    figure = {"value": 0.9, "low": 0.8, "high": 0.95}
+    lines = [metric("AUC", figure, "10 phantoms")]
+    (tmp_path / "model.yaml").write_text(written_card(text, "ab" * 32, "not validated", lines))
+    card = load_card(tmp_path)
+    assert card.weights.sha256 == "ab" * 32 and card.evidence.validated_on == "not validated"
+    assert [(one.name, one.value) for one in card.evidence.metrics] == [("AUC", 0.9)]
+    assert card.evidence.metrics[0].measured_on.endswith("0.800 to 0.950")
+    finish(card, {"weights_sha256": "cd" * 32}, "measured", [])
+    assert load_card(tmp_path).weights.sha256 == "cd" * 32
+    assert (tmp_path / "training.json").exists()
+
+
+def test_figures_count_cases_and_say_an_auc_with_its_interval() -> None:
+    rows = [
+        Row(i, {"x": 0.1 + 0.8 * (i % 2) - 0.05 * (i % 5)}, {"x": float(i % 2)},
+            {"scanner": "ab"[i // 12]})
+        for i in range(24)
+    ]
+    figures = figures_of(rows, "x")
+    assert figures["cases"] == 24 and figures["positive"] == 12
+    assert figures["auc"]["value"] == 1.0 and figures["auc_by"]["scanner"]["a"]["cases"] == 12
+
+
+def test_leaving_out_leaves_the_rest() -> None:
+    case = fdg_pet_ct.draw(1)
+    source = case.source
+    assert isinstance(source, JointInput) and source.companions["pt"] is not None
+    alone = fdg_pet_ct.without(case, pet=True, clinical=True).source
+    assert isinstance(alone, JointInput)
+    assert alone.companions == {"pt": None} and set(alone.clinical.values()) == {None}
+    assert alone.reference is source.reference
+    without_pet = fdg_pet_ct.without(case, pet=True).source
+    assert isinstance(without_pet, JointInput) and without_pet.clinical == source.clinical
