@@ -15,7 +15,7 @@ from ai_models.training.phantoms.chest import NoduleChest, nodule_chest
 from ai_models.training.phantoms.scanners import SCANNERS
 from ai_models.types import DetectionPrediction, ModelError, SegmentationPrediction, Volume
 
-MODELS = ("nodules-ct",)
+MODELS = ("nodules-ct", "nodules-detect-ct")
 FIELD_MM = (64.0, 250.0, 320.0)
 
 
