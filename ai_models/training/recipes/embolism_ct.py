@@ -143,7 +143,8 @@ def loss_of(learner: nn.Module, batch: Batch) -> torch.Tensor:
     found = torch.sigmoid(cells) * (full + empty)
     dice = (2.0 * (found * full).sum() + 1.0) / (found.sum() + full.sum() + 1.0)
     place = (wrong * full).sum() / full.sum().clamp(min=1.0) + (wrong * empty).sum() / empty.sum()
-    return 0.5 * each + 0.5 * place + 1.0 - dice
+    total: torch.Tensor = 0.5 * each + 0.5 * place + 1.0 - dice
+    return total
 
 
 RECIPE = Recipe(
