@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ai_models.adapt.verdict import VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.card_abilities import ABILITIES
 from ai_models.card_runtime import Network
@@ -21,7 +22,7 @@ RECORD = "compression.json"
 _LONGEST_VERSION = 32
 _OF_TORCH = ("network", "precision", "channels_last", "compile")
 _LEFT_BEHIND = (
-    CARD_NAME, RECORD, "training.json", "adaptation.json", "gate.json", "__pycache__", "*.onnx",
+    CARD_NAME, RECORD, "training.json", "adaptation.json", VERDICT, "__pycache__", "*.onnx",
     "*.safetensors", "*.pt", "*.pth", "*.png", "README.md",
 )
 
@@ -114,7 +115,8 @@ def _values(
     if monitor and monitor.get("layer"):
         # Layers of this version have other names, and other numbers in them.
         values.pop("monitor")
-    for key in ("trust", "compression", "adaptation"):
+    # `adaptation` stays: what was adapted asks the gate, however small it is made.
+    for key in ("trust", "compression"):
         values.pop(key, None)
     return values
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ai_models.adapt.verdict import check_gated
 from ai_models.card import Card, load_card
 from ai_models.card_runtime import Network
 from ai_models.compress import making
 from ai_models.compress.making import Comparison, Row, Wish, compress
 from ai_models.compress.slimming import slimmer
+from ai_models.compress.versions import written
 from ai_models.networks.res_att_unet import ResAttUNet
 from ai_models.predictor import Predictor
 from ai_models.types import ModelError, SegmentationPrediction, Volume
@@ -64,6 +66,24 @@ def test_versions_that_answer_the_same_are_written_with_cards_of_their_own(tmp_p
     after = (card.folder / "weights.onnx").read_bytes(), (card.folder / "model.yaml").read_bytes()
     assert before == after
     assert not list((tmp_path / "scratch").glob("cases"))
+
+
+def test_a_smaller_version_of_an_adapted_one_asks_the_gate_as_that_does(tmp_path: Path) -> None:
+    live = bright_card(tmp_path / "live")
+    adapted = bright_card(tmp_path / "model", version="2.0", adaptation={
+        "from_version": live.version, "from_weights_sha256": live.weights_sha256,
+        "method": "head", "cases": 9})
+    (adapted.folder / "verdict.json").write_text(json.dumps({
+        "candidate_weights_sha256": adapted.weights_sha256,
+        "candidate_card_sha256": adapted.fingerprint,
+        "live_weights_sha256": live.weights_sha256, "passed": False}))
+    made = written(
+        adapted, "fp16", adapted.weights_path, tmp_path / "out",
+        {"measured_on": "cases", "versions": [{"variant": "fp16", "figures": {"Dice": 1.0}}]})
+    assert made.adaptation == adapted.adaptation
+    assert not (made.folder / "verdict.json").exists()
+    with pytest.raises(ModelError, match="has not been through the gate"):
+        check_gated(made, live)
 
 
 def test_a_version_beyond_the_bound_is_refused_and_not_written(
