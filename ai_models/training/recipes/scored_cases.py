@@ -371,5 +371,8 @@ def finish(
 
 def metric(name: str, figure: Mapping[str, float | None], measured_on: str) -> dict[str, Any]:
     """One line of a card from a figure with its interval."""
-    where = f"{measured_on}; 95 % interval {figure['low']:.3f} to {figure['high']:.3f}"
+    low, high = figure["low"], figure["high"]
+    known = low is not None and high is not None
+    interval = f"95 % interval {low:.3f} to {high:.3f}" if known else "too few for an interval"
+    where = f"{measured_on}; {interval}"
     return {"name": name, "value": round(float(figure["value"] or 0.0), 3), "measured_on": where}

@@ -104,6 +104,8 @@ def test_augmenting_moves_the_cells_with_the_image(model_id: str) -> None:
 def test_a_written_card_has_the_new_digest_and_figures(tmp_path: Path) -> None:
     text = (ZOO / "fdg-pet-ct" / "model.yaml").read_text()
     figure = {"value": 0.9, "low": 0.8, "high": 0.95}
+    unsure = metric("AUC", {"value": 0.9, "low": None, "high": None}, "4 phantoms")
+    assert unsure["measured_on"] == "4 phantoms; too few for an interval"
     lines = [metric("AUC", figure, "10 phantoms")]
     (tmp_path / "model.yaml").write_text(written_card(text, "ab" * 32, "not validated", lines))
     card = load_card(tmp_path)
