@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from ai_models.array.labels import mask_of, values_in
 from ai_models.array.relabel import nearest_labels
 from ai_models.card import Card, DetectionCard, RegressionCard
 from ai_models.conformance.scene import affine_of, shape_of
+from ai_models.prediction.instances import of_kinds
 from ai_models.types import (
     ClassificationPrediction,
     Detection,
@@ -88,11 +89,17 @@ def agreement(card: Card, first: Answered, second: Answered, allowed: Tolerance)
     """Compare ``second`` with ``first``; ``worst`` is 1 where they are the same."""
     one, other = first.prediction, second.prediction
     if isinstance(one, SegmentationPrediction) and isinstance(other, SegmentationPrediction):
-        there = _there(other.label_map, second.source, first.source)
+        # Numbers of findings change with what else is found: kinds are compared.
+        here = replace(
+            one, label_map=of_kinds(one.label_map, one.labels, card.labels), labels=card.labels
+        )
+        there = _there(
+            of_kinds(other.label_map, other.labels, card.labels), second.source, first.source
+        )
         inside = _there(
             np.ones(other.label_map.shape, dtype=np.uint8), second.source, first.source
         )
-        return _of_labels(one, there, _without_border(inside > 0, allowed.border), allowed)
+        return _of_labels(here, there, _without_border(inside > 0, allowed.border), allowed)
     if isinstance(one, ClassificationPrediction) and isinstance(other, ClassificationPrediction):
         return _of_numbers(one.scores, other.scores, dict.fromkeys(one.scores, 1.0), allowed)
     if isinstance(one, RegressionPrediction) and isinstance(other, RegressionPrediction):

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from ai_models.array.labels import is_overlapping, mask_of, voxels_by_label
+from ai_models.prediction.instances import of_kinds
 from ai_models.types import (
     ClassificationPrediction,
     Detection,
     DetectionPrediction,
+    Label,
     LabelMap,
     Prediction,
     RegressionPrediction,
@@ -32,18 +35,26 @@ _CUBE = np.array(
 )
 
 
-def compare(live: Prediction, shadow: Prediction) -> dict[str, Any]:
+def compare(
+    live: Prediction, shadow: Prediction,
+    kinds: tuple[Sequence[Label], Sequence[Label]] = ((), ()),
+) -> dict[str, Any]:
     """How a shadow's answer differs from the live one's, on the same grid.
 
     ``labels``: Dice and voxels of both, by the name of the label; 1 where neither finds it.
     ``scores``: both, their difference, and whether both are on the same side of `THRESHOLD`.
     ``values``: both and their difference. ``detections``: how many both have, and how many of
     them are the same thing: one label, and boxes that overlap by more than `SAME_THING_IOU`.
+    Where each part of a label is a finding of its own, ``kinds`` has the labels of its card
+    (live, shadow): the parts are put together by them, for their numbers change with what else
+    is found.
     ``text``: how much of the words is the same, 0 to 1. Names that only one of them has are in
     ``only_live`` and ``only_shadow``. What cannot be compared says ``why_not``.
     """
     if isinstance(live, SegmentationPrediction) and isinstance(shadow, SegmentationPrediction):
-        return {"task": "segmentation", **_labels(live, shadow)}
+        return {"task": "segmentation", **_labels(
+            _of_kinds(live, kinds[0]), _of_kinds(shadow, kinds[1])
+        )}
     if isinstance(live, ClassificationPrediction) and isinstance(shadow, ClassificationPrediction):
         return {"task": "classification", **_scores(live.scores, shadow.scores)}
     if isinstance(live, RegressionPrediction) and isinstance(shadow, RegressionPrediction):
@@ -116,6 +127,14 @@ def _in_one_only(live: Sequence[str], shadow: Sequence[str]) -> dict[str, list[s
         "only_shadow": [name for name in shadow if name not in live],
     }
     return {key: names for key, names in only.items() if names}
+
+
+def _of_kinds(prediction: SegmentationPrediction, kinds: Sequence[Label]) -> SegmentationPrediction:
+    """Parts that are findings of their own put together by ``kinds``; as it is without them."""
+    if not kinds:
+        return prediction
+    label_map = of_kinds(prediction.label_map, prediction.labels, kinds)
+    return replace(prediction, label_map=label_map, labels=tuple(kinds))
 
 
 def _labels(live: SegmentationPrediction, shadow: SegmentationPrediction) -> dict[str, Any]:

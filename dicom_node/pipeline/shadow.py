@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ai_models.card import Card
-from ai_models.types import ModelError, Prediction
+from ai_models.card import Card, SegmentationCard
+from ai_models.types import Label, ModelError, Prediction
 from dicom_node.errors import PermanentError, UnknownName
 from dicom_node.pipeline.agreement import compare
 from dicom_node.pipeline.companions import with_companions
@@ -50,11 +50,18 @@ def run_shadow(job: Job, workshop: Workshop) -> str:
         return _end(job, outcome, seconds, workshop)
     reused = loaded if live.input == shadow.input else None
     _, found = _run(job, paths, shadow, workshop, seconds, "shadow", reused)
-    document: dict[str, Any] = {**compare(expected, found), "seconds": seconds}
+    document: dict[str, Any] = {
+        **compare(expected, found, (_kinds(live), _kinds(shadow))), "seconds": seconds,
+    }
     workshop.ledger.agreements.keep(
         job.job_id, job.model_id, live.version, shadow.version, document
     )
     return _end(job, document.get("why_not", COMPARED), seconds, workshop)
+
+
+def _kinds(card: Card) -> tuple[Label, ...]:
+    """The labels of a card whose findings are parts of them, each with a number."""
+    return card.labels if isinstance(card, SegmentationCard) and card.output.instances else ()
 
 
 def _cards(job: Job, workshop: Workshop) -> tuple[Card, Card]:

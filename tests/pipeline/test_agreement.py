@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ai_models.array.labels import overlapping
+from ai_models.prediction.instances import separated
 from ai_models.types import (
     Algorithm,
     ClassificationPrediction,
@@ -46,6 +47,25 @@ def detections(*boxes: tuple[int, float, float], names: tuple[str, ...] = ("nodu
         found.append(Detection(value, 0.9, box))
     labels = tuple(label(value, name) for value, name in enumerate(names, start=1))
     return DetectionPrediction(tuple(found), labels, ALGORITHM)
+
+
+def test_findings_are_compared_by_what_they_are_and_not_by_their_numbers() -> None:
+    kinds = (label(1, "Nodule"),)
+    live = np.zeros((4, 12, 12), np.uint8)
+    live[1, 1:4, 1:4], live[2, 8:10, 8:10] = 1, 1
+    shadow = live.copy()
+    shadow[1, 3] = 0
+    shadow[2, 7:11, 7:11] = 1
+    answers = []
+    for one in (live, shadow):
+        label_map, labels, _ = separated(one, kinds)
+        answers.append(SegmentationPrediction(label_map, labels, ALGORITHM))
+    assert answers[0].label_map[1, 1, 1] == 1 and answers[1].label_map[1, 1, 1] == 2
+    found = compare(*answers, kinds=(kinds, kinds))
+    assert found["labels"] == {
+        "Nodule": {"dice": 2 * 10 / (13 + 22), "live_voxels": 13, "shadow_voxels": 22}
+    }
+    assert "only_live" not in found and "only_shadow" not in found
 
 
 def test_dice_is_of_each_label_by_its_name_whatever_its_value() -> None:

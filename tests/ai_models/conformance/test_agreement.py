@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ai_models.conformance.agreement import (
     is_same_answer,
     marks_nothing,
 )
+from ai_models.prediction.instances import separated
 from ai_models.types import Prediction, RegressionPrediction, Volume
 from tests.ai_models.conformance.models import boxed, card_of, labelled, scored, text, volume
 
@@ -43,6 +45,20 @@ def test_what_lies_outside_of_one_grid_is_not_counted(tmp_path: Path) -> None:
     affine[:3, 3] += affine[:3, 1] * 8
     half = Answered(Volume(source.array[:, 8:], affine), labelled(card, BLOCK[:, 8:]))
     assert agreement(card, Answered(source, labelled(card, BLOCK)), half, SAME).holds
+
+
+def test_findings_that_change_their_numbers_are_the_same_findings(tmp_path: Path) -> None:
+    card, source = card_of(tmp_path), volume(BLOCK)
+    two = np.zeros_like(BLOCK)
+    two[1:7, 1:7, 1:7], two[9:15, 9:15, 9:15] = 1, 1
+    other = two.copy()
+    two[1, 1, 1], other[14, 14, 14] = 0, 0
+    answers = []
+    for one in (two, other):
+        label_map, labels, _ = separated(one, card.labels)
+        answers.append(Answered(source, replace(labelled(card, label_map), labels=labels)))
+    assert answers[0].prediction.label_map[3, 3, 3] != answers[1].prediction.label_map[3, 3, 3]  # type: ignore[union-attr]
+    assert agreement(card, *answers, SAME).holds
 
 
 def test_labels_too_small_are_not_judged(tmp_path: Path) -> None:
