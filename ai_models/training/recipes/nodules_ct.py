@@ -71,8 +71,11 @@ def loss_of(network: nn.Module, batch: Batch) -> torch.Tensor:
 
 def unweigh(network: ResAttUNet) -> None:
     """Take off what the weight of nodules in the loss adds to the odds of every voxel."""
+    bias = network.head.bias
+    if bias is None:
+        raise TypeError("the last layer has no bias")
     with torch.no_grad():
-        network.head.bias[1] -= math.log(_NODULE_WEIGHT)
+        bias[1] -= math.log(_NODULE_WEIGHT)
 
 
 def backgrounds(
