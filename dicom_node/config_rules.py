@@ -48,9 +48,9 @@ Role = Annotated[Text, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 class RuleInput(Settings):
     """A further series that a job takes, by its role in the model's card.
 
-    Of the same study and frame of reference; ``prior`` is of an earlier study of the patient, back to
-    ``within_d`` days: the peer ``fetch_from`` is asked in every case, whatever the node has, and
-    the latest study counts.
+    Of the same study and frame of reference; ``prior`` is of an earlier study of the patient, back
+    to ``within_d`` days: the peer ``fetch_from`` is asked whatever the node has, and the latest
+    study counts.
     """
 
     when: When

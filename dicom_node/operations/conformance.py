@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _DATA_FLOW = """```
 images           remote AE  -- C-STORE -->                     node: spool and ledger
 completeness     remote AE  <-- C-FIND, C-MOVE, C-GET --       node: what is there, what is missing
+priors           remote AE  <-- C-FIND, C-MOVE, C-GET --       node: earlier studies of the patient
                  remote AE  -- N-CREATE, N-SET -->             node: MPPS, available instances
 analysis         node: series complete -> rule -> model -> objects, checked by reading them again
 results          remote AE  <-- C-STORE or STOW-RS --          node
