@@ -226,10 +226,18 @@ def _skeleton(
 
     first = sources[0]
     first.Rows = first.Columns = 1
+    if "PerFrameFunctionalGroupsSequence" in first:
+        # An object with several moments has every place more than once: only those frames that
+        # the result lies on are handed over. Which they were, `_groups_of_slices` says.
+        groups = first.PerFrameFunctionalGroupsSequence
+        first.PerFrameFunctionalGroupsSequence = [
+            groups[number - 1] for number in request.frame_numbers
+        ]
+        first.NumberOfFrames = len(request.frame_numbers)
     algorithm, equipment, identity = request.algorithm, request.equipment, request.identity
     return hd.seg.Segmentation(
         source_images=[first],
-        pixel_array=_pixel_per_slice(request, first, occupied, form),
+        pixel_array=_pixel_per_slice(first, occupied, form),
         segmentation_type=form.segmentation_type,
         segment_descriptions=segments,
         series_instance_uid=identity.uid(f"{form.purpose}.series"),
@@ -250,13 +258,12 @@ def _skeleton(
 
 
 def _pixel_per_slice(
-    request: ResultRequest, source: Dataset, occupied: Occupancy, form: Form
+    source: Dataset, occupied: Occupancy, form: Form
 ) -> npt.NDArray[Any]:
     """1 where a frame of the source shows something."""
-    planes = np.ones(1, np.uint8)
+    planes: npt.NDArray[np.uint8] = np.ones(1, np.uint8)
     if "PerFrameFunctionalGroupsSequence" in source:
-        planes = np.zeros(int(source.NumberOfFrames), np.uint8)
-        planes[np.asarray(request.frame_numbers) - 1] = occupied.any(axis=1)
+        planes = np.asarray(occupied.any(axis=1), dtype=np.uint8)
     if form.segmentation_type != "FRACTIONAL":
         return planes.reshape(-1, 1, 1)
     of_segments = np.zeros((len(planes), 1, 1, occupied.shape[1]), np.float32)
@@ -272,10 +279,12 @@ def _groups_of_slices(
         shown = np.flatnonzero(occupied.any(axis=1)).tolist()
         yield from lay_over_stack(skeleton, sources, shown, of_one_segment=occupied.shape[1] == 1)
         return
-    of_frame = {number: index for index, number in enumerate(request.frame_numbers)}
     for group in skeleton.PerFrameFunctionalGroupsSequence:
         origin = group.DerivationImageSequence[0].SourceImageSequence[0]
-        yield of_frame[int(origin.get("ReferencedFrameNumber", 1))], group
+        index = int(origin.get("ReferencedFrameNumber", 1)) - 1
+        if "ReferencedFrameNumber" in origin:
+            origin.ReferencedFrameNumber = request.frame_numbers[index]
+        yield index, group
 
 
 def _encoded_item(item: Dataset) -> bytes:

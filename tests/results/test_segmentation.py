@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 
@@ -215,6 +216,22 @@ def test_an_enhanced_source_passes_its_gate_whatever_the_order_of_its_frames(
     mask = samples.lungs()
     segmentation = samples.segmentation_of([source], mask, frame_numbers=frame_numbers)
     check_segmentation(encoded(segmentation), [source], frame_numbers, mask, samples.LABELS)
+
+
+def test_of_an_enhanced_source_that_shows_every_place_twice_the_frames_of_one_moment_are_named(
+) -> None:
+    source = samples.enhanced([plane for plane in range(10) for _ in range(2)])
+    frame_numbers = [2 * plane + 2 for plane in range(10)]
+    mask = samples.lungs()
+    segmentation = samples.segmentation_of([source], mask, frame_numbers=frame_numbers)
+    check_segmentation(encoded(segmentation), [source], frame_numbers, mask, samples.LABELS)
+    named = {
+        int(origin.ReferencedFrameNumber)
+        for groups in dcmread(io.BytesIO(encoded(segmentation))).PerFrameFunctionalGroupsSequence
+        for origin in groups.DerivationImageSequence[0].SourceImageSequence
+    }
+    shown = np.flatnonzero(mask.any(axis=(1, 2)))
+    assert named == {frame_numbers[index] for index in shown}
 
 
 def _real(series: str) -> tuple[LoadedVolume, LabelMap]:
