@@ -29,11 +29,17 @@ from dicom_node.imaging.volume import LoadedVolume
 SUVBW = "SUVbw"
 _DOSE_BQ = (1e5, 2e10)
 _WEIGHT_KG = (0.3, 650.0)
-# Of what is left after so many half-lives nobody takes an image: a date or a time is wrong.
-_MOST_HALF_LIVES = 12.0
+# Of what is left after so many half-lives nobody takes an image: a date, a time or the clock that
+# it was read from is wrong. FDG is scanned within three of them; eleven would pass for a dose
+# that was written down in another time zone, with uptake a thousand times too high.
+_MOST_HALF_LIVES = 6.0
+_DAY_S = 86_400.0
 # Series Time and Acquisition Time are written with other digits by the same clock.
 _SAME_MOMENT_S = 1.0
-
+_OF_THE_INJECTION = (
+    "RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartDateTime",
+    "RadiopharmaceuticalStartTime",
+)
 
 
 def to_suv(loaded: LoadedVolume) -> LoadedVolume:
@@ -88,6 +94,7 @@ def suv_factor(images: Sequence[Dataset]) -> float:
         )
     if "ATTN" not in corrected:
         raise decline("suv_not_corrected", "the images are not corrected for attenuation")
+    _check_one_injection(images)
     weight_kg = _positive(first, "PatientWeight", "Patient's Weight", _WEIGHT_KG, "kg")
     items = sequence(first, "RadiopharmaceuticalInformationSequence")
     if len(items) != 1:
@@ -108,9 +115,27 @@ def _left_at_start(images: Sequence[Dataset], item: Dataset) -> float:
     half_life_s = _positive(item, "RadionuclideHalfLife", "Radionuclide Half Life", (1, 1e8), "s")
     start = _start(images)
     elapsed_s = (start - _injected_at(images[0], item, start)).total_seconds()
+    is_dated = moment(text(item, "RadiopharmaceuticalStartDateTime")) is not None
+    if not is_dated and elapsed_s >= 0 and elapsed_s + _DAY_S <= _MOST_HALF_LIVES * half_life_s:
+        # Zirconium is scanned days later: a time of day says nothing of which.
+        raise decline("suv_missing", "on which day it was injected is not stated")
     if not 0 <= elapsed_s <= _MOST_HALF_LIVES * half_life_s:
         raise decline("suv_implausible", "the injection is not within hours before the scan")
     return float(2.0 ** (-elapsed_s / half_life_s))
+
+
+def _check_one_injection(images: Sequence[Dataset]) -> None:
+    """What one image says of patient and dose is used for all of them."""
+    _one(images, "PatientWeight")
+    told = {
+        tuple(
+            tuple(text(item, keyword) for keyword in _OF_THE_INJECTION)
+            for item in sequence(image, "RadiopharmaceuticalInformationSequence")
+        )
+        for image in images
+    }
+    if len(told) > 1:
+        raise decline("suv_mixed", "the images differ in what was injected, or when")
 
 
 def _injected_at(image: Dataset, item: Dataset, start: datetime) -> datetime:

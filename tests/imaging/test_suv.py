@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +128,28 @@ def test_images_that_do_not_agree_and_two_injections_are_refused() -> None:
     for image in twice:
         items = image.RadiopharmaceuticalInformationSequence
         image.RadiopharmaceuticalInformationSequence = [items[0], items[0]]
-    for images in (mixed, twice):
+    heavier, another = pet(), pet()
+    heavier[3].PatientWeight = "110"
+    another[4] = injected(deepcopy(another[4:5]), RadionuclideTotalDose="150000000")[0]
+    for images in (mixed, twice, heavier, another):
         with pytest.raises(UnsuitableInput) as told:
             suv_factor(images)
         assert told.value.reason == "input.suv_mixed"
+
+
+def test_an_injection_written_in_another_time_zone_is_no_injection_of_the_day_before() -> None:
+    """At UTC-5 an hour before the scan is, in UTC, four hours after it: not twenty before it."""
+    images = injected(pet(), RadiopharmaceuticalStartTime="141500")
+    with pytest.raises(UnsuitableInput) as told:
+        suv_factor(images)
+    assert told.value.reason == "input.suv_implausible"
+
+
+def test_of_what_decays_slowly_a_time_of_day_does_not_say_when_it_was_injected() -> None:
+    zirconium = injected(pet(), RadionuclideHalfLife="282240")
+    with pytest.raises(UnsuitableInput) as told:
+        suv_factor(zirconium)
+    assert told.value.reason == "input.suv_missing"
+    dated = injected(zirconium, RadiopharmaceuticalStartDateTime="20261119091500")
+    ratio = 2 ** (timedelta(days=3, hours=1).total_seconds() / 282240)
+    assert suv_factor(dated) == pytest.approx(suv_of(1.0, 0.0) * ratio, rel=1e-6)
