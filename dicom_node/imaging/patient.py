@@ -18,7 +18,8 @@ _OLDEST_YEARS = 125.0
 def age_in_years(header: Dataset) -> float | None:
     """Patient's Age (PS3.5 6.2, AS), else from the dates of birth and study; ``None``: unknown."""
     stated = _AGE.fullmatch(text(header, "PatientAge").upper())
-    if stated is not None:
+    # ``000Y`` is what devices write that know of no age; months and days are for infants.
+    if stated is not None and int(stated[1]) > 0:
         years = int(stated[1]) * _DAYS[stated[2]] / _DAYS_OF_A_YEAR
         return years if 0 <= years <= _OLDEST_YEARS else None
     born = moment(text(header, "PatientBirthDate") + "0000")
@@ -27,3 +28,20 @@ def age_in_years(header: Dataset) -> float | None:
         return None
     years = (seen - born).days / _DAYS_OF_A_YEAR
     return years if 0 <= years <= _OLDEST_YEARS else None
+
+
+def is_same_patient(one: Dataset, other: Dataset) -> bool:
+    """By Patient ID, with its issuer and the date of birth where both state one.
+
+    IDs are given twice, and ``UNKNOWN`` is one: whoever was born on another day is somebody else.
+    Two headers without an ID are of one patient only as long as their names do not differ.
+    """
+    if text(one, "PatientID") != text(other, "PatientID"):
+        return False
+    keywords = ["IssuerOfPatientID", "PatientBirthDate"]
+    if not text(one, "PatientID"):
+        keywords.append("PatientName")
+    return all(
+        len({text(header, keyword) for header in (one, other)} - {""}) < 2
+        for keyword in keywords
+    )

@@ -16,7 +16,7 @@ from ai_models.card_input import ClinicalEntry, CompanionEntry, InputEntry
 from ai_models.types import JointInput, Volume
 from dicom_node.errors import NotUnderstood, UnsuitableInput
 from dicom_node.imaging.elements import number, text
-from dicom_node.imaging.patient import age_in_years
+from dicom_node.imaging.patient import age_in_years, is_same_patient
 from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstances
 from dicom_node.imaging.volume import InputNote, LoadedVolume, load_volume
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 NOT_THERE = "there is none"
-_NUMBERS = frozenset({"PatientWeight", "PatientSize"})
+# Kilograms and metres; what lies outside was written in another unit, and is as good as unknown.
+_NUMBERS = {"PatientWeight": (0.3, 650.0), "PatientSize": (0.2, 2.8)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _loaded(paths: Sequence[Path], companion: CompanionEntry, reference: Loaded)
             f"{companion.role} is {', '.join(companion.modality)}, the series is "
             f"{modality or 'nothing'}", reason="input.modality",
         )
-    if not _is_same_patient(first, own):
+    if not is_same_patient(first, own):
         raise UnsuitableInput(
             f"{companion.role} is of another patient", reason="input.companion_patient"
         )
@@ -131,12 +132,6 @@ def _why(error: NotUnderstood | UnsuitableInput) -> str:
     return f"{error.reason}: {error}"
 
 
-def _is_same_patient(one: Dataset, other: Dataset) -> bool:
-    """By Patient ID, and by its issuer where both state one."""
-    issuers = {text(one, "IssuerOfPatientID"), text(other, "IssuerOfPatientID")} - {""}
-    return text(one, "PatientID") == text(other, "PatientID") and len(issuers) <= 1
-
-
 def _told(headers: Sequence[Dataset], entry: ClinicalEntry) -> float | None:
     """The value of the first header that has one that makes sense."""
     for header in headers:
@@ -151,7 +146,8 @@ def _value(header: Dataset, entry: ClinicalEntry) -> float | None:
         return age_in_years(header)
     if entry.keyword in _NUMBERS:
         stated = number(header, entry.keyword)
-        return stated if stated is not None and stated > 0 else None
+        least, most = _NUMBERS[entry.keyword]
+        return stated if stated is not None and least <= stated <= most else None
     return entry.values.get(text(header, entry.keyword).upper())
 
 

@@ -23,6 +23,7 @@ from ai_models.card import SegmentationCard
 from ai_models.types import JointInput, Label, ModelInput, Prediction, Volume
 from dicom_node.errors import PermanentError
 from dicom_node.imaging.elements import text
+from dicom_node.imaging.patient import is_same_patient
 from dicom_node.imaging.unreadable import UnreadableInstances
 from dicom_node.pipeline.companions import with_companions
 from dicom_node.pipeline.description import Findings, findings_in
@@ -246,11 +247,8 @@ def _volume(loaded: Loaded) -> Volume:
 
 def _days_between(earlier: Dataset, present: Dataset) -> int:
     """Whole days between two examinations of one patient."""
-    for keyword in ("PatientID", "IssuerOfPatientID"):
-        if text(earlier, keyword) != text(present, keyword) and (
-            keyword == "PatientID" or (text(earlier, keyword) and text(present, keyword))
-        ):
-            raise NotComparable("it is not of the same patient")
+    if not is_same_patient(earlier, present):
+        raise NotComparable("it is not of the same patient")
     if not text(present, "PatientID"):
         raise NotComparable("the images do not say whose they are")
     if text(earlier, "StudyInstanceUID") == text(present, "StudyInstanceUID"):

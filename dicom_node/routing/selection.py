@@ -2,7 +2,8 @@
 
 A series fills a role when it fits the role's condition, has all its images, and lies in the frame
 of reference of the job's own series (0020,0052): what does not share it has no known place beside
-it (PS3.3 C.7.4.1). It fills one role at most, the first of the rule that it fits. Of several that
+it (PS3.3 C.7.4.1). It must state the same Patient ID: a study that was mixed up holds series of
+two. It fills one role at most, the first of the rule that it fits. Of several that
 fit, the one with most images is taken, then the lowest Series Number, then the first by its UID:
 the choice depends on what is there, and not on the order in which it came.
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NOT_THERE = "not there"
 ARRIVING = "still arriving"
 ELSEWHERE = "in another frame of reference"
+SOMEBODY_ELSE = "of another patient"
 NO_FRAME = "without a known place: the series itself states no frame of reference"
 
 
@@ -84,10 +86,9 @@ def select(
     others
         The series of the same study; ``reference`` among them counts as taken.
     """
-    frame = _frame_of(reference)
     free = [one for one in others if one.series_instance_uid != reference.series_instance_uid]
     looks = {
-        role: _look(wanted, frame, free) for role, wanted in inputs.items() if role != PRIOR
+        role: _look(wanted, reference, free) for role, wanted in inputs.items() if role != PRIOR
     }
     taken: dict[str, str] = {}
     for role in looks:
@@ -103,11 +104,11 @@ class _Look:
     refused: list[Refusal]
 
 
-def _look(wanted: RuleInput, frame: str, free: Sequence[Candidate]) -> _Look:
+def _look(wanted: RuleInput, reference: Candidate, free: Sequence[Candidate]) -> _Look:
     fitting, refused = [], []
     for one in free:
         mismatches = compare(wanted.when, one.header) if one.header is not None else ()
-        why = _why_not(one, mismatches, frame)
+        why = _why_not(one, mismatches, reference)
         if why:
             refused.append(Refusal(one.series_instance_uid, why, mismatches))
         else:
@@ -151,17 +152,21 @@ def _told(role: str, look: _Look, role_of: Mapping[str, str]) -> Selected:
     return Selected(role, None, nearest if nearest in _NEARNESS else NOT_THERE, refused)
 
 
-_NEARNESS = {ARRIVING: 0, NO_FRAME: 1, ELSEWHERE: 2}
+_NEARNESS = {ARRIVING: 0, NO_FRAME: 1, ELSEWHERE: 2, SOMEBODY_ELSE: 3}
 
 
-def _why_not(one: Candidate, mismatches: Sequence[Mismatch], frame: str) -> str:
+def _why_not(
+    one: Candidate, mismatches: Sequence[Mismatch], reference: Candidate
+) -> str:
     if one.header is None:
         return "cannot be read"
     if mismatches:
         return "does not fit"
-    if not frame:
+    if _stated(one, "PatientID") != _stated(reference, "PatientID"):
+        return SOMEBODY_ELSE
+    if not _frame_of(reference):
         return NO_FRAME
-    if _frame_of(one) != frame:
+    if _frame_of(one) != _frame_of(reference):
         return ELSEWHERE
     return "" if one.is_complete else ARRIVING
 

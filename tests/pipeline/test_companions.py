@@ -156,6 +156,7 @@ def test_what_was_missing_and_why_is_said_and_makes_another_result(tmp_path: Pat
 @pytest.mark.parametrize(("reason", "attributes"), [
     ("input.suv_missing", {"PatientWeight": None}),
     ("input.companion_patient", {"PatientID": "SYN-2"}),
+    ("input.companion_patient", {"PatientBirthDate": "19310203"}),
     ("input.companion_frame", {"FrameOfReferenceUID": generate_uid()}),
     ("input.modality", {"Modality": "NM"}),
 ])
@@ -194,6 +195,18 @@ def test_what_the_headers_say_of_the_patient_reaches_the_network(tmp_path: Path)
     # The CT says O, which the card has no number for; the PET says F, and the weight.
     assert sex == -1.0
     assert kg == 70.0
+
+
+def test_a_weight_or_size_in_another_unit_is_not_told_to_the_network(tmp_path: Path) -> None:
+    weight = {"name": "weight", "keyword": "PatientWeight", "center": 0.0, "scale": 1.0}
+    size = {"name": "size", "keyword": "PatientSize", "center": 0.0, "scale": 1.0}
+    ct = ct_series((12, 32, 40))
+    with_attributes(ct, PatientWeight="70000", PatientSize="172")
+    card = card_of(tmp_path, channels=6, input__clinical=[weight, size])
+    model = Kept()
+    analyse(write_series(ct, tmp_path / "ct"), card, model, WRITING)
+    assert isinstance(model.source, JointInput)
+    assert dict(model.source.clinical) == {"weight": None, "size": None}
 
 
 def phases(folder: Path) -> list[Path]:

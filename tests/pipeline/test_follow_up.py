@@ -184,6 +184,7 @@ def problem(fixed: Fixed, **changes: Any) -> str:
     ("changes", "expected"),
     [
         ({"PatientID": "SOMEBODY ELSE"}, "it is not of the same patient"),
+        ({"PatientBirthDate": "19310203"}, "it is not of the same patient"),
         ({"AcquisitionDate": "20260301"}, "it is not of an earlier day"),
         ({"AcquisitionDate": "20270101"}, "it is not of an earlier day"),
         ({"PixelSpacing": None}, "input."),

@@ -15,6 +15,7 @@ from dicom_node.routing.selection import (
     ELSEWHERE,
     NO_FRAME,
     NOT_THERE,
+    SOMEBODY_ELSE,
     Candidate,
     as_text,
     select,
@@ -53,6 +54,14 @@ def test_the_series_that_fits_fills_the_role() -> None:
 def test_a_series_in_another_frame_of_reference_does_not() -> None:
     assert chosen(PT, series("1.2.2", FrameOfReferenceUID="9.9")) == {"pt": ELSEWHERE}
     assert chosen(PT, series("1.2.2", FrameOfReferenceUID="")) == {"pt": ELSEWHERE}
+
+
+def test_a_series_of_another_patient_in_the_same_study_is_not_taken_before_the_right_one() -> None:
+    ct = series("1.2.1", Modality="CT", PatientID="A")
+    other, own = series("1.2.2", images=50, PatientID="B"), series("1.2.3", PatientID="A")
+    assert chosen(PT, other, reference=ct) == {"pt": SOMEBODY_ELSE}
+    assert chosen(PT, other, own, reference=ct) == {"pt": "1.2.3"}
+    assert chosen(PT, series("1.2.4"), reference=ct) == {"pt": SOMEBODY_ELSE}
 
 
 def test_without_a_frame_of_reference_nothing_has_a_place_beside_it() -> None:
