@@ -25,7 +25,7 @@ from ai_models.adapt.methods import (
     take_statistics,
     with_lora,
 )
-from ai_models.adapt.verdict import VERDICT
+from ai_models.adapt.verdict import RECORD, VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.training.augmentation import Augmentation
 from ai_models.training.cases import Case, DicomReader
@@ -39,7 +39,6 @@ from ai_models.types import ModelError
 
 Method = Literal["adabn", "head", "lora"]
 METHODS: tuple[Method, ...] = ("adabn", "head", "lora")
-RECORD = "adaptation.json"
 _WEIGHTS = "weights.safetensors"
 # Another place and another size; grey values stay, for they are what a scanner is known by.
 _MOVED = Augmentation(

@@ -16,6 +16,7 @@ from ai_models.card import Card
 from ai_models.types import ModelError
 
 VERDICT = "verdict.json"
+RECORD = "adaptation.json"
 NOT_GATED = "model.not_gated"
 
 
@@ -60,9 +61,12 @@ def why_not_gated(candidate: Card, live: Card) -> str:
 
     A version that was not adapted here is its makers' business, and needs no gate.
     """
-    if candidate.adaptation is None:
-        return ""
     name = f"{candidate.id} {candidate.version}"
+    if candidate.adaptation is None:
+        # What makes a candidate leaves this beside its card.
+        if (candidate.folder / RECORD).exists():
+            return f"{name} was adapted ({RECORD}), and its card does not say so any more"
+        return ""
     ask = f"run `dicom-node models gate {candidate.id} {candidate.version} --reference FOLDER`"
     try:
         told: Any = json.loads((candidate.folder / VERDICT).read_text("utf-8"))

@@ -70,6 +70,13 @@ def test_an_adapted_version_needs_the_gate_and_another_does_not(pair: tuple[Card
     check_gated(made, live)
 
 
+def test_an_adapted_version_whose_card_is_silent_about_it_is_not_let_past(
+    pair: tuple[Card, Card]
+) -> None:
+    live, made = pair
+    assert "does not say so" in why_not_gated(made.model_copy(update={"adaptation": None}), live)
+
+
 @pytest.mark.parametrize(("changes", "why"), [
     ({"passed": False}, "did not pass"),
     ({"candidate_weights_sha256": "1" * 64}, "was changed since"),
