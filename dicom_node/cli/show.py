@@ -52,7 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"dicom-node: nothing is known of {arguments.name}{hint}", file=sys.stderr)
         return 1
     outlook = Outlook(ledger, config)
-    document = [describe_series(ledger, series, jobs, outlook) for series, jobs in found]
+    document = [
+        {**describe_series(ledger, series, jobs, outlook), "taken_by": _taken_by(ledger, series)}
+        for series, jobs in found
+    ]
     profiles = _profiles(ledger, config, document)
     studies = [
         _keeping(ledger, config, uid)
@@ -82,6 +85,14 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
         series = ledger.receipts.find_series(job.series_instance_uid)
         return [(series, [job])] if series is not None else []
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in find_series(ledger, name)]
+
+
+def _taken_by(ledger: Ledger, series: Series) -> list[dict[str, str]]:
+    """Jobs of other series that take this one beside theirs; it may be declined by every rule."""
+    return [
+        {"job_id": job.job_id, "series_instance_uid": job.series_instance_uid}
+        for job in ledger.inputs.taking(series.series_instance_uid)
+    ]
 
 
 def _keeping(ledger: Ledger, config: Config, study: str) -> dict[str, Any]:
@@ -124,6 +135,8 @@ def _print(one: dict[str, Any]) -> None:
     print(f"series {one['series_instance_uid']}  {one['modality']}, {one['instance_count']} "
           f"images from {one['calling_ae_title']}: {one['state']} ({one['reason']})")
     _print_history(one["history"], "  ")
+    for taken in one["taken_by"]:
+        print(f"  taken by job {taken['job_id']} of series {taken['series_instance_uid']}")
     for job in one["jobs"]:
         print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']}"
               f"{' (shadow, sends nothing)' if job['shadow'] else ''} by rule "

@@ -113,6 +113,20 @@ def test_what_a_job_waits_for_is_shown_everywhere(site: Site) -> None:
     assert "a free device, next in turn" in site("show", "1.2.3").out
 
 
+def test_a_declined_series_that_a_job_took_is_shown_with_that_job(site: Site) -> None:
+    site.settings(more=FUSION)
+    route_and_wait(site)
+    ledger = site.ledger()
+    pet = replace(instance(2), series_instance_uid="1.2.4", sop_instance_uid="1.2.4.1")
+    ledger.index([pet])
+    ledger.receipts.change("1.2.4", SeriesState.COMPLETE, "quiet_period")
+    ledger.inputs.fill("job-1", JobInput("pt", "1.2.4", "content", "the only series that fits"))
+    ledger.close()
+    assert "  taken by job job-1 of series 1.2.3" in site("show", "1.2.4").out
+    (shown,) = site("show", "1.2.4", "--json").json()["series"]
+    assert shown["taken_by"] == [{"job_id": "job-1", "series_instance_uid": "1.2.3"}]
+
+
 def route_and_wait(site: Site) -> None:
     """A CT whose job waits for a PET, and has given up on an earlier examination."""
     spool, ledger = Spool(site.data_dir / "spool"), site.ledger()
