@@ -153,10 +153,10 @@ RECIPE = Recipe(
     draw=draw, augment=augment, loss_of=loss_of, collate=default_collate,
     learner=Learner, cells=(1, CELL, CELL),
     settings=Settings(
-        steps=1000, batch=4, rate=3e-3, warm_up=30, average=0.98,
-        validate_every=250, watch="auc", seed=20,
+        steps=2500, batch=4, rate=3e-3, warm_up=30, average=0.98,
+        validate_every=500, watch="auc", seed=20,
     ),
-    cases=64, validated=20, held_back=40,
+    cases=200, validated=40, held_back=60,
     data="generated CT angiographies, half of them with clots in the pulmonary arteries",
 )
 
