@@ -47,13 +47,19 @@ class Narrator:
         """That the result must not be used, where that is so."""
         return [self._sentence("demonstration")] if algorithm.demonstration else []
 
-    def opening(self, algorithm: Algorithm, *, is_complete: bool = True) -> list[str]:
-        """Whether the report may be used, who computed it, and whether it is whole."""
+    def opening(
+        self, algorithm: Algorithm, *, is_complete: bool = True, lacking: Sequence[str] = ()
+    ) -> list[str]:
+        """Whether the report may be used, who computed it, and whether it is whole.
+
+        What was ``lacking`` stands before the answer: "found nothing" means another thing without.
+        """
         computed = self._sentence("computed")
         return [
             *self.demonstration(algorithm),
             computed.format(algorithm=algorithm.name, version=algorithm.version),
             *([] if is_complete else [self._sentence("partial")]),
+            *(self._sentence("lacking").format(what=one)[:_UT_LIMIT] for one in lacking),
         ]
 
     def draft(self, text: str) -> list[str]:

@@ -9,6 +9,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "demonstration": frozenset(),
     "computed": frozenset({"algorithm", "version"}),
     "partial": frozenset(),
+    "lacking": frozenset({"what"}),
     "drafted": frozenset(),
     "finding": frozenset({"name", "values"}),
     "separator": frozenset(),
@@ -35,6 +36,7 @@ class Sentences(Entry):
     demonstration: Wording | None = None
     computed: Wording | None = None
     partial: Wording | None = None
+    lacking: Wording | None = None
     drafted: Wording | None = None
     finding: Wording | None = None
     separator: Wording | None = None
@@ -59,6 +61,7 @@ class AllSentences(Entry):
     demonstration: Wording
     computed: Wording
     partial: Wording
+    lacking: Wording
     drafted: Wording
     finding: Wording
     separator: Wording

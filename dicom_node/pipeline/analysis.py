@@ -25,7 +25,7 @@ from ai_models.types import (
 )
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
-from dicom_node.pipeline.companions import with_companions
+from dicom_node.pipeline.companions import COMPANION_MISSING, with_companions
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.follow_up import Earlier, follow_up
 from dicom_node.pipeline.loading import Loaded, load_input
@@ -200,7 +200,9 @@ def _request(
     parameters = prediction.algorithm.parameters
     identity = identity_of(card, loaded, writing.language, parameters)
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
-    notes = tuple(note.text for note in loaded.notes) + _told(prediction, loaded)
+    lacking = tuple(one.text for one in loaded.notes if one.code == COMPANION_MISSING)
+    notes = tuple(one.text for one in loaded.notes if one.code != COMPANION_MISSING)
+    notes += _told(prediction, loaded)
     detected = findings.detected
     series_uid = str(loaded.source_images[0].SeriesInstanceUID)
     if isinstance(card, SegmentationCard) and card.output.instances:
@@ -226,6 +228,7 @@ def _request(
         predecessors=writing.predecessors,
         follow_up=followed,
         input_notes=notes,
+        lacking=lacking,
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,
     )

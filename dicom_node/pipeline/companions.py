@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 NOT_THERE = "there is none"
+COMPANION_MISSING = "input.companion_missing"
 # Kilograms and metres; what lies outside was written in another unit, and is as good as unknown.
 _NUMBERS = {"PatientWeight": (0.3, 650.0), "PatientSize": (0.2, 2.8)}
 
@@ -78,7 +79,7 @@ def with_companions(
             lacking[one.role] = missing.get(one.role) or NOT_THERE
             if one.required:
                 raise UnsuitableInput(
-                    f"without {one.role}: {lacking[one.role]}", reason="input.companion_missing"
+                    f"without {one.role}: {lacking[one.role]}", reason=COMPANION_MISSING
                 )
             continue
         try:
@@ -166,7 +167,7 @@ def _notes(
         ]
     alone = "" if found else f": from {entry.role} alone"
     notes += [
-        InputNote("input.companion_missing", f"without {role} ({why}){alone}")
+        InputNote(COMPANION_MISSING, f"without {role} ({why}){alone}")
         for role, why in lacking.items()
     ]
     return notes

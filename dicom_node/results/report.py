@@ -203,7 +203,9 @@ class _Writer:
         """The document of a language model's ``text``."""
         request, say = self.request, self._narrator
         content = self._content([
-            *say.opening(request.algorithm, is_complete=request.is_complete),
+            *say.opening(
+                request.algorithm, is_complete=request.is_complete, lacking=request.lacking
+            ),
             *say.draft(text),
             *say.closing((), (*request.input_notes, *self._notes)),
         ])
@@ -228,7 +230,9 @@ class _Writer:
         lengths = [_AT_DETECTOR] if on_images and is_at_detector(self.sources[0]) else []
         names = [one.name for one in findings if one.evaluated] or self._names(request.labels)
         return [
-            *say.opening(request.algorithm, is_complete=request.is_complete),
+            *say.opening(
+                request.algorithm, is_complete=request.is_complete, lacking=request.lacking
+            ),
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
             *self._followed(),

@@ -69,6 +69,9 @@ class ResultRequest:
         (Predecessor Documents Sequence, PS3.3 C.17.2.3).
     input_notes
         Sentences on what was done to the input, free of patient data.
+    lacking
+        What the model could have taken besides and did not have, a sentence each: they stand before
+        the answer.
     is_final
         Sets Preliminary Flag: false until a person released it.
     is_complete
@@ -89,6 +92,7 @@ class ResultRequest:
     outputs: Mapping[str, float] = field(default_factory=dict)
     predecessors: tuple[Reference, ...] = ()
     input_notes: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     is_final: bool = False
     is_complete: bool = True
     template_folder: Path | None = None

@@ -77,7 +77,11 @@ def test_a_job_that_waited_in_vain_says_so(workshop: Workshop, tmp_path: Path) -
     waited = JobInput("pt", "", "", "not there within 15 min", waits=True)
     done = process(started(workshop, waited), workshop)
     report = next(one for kind, one in done.objects if kind.endswith("report"))
-    assert "without pt (not there within 15 min): from ct alone" in " ".join(sentences(report))
+    said = sentences(report)
+    told = next(at for at, one in enumerate(said)
+                if "without pt (not there within 15 min): from ct alone" in one)
+    answers = [at for at, one in enumerate(said) if "found" in one.lower()]
+    assert answers and told < min(answers), "what was lacking stands before the answer"
 
 
 def test_a_job_without_what_its_model_requires_is_not_done(

@@ -62,6 +62,14 @@ def test_that_a_part_was_left_out_is_said_before_anything_else() -> None:
     assert len(ENGLISH.opening(samples.ALGORITHM)) == len(said) - 1
 
 
+def test_what_was_lacking_is_said_before_the_answer_and_in_each_language() -> None:
+    for language in ("en", "de", "fr", "zh"):
+        said = Narrator(language, Sentences()).opening(
+            samples.ALGORITHM, lacking=["without pt (there is none): from ct alone"]
+        )
+        assert "without pt (there is none): from ct alone" in said[-1]
+
+
 def test_a_template_may_say_a_sentence_in_its_own_words() -> None:
     words = dict.fromkeys(("en", "de", "fr", "zh"), "{name}! {values}")
     own = Sentences.model_validate({"finding": words})
