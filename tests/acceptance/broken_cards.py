@@ -203,7 +203,7 @@ INPUTS: list[Mistake] = [
     ("onnx", {"input.modality": ["CT", "DX"]}, "input.modality[1]", "DX is no volume"),
     ("onnx", {"input.modality": ["MR"]}, "input.intensity.unit", "only CT is in HU"),
     ("onnx", {"input.intensity.unit": "displayed", "input.intensity.clip": GONE},
-     "input.intensity.unit", "HU or arbitrary expected"),
+     "input.intensity.unit", "HU, SUVbw or arbitrary expected"),
     ("onnx", {"input.intensity.clip": [250.0, -175.0]}, "input.intensity.clip", "not below"),
     ("onnx", {"input.intensity.scale_to": [1.0, 1.0]}, "input.intensity.scale_to", "not below"),
     ("onnx", {"input.intensity.clip_percentiles": [1, 99]}, "input.intensity.clip_percentiles",
