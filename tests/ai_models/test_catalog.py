@@ -70,8 +70,9 @@ def test_built_in_weights_are_the_ones_their_cards_vouch_for() -> None:
 def test_models_of_a_directory_are_found(tmp_path: Path) -> None:
     write_model(tmp_path / "one", b"weights", id="one")
     write_model(tmp_path / "two", b"weights", id="two")
+    shipped = {path.parent.name for path in ZOO.glob("*/model.yaml")}
     found = [card.id for card in Catalog([tmp_path]).cards()]
-    assert found == sorted(["lungs-ct", "one", "two"])
+    assert found == sorted([*shipped, "one", "two"])
 
 
 def test_a_model_folder_itself_may_be_named(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_the_same_folder_twice_is_one_model(tmp_path: Path) -> None:
 
 
 def test_unknown_model_names_those_there_are() -> None:
-    with pytest.raises(ModelError, match="there are: lungs-ct") as caught:
+    with pytest.raises(ModelError, match=r"there are: .*lungs-ct") as caught:
         Catalog().get("livers-mr")
     assert caught.value.reason == "model.unknown"
 
