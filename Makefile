@@ -1,5 +1,5 @@
 # make demo   install into .venv and show the main job on synthetic images, without configuration
-# make test   install what the tests need, then lint, types and every test but the five of test-long
+# make test   install what the tests need, then lint, types and every test but those of test-long
 #
 # Both may be run first, and again: what is installed is installed once, until pyproject.toml or
 # constraints.txt change. On a machine without a GPU, a smaller torch is had by
@@ -34,7 +34,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 help:
 	@echo 'make demo           install, then run the demonstration'
 	@echo 'make test           install the test tools, then lint, types and every test'
-	@echo 'make test-long      models of every kind that take a minute each and differ little from others'
+	@echo 'make test-long      what takes long: models of every kind, training, earlier examinations from an archive'
 	@echo 'make lint           ruff and mypy only'
 	@echo 'make conformance    only the tests that ask other validators about our objects'
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
