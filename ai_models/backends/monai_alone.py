@@ -11,8 +11,8 @@ _TAKEN_ALONG = "transformers"
 def import_monai() -> None:
     """Import MONAI without transformers, which costs a worker more time than all the rest of it.
 
-    MONAI has it for one network, Transchex, which no card can name. A bundle, whose configuration
-    may, imports MONAI whole; so does whoever has transformers already.
+    MONAI has it for one network, Transchex, which no card can name; for a bundle, whose
+    configuration may, there is `complete_monai`.
     """
     if "monai" in sys.modules or _TAKEN_ALONG in sys.modules:
         return
@@ -22,3 +22,13 @@ def import_monai() -> None:
         importlib.import_module("monai")
     finally:
         del sys.modules[_TAKEN_ALONG]
+
+
+def complete_monai() -> None:
+    """Give MONAI, as `import_monai` left it, what it was imported without.
+
+    A worker keeps models of several kinds: the bundle may come after a network that came alone.
+    """
+    transchex = importlib.import_module("monai.networks.nets.transchex")
+    if not transchex.transformers[1]:
+        importlib.reload(transchex)

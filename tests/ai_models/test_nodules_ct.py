@@ -15,7 +15,8 @@ from ai_models.training.phantoms.chest import NoduleChest, nodule_chest
 from ai_models.training.phantoms.scanners import SCANNERS
 from ai_models.types import DetectionPrediction, ModelError, SegmentationPrediction, Volume
 
-MODELS = ("nodules-ct", "nodules-detect-ct")
+# The detector looks at every window whole, which takes it most of a minute.
+MODELS = ("nodules-ct", pytest.param("nodules-detect-ct", marks=pytest.mark.long))
 FIELD_MM = (64.0, 250.0, 320.0)
 
 

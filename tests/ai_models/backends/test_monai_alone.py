@@ -16,8 +16,12 @@ from ai_models.predictor import Predictor
 predictor = Predictor(load_card(Path(sys.argv[1])))
 predictor.load()
 assert "monai" in sys.modules and "transformers" not in sys.modules, "taken along"
+from monai.networks.nets import transchex
+assert not transchex.transformers[1]
+from ai_models.backends.monai_alone import complete_monai
+complete_monai()
 import transformers
-assert transformers.__version__
+assert transchex.BertConfig is transformers.BertConfig
 """
 
 

@@ -43,6 +43,7 @@ def test_weights_of_the_network_alone_fit_under_monais_names() -> None:
         assert all(torch.equal(one, two) for one, two in zip(maps, found[key], strict=True))
 
 
+@pytest.mark.long
 def test_it_learns_where_a_thing_is_and_answers_boxes() -> None:
     torch.manual_seed(0)
     network = Detector(**SMALL, anchors=[[8, 8, 6]])
