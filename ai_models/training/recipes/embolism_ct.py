@@ -7,9 +7,7 @@ weights, and ``training.json``. A run that was stopped goes on.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from ai_models.catalog import ZOO
 from ai_models.training.loop import Batch, Example
 from ai_models.training.metrics import auc, bootstrap_interval, rounded
 from ai_models.training.phantoms.angiography import (
@@ -36,7 +33,7 @@ from ai_models.training.recipes.scored_cases import (
     finish,
     measured,
     metric,
-    run,
+    run_as_asked,
 )
 from ai_models.training.settings import Settings
 from ai_models.types import Volume
@@ -173,16 +170,8 @@ def slice_auc(rows: list[Row]) -> dict[str, float | None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure on held-back phantoms, write the folder of the model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--card", type=Path, default=ZOO, help="folder with the folder of the card")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=RECIPE.settings.steps)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    recipe = replace(RECIPE, settings=replace(RECIPE.settings, steps=options.steps))
-    card, record = run(recipe, options.output, options.card)
-    seeds = range(HELD_BACK, HELD_BACK + recipe.held_back)
+    card, record = run_as_asked(RECIPE, __doc__, arguments)
+    seeds = range(HELD_BACK, HELD_BACK + RECIPE.held_back)
     rows = measured(card, ((seed, draw(seed)) for seed in seeds))
     figures = figures_of(rows, NAME)
     figures["auc_of_slices"] = slice_auc(rows)

@@ -8,10 +8,8 @@ the model with its card, weights, and ``training.json``. A run that was stopped 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,6 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from ai_models.catalog import ZOO
 from ai_models.training.loop import Batch, Example
 from ai_models.training.metrics import age_band
 from ai_models.training.phantoms.pet import (
@@ -39,7 +36,7 @@ from ai_models.training.recipes.scored_cases import (
     finish,
     measured,
     metric,
-    run,
+    run_as_asked,
 )
 from ai_models.training.settings import Settings
 from ai_models.types import JointInput, Volume
@@ -173,21 +170,13 @@ RECIPE = Recipe(
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure on held-back phantoms with and without PET, write the folder of the model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--card", type=Path, default=ZOO, help="folder with the folder of the card")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=RECIPE.settings.steps)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    recipe = replace(RECIPE, settings=replace(RECIPE.settings, steps=options.steps))
-    card, record = run(recipe, options.output, options.card)
+    card, record = run_as_asked(RECIPE, __doc__, arguments)
 
     def cases(lacking: dict[str, bool]) -> Iterator[tuple[int, Case]]:
-        for seed in range(HELD_BACK, HELD_BACK + recipe.held_back):
+        for seed in range(HELD_BACK, HELD_BACK + RECIPE.held_back):
             yield seed, without(drawn[seed], **lacking)
 
-    drawn = {s: draw(s) for s in range(HELD_BACK, HELD_BACK + recipe.held_back)}
+    drawn = {s: draw(s) for s in range(HELD_BACK, HELD_BACK + RECIPE.held_back)}
     lacks = {
         "everything": {}, "no PET": {"pet": True}, "nothing clinical": {"clinical": True},
         "CT alone": {"pet": True, "clinical": True},

@@ -7,12 +7,13 @@ measured with `ai_models.predictor`, on phantoms of seeds of their own.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from scipy import ndimage
 
 from ai_models.backends.architectures import build
 from ai_models.card import Card, load_card
+from ai_models.catalog import ZOO
 from ai_models.prediction.preparing import prepare
 from ai_models.prediction.scores import source_slices
 from ai_models.predictor import Predictor
@@ -319,6 +321,21 @@ def figures_of(rows: Sequence[Row], name: str) -> dict[str, Any]:
         "specificity_at_0.5": rounded(bootstrap_interval(rows, called(1))),
         "auc_by": by_subgroup(rows, [one.about for one in rows], area),
     }
+
+
+def run_as_asked(
+    recipe: Recipe, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Card, dict[str, Any]]:
+    """`run` by the command line that every recipe has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--card", type=Path, default=ZOO, help="folder with the folder of the card")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=recipe.settings.steps)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    asked = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
+    return run(asked, options.output, options.card)
 
 
 def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
