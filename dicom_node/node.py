@@ -311,7 +311,10 @@ class Node:
             found = self._index_again()
             self.ledger.receipts.lose_associations(listeners.ids)
             self._must_reindex = False
-            self._events.node_changed("started a listener anew", files_indexed_again=found)
+            removed = self.spool.clean_incoming()
+            self._events.node_changed(
+                "started a listener anew", half_files_removed=removed, files_indexed_again=found
+            )
 
     def _index_again(self) -> int:
         self.ledger.files.mend_counts()
@@ -339,6 +342,8 @@ class Node:
         self._priors.close()
         if self._listeners is not None:
             self._listeners.close()
+            # Of those that were killed, or of a former node's that outlived it.
+            self.spool.clean_incoming()
         self._prober.stop()
         self._commitment.stop()
         self._commitment_reports.stop()

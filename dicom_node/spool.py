@@ -324,21 +324,21 @@ class Spool:
                         yield entry.path[start:], entry.stat().st_mtime
 
     def clean_incoming(self) -> int:
-        """Remove the half-received files of processes that are gone; returns how many."""
+        """Remove the half-received files of processes that are gone; returns how many.
+
+        What a read-only or broken disk does not let go stays for the next time: nothing waits
+        for it.
+        """
         removed = 0
         for path in sorted((self.root / "incoming").glob("*.part")):
-            try:
+            with suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-                removed += 1
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(fd)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+                    removed += 1
+                finally:
+                    os.close(fd)
         return removed
 
     def clean_outbox(self) -> int:
