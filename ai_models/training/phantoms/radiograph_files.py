@@ -90,7 +90,7 @@ class RadiographHeader:
 
 CHEST = RadiographHeader(kvp=120.0)
 HAND = RadiographHeader(body_part="HAND", laterality="L", orientation=("L", "H"))
-"""Left, from its back: the fingers, which hang down, are at the top, and the thumb is at the right."""
+"""Left, from its back: the fingers, which hang down, are at the top, the thumb at the right."""
 WRIST = replace(HAND, body_part="WRIST")
 
 
@@ -100,7 +100,9 @@ def stored_values(
     """Pixels ``(rows, columns)`` that are displayed as ``displayed``, 0 to 1, white high."""
     highest = (1 << header.bits) - 1
     white = np.rint(np.clip(displayed, 0.0, 1.0) * highest).astype(np.uint16)
-    return (highest - white).astype(np.uint16) if header.photometric == "MONOCHROME1" else white
+    if header.photometric == "MONOCHROME1":
+        return np.asarray(highest - white, dtype=np.uint16)
+    return np.asarray(white)
 
 
 def write_radiograph(
