@@ -27,6 +27,7 @@ from ai_models.adapt.methods import (
 )
 from ai_models.adapt.verdict import RECORD, VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
+from ai_models.folder_copy import check_beside, copy_beside
 from ai_models.training.augmentation import Augmentation
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.examples import CaseExamples, together
@@ -120,6 +121,7 @@ def _check(card: Card, output: Path) -> None:
         raise ModelError("an ensemble is adapted member by member", reason=_REASON)
     if output.exists():
         raise ModelError(f"{output} is there already: nothing is written over", reason=_REASON)
+    check_beside(card.folder, _left_out(card), _REASON)
 
 
 def _module(card: Card, site: Site | None) -> nn.Module:
@@ -174,7 +176,7 @@ def _write(
     })
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        shutil.copytree(card.folder, beside, ignore=_ignored(card))
+        copy_beside(card.folder, beside, _left_out(card), _REASON)
         (beside / _WEIGHTS).write_bytes(weights)
         (beside / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         values = _card_values(card, version, hashlib.sha256(weights).hexdigest(), record)
@@ -190,11 +192,11 @@ def _write(
     return load_card(output)
 
 
-def _ignored(card: Card) -> Any:
+def _left_out(card: Card) -> list[str]:
     left = [*_LEFT_BEHIND, Path(card.weights.path or "").name]
     if card.monitor is not None and card.monitor.reference is not None:
         left += [Path(card.monitor.reference).name] if card.monitor.layer is not None else []
-    return shutil.ignore_patterns(*left)
+    return left
 
 
 def _card_values(

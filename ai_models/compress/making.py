@@ -33,7 +33,8 @@ from ai_models.compress.quantising import (
     to_int8_static,
 )
 from ai_models.compress.slimming import distilled, slimmer
-from ai_models.compress.versions import version_of, written
+from ai_models.compress.versions import left_out, version_of, written
+from ai_models.folder_copy import check_beside
 from ai_models.prediction.preparing import prepare
 from ai_models.training.cases import Case, DicomReader, find_cases, split_by_patient
 from ai_models.training.prepared import CaseStore
@@ -149,6 +150,7 @@ class _Run:
             )
         if card.weights.ensemble:
             raise ModelError("an ensemble is made smaller member by member", reason=_REASON)
+        check_beside(card.folder, left_out(card), _REASON)
         self.card, self.wish, self.scratch = card, wish, scratch
         self.reader, self.site, self.told = reader, site, told
         scratch.mkdir(parents=True, exist_ok=True)

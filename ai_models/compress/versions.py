@@ -16,6 +16,7 @@ from ai_models.adapt.verdict import VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.card_abilities import ABILITIES
 from ai_models.card_runtime import Network
+from ai_models.folder_copy import copy_beside
 from ai_models.types import CardError, ModelError
 
 RECORD = "compression.json"
@@ -48,8 +49,8 @@ def written(
     Raises
     ------
     ModelError
-        ``model.cannot_compress``: the folder is there, or cannot be written, or the card's other
-        keys do not go with an ONNX file.
+        ``model.cannot_compress``: the folder is there, or cannot be written, or there is a link
+        beside the card, or the card's other keys do not go with an ONNX file.
     """
     if output.exists():
         raise ModelError(f"{output} is there already: nothing is written over", reason=_REASON)
@@ -58,7 +59,7 @@ def written(
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(card.folder, beside, ignore=_ignored(card))
+        copy_beside(card.folder, beside, left_out(card), _REASON)
         shutil.copyfile(weights, beside / name)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         (beside / CARD_NAME).write_text(text, encoding="utf-8")
@@ -76,10 +77,11 @@ def written(
     return load_card(output)
 
 
-def _ignored(card: Card) -> Any:
+def left_out(card: Card) -> list[str]:
+    """Names beside the card that a smaller version has no use for."""
     reference = card.compression.reference if card.compression else None
     cases = [Path(reference).parts[0]] if reference else []
-    return shutil.ignore_patterns(*_LEFT_BEHIND, Path(card.weights.path or "").name, *cases)
+    return [*_LEFT_BEHIND, Path(card.weights.path or "").name, *cases]
 
 
 def _values(

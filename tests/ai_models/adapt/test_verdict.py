@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_a_damaged_verdict_is_none(pair: tuple[Card, Card], content: bytes) -> N
     live, made = pair
     (made.folder / VERDICT).write_bytes(content)
     assert why_not_gated(made, live)
+
+
+def test_a_link_beside_the_card_is_refused_before_anything_is_learned(
+    pair: tuple[Card, Card], tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("of the site")
+    shutil.copytree(pair[0].folder, tmp_path / "live")
+    (tmp_path / "live" / "notes").symlink_to("../secret")
+    with pytest.raises(ModelError, match="notes is a link") as refused:
+        make_candidate(
+            load_card(tmp_path / "live"), tmp_path, tmp_path / "new", "3", Wish("adabn"),
+            tmp_path / "scratch",
+        )
+    assert refused.value.reason == "model.cannot_adapt"
 
 
 def test_nothing_is_written_over_and_half_a_candidate_is_never_seen(

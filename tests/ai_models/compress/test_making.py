@@ -135,6 +135,15 @@ def test_beside_a_model_that_finds_nothing_nothing_is_measured(tmp_path: Path) -
             compress(card, cases, Wish(BITS, drawn=(drawn,)), tmp_path / "scratch")
 
 
+def test_a_link_beside_the_card_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the site")
+    card = bright_card(tmp_path / "model")
+    (card.folder / "notes").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="notes is a link") as refused:
+        compress(card, None, Wish(BITS), tmp_path / "scratch")
+    assert refused.value.reason == "model.cannot_compress"
+
+
 def test_other_back_ends_are_not_made_smaller(tmp_path: Path) -> None:
     card = load_card(write_model(
         tmp_path / "m", b"x", weights__path="w.ts", runtime__backend="torchscript"))
