@@ -50,8 +50,9 @@ def gate(
     )
     return Verdict(
         live.id, candidate.version, candidate.fingerprint, candidate.weights_sha256, live.version,
-        live.weights_sha256, reference_digest(cases), len(cases), tolerance, figures,
-        not any(one.worse for one in figures), datetime.now(UTC).isoformat(timespec="seconds"),
+        live.fingerprint, live.weights_sha256, reference_digest(cases), len(cases), tolerance,
+        figures, not any(one.worse for one in figures),
+        datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

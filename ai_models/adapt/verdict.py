@@ -1,7 +1,8 @@
 """What the gate said of a candidate, kept beside its card, and whether it may be live by that.
 
-It names the weights of both versions and the cases: another candidate, another live version or
-other cases need the gate again.
+It names the cards and weights of both versions: another candidate, or another live version, needs
+the gate again. Which cases it was, it says by a digest. It is not signed: whoever can write it can
+write cards and weights as well, and needs no verdict then.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Verdict:
     candidate_card_sha256: str
     candidate_weights_sha256: str
     live_version: str
+    live_card_sha256: str
     live_weights_sha256: str
     reference_sha256: str
     cases: int
@@ -80,8 +82,10 @@ def why_not_gated(candidate: Card, live: Card) -> str:
         told.get("candidate_card_sha256") != candidate.fingerprint
     ):
         return f"{name} was changed since it was through the gate: {ask}"
-    if told.get("live_weights_sha256") != live.weights_sha256:
-        return f"{name} was held against another version than {live.version}, which is live: {ask}"
+    if told.get("live_weights_sha256") != live.weights_sha256 or (
+        told.get("live_card_sha256") != live.fingerprint
+    ):
+        return f"{name} was held against another version than {live.version}, as it is now: {ask}"
     if told.get("passed") is not True:
         return f"{name} did not pass the gate"
     return ""

@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Card, Card]:
 def _verdict(live: Card, candidate: Card) -> Verdict:
     return Verdict(
         live.id, candidate.version, candidate.fingerprint, candidate.weights_sha256, live.version,
-        live.weights_sha256, "0" * 64, 3, 0.01, (Figure("Dice of Ball", 0.5, 0.6, False),), True,
+        live.fingerprint, live.weights_sha256, "0" * 64, 3, 0.01, (Figure("Dice of Ball", 0.5, 0.6, False),), True,
         "2026-01-01T00:00:00+00:00",
     )
 
@@ -83,6 +83,7 @@ def test_an_adapted_version_whose_card_is_silent_about_it_is_not_let_past(
     ({"candidate_weights_sha256": "1" * 64}, "was changed since"),
     ({"candidate_card_sha256": "1" * 64}, "was changed since"),
     ({"live_weights_sha256": "1" * 64}, "against another version"),
+    ({"live_card_sha256": "1" * 64}, "against another version"),
 ])
 def test_what_the_gate_said_counts_for_these_very_versions_only(
     pair: tuple[Card, Card], changes: dict[str, object], why: str
