@@ -33,11 +33,21 @@ class Patient:
     patient_id: str = field(repr=False)
     issuer: str = field(repr=False)
     character_set: str = ""
+    born: date | None = field(default=None, repr=False)
+    sex: str = field(default="", repr=False)
 
     def is_same(self, other: Patient) -> bool:
-        """Whether both are the same; who issued an ID counts where both say it."""
-        issuers = {self.issuer, other.issuer} - {""}
-        return bool(self.patient_id) and self.patient_id == other.patient_id and len(issuers) < 2
+        """Whether both are the same: by the ID, and by all else that both say.
+
+        IDs are given twice: whoever was born on another day, or is a man and not a woman, is
+        somebody else, and so is the same ID of another issuer.
+        """
+        told = zip(
+            (self.issuer, self.born, self.sex), (other.issuer, other.born, other.sex), strict=True
+        )
+        return bool(self.patient_id) and self.patient_id == other.patient_id and all(
+            one == another or not one or not another for one, another in told
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class PriorQuery(QueryAssociation):
         if patient.character_set:
             query.SpecificCharacterSet = patient.character_set
         query.PatientID = patient.patient_id
-        query.IssuerOfPatientID = ""
+        query.IssuerOfPatientID = query.PatientBirthDate = query.PatientSex = ""
         query.StudyDate = f"{first:%Y%m%d}-{last:%Y%m%d}"
         query.StudyInstanceUID = ""
         found = {}
@@ -113,8 +123,10 @@ def patient_of(header: Dataset) -> Patient:
     """Whom a header names."""
     sets = header.get("SpecificCharacterSet") or ""
     character_set = sets if isinstance(sets, str) else "\\".join(str(one or "") for one in sets)
+    sex = _text(header, "PatientSex").upper()
     return Patient(
-        _text(header, "PatientID"), _text(header, "IssuerOfPatientID"), str(character_set)
+        _text(header, "PatientID"), _text(header, "IssuerOfPatientID"), str(character_set),
+        day_of(_text(header, "PatientBirthDate")), sex if sex in ("F", "M") else "",
     )
 
 

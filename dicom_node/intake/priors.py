@@ -1,6 +1,6 @@
 """Finds the earlier examination that a job asks for, and fetches it from a peer where it must.
 
-    want(job) -> question -> what is here, and C-FIND by the patient's ID    (two threads)
+    want(job) -> question -> what is here, and C-FIND by the patient's ID    (in threads)
                           -> C-MOVE or C-GET of the likeliest series -> normal intake
                           -> once it is complete and fits: ledger.inputs.fill
 
@@ -14,12 +14,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import LedgerUnavailable, NodeError
-from dicom_node.intake.indexer import Indexer
 from dicom_node.intake.prior_candidates import (
     LEAST_IMAGES,
     SETTLED,
@@ -27,9 +27,9 @@ from dicom_node.intake.prior_candidates import (
     Wanted,
     examined_on,
 )
+from dicom_node.intake.prior_fetching import MOST_FETCHED, Fetching, ways
 from dicom_node.intake.prior_query import (
     FoundSeries,
-    PriorQuery,
     likely_first,
     patient_of,
     segmentations_of,
@@ -40,16 +40,17 @@ from dicom_node.records import PRIOR, Instance, Job, JobInput, Series
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from dicom_node.config import Config, PeerSettings
+    from dicom_node.config import Config
     from dicom_node.config_conditions import Condition
     from dicom_node.config_rules import RuleInput
     from dicom_node.events import Events
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.spool import Spool
 
-MOST_FETCHED = 3
-_SEARCHERS = 2
-_WATCH_EVERY_S = 0.5
+_SEARCHERS = 3
+# So many ask one peer at once: one that hangs leaves a thread for what others have.
+_ONE_PEER = 2
+_WATCH_EVERY_S, _TURN_S = 0.5, 0.05
 _ASTRAY_S = 30.0
 _ASK_AGAIN_S = 30.0
 _FORGET_S = 86_400.0
@@ -74,6 +75,11 @@ class _Search:
     arriving_since_s: float = 0.0
     ways_left: list[str] | None = None
 
+    @property
+    def peer(self) -> str:
+        """Who is asked; empty where nobody is."""
+        return self.rule_input.fetch_from or ""
+
 
 class PriorSearch:
     """Searches for earlier examinations in the background.
@@ -97,16 +103,17 @@ class PriorSearch:
         self._peers = config.peers
         self._is_used = any(PRIOR in rule.inputs for rule in config.rules)
         self._ledger = ledger
-        self._spool = spool
         self._events = events
         self._choosing = Candidates(ledger, matches, header_of)
-        self._limits = limits or Limits()
+        self._ended = threading.Event()
+        self._fetching = Fetching(
+            self._ae_title, ledger, spool, events, limits or Limits(), self._ended
+        )
         self._searches: dict[str, _Search] = {}
         self._lock = threading.Lock()
         self._questions: queue.Queue[_Search | None] = queue.Queue()
-        self._ended = threading.Event()
-        self._open: dict[int, PriorQuery] = {}
-        self._indexer = Indexer(ledger, spool, "priors", events)
+        self._asked: Counter[str] = Counter()
+        self._watch_at_s = 0.0
         self._threads = [
             threading.Thread(target=self._run, name=f"priors-{n}", daemon=True)
             for n in range(_SEARCHERS)
@@ -115,7 +122,7 @@ class PriorSearch:
     def start(self) -> None:
         """Start the threads; where no rule asks for an earlier examination there are none."""
         if self._is_used:
-            self._indexer.start()
+            self._fetching.start()
             for thread in self._threads:
                 thread.start()
 
@@ -124,14 +131,12 @@ class PriorSearch:
         self._ended.set()
         for _ in self._threads:
             self._questions.put(None)
-        with self._lock:
-            still_open = list(self._open.values())
-        for association in still_open:
-            association.abort()
+        self._fetching.abort()
         if self._is_used and self._threads[0].ident is not None:
+            until_s = time.monotonic() + _END_PATIENCE_S
             for thread in self._threads:
-                thread.join(_END_PATIENCE_S)
-            self._indexer.close()
+                thread.join(max(0.0, until_s - time.monotonic()))
+            self._fetching.close()
 
     def want(
         self, job: Job, study_instance_uid: str, series_instance_uid: str, rule_input: RuleInput
@@ -160,14 +165,30 @@ class PriorSearch:
 
     def _run(self) -> None:
         while not self._ended.is_set():
+            self._watch()
             try:
                 search = self._questions.get(timeout=_WATCH_EVERY_S)
             except queue.Empty:
-                self._watch()
                 continue
             if search is None:
                 return
-            self._attend(search)
+            if not self._may_ask(search.peer):
+                self._questions.put(search)
+                self._ended.wait(_TURN_S)
+                continue
+            try:
+                self._attend(search)
+            finally:
+                with self._lock:
+                    self._asked[search.peer] -= 1
+
+    def _may_ask(self, peer: str) -> bool:
+        """Take a turn at a peer, unless as many as may have one already."""
+        with self._lock:
+            if peer and self._asked[peer] >= _ONE_PEER:
+                return False
+            self._asked[peer] += 1
+        return True
 
     def _attend(self, search: _Search) -> None:
         """One step of a search; whatever keeps it from going on is met again later."""
@@ -177,7 +198,7 @@ class PriorSearch:
             self._put_off(search)
         except NodeError as error:
             self._events.peer_queried(
-                search.rule_input.fetch_from or self._ae_title, "prior", error.reason
+                search.peer or self._ae_title, "prior", error.reason
             )
             self._put_off(search, f"it could not be looked for ({error.reason})")
         except Exception:  # noqa: BLE001 - a thread boundary: the next search is another one
@@ -198,6 +219,9 @@ class PriorSearch:
         """Look after what was asked for and arrives."""
         now = time.monotonic()
         with self._lock:
+            if now < self._watch_at_s:
+                return
+            self._watch_at_s = now + _WATCH_EVERY_S
             arriving = [
                 one for one in self._searches.values()
                 if one.arriving is not None and one.is_under_way
@@ -217,7 +241,7 @@ class PriorSearch:
             if (is_settled and self._is_here(search, found)) or (
                 is_late and (is_settled or series is None)
             ):
-                self._attend(search)
+                self._questions.put(search)
             else:
                 search.arriving = found
 
@@ -241,16 +265,18 @@ class PriorSearch:
         """Give the job the first candidate that is here and fits; fetch one where there is none."""
         while search.candidates:
             found = search.candidates[0]
-            if self._is_here(search, found):
-                if self._choosing.fits(found.series_instance_uid, wanted):
-                    self._bring_segmentations(search, found)
-                    self._settle(search, JobInput(
-                        PRIOR, found.series_instance_uid, found.study_instance_uid,
-                        f"the latest before it, by {(wanted.day - found.day).days} days",
-                    ))
-                    return
-            elif self._fetch(search, found):
+            is_here = self._is_here(search, found)
+            if not is_here and self._is_coming(search, found):
                 search.arriving_since_s, search.arriving = time.monotonic(), found
+                return
+            if (is_here or self._images_here(found) >= LEAST_IMAGES) and self._choosing.fits(
+                found.series_instance_uid, wanted
+            ):
+                self._bring_segmentations(search, found)
+                self._settle(search, JobInput(
+                    PRIOR, found.series_instance_uid, found.study_instance_uid,
+                    self._how_it_fits(found, wanted),
+                ))
                 return
             search.candidates.pop(0)
             search.ways_left = None
@@ -272,11 +298,11 @@ class PriorSearch:
     def _candidates(self, search: _Search, wanted: Wanted) -> list[FoundSeries]:
         """What is here, and what the peer has; a series that is in both places once."""
         found = {one.series_instance_uid: one for one in self._choosing.kept(wanted)}
-        peer = self._peers.get(search.rule_input.fetch_from or "")
+        peer = self._peers.get(search.peer)
         if peer is None or not peer.speaks_dimse:
             return list(found.values())
         try:
-            with self._associate(peer) as association:
+            with self._fetching.associate(peer) as association:
                 self._events.peer_asked(
                     peer.name, peer.ae_title, peer.host, search.study_instance_uid,
                     search.series_instance_uid,
@@ -288,17 +314,38 @@ class PriorSearch:
             # What is here is better than nothing, and the peer may be away for long.
             listed = []
         for one in listed:
-            found.setdefault(one.series_instance_uid, one)
+            here = found.get(one.series_instance_uid)
+            # What is here may be half of it: a retrieval was broken off.
+            if here is None or here.images < one.images:
+                found[one.series_instance_uid] = one
         return list(found.values())
+
+    def _how_it_fits(self, found: FoundSeries, wanted: Wanted) -> str:
+        here = self._images_here(found)
+        part = f", {here} of its {found.images} images" if here < found.images else ""
+        return f"the latest before it, by {(wanted.day - found.day).days} days{part}"
 
     def _is_here(self, search: _Search, found: FoundSeries) -> bool:
         """Whether a series is here with all its images; or with what came, when it was fetched."""
-        series = self._ledger.receipts.find_series(found.series_instance_uid)
-        if series is None or series.state not in SETTLED:
-            return False
         waited_s = time.monotonic() - search.arriving_since_s
         is_all = search.ways_left is not None and waited_s > _ASTRAY_S
-        return series.instance_count >= (LEAST_IMAGES if is_all else found.images)
+        return self._images_here(found) >= (LEAST_IMAGES if is_all else max(found.images, 1))
+
+    def _images_here(self, found: FoundSeries) -> int:
+        """How many images of a series are here; none as long as it is arriving."""
+        series = self._ledger.receipts.find_series(found.series_instance_uid)
+        return series.instance_count if series is not None and series.state in SETTLED else 0
+
+    def _is_coming(self, search: _Search, found: FoundSeries) -> bool:
+        """Have a series sent here; false where nobody does, or where what is here must do."""
+        try:
+            return self._fetch(search, found)
+        except LedgerUnavailable:
+            raise
+        except NodeError:
+            if self._images_here(found) < LEAST_IMAGES:
+                raise
+            return False
 
     def _fetch(self, search: _Search, found: FoundSeries) -> bool:
         """Have a series sent here; false when no way is left, or too many were tried.
@@ -308,44 +355,26 @@ class PriorSearch:
         PeerUnavailable, PeerBusy
             What failed may go another time.
         """
-        peer = self._peers.get(search.rule_input.fetch_from or "")
+        peer = self._peers.get(search.peer)
         if peer is None or peer.retrieve == "off":
             return False
         if search.ways_left is None:
             if search.fetched >= MOST_FETCHED:
                 return False
             search.fetched += 1
-            chosen = peer.retrieve
-            search.ways_left = ["c-move", "c-get"] if chosen == "auto" else [chosen]
-        self._ledger.priors.expect(
-            found.series_instance_uid, found.study_instance_uid, search.job.job_id, peer.ae_title
-        )
-        passing: NodeError | None = None
-        while search.ways_left and not self._ended.is_set():
-            way = search.ways_left.pop(0)
-            try:
-                if self._brings(way, peer, found):
-                    return True
-            except LedgerUnavailable:
-                raise
-            except NodeError as error:
-                # One that does not know the node breaks off instead of answering a C-MOVE.
-                self._events.peer_queried(peer.name, way, error.reason)
-                passing = error if error.transient else passing
-        if passing is not None:
-            raise passing
-        return False
+            search.ways_left = ways(peer)
+        return self._fetching.fetch(found, search.job.job_id, peer, search.ways_left)
 
     def _bring_segmentations(self, search: _Search, found: FoundSeries) -> None:
         """Have what was marked in the earlier images sent here too: it says how that is tracked.
 
         Without it the job goes all the same.
         """
-        peer = self._peers.get(search.rule_input.fetch_from or "")
+        peer = self._peers.get(search.peer)
         if peer is None or peer.retrieve == "off" or not peer.speaks_dimse:
             return
         try:
-            with self._associate(peer) as association:
+            with self._fetching.associate(peer) as association:
                 series = association.series_of(found.study_instance_uid, found.day, ())
             marked = segmentations_of(series, search.job.model_id)
             for one in marked:
@@ -362,25 +391,3 @@ class PriorSearch:
             raise
         except NodeError as error:
             self._events.peer_queried(peer.name, "segmentations", error.reason)
-
-    def _brings(self, way: str, peer: PeerSettings, found: FoundSeries) -> bool:
-        from dicom_node.intake.retrieval import GetQuery, get_into_spool
-
-        uids = (found.study_instance_uid, found.series_instance_uid)
-        if way == "c-move":
-            with self._associate(peer) as association:
-                return association.move(self._ae_title, *uids).completed > 0
-        with self._associate(peer) as association:
-            listed = association.list_instances(*uids)
-        classes = sorted({one.sop_class_uid for one in listed if one.sop_class_uid})
-        retrieved = get_into_spool(
-            GetQuery(self._ae_title, peer, *uids), self._spool, self._indexer, self._events,
-            classes, self._limits,
-        )
-        return retrieved.completed > 0
-
-    def _associate(self, peer: PeerSettings) -> PriorQuery:
-        association = PriorQuery(self._ae_title, peer, self._limits)
-        with self._lock:
-            self._open[threading.get_ident()] = association
-        return association

@@ -8,7 +8,11 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
-from dicom_node.records import Series
+from dicom_node.records import Series, SeriesState
+
+# A clock may be set back between the question and what comes.
+_CLOCK_S = 86_400.0
+_s = tables.series
 
 # Written before the first image is asked for: a series that arrives is known for what it is.
 fetched = sa.Table(
@@ -32,12 +36,18 @@ class FetchedPriors:
     def expect(
         self, series_instance_uid: str, study_instance_uid: str, job_id: str, ae_title: str
     ) -> None:
-        """Say that a series is about to be fetched, unless that is known already."""
+        """Say that a series is about to be fetched, unless that is known or some of it is here.
+
+        What is here has come for its own sake.
+        """
         insert = self._database.insert(fetched).values(
             series_instance_uid=series_instance_uid, study_instance_uid=study_instance_uid,
             job_id=job_id, ae_title=ae_title, at=datetime.now(UTC).timestamp(),
         )
+        here = sa.select(_s.c.state).where(_s.c.series_instance_uid == series_instance_uid)
         with self._database.write() as connection:
+            if connection.execute(here).scalar() not in (None, str(SeriesState.REMOVED)):
+                return
             connection.execute(
                 insert.on_conflict_do_nothing(index_elements=["series_instance_uid"])
             )
@@ -54,5 +64,5 @@ class FetchedPriors:
             row = connection.execute(query).one_or_none()
         return (
             row is not None and row.ae_title == series.calling_ae_title
-            and rows.to_seconds(series.first_received_at) >= row.at
+            and rows.to_seconds(series.first_received_at) >= row.at - _CLOCK_S
         )

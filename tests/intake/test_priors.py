@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.events import Event
 
 from dicom_node.config import Config
+from dicom_node.errors import NodeError, PeerRefused, PeerUnavailable
 from dicom_node.events import Events
 from dicom_node.intake.priors import PriorSearch
 from dicom_node.intake.query import Limits
@@ -23,6 +24,7 @@ from dicom_node.node_headers import representative
 from dicom_node.records import PRIOR, JobInput, SeriesState
 from dicom_node.routing.rules import compare
 from dicom_node.spool import Spool
+from tests.delivery.scripted_peer import socket_peer
 from tests.dicom_samples import ct_series, write_instance
 from tests.intake.query_peer import FIND, MOVE, Found, QueryPeer, query_peer
 from tests.ledger.conftest import instance, job
@@ -59,9 +61,11 @@ class Place:
             inputs={self.job.job_id: [waits]},
         )
 
-    def receive(self, series: str, study: str, caller: str, **header: Any) -> None:
+    def receive(
+        self, series: str, study: str, caller: str, *, images: int = IMAGES, **header: Any
+    ) -> None:
         """A series arrives, and is complete."""
-        for number, one in enumerate(ct_series((IMAGES, 8, 8)), start=1):
+        for number, one in enumerate(ct_series((images, 8, 8)), start=1):
             for keyword, said in {**header, "StudyInstanceUID": study, "SeriesInstanceUID": series,
                                   "SOPInstanceUID": f"{series}.{number}"}.items():
                 setattr(one, keyword, said)
@@ -108,7 +112,9 @@ class Archive:
             answer.StudyInstanceUID = study
             if asked.QueryRetrieveLevel == "STUDY":
                 answer.StudyDate, answer.PatientID = known["StudyDate"], known["PatientID"]
-                answer.IssuerOfPatientID = known.get("IssuerOfPatientID", "")
+                for keyword in ("IssuerOfPatientID", "PatientBirthDate", "PatientSex"):
+                    if keyword in asked:
+                        setattr(answer, keyword, known.get(keyword, ""))
             elif asked.StudyInstanceUID == study:
                 answer.SeriesInstanceUID = f"{study}.1"
                 answer.Modality = known["Modality"]
@@ -124,7 +130,7 @@ class Archive:
         known = self.studies[study]
         self.place.receive(
             f"{study}.1", study, "PACS", PatientID=known.get("really", known["PatientID"]),
-            StudyDate=known["StudyDate"],
+            StudyDate=known["StudyDate"], **known.get("in_truth", {}),
         )
         series = self.place.ledger.receipts.find_series(f"{study}.1")
         assert series is not None and self.place.search.is_prior(series)
@@ -165,7 +171,7 @@ def brought(place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> 
         archive.give(found.study_instance_uid)
         return True
 
-    monkeypatch.setattr(place.search, "_brings", brings)
+    monkeypatch.setattr(place.search._fetching, "brings", brings)
     return asked
 
 
@@ -228,6 +234,71 @@ def test_what_is_here_is_not_fetched(
     assert here is not None and not place.search.is_prior(here)
 
 
+def test_half_of_an_examination_is_not_taken_for_all_of_it(
+    place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.receive("1.4.1", "1.4", "PACS", images=3, PatientID="ANNA", StudyDate="20260101")
+    place.decline("1.4.1")
+    archive.has("1.4", "20260101")
+    asked: list[str] = []
+
+    def brings(way: str, _peer: object, found: Any) -> bool:
+        asked.append(f"{way} {found.study_instance_uid}")
+        place.receive("1.4.1", "1.4", "PACS", PatientID="ANNA", StudyDate="20260101")
+        place.decline("1.4.1")
+        return True
+
+    monkeypatch.setattr(place.search._fetching, "brings", brings)
+    assert place.ask().reason == "the latest before it, by 59 days"
+    assert asked == ["c-move 1.4"]
+
+
+@pytest.mark.parametrize("fault", [None, PeerRefused("no"), PeerUnavailable("away")])
+def test_half_of_an_examination_is_better_than_none_and_is_said_to_be_half(
+    place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch, fault: NodeError | None
+) -> None:
+    place.receive("1.4.1", "1.4", "PACS", images=3, PatientID="ANNA", StudyDate="20260101")
+    place.decline("1.4.1")
+    archive.has("1.4", "20260101")
+
+    def brings(*_asked: object) -> bool:
+        if fault is not None:
+            raise fault
+        return False
+
+    monkeypatch.setattr(place.search._fetching, "brings", brings)
+    found = place.ask()
+    assert found.series_instance_uid == "1.4.1"
+    assert found.reason == "the latest before it, by 59 days, 3 of its 4 images"
+
+
+BORN = {"PatientBirthDate": "19500101", "PatientSex": "F"}
+
+
+@pytest.mark.parametrize("place", [BORN], indirect=True)
+@pytest.mark.parametrize("other", [{"PatientBirthDate": "19700101"}, {"PatientSex": "M"}])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_same_id_of_somebody_born_on_another_day_or_of_another_sex_is_passed_over(
+    place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch, other: dict[str, str],
+    is_told: bool,
+) -> None:
+    archive.has("1.4", "20260101", in_truth={**BORN, **other}, **(other if is_told else {}))
+    archive.has("1.3", "20250101", in_truth={"PatientBirthDate": "", "PatientSex": "O"})
+    asked = brought(place, archive, monkeypatch)
+    assert place.ask().series_instance_uid == "1.3.1"
+    assert asked == (["1.3"] if is_told else ["1.4", "1.3"])
+
+
+@pytest.mark.parametrize("place", [BORN], indirect=True)
+def test_what_is_here_of_somebody_born_on_another_day_is_passed_over(
+    place: Place, archive: Archive
+) -> None:
+    place.receive("1.4.1", "1.4", "CT01", PatientID="ANNA", StudyDate="20260101",
+                  PatientBirthDate="19700101")
+    place.decline("1.4.1")
+    assert none_found(place.ask())
+
+
 @pytest.mark.parametrize(
     ("place", "expected"),
     [({"PatientID": ""}, "the images do not say whose they are"),
@@ -270,5 +341,35 @@ def test_what_another_sends_later_under_the_same_uid_is_not_taken_for_fetched(
     assert series is not None and not place.search.is_prior(series)
     from_pacs = dataclasses.replace(series, calling_ae_title="PACS")
     assert place.search.is_prior(from_pacs)
-    before = from_pacs.first_received_at - timedelta(hours=1)
+    before = from_pacs.first_received_at - timedelta(days=2)
     assert not place.search.is_prior(dataclasses.replace(from_pacs, first_received_at=before))
+
+
+def test_what_was_here_before_it_is_asked_for_is_not_taken_for_fetched(place: Place) -> None:
+    place.receive("1.9.1", "1.9", "PACS", PatientID="ANNA", StudyDate="20260101")
+    place.ledger.priors.expect("1.9.1", "1.9", place.job.job_id, "PACS")
+    series = place.ledger.receipts.find_series("1.9.1")
+    assert series is not None and not place.search.is_prior(series)
+
+
+def test_a_clock_that_is_set_back_makes_nothing_new_of_what_is_fetched(place: Place) -> None:
+    place.ledger.priors.expect("1.9.1", "1.9", place.job.job_id, "PACS")
+    place.receive("1.9.1", "1.9", "PACS", PatientID="ANNA", StudyDate="20260101")
+    series = place.ledger.receipts.find_series("1.9.1")
+    assert series is not None
+    earlier = series.first_received_at - timedelta(hours=2)
+    assert place.search.is_prior(dataclasses.replace(series, first_received_at=earlier))
+
+
+def test_a_peer_that_hangs_keeps_nobody_from_what_another_peer_has(
+    place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.has("1.4", "20260101")
+    brought(place, archive, monkeypatch)
+    place.search._fetching._limits = Limits(associate_s=600)
+    with socket_peer() as hangs:
+        place.search._peers = {**place.search._peers, "silent": hangs}
+        asked = place.wanted.model_copy(update={"fetch_from": "silent"})
+        for number in range(8):
+            place.search.want(job(f"other-{number}"), "1.2", PRESENT, asked)
+        assert place.ask().series_instance_uid == "1.4.1"
