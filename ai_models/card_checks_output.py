@@ -162,6 +162,18 @@ def _classification(card: Card, output: ClassificationOutput) -> Problems:
         yield "output.aggregate", (
             "only scores of slices are put together: output.per: slice or sequence"
         )
+    yield from _absence(output)
+
+
+def _absence(output: ClassificationOutput) -> Problems:
+    names = [entry.name for entry in output.scores]
+    if output.absence is None:
+        if output.aggregate == "decisive":
+            yield "output.absence", f"which score says that nothing is there: {listed(names)}"
+    elif output.aggregate != "decisive":
+        yield "output.absence", "only with output.aggregate: decisive"
+    elif output.absence not in names:
+        yield "output.absence", f"no such score: {listed(names)} expected"
 
 
 def _regression(card: Card, output: RegressionOutput) -> Problems:

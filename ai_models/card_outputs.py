@@ -121,9 +121,12 @@ class ClassificationOutput(OutputEntry):
     per: Literal["image", "slice", "sequence", "study"] = "image"
     """``slice`` runs the network on each slice (``input.ndim: 2``); the others take the whole
     input. ``sequence`` answers each of its slices, knowing the others."""
-    aggregate: Literal["max", "mean", "noisy_or"] = "max"
+    aggregate: Literal["max", "mean", "noisy_or", "decisive"] = "max"
     """How the scores of slices become that of the series: the highest, the mean, or that at least
-    one is true."""
+    one is true. ``decisive``: all are those of the slice where ``absence`` is lowest."""
+    absence: Identifier | None = None
+    """Of ``decisive`` the score that nothing is there: nearly every series has a slice without a
+    tumour, so its highest score would say that there is none."""
     channels: Annotated[int, Field(ge=1, le=4096)]
     """How many outputs the network has, reported or not."""
     scores: Annotated[list[ScoreEntry], Field(min_length=1, max_length=255)]

@@ -38,6 +38,8 @@ def classification(
     by_slice = np.clip(_by_slice(scores, card, prepared), 0.0, 1.0)
     shown = by_slice if prepared.fitting is None or len(by_slice) == 1 else \
         by_slice[prepared.fitting.axes[0].content]
+    if card.output.aggregate == "decisive":
+        shown = shown[_decisive(shown, card)][None]
     whole = {
         entry.name: aggregated(shown[:, entry.channel], card.output.aggregate)
         for entry in card.output.scores
@@ -90,12 +92,23 @@ def regression(
 
 
 def aggregated(scores: FloatArray, rule: str) -> float:
-    """One score of many: the highest, their mean, or that at least one is true (noisy or)."""
-    if rule == "max":
+    """One score of many: the highest, their mean, or that at least one is true (noisy or).
+
+    Of ``decisive`` there is only one left.
+    """
+    if rule in ("max", "decisive"):
         return float(scores.max())
     if rule == "mean":
         return float(scores.mean(dtype=np.float64))
     return float(1.0 - np.prod(1.0 - scores.astype(np.float64)))
+
+
+def _decisive(scores: FloatArray, card: ClassificationCard) -> int:
+    """The slice that is least likely to show nothing."""
+    channel = next(
+        entry.channel for entry in card.output.scores if entry.name == card.output.absence
+    )
+    return int(scores[:, channel].argmin())
 
 
 def _by_slice(scores: FloatArray, card: ClassificationCard, prepared: Prepared) -> FloatArray:

@@ -10,7 +10,7 @@ import pytest
 
 from ai_models.backends import Answer
 from ai_models.prediction.preparing import prepare
-from ai_models.types import Image, ModelError, Volume
+from ai_models.types import CardError, Image, ModelError, Volume
 from tests.ai_models.marked_phantom import AXIAL, rotation
 from tests.ai_models.prediction.cards import IMAGE, answered, card_for
 
@@ -49,6 +49,27 @@ def test_scores_of_slices_become_one_of_the_series(
     assert prediction.scores["nodule"] == pytest.approx(expected)
     assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.5, 0.2, 0.4, 0.0])
     assert prediction.by_slice["nodule"].dtype == np.float32
+
+
+def test_of_a_class_among_several_the_slice_decides_that_shows_most(tmp_path: Path) -> None:
+    decisive = {**BY_SLICE, "output__aggregate": "decisive", "output__absence": "effusion"}
+    card = card_for(tmp_path, "classification", **decisive)
+    scores = np.array([[0.9, 0.0, 0.1], [0.2, 0.0, 0.8], [0.8, 0.0, 0.2]], np.float32)
+    prediction = answered(card, volume(3), Answer(scores=scores))
+    # The highest score of "nothing there" is that of a slice beside it.
+    assert prediction.scores == pytest.approx({"nodule": 0.8, "effusion": 0.2})
+    assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.1, 0.8, 0.2])
+
+
+@pytest.mark.parametrize("wrong", [
+    {"output__aggregate": "decisive"}, {"output__absence": "effusion"},
+    {"output__aggregate": "decisive", "output__absence": "tumour"},
+], ids=str)
+def test_which_score_says_that_nothing_is_there_must_be_known(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(CardError, match="output.absence"):
+        card_for(tmp_path, "classification", **BY_SLICE, **wrong)
 
 
 def test_slices_are_told_in_the_order_of_the_series(tmp_path: Path) -> None:
