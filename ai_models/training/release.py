@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ai_models.backends.architectures import build
@@ -27,12 +27,14 @@ from ai_models.types import CardError, ModelError
 from ai_models.weights import file_sha256
 
 WEIGHTS, ONNX, RECORD = "weights.safetensors", "weights.onnx", "training.json"
+UNTRAINED = "untrained.safetensors"
 # A node would answer otherwise with one file than with the other.
 MOST_APART = 1e-4
 _HEAD = """\
 Written by `dicom-node train`; what was measured, and on what, is in training.json.
 What the fields mean: docs/model-card.md"""
 _NOT_YET = "not validated: this network is being trained"
+NOT_TESTED = {"validated_on": "not validated: this network is about to be tested"}
 
 
 def built_network(recipe: Recipe, beside: Path) -> nn.Module:
@@ -81,6 +83,10 @@ def write_model(
 ) -> Card:
     """Card and weights of a network; the card is read back.
 
+    No weights that a card names are ever written over, so that whoever reads the folder meanwhile
+    finds the weights of the card that is there: what has no ``evidence`` yet lies in a file of its
+    own, and `remove_others` removes what is left.
+
     Raises
     ------
     TrainingError
@@ -90,13 +96,13 @@ def write_model(
     values = json.loads(json.dumps(recipe.card))
     state = {name: one.detach().cpu().contiguous().clone()
              for name, one in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    weights = _put_weights(folder, save(state), WEIGHTS if evidence else UNTRAINED)
     values["evidence"] = evidence or {"validated_on": _NOT_YET}
     runtime = values.setdefault("runtime", {})
     runtime["backend"] = backend
     if backend == "onnx":
         runtime.pop("network", None)
-    name = ONNX if backend == "onnx" else WEIGHTS
+    name = ONNX if backend == "onnx" else weights
     values["weights"] = {
         "path": name, "sha256": file_sha256(folder / name),
         "licence": str(values.get("licence", "")),
@@ -106,17 +112,43 @@ def write_model(
     }
     report = beside / f"{values.get('report', '')}.yaml"
     if report.is_file() and report.parent != folder:
-        shutil.copyfile(report, folder / report.name)
-    text = card_text(Draft(values), _HEAD)
+        _put(folder / report.name, report.read_bytes())
     # The old card stays until the new one is whole: its weights are there already.
-    (folder / f".{CARD_NAME}").write_text(text, encoding="utf-8")
-    (folder / f".{CARD_NAME}").replace(folder / CARD_NAME)
+    _put(folder / CARD_NAME, card_text(Draft(values), _HEAD).encode())
     try:
         return load_card(folder)
     except CardError as error:
         place = f"card.{error.key_path}" if error.key_path else "card"
         message = str(error).rpartition(f"{error.key_path}: ")[2] if error.key_path else str(error)
         raise TrainingError(f"the recipe's {place}: {message}") from error
+
+
+def _put_weights(folder: Path, content: bytes, name: str) -> str:
+    """Under a name that no other weights have, and nothing where they are there; the name."""
+    digest = hashlib.sha256(content).hexdigest()
+    there = folder / name
+    if there.exists() and file_sha256(there) != digest:
+        there = folder / f"{Path(name).stem}-{digest[:12]}.safetensors"
+    if not there.exists() or file_sha256(there) != digest:
+        _put(there, content)
+    return there.name
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Beside and renamed: nobody reads half of it."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def remove_others(folder: Path, *kept: Card) -> None:
+    """Remove weights that `write_model` wrote and that none of these cards names."""
+    names = {one.weights.path for one in kept}
+    for name in (UNTRAINED, WEIGHTS):
+        stem = Path(name).stem
+        for path in (folder / name, *folder.glob(f"{stem}-{'[0-9a-f]' * 12}.safetensors")):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
 
 class _FirstAnswer(nn.Module):

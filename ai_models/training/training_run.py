@@ -22,11 +22,13 @@ from ai_models.training.prepared import CaseStore
 from ai_models.training.rate_finder import RateCurve, find_rate
 from ai_models.training.recipe import Recipe
 from ai_models.training.release import (
+    NOT_TESTED,
     RECORD,
     built_network,
     counted,
     environment,
     evidence_of,
+    remove_others,
     write_model,
     write_onnx,
     write_record,
@@ -166,15 +168,16 @@ def _release(plan: Plan, ready: _Ready, outcome: Outcome) -> None:
     """Write what the network is now, test what was written, and say so in card and record."""
     recipe, folder = plan.recipe, plan.output / MODEL
     network = ready.network.cpu().float().eval()
-    card = write_model(recipe, network, folder, plan.beside)
-    onnx = write_onnx(network, card, folder)
+    of_torch = write_model(recipe, network, folder, plan.beside, evidence=NOT_TESTED)
+    onnx = write_onnx(network, of_torch, folder)
     backend = recipe.training.serve
     if backend == "onnx" and "left_out" in onnx:
         raise TrainingError(f"training.serve: onnx: {onnx['left_out']}")
-    card = write_model(recipe, network, folder, plan.beside, backend=backend)
+    card = write_model(recipe, network, folder, plan.beside, backend=backend, evidence=NOT_TESTED)
     tested = _tested(card, ready.parts["test"], plan)
     told = evidence_of(tested, card.id)
-    write_model(recipe, network, folder, plan.beside, backend=backend, evidence=told)
+    card = write_model(recipe, network, folder, plan.beside, backend=backend, evidence=told)
+    remove_others(folder, of_torch, card)
     write_record(folder, {
         "model": {"id": card.id, "version": card.version, "task": card.task},
         "recipe": recipe.model_dump(mode="json"),

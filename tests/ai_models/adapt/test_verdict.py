@@ -43,8 +43,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Card, Card]:
 def _verdict(live: Card, candidate: Card) -> Verdict:
     return Verdict(
         live.id, candidate.version, candidate.fingerprint, candidate.weights_sha256, live.version,
-        live.fingerprint, live.weights_sha256, "0" * 64, 3, 0.01, (Figure("Dice of Ball", 0.5, 0.6, False),), True,
-        "2026-01-01T00:00:00+00:00",
+        live.fingerprint, live.weights_sha256, "0" * 64, 3, 0.01,
+        (Figure("Dice of Ball", 0.5, 0.6, False),), True, "2026-01-01T00:00:00+00:00",
     )
 
 
