@@ -60,6 +60,7 @@ def get_into_spool(
 ) -> Retrieved:
     """Retrieve into the spool; the index is told as by a listener.
 
+    What a peer gives that is of another study or series is refused.
     ``sop_class_uids`` are the storage classes that may come; those of images when empty.
 
     Raises
@@ -68,7 +69,10 @@ def get_into_spool(
         What came before that is kept.
     """
     opened = Association(uuid4().hex, query.peer.ae_title, index.listener_id, datetime.now(UTC))
-    received = ReceivedAssociation(opened, query.calling_ae_title, spool, index, events)
+    received = ReceivedAssociation(
+        opened, query.calling_ae_title, spool, index, events,
+        asked=(query.study_instance_uid, query.series_instance_uid),
+    )
 
     def keep(request: StoreRequest, transfer_syntax_uid: str, data_set: memoryview) -> Answer:
         sop_class_uid = request.sop_class_uid.decode("ascii", "replace")

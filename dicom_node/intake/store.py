@@ -49,6 +49,16 @@ class InstanceTooLarge(PermanentError):
     reason = "dataset.too_large"
 
 
+class NotAskedFor(NodeError):
+    """It comes as the answer to a retrieval, and is of another study or series than asked for.
+
+    "Refused: not authorized" (PS3.7 annex C); whoever gives it has it still.
+    """
+
+    status = 0x0124
+    reason = "dataset.not_asked_for"
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one instance may be: ``intake.max_instance_bytes`` and ``intake.max_sequence_depth``."""
@@ -97,13 +107,15 @@ class ReceivedAssociation:
     """What one association delivers; used by its receiving thread only.
 
     ``brought`` is told the size of every instance that is kept; ``address`` is where the caller
-    called from.
+    called from. ``asked`` are the UIDs of study and series of a retrieval, "" for any: nothing
+    else is kept of what is given.
     """
 
     def __init__(
         self, association: Association, receiving_ae_title: str, spool: Spool, index: Index,
         events: Events, brought: Callable[[int], None] | None = None,
         limits: Limits = Limits(), allowance: Allowance | None = None, address: str = "",
+        asked: tuple[str, str] = ("", ""),
     ) -> None:  # fmt: skip
         self.association = association
         self.receiving_ae_title = receiving_ae_title
@@ -114,6 +126,7 @@ class ReceivedAssociation:
         self.limits = limits
         self.allowance = allowance
         self.address = address
+        self.asked = asked
         self.stored = self.refused = 0
         self._studies: dict[str, StudyReceived] = {}
 
@@ -263,6 +276,11 @@ class Receipt:
             raise DataSetMismatch("the data set is of another SOP class than requested")
         if head.sop_instance_uid != sop_instance_uid:
             raise DataSetMismatch("the data set is another SOP instance than requested")
+        study, series = self._received.asked
+        if study not in ("", head.study_instance_uid) or series not in (
+            "", head.series_instance_uid
+        ):
+            raise NotAskedFor("not of what was asked for")
         return head
 
     def _tell(self, head: Head, kept: StoredFile) -> None:
