@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from dicom_node.ledger.overtaking import SUPERSEDED
 from dicom_node.node_headers import representative
 from dicom_node.node_outlook import duration
 from dicom_node.records import Job, JobInput, JobState, Series, SeriesState
+from dicom_node.routing.rules import compare
 from dicom_node.routing.selection import ARRIVING, NOT_THERE, Candidate, Selected, select
 from dicom_node.spool import Spool
 
@@ -41,6 +42,8 @@ _NOT_ASKED_FOR = "not asked for by the rule any more"
 # How long one round may look at studies; what waits is looked at again so often.
 _TURN_S, _EVERY_S, _AGAIN_S = 0.1, 1.0, 15.0
 _HEADERS_KEPT = 200
+# Of a study with more series those with most images are looked at: a header is read of each.
+MOST_SERIES = 500
 # A clock that is corrected by seconds was not set back.
 _CLOCK_S = 5.0
 
@@ -50,13 +53,14 @@ Again = Callable[[Series, Rule, Job, Sequence[JobInput]], bool]
 
 @dataclass(frozen=True)
 class _Study:
-    """The series of one study as they are now, by their UID."""
+    """The series of one study as they are now, by their UID.
+
+    ``fitting`` are those that any role of a rule can take, by its name, once it was asked for.
+    """
 
     series: dict[str, Series]
     candidates: list[Candidate]
-
-    def candidate(self, uid: str) -> Candidate:
-        return next(one for one in self.candidates if one.series_instance_uid == uid)
+    fitting: dict[str, list[Candidate]] = field(default_factory=dict)
 
 
 class StudyReader:
@@ -75,14 +79,21 @@ class StudyReader:
             one for one in self._ledger.receipts.series_of_study(study_instance_uid)
             if one.state is not SeriesState.REMOVED
         ]
-        candidates = [
-            Candidate(
-                one.series_instance_uid, one.study_instance_uid, one.instance_count,
-                one.state in _SETTLED, self._header(one),
-            )
-            for one in there
-        ]
-        return _Study({one.series_instance_uid: one for one in there}, candidates)
+        looked_at = there
+        if len(there) > MOST_SERIES:
+            # In whatever order they came, these are the same.
+            looked_at = sorted(there, key=lambda s: (-s.instance_count, s.series_instance_uid))
+        return _Study(
+            {one.series_instance_uid: one for one in there},
+            [self.candidate(one) for one in looked_at[:MOST_SERIES]],
+        )
+
+    def candidate(self, series: Series) -> Candidate:
+        """A series as it is now."""
+        return Candidate(
+            series.series_instance_uid, series.study_instance_uid, series.instance_count,
+            series.state in _SETTLED, self._header(series),
+        )
 
     def _header(self, series: Series) -> Dataset | None:
         name = (series.series_instance_uid, series.last_received_at)
@@ -95,7 +106,7 @@ class StudyReader:
         except NotUnderstood:
             header = None
         with self._lock:
-            while len(self._headers) >= _HEADERS_KEPT:
+            while len(self._headers) >= max(_HEADERS_KEPT, 2 * MOST_SERIES):
                 del self._headers[next(iter(self._headers))]
             self._headers[name] = header
         return header
@@ -124,7 +135,8 @@ class Gathering:
         self._events = events
         self._again = again
         self._priors = priors
-        self._studies: dict[str, None] = {}
+        # With the jobs that had their turn already in the present look at each.
+        self._studies: dict[str, set[str]] = {}
         self._has_begun = not any(rule.inputs for rule in config.rules)
         self._look_at_s = self._all_at_s = 0.0
 
@@ -141,8 +153,13 @@ class Gathering:
         ]
 
     def _selected(self, rule: Rule, series: Series, study: _Study) -> dict[str, Selected]:
-        reference = study.candidate(series.series_instance_uid)
-        return select(rule.inputs, reference, study.candidates)
+        if rule.name not in study.fitting:
+            wanted = [one.when for role, one in rule.inputs.items() if role != PRIOR]
+            study.fitting[rule.name] = [
+                one for one in study.candidates
+                if one.header is not None and any(not compare(w, one.header) for w in wanted)
+            ]
+        return select(rule.inputs, self._reader.candidate(series), study.fitting[rule.name])
 
     def begin(self, jobs: Iterable[Job]) -> None:
         """Have what queued jobs wait for searched for where it is not in their study."""
@@ -162,9 +179,9 @@ class Gathering:
         """Have everything looked at again for which a series may count that was just settled."""
         if not any(rule.inputs for rule in self._rules.values()):
             return
-        self._studies[series.study_instance_uid] = None
+        self._studies[series.study_instance_uid] = set()
         for job in self._ledger.inputs.taking(series.series_instance_uid):
-            self._studies[job.study_instance_uid] = None
+            self._studies[job.study_instance_uid] = set()
 
     def tick(self) -> int:
         """Look at what is to be looked at, for a tenth of a second; returns how much changed.
@@ -177,7 +194,8 @@ class Gathering:
         now_s = time.monotonic()
         if not self._has_begun:
             # Whatever happened between the end of a series and this look: the node was ended.
-            self._studies.update(dict.fromkeys(self._ledger.inputs.studies()))
+            for study in self._ledger.inputs.studies():
+                self._studies.setdefault(study, set())
             self._has_begun = True
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + _EVERY_S
@@ -188,20 +206,26 @@ class Gathering:
         while self._studies and (is_first or time.monotonic() < now_s + _TURN_S):
             is_first = False
             study = next(iter(self._studies))
+            had_turn = self._studies[study]
             with about_study(study):
-                changed += self._guarded(study)
+                found, is_through = self._guarded(study, had_turn)
+            changed += found
             self._studies.pop(study, None)
+            if not is_through:
+                # Behind the others: its rest has its turn when they had theirs.
+                self._studies[study] = had_turn
         return changed
 
-    def _guarded(self, study_instance_uid: str) -> int:
+    def _guarded(self, study_instance_uid: str, had_turn: set[str]) -> tuple[int, bool]:
+        before = len(had_turn)
         try:
-            return self._gather(study_instance_uid)
+            return self._gather(study_instance_uid, had_turn)
         except LedgerUnavailable:
             raise
         # A boundary: headers that break a rule must not keep other studies from being looked at.
         except Exception:  # noqa: BLE001
             self._events.unexpected("gathering")
-            return 0
+            return 0, len(had_turn) == before
 
     def _watch(self, now_s: float) -> None:
         is_time = now_s >= self._all_at_s
@@ -209,9 +233,9 @@ class Gathering:
         for job in self._ledger.inputs.waiting():
             self._keep_time(job)
             if is_time:
-                self._studies[job.study_instance_uid] = None
+                self._studies.setdefault(job.study_instance_uid, set())
         for job in self._ledger.inputs.overtaken():
-            self._studies[job.study_instance_uid] = None
+            self._studies.setdefault(job.study_instance_uid, set())
 
     def _keep_time(self, job: Job) -> None:
         """No job waits for longer than its rule says from now on, whatever the clock did."""
@@ -220,10 +244,11 @@ class Gathering:
         if job.not_before > latest + timedelta(seconds=_CLOCK_S):
             self._ledger.inputs.limit_wait(job.job_id, latest)
 
-    def _gather(self, study_instance_uid: str) -> int:
+    def _gather(self, study_instance_uid: str, had_turn: set[str]) -> tuple[int, bool]:
+        """Tend the jobs of a study for a while; how much changed, and whether that were all."""
         jobs = self._ledger.inputs.of_study(study_instance_uid)
         if not jobs:
-            return 0
+            return 0, True
         # The latest of each: what came before has been replaced.
         latest = {(one.series_instance_uid, one.rule, one.shadow): one for one in jobs}
         study = self._reader.read(study_instance_uid)
@@ -232,9 +257,15 @@ class Gathering:
             newer = latest[job.series_instance_uid, job.rule, job.shadow]
             if newer is not job:
                 self._pass_on(job, inputs.get(job.job_id, []), newer)
-        return sum(
-            self._tend(job, study, inputs.get(job.job_id, [])) for job in latest.values()
-        )
+        changed, until_s = 0, time.monotonic() + _TURN_S
+        for job in latest.values():
+            if job.job_id in had_turn:
+                continue
+            had_turn.add(job.job_id)
+            changed += self._tend(job, study, inputs.get(job.job_id, []))
+            if time.monotonic() > until_s:
+                return changed, False
+        return changed, True
 
     def _pass_on(self, job: Job, inputs: Sequence[JobInput], newer: Job | None = None) -> None:
         """What was found for a job that had begun is for the one in its place, if there is one."""

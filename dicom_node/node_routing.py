@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from dicom_node.intake.priors import PriorSearch
 
 
+# After so long a round of the main loop has other things to do: systemd waits for it.
+_ROUND_S = 5.0
+
 Companions = Sequence[tuple[str, str, str]]
 
 
@@ -69,18 +73,21 @@ class Router:
         self._gathering = Gathering(config, ledger, spool, events, self._again, priors)
 
     def route_complete(self) -> int:
-        """Route or decline every complete series, and give jobs what they wait for.
+        """Route or decline complete series, and give jobs what they wait for.
 
-        Returns how many series and jobs have changed.
+        However many there are, the caller has its turn again after a few seconds, and what is left
+        goes on in the next round. Returns how many series and jobs have changed.
         """
         complete = self._ledger.receipts.series_in(SeriesState.COMPLETE)
-        routed = 0
+        routed, until_s = 0, time.monotonic() + _ROUND_S
         for series in complete:
             with about_study(series.study_instance_uid):
                 done = self._route(series)
             routed += done
             if done:
                 self._gathering.look(series)
+            if time.monotonic() > until_s:
+                break
         return routed + self._gathering.tick()
 
     def _route(self, series: Series) -> bool:
