@@ -31,6 +31,7 @@ def input_problems(card: Card) -> Problems:
     yield from _intensities(card)
     yield from _channels(card)
     yield from _normalisation(card.input)
+    yield from _search(card)
     yield from joint_problems(card)
 
 
@@ -57,6 +58,15 @@ def _kind(entry: InputEntry) -> Problems:
     for key in _OF_A_VOLUME:
         if entry.gives(key):
             yield f"input.{key}", "only a volume has slices and axes: input.kind is image"
+
+
+def _search(card: Card) -> Problems:
+    if card.input.search is None:
+        return
+    if card.input.kind == "image" or card.input.intensity.unit != "HU":
+        yield "input.search", "lungs are found in a volume in HU only"
+    if card.task not in ("segmentation", "detection"):
+        yield "input.search", f"{card.task} finds nothing that has a place"
 
 
 def _grid(card: Card) -> Problems:

@@ -12,6 +12,7 @@ from ai_models.card_input import (
     InputEntry,
     Intensity,
     MeanAndDeviation,
+    Search,
     Size,
 )
 from ai_models.card_outputs import (
@@ -64,6 +65,7 @@ __all__ = [
     "RegressionOutput",
     "Runtime",
     "ScoreEntry",
+    "Search",
     "SegmentationOutput",
     "Size",
     "TextOutput",

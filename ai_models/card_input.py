@@ -71,6 +71,18 @@ class Foreground(Entry):
     model could know. Of a volume."""
 
 
+class Search(Entry):
+    """Findings count in one part of the body only, which a rule without learning outlines."""
+
+    region: Literal["lungs"] = "lungs"
+    """``lungs``: of a CT in HU, airless parts of them only where they are small."""
+    margin_mm: Annotated[float, Field(ge=0, le=50)] = 5.0
+    """A finding that comes as near counts too."""
+    min_volume_ml: Annotated[float, Field(gt=0, le=10000)] = 100.0
+    """An input that shows less of the region is refused, ``input.nothing_to_search``: a report
+    without findings would say nothing."""
+
+
 class Size(Entry):
     """The whole input in one piece, of the size that the network takes."""
 
@@ -179,6 +191,9 @@ class InputEntry(Entry):
     (the same of what is not 0), ``imagenet``, or a mean and a deviation of one's own."""
     foreground: Foreground | None = None
     """Look only at where something is."""
+    search: Search | None = None
+    """Of what the model finds only that counts which lies in or at one part of the body; the
+    report says so. Of ``task: segmentation`` and ``detection``."""
 
     @property
     def is_joint(self) -> bool:

@@ -20,6 +20,7 @@ from ai_models.prediction.checking import check_source
 from ai_models.prediction.detection import detection
 from ai_models.prediction.preparing import Prepared, prepare
 from ai_models.prediction.scores import classification, regression
+from ai_models.prediction.search import searched
 from ai_models.prediction.segmentation import segmentation
 from ai_models.prediction.text import text
 from ai_models.prediction.timing import timed
@@ -27,6 +28,8 @@ from ai_models.trust import Site
 from ai_models.types import (
     Algorithm,
     ClassificationPrediction,
+    Image,
+    JointInput,
     ModelInput,
     Prediction,
     SegmentationPrediction,
@@ -105,6 +108,10 @@ class Predictor:
         seconds: dict[str, float] = {}
         with timed(seconds, "prepare"):
             prepared = prepare(source, self.card)
+            if self.card.input.search is not None and not isinstance(source, Image):
+                volume = source.reference if isinstance(source, JointInput) else source
+                where = searched(volume, self.card.input.search)
+                prepared = replace(prepared, searched=where)
         with timed(seconds, "infer"):
             answer = self._backend.predict(prepared.image)
         features = self._noticing.features(prepared.image, answer)

@@ -9,6 +9,7 @@ from ai_models.backends import Answer
 from ai_models.card import DetectionCard
 from ai_models.prediction.checking import WRONG, checked_scores
 from ai_models.prediction.preparing import Prepared
+from ai_models.prediction.search import Searched, box_is_within
 from ai_models.types import (
     Affine,
     Algorithm,
@@ -50,6 +51,10 @@ def detection(
     boxes, beyond = _cut(boxes, prepared)
     if beyond:
         notes = (*notes, f"boxes beyond the images, left out: {beyond}")
+    if prepared.searched is not None:
+        boxes, elsewhere = _searched(boxes, prepared.searched, prepared.affine)
+        if elsewhere:
+            notes = (*notes, f"marked outside of what was searched, left out: {elsewhere}")
     kept = best_of_overlapping(
         boxes[:, :6], boxes[:, 6], entry.max_overlap, entry.max_findings
     )
@@ -58,6 +63,11 @@ def detection(
         for box in boxes[kept]
     )
     return DetectionPrediction(found, card.labels, algorithm, seconds, notes)
+
+
+def _searched(boxes: FloatArray, where: Searched, affine: Affine) -> tuple[FloatArray, int]:
+    near = np.array([box_is_within(_in_patient(box, affine), where) for box in boxes], dtype=bool)
+    return boxes[near], int((~near).sum())
 
 
 def _cut(boxes: FloatArray, prepared: Prepared) -> tuple[FloatArray, int]:

@@ -32,6 +32,7 @@ from ai_models.prediction.intensities import (
     scaled,
 )
 from ai_models.prediction.joint import Further, further_channels, joined
+from ai_models.prediction.search import Searched
 from ai_models.types import Affine, FloatArray, Image, JointInput, ModelError, ModelInput
 
 
@@ -54,6 +55,10 @@ class Prepared:
         they tell only where these grids lie to each other.
     further_notes
         Of the companions: which is missing, and which shows a part only.
+    absent
+        Roles of the companions that are missing or show another place.
+    searched
+        Where findings may lie, if not everywhere.
     """
 
     image: NetworkInput
@@ -64,6 +69,8 @@ class Prepared:
     affine: Affine
     is_flat: bool
     further_notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    searched: Searched | None = None
 
     @property
     def shape(self) -> Shape:
@@ -101,10 +108,13 @@ class Prepared:
 
     def notes(self) -> tuple[str, ...]:
         """What was done to the input that its reader should know."""
+        notes = self.further_notes
+        if self.searched is not None:
+            notes = (self.searched.note, *notes)
         if self.plan.model_to_coarse is None:
-            return self.further_notes
+            return notes
         turned = f"turned by {self.plan.tilt_degrees:.1f} degrees to the patient's axes"
-        return (turned, *self.further_notes)
+        return (turned, *notes)
 
 
 def prepare(source: ModelInput, card: Card) -> Prepared:
@@ -144,7 +154,9 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
         taken = NetworkInput(channels[:, 0], None, known, background)
     else:
         taken = NetworkInput(channels, affine, steps, background)
-    return Prepared(taken, plan, box, fitting, source_affine, affine, is_flat, further.notes)
+    return Prepared(
+        taken, plan, box, fitting, source_affine, affine, is_flat, further.notes, further.absent
+    )
 
 
 def _further(

@@ -27,6 +27,7 @@ from ai_models.card_entries import Postprocessing, SegmentationOutput
 from ai_models.prediction.checking import WRONG, checked_probabilities
 from ai_models.prediction.instances import separated
 from ai_models.prediction.preparing import Prepared
+from ai_models.prediction.search import parts_within
 from ai_models.prediction.timing import timed
 from ai_models.types import (
     Algorithm,
@@ -109,6 +110,10 @@ def segmentation(
     with timed(seconds, "postprocess"):
         label_map = _clean_source(label_map, prepared, rules)
         labels = card.labels
+        if prepared.searched is not None:
+            label_map, elsewhere = parts_within(label_map, prepared.searched)
+            if elsewhere:
+                notes = (*notes, f"marked outside of what was searched, left out: {elsewhere}")
         if entry.instances:
             label_map, labels, further = separated(label_map, labels)
             notes = (*notes, *further)
