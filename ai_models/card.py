@@ -125,6 +125,11 @@ class Card(Entry):
         return tuple(one.name for one in named)
 
     @property
+    def conditional_names(self) -> tuple[str, ...]:
+        """Those of the `output_names` that need a companion which may be missing."""
+        return tuple(one.name for one in getattr(self.output, "scores", ()) if one.needs)
+
+    @property
     def weights_path(self) -> Path:
         """The weights file or folder; the card's folder where another host has them."""
         return self._folder / (self.weights.path or "")

@@ -14,6 +14,7 @@ from ai_models.card_outputs import (
     DetectionOutput,
     LabelEntry,
     RegressionOutput,
+    ScoreEntry,
     SegmentationOutput,
     TextOutput,
 )
@@ -139,6 +140,7 @@ def _classification(card: Card, output: ClassificationOutput) -> Problems:
                 yield f"{here}.channel", f"{entry.channel} is already that of {earlier.name!r}"
         if entry.channel >= output.channels:
             yield f"{here}.channel", _too_high(output.channels)
+        yield from _needs(card, here, entry)
         if entry.calibration == Calibration():
             continue
         if not calibrates:
@@ -174,6 +176,22 @@ def _absence(output: ClassificationOutput) -> Problems:
         yield "output.absence", "only with output.aggregate: decisive"
     elif output.absence not in names:
         yield "output.absence", f"no such score: {listed(names)} expected"
+
+
+def _needs(card: Card, here: str, entry: ScoreEntry) -> Problems:
+    optional = [one.role for one in card.input.companions if not one.required]
+    required = [one.role for one in card.input.companions if one.required]
+    for position, role in enumerate(entry.needs):
+        where = f"{here}.needs[{position}]"
+        if role in required:
+            yield where, f"without {role!r} nothing is answered: it is required"
+        elif role not in optional:
+            yield where, (
+                f"no such companion: {listed(optional)} expected" if optional
+                else "a role of input.companions expected, of which there is none to be missed"
+            )
+        if role in entry.needs[:position]:
+            yield where, f"{role!r} is written twice"
 
 
 def _regression(card: Card, output: RegressionOutput) -> Problems:

@@ -111,6 +111,9 @@ class ScoreEntry(Entry):
     """Of the network's output, from 0."""
     calibration: Calibration = Calibration()
     """Of a network that is run here and whose activation the card names."""
+    needs: Annotated[list[Identifier], Field(max_length=16)] = []
+    """Roles of ``input.companions`` without which this score says too little: where one is not
+    there, the report calls it undetermined and tells no number."""
 
 
 class ClassificationOutput(OutputEntry):

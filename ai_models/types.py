@@ -223,6 +223,8 @@ class ClassificationPrediction:
     an image, (slices, rows, columns) of a volume. ``saliency_method`` is the card's word for how
     it was computed: ``grad_cam``, ``grad_cam_pp`` or ``occlusion``. ``by_slice`` maps output
     names to one probability per slice of the input, where the model answers slice by slice.
+    ``undetermined`` maps the names of scores that are not told to the roles of the series without
+    which they say too little; such a name is in none of the others.
     """
 
     scores: dict[str, float]
@@ -233,6 +235,7 @@ class ClassificationPrediction:
     saliency_method: str = ""
     by_slice: dict[str, FloatArray] = field(default_factory=dict)
     features: tuple[float, ...] = ()
+    undetermined: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def check_report(card: Card) -> None:
     from dicom_node.results.report import check_template
 
     try:
-        check_template(card.report, card.folder, card.task, card.output_names)
+        check_template(
+            card.report, card.folder, card.task, card.output_names, card.conditional_names
+        )
     except ConfigurationError as error:
         raise ModelError(f"{card.id}: {error}", reason="model.report") from error

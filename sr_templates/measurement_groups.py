@@ -56,7 +56,10 @@ class WholeImage:
 
 @dataclass(frozen=True)
 class Finding:
-    """One measurement group, and what the reader is told that it is called."""
+    """One measurement group, and what the reader is told that it is called.
+
+    ``without`` are the roles of the series for want of which it is undetermined.
+    """
 
     name: str
     category: Code
@@ -68,6 +71,7 @@ class Finding:
     measured: tuple[Measured, ...]
     evaluated: tuple[Evaluated, ...]
     where: SegmentReference | PlanarRegion | WholeImage
+    without: tuple[str, ...] = ()
 
 
 def measurement_group(finding: Finding, algorithm: Algorithm) -> Any:

@@ -83,6 +83,11 @@ class Narrator:
         values = self._sentence("separator").join(phrases)
         return self._sentence("finding").format(name=name, values=values)
 
+    def not_answered(self, name: str, without: Sequence[str]) -> str:
+        """Why a finding is undetermined: the roles of the series that it is not told without."""
+        listed = self._sentence("separator").join(one.upper() for one in without)
+        return self._sentence("not_answered").format(name=name, without=listed)[:_UT_LIMIT]
+
     def closing(
         self, not_found: Sequence[str], input_notes: Sequence[str], *, is_analysed: bool = False
     ) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +15,12 @@ from sr_templates.report_template import (
     Quantity,
     ReportTemplate,
     Scale,
+    Step,
     Term,
 )
+
+# PS3.16 CID 240
+UNDETERMINED = ("373068000", "SCT")
 
 
 class NumberRefused(ValueError):
@@ -98,6 +102,37 @@ def evaluated(
     if isinstance(group, ImageGroup) and group.largest_of is not None:
         found.append(_largest(group.largest_of, numbers))
     return tuple(found)
+
+
+def undetermined(
+    template: ReportTemplate, group: Group, without: Mapping[str, Sequence[str]]
+) -> tuple[Evaluated, ...]:
+    """The term "Undetermined" of each number of ``group`` that is not told.
+
+    ``without`` maps its name to the roles of the series for want of which it is not.
+
+    Raises
+    ------
+    NumberRefused
+        The scale of one has no such term, or there is no scale.
+    """
+    found = []
+    for name, roles in without.items():
+        scale = template.scales.get(group.evaluations.get(name, ""))
+        step = undetermined_step(scale)
+        if scale is None or step is None:
+            raise NumberRefused(name, "missing_number", "nothing says that it is undetermined")
+        rule = f"{name}: {step.value.meaning} without {', '.join(roles)}"
+        found.append(Evaluated(scale.concept, step, rule))
+    return tuple(found)
+
+
+def undetermined_step(scale: Scale | None) -> Step | None:
+    """The step of ``scale`` that says that it cannot be said."""
+    steps = () if scale is None else scale.steps
+    return next(
+        (one for one in steps if (one.value.value, one.value.scheme) == UNDETERMINED), None
+    )
 
 
 def _checked(name: str, value: float, quantity: Quantity) -> float:

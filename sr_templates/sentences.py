@@ -12,6 +12,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "lacking": frozenset({"what"}),
     "drafted": frozenset(),
     "finding": frozenset({"name", "values"}),
+    "not_answered": frozenset({"name", "without"}),
     "separator": frozenset(),
     "not_found": frozenset({"name"}),
     "nothing_found": frozenset({"names"}),
@@ -39,6 +40,7 @@ class Sentences(Entry):
     lacking: Wording | None = None
     drafted: Wording | None = None
     finding: Wording | None = None
+    not_answered: Wording | None = None
     separator: Wording | None = None
     not_found: Wording | None = None
     nothing_found: Wording | None = None
@@ -64,6 +66,7 @@ class AllSentences(Entry):
     lacking: Wording
     drafted: Wording
     finding: Wording
+    not_answered: Wording
     separator: Wording
     not_found: Wording
     nothing_found: Wording

@@ -121,7 +121,7 @@ def _alike(card: Card, one: Any, two: Any) -> float:
         pairs = [(one.values[name], two.values[name], ranges[name]) for name in one.values]
     else:
         return 1.0
-    return 1.0 - float(max(abs(a - b) / scale for a, b, scale in pairs))
+    return 1.0 - float(max((abs(a - b) / scale for a, b, scale in pairs), default=0.0))
 
 
 def _matched(one: DetectionPrediction, two: DetectionPrediction) -> float:

@@ -201,6 +201,8 @@ def _of_numbers(
 ) -> Agreement:
     if one.keys() != other.keys():
         return Agreement(False, "other names", 0.0)
+    if not one:
+        return Agreement(None, "no number is told")
     apart = {name: abs(one[name] - other[name]) / (ranges.get(name) or 1.0) for name in one}
     name = max(apart, key=lambda key: apart[key])
     figure = f"{name} {one[name]:.4f} and {other[name]:.4f}"

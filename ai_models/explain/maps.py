@@ -40,7 +40,7 @@ def explain(
     card: Card, backend: Backend, prepared: Prepared, answer: Answer,
     scores: Mapping[str, float],
 ) -> Explained:
-    """Explain every score that the card names and that is at least ``from_score``.
+    """Explain every score that the card names, that is told, and is at least ``from_score``.
 
     Grad-CAM needs the layers of a network that torch runs here; where it has none, occlusion
     takes its place, and a note says so.
@@ -50,7 +50,8 @@ def explain(
     entry = card.explanation
     asked = [
         one for one in card.output.scores
-        if (not entry.scores or one.name in entry.scores) and scores[one.name] >= entry.from_score
+        if (not entry.scores or one.name in entry.scores)
+        and scores.get(one.name, -1.0) >= entry.from_score
     ]
     if not asked:
         return Explained()

@@ -29,10 +29,12 @@ _WORTH_A_NOTE = 0.95
 
 @dataclass(frozen=True)
 class Further:
-    """Channels ``(slices, rows, columns)`` each, and what the reader of a result should know."""
+    """Channels ``(slices, rows, columns)`` each, what the reader of a result should know, and the
+    roles of companions that show nothing of what is looked at."""
 
     channels: tuple[FloatArray, ...] = ()
     notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def joined(source: ModelInput) -> JointInput | None:
@@ -92,7 +94,8 @@ def further_channels(
         channels += [_constant(shape, said), _constant(shape, float(value is not None))]
         if value is None:
             notes.append(f"{one.name} is not known")
-    return Further(tuple(channels), tuple(notes))
+    absent = tuple(role for role, is_there in there.items() if not is_there)
+    return Further(tuple(channels), tuple(notes), absent)
 
 
 def _on_grid(

@@ -26,7 +26,8 @@ def classification(
     Of a network that answers slice by slice, ``aggregate`` makes one score of those that are of
     the series and no filling up to the edges of the network; what it said of each
     of its own slices is told for the input's slice that lies there (the highest where several
-    do), and not at all where the two cut the patient in different directions.
+    do), and not at all where the two cut the patient in different directions. A score that
+    ``needs`` a companion which is absent is undetermined, and not among them.
 
     Raises
     ------
@@ -54,8 +55,16 @@ def classification(
                 entry.name: _at(by_slice[:, entry.channel], where)
                 for entry in card.output.scores
             }
+    lacking = {
+        entry.name: tuple(role for role in entry.needs if role in prepared.absent)
+        for entry in card.output.scores
+    }
+    undetermined = {name: roles for name, roles in lacking.items() if roles}
     return ClassificationPrediction(
-        whole, algorithm, seconds_by_stage=seconds, notes=notes, by_slice=slices
+        {name: score for name, score in whole.items() if name not in undetermined}, algorithm,
+        seconds_by_stage=seconds, notes=notes,
+        by_slice={name: told for name, told in slices.items() if name not in undetermined},
+        undetermined=undetermined,
     )
 
 

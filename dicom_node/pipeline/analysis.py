@@ -225,6 +225,7 @@ def _request(
         template_folder=card.folder,
         language=_language(prediction, writing),
         outputs=_outputs(prediction),
+        undetermined=getattr(prediction, "undetermined", {}),
         predecessors=writing.predecessors,
         follow_up=followed,
         input_notes=notes,

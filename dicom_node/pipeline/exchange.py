@@ -136,6 +136,7 @@ def write_prediction(
             "saliency": _save_all(folder, "saliency", prediction.saliency),
             "saliency_method": prediction.saliency_method,
             "by_slice": _save_all(folder, "by-slice", prediction.by_slice),
+            "undetermined": {name: list(one) for name, one in prediction.undetermined.items()},
         }
     elif isinstance(prediction, RegressionPrediction):
         told["values"] = prediction.values
@@ -252,6 +253,10 @@ def _classification(
         _load_all(folder, "saliency", told["saliency"], shape), seconds, notes,
         str(told["saliency_method"]),
         _load_all(folder, "by-slice", told["by_slice"], shape[:1]),
+        undetermined={
+            str(name): tuple(str(role) for role in roles)
+            for name, roles in told["undetermined"].items()
+        },
     )
 
 

@@ -44,7 +44,14 @@ def _found(analysis: Analysis) -> dict[str, Any]:
             for name, scores in prediction.by_slice.items()
         }
         scores = {name: round(score, 6) for name, score in prediction.scores.items()}
-        return {"scores": scores, **({"scores_by_slice": by_slice} if by_slice else {})}
+        undetermined = {
+            name: f"not told without {', '.join(roles)}"
+            for name, roles in prediction.undetermined.items()
+        }
+        return {
+            "scores": scores, **({"scores_by_slice": by_slice} if by_slice else {}),
+            **({"undetermined": undetermined} if undetermined else {}),
+        }
     if isinstance(prediction, RegressionPrediction):
         return {"values": {name: round(value, 6) for name, value in prediction.values.items()}}
     return {"text": prediction.text, "language": prediction.language}
@@ -65,6 +72,10 @@ def lines(analysis: Analysis) -> list[str]:
     told = [
         f"  {name:32} {value:10.4f}"
         for name, value in {**document.get("scores", {}), **document.get("values", {})}.items()
+    ]
+    told += [
+        f"  {name:32} undetermined: {why}"
+        for name, why in document.get("undetermined", {}).items()
     ]
     for label in document.get("labels", ()):
         if not label["found"]:

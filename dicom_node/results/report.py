@@ -235,6 +235,7 @@ class _Writer:
             ),
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
+            *(say.not_answered(one.name, one.without) for one in findings if one.without),
             *self._followed(),
             *say.closing(
                 self._names(not_found), (*request.input_notes, *self._notes, *lengths),
@@ -282,12 +283,14 @@ def template_sha256(name: str, folder: Path | None) -> str:
 
 
 def check_template(
-    name: str, folder: Path | None, task: str = "segmentation", outputs: Collection[str] = ()
+    name: str, folder: Path | None, task: str = "segmentation", outputs: Collection[str] = (),
+    conditional: Collection[str] = (),
 ) -> None:
     """Refuse a template that no result of a task could be reported with.
 
     Segmentation and detection need groups on segments, classification and regression groups on
-    whole images that report all ``outputs`` and ask for no others; text needs none.
+    whole images that report all ``outputs`` and ask for no others; text needs none. Of those
+    ``outputs`` that are ``conditional`` the groups can say that they are undetermined.
 
     Raises
     ------
@@ -298,7 +301,7 @@ def check_template(
     if task in _ON_SEGMENTS:
         volumetric_groups(template)
     elif task in _ON_IMAGES:
-        check_outputs(template, outputs)
+        check_outputs(template, outputs, conditional)
 
 
 def _template(request: ResultRequest) -> ReportTemplate:

@@ -23,7 +23,15 @@ from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.segmentation import tracking_identifier, tracking_uid
 from sr_templates.entries import Language
 from sr_templates.measurement_groups import Finding, PlanarRegion, SegmentReference, WholeImage
-from sr_templates.numbers import Evaluated, Measured, NumberRefused, evaluated, measured
+from sr_templates.numbers import (
+    Evaluated,
+    Measured,
+    NumberRefused,
+    evaluated,
+    measured,
+    undetermined,
+    undetermined_step,
+)
 from sr_templates.report_template import (
     Group,
     ImageGroup,
@@ -78,9 +86,9 @@ class Finder:
 
         ``explanation`` is of all of them, or of each output.
         """
-        outputs = self.request.outputs
+        outputs = {*self.request.outputs, *self.request.undetermined}
         groups = self.template.image
-        unknown = set(outputs) - {name for group in groups for name in _names(group)}
+        unknown = outputs - {name for group in groups for name in _names(group)}
         if unknown:
             raise GateRefused(
                 f"template {self.template.name} does not report {', '.join(sorted(unknown))}",
@@ -159,10 +167,16 @@ class Finder:
 
     def _image(self, group: ImageGroup, explanation: Reference | None) -> Finding:
         outputs = self.request.outputs
+        without = {
+            name: roles for name, roles in self.request.undetermined.items()
+            if name in _names(group)
+        }
         asked = {name for name in _names(group) if name in outputs}
         measurements: tuple[Measured, ...] = ()
         evaluations: tuple[Evaluated, ...] = ()
-        if asked or not self._is_optional(group):
+        if without:
+            measurements, evaluations = self._undetermined(group, without)
+        elif asked or not self._is_optional(group):
             measurements, evaluations = self._numbers(group, outputs)
         only = self.sources[0] if len(self.sources) == 1 else None
         series_uid = str(self.sources[0].SeriesInstanceUID)
@@ -185,7 +199,23 @@ class Finder:
                     else (explanation.sop_class_uid, explanation.sop_instance_uid)
                 ),
             ),
+            without=tuple(dict.fromkeys(role for roles in without.values() for role in roles)),
         )
+
+    def _undetermined(
+        self, group: ImageGroup, without: Mapping[str, Sequence[str]]
+    ) -> tuple[tuple[Measured, ...], tuple[Evaluated, ...]]:
+        """Of a group, what is told, and the term of what is not."""
+        told = ImageGroup.model_copy(group, update={
+            "measurements": {
+                name: key for name, key in group.measurements.items() if name not in without
+            },
+        })
+        measurements, evaluations = self._numbers(told, self.request.outputs)
+        try:
+            return measurements, (*evaluations, *undetermined(self.template, group, without))
+        except NumberRefused as refused:
+            raise GateRefused(str(refused), reason=f"gate.{refused.kind}") from refused
 
     def _is_optional(self, group: ImageGroup) -> bool:
         return group.largest_of is None and all(
@@ -272,8 +302,12 @@ def image_groups(template: ReportTemplate) -> tuple[ImageGroup, ...]:
     return template.image
 
 
-def check_outputs(template: ReportTemplate, outputs: Collection[str]) -> None:
+def check_outputs(
+    template: ReportTemplate, outputs: Collection[str], conditional: Collection[str] = ()
+) -> None:
     """Refuse a template that does not report all ``outputs``, or that needs what is not in them.
+
+    Of those that are ``conditional`` it must be able to say that they are undetermined.
 
     Without ``outputs`` only that there are groups on whole images is checked.
 
@@ -301,6 +335,18 @@ def check_outputs(template: ReportTemplate, outputs: Collection[str]) -> None:
                 f"template {template.name} asks for {', '.join(sorted(needed - set(outputs)))}, "
                 "which the model does not give", key_path="report",
             )
+    for name in conditional:
+        if not any(_says_undetermined(template, group, name) for group in groups):
+            raise ConfigurationError(
+                f"template {template.name} has no term Undetermined for {name}, which is not "
+                "answered without another series", key_path="report",
+            )
+
+
+def _says_undetermined(template: ReportTemplate, group: ImageGroup, name: str) -> bool:
+    scale = template.scales.get(group.evaluations.get(name, ""))
+    compared = group.largest_of.terms if group.largest_of is not None else {}
+    return undetermined_step(scale) is not None and name not in compared
 
 
 def _names(group: Group) -> set[str]:

@@ -64,6 +64,8 @@ class ResultRequest:
         Of the sentences for the reader: ``en``, ``de``, ``fr`` or ``zh``.
     outputs
         Numbers of the whole series by their names in the template: probabilities, a bone age.
+    undetermined
+        Outputs that are not told, and the roles of the series without which they say too little.
     predecessors
         Reports on an earlier version of this input, which this result supersedes
         (Predecessor Documents Sequence, PS3.3 C.17.2.3).
@@ -90,6 +92,7 @@ class ResultRequest:
     template: str = "lungs"
     language: str = "en"
     outputs: Mapping[str, float] = field(default_factory=dict)
+    undetermined: Mapping[str, Sequence[str]] = field(default_factory=dict)
     predecessors: tuple[Reference, ...] = ()
     input_notes: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()

@@ -29,6 +29,11 @@ def without(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in changes.items() if value is not None}
 
 
+def needing(*roles: str) -> dict[str, Any]:
+    score = {"name": "pe", "channel": 0, "needs": list(roles)}
+    return {"channels": 1, "activation": "sigmoid", "scores": [score]}
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "companions of an image": (
         "input.companions", {**without(**IMAGE), "input__companions": [PT]},
@@ -83,6 +88,21 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "uptake of a CT": (
         "input.intensity.unit", {"input__intensity": {"unit": "SUVbw"}},
+    ),
+    "a score that needs what there is not": (
+        "output.scores[0].needs[0]", {**SCORES, "output": needing("pt")},
+    ),
+    "a score that needs another role": (
+        "output.scores[0].needs[0]",
+        {**SCORES, "output": needing("ct"), "input__companions": [PT]},
+    ),
+    "a score that needs what is required anyhow": (
+        "output.scores[0].needs[0]",
+        {**SCORES, "output": needing("pt"), "input__companions": [{**PT, "required": True}]},
+    ),
+    "a score that needs it twice": (
+        "output.scores[0].needs[1]",
+        {**SCORES, "output": needing("pt", "pt"), "input__companions": [PT]},
     ),
     "what is said of the patient covered": (
         "explanation.method",

@@ -30,6 +30,7 @@ from ai_models.training.phantoms.pet import PET_SCANNERS, Patient, PetCtVariatio
 from ai_models.training.phantoms.scanners import SCANNERS
 from ai_models.types import ClassificationPrediction
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
+from dicom_node.pipeline.summary import lines, summary
 from dicom_node.results.equipment import node_equipment
 
 WRITING = Writing(node_equipment("DICOMNODE", "1"), datetime(2026, 1, 5, 8, 0, tzinfo=UTC))
@@ -130,9 +131,15 @@ def test_a_pet_changes_what_is_said_of_a_lesion_and_its_lack_is_told(tmp_path: P
     alone = analysed("fdg-pet-ct", tmp_path / "hot", missing="not there within 15 minutes")
     assert "without pt (not there within 15 minutes): from ct alone" in said(alone)
     again = analysed("fdg-pet-ct", tmp_path / "cold", missing="not there within 15 minutes")
-    # The CTs are the same, and nothing of a PET gets through that is not there.
-    assert prediction_of(alone).scores == prediction_of(again).scores
-    assert prediction_of(alone).scores != prediction_of(hot_found).scores
+    # Without PET the CT tells too little: neither present nor absent, and no number.
+    for one in (alone, again):
+        assert prediction_of(one).scores == {}
+        assert prediction_of(one).undetermined == {"malignant_lesion": ("pt",)}
+        assert "373068000" in codes(one)
+        assert not {"52101004", "272519000", "111241", "122157"} & codes(one)
+        assert "undetermined" in said(one) and "not answered without PT" in said(one)
+        assert summary(one)["undetermined"] == {"malignant_lesion": "not told without pt"}
+        assert any("undetermined: not told without pt" in line for line in lines(one))
 
 
 def test_of_a_chest_without_a_lesion_the_report_is_an_explicit_negative(tmp_path: Path) -> None:

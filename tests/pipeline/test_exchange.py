@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ai_models.types import Algorithm, Code, RegressionPrediction, TextPrediction, Volume
+from ai_models.types import (
+    Algorithm,
+    ClassificationPrediction,
+    Code,
+    RegressionPrediction,
+    TextPrediction,
+    Volume,
+)
 from dicom_node.errors import ModelFailed
 from dicom_node.pipeline.exchange import read_prediction, write_prediction
 
@@ -17,6 +24,12 @@ _SOURCE = Volume(np.zeros((2, 2, 2), np.float32), np.eye(4))
 
 def test_features_of_an_input_arrive_as_they_were_sent(tmp_path: Path) -> None:
     sent = RegressionPrediction({"age": 3.0}, _ALGORITHM, features=(0.25, -1.5))
+    got = read_prediction(tmp_path, write_prediction(tmp_path, sent, {}), _SOURCE)
+    assert got == sent
+
+
+def test_what_is_not_told_for_want_of_a_series_arrives_as_it_was_sent(tmp_path: Path) -> None:
+    sent = ClassificationPrediction({}, _ALGORITHM, undetermined={"malignant_lesion": ("pt",)})
     got = read_prediction(tmp_path, write_prediction(tmp_path, sent, {}), _SOURCE)
     assert got == sent
 

@@ -229,3 +229,38 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     datasets = [dicom_samples.radiograph()]
     first, second = (image_report({"nodule": 0.5}, datasets=datasets) for _ in range(2))
     assert encoded(first) == encoded(second)
+
+
+def test_what_is_not_told_for_want_of_a_series_is_undetermined_and_no_negative() -> None:
+    report = image_report(
+        {}, template="fdg_pet_ct", datasets=dicom_samples.ct_series(),
+        undetermined={"malignant_lesion": ("pt",)},
+    )
+    assert terms(report) == [UNDETERMINED]
+    assert [one for group in named(report, GROUP) for one in numbers(group)] == []
+    assert named(report, "111017") == []
+    said = " ".join(texts(report))
+    assert "Malignant lesion of the lung: undetermined." in said
+    assert "this is not answered without PT" in said and "found nothing" not in said
+    assert any(
+        item.TextValue == "evaluation of malignant_lesion: Undetermined without pt"
+        for item in items(report) if item.ValueType == "TEXT"
+    )
+
+
+def test_one_score_may_be_undetermined_beside_another_that_is_told() -> None:
+    report = image_report(
+        {"enhancing_lesion": 0.02}, template="dynamic_lesion",
+        datasets=dicom_samples.mr_series(), undetermined={"washout_lesion": ("t2",)},
+    )
+    assert sorted(terms(report)) == sorted([ABSENT, UNDETERMINED])
+    assert named(report, "111017") == []
+
+
+def test_a_template_that_cannot_say_undetermined_is_refused_for_what_may_be() -> None:
+    check_template("fdg_pet_ct", None, "classification", ["malignant_lesion"], ["malignant_lesion"])
+    for template, outputs in (
+        ("bone_age", ["bone_age_months"]), ("brain_tumour", ["meningioma"]),
+    ):
+        with pytest.raises(ConfigurationError, match="Undetermined|asks for"):
+            check_template(template, None, "classification", outputs, outputs)
