@@ -11,187 +11,43 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from ai_models.backends.architectures import build
-from ai_models.card import Card, load_card
+from ai_models.card import Card, ClassificationCard, load_card
+from ai_models.card_outputs import Calibration
 from ai_models.catalog import ZOO
-from ai_models.prediction.preparing import prepare
-from ai_models.prediction.scores import source_slices
 from ai_models.predictor import Predictor
-from ai_models.training.loop import Batch, Example, Examples, LossOf, Outcome, generator_of, train
-from ai_models.training.metrics import (
-    auc,
-    bootstrap_interval,
-    by_subgroup,
-    rounded,
-    sensitivity_at_specificity,
-    sensitivity_specificity,
+from ai_models.training.loop import Example, Outcome, train
+from ai_models.training.metrics import auc
+from ai_models.training.recipes.case_examples import (
+    VALIDATED_ON,
+    Case,
+    Recipe,
+    cached,
+    examples,
 )
-from ai_models.training.settings import Settings
+from ai_models.training.recipes.scored_figures import (
+    Row,
+    balanced_error,
+    calibration_of,
+    figures_of,
+    with_calibrations,
+)
+from ai_models.training.recipes.turned_series import on_turned_grid
 from ai_models.training.tracking import Terminal
-from ai_models.types import Affine, ClassificationPrediction, FloatArray, ModelInput
+from ai_models.types import ClassificationPrediction, FloatArray
 
-HARD_ONE_IN = 20
-TRAINED_ON, VALIDATED_ON, HELD_BACK = 0, 50_000, 90_000
-"""Seeds of the phantoms that are learned from, by which weights are chosen, and held back."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One phantom as the model takes it, and the truth.
-
-    Attributes
-    ----------
-    truth
-        By the name of the score, 0 or 1.
-    slices
-        ``(slices,)`` of the input, 0 or 1, where the network answers each slice; -1: not counted.
-    about
-        For figures by subgroup: ``scanner``, ``kind``, ...
-    """
-
-    source: ModelInput
-    truth: Mapping[str, float]
-    slices: npt.NDArray[np.int8] | None = None
-    about: Mapping[str, str] = field(default_factory=dict)
-    mask: npt.NDArray[np.uint8] | None = None
-    """On the grid of the reference: where what is scored lies. Only training looks at it."""
-
-
-Draw = Callable[[int], Case]
-"""The case of a seed; from `HELD_BACK` on as a scanner of its own sees it."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a model is made of.
-
-    Attributes
-    ----------
-    model_id
-        Of the card below ``ai_models/zoo``.
-    command
-        By which this is run again.
-    augment
-        Changes an example of training, given its random numbers.
-    learner
-        The network with what only training needs, from the network; it has it as ``network``.
-    cells
-        Of how many samples along (slice, row, column) a cell of ``example["cells"]`` is.
-    loss_of, collate
-        As `ai_models.training.loop.train` takes them.
-    data
-        What was trained on, in a sentence.
-    """
-
-    model_id: str
-    command: str
-    draw: Draw
-    augment: Callable[[Example, np.random.Generator], Example]
-    loss_of: LossOf
-    collate: Callable[[list[Example]], Batch]
-    learner: Callable[[torch.nn.Module], torch.nn.Module]
-    cells: tuple[int, int, int]
-    settings: Settings
-    cases: int
-    validated: int
-    held_back: int
-    data: str
-
-
-def example_of(case: Case, card: Card, cells: tuple[int, int, int]) -> Example:
-    """``image`` float16 ``(channels, slices, rows, columns)``, ``truth``, ``slices``, ``cells``.
-
-    ``cells`` has one number for each cell of the network's grid: its samples in the mask.
-    """
-    prepared = prepare(case.source, card)
-    truth = [case.truth[name] for name in card.output_names]
-    example: Example = {
-        "image": prepared.image.array.astype(np.float16),
-        "truth": np.array(truth, dtype=np.float32),
-    }
-    if case.slices is not None:
-        own = np.full(prepared.shape[0], -1, dtype=np.int8)
-        for there, found in enumerate(source_slices(prepared) or []):
-            own[found] = np.maximum(own[found], case.slices[there])
-        example["slices"] = own
-    if case.mask is not None:
-        inside = on_grid_of(case.mask, prepared.source_affine, prepared.shape, prepared.affine)
-        example["cells"] = counted(inside, cells)
-    return example
-
-
-def on_grid_of(
-    mask: npt.NDArray[np.uint8], affine: Affine, shape: tuple[int, int, int], to_affine: Affine
-) -> npt.NDArray[np.uint8]:
-    """A mask on another grid, each sample that of the nearest voxel; both affines to mm in LPS."""
-    back = np.linalg.inv(affine) @ to_affine
-    return np.asarray(ndimage.affine_transform(
-        mask, back[:3, :3], back[:3, 3], shape, order=0, mode="constant"
-    ))
-
-
-def counted(mask: npt.NDArray[np.uint8], cells: tuple[int, int, int]) -> npt.NDArray[np.uint16]:
-    """How many samples of a mask lie in each cell; the last of an axis may be smaller."""
-    lacking = [(0, -edge % cell) for edge, cell in zip(mask.shape, cells, strict=True)]
-    padded = np.pad(mask, lacking)
-    parts = [
-        n for edge, cell in zip(padded.shape, cells, strict=True) for n in (edge // cell, cell)
-    ]
-    return np.asarray(padded.reshape(parts).sum(axis=(1, 3, 5), dtype=np.uint16))
-
-
-def cell_loss(logits: torch.Tensor, counts: torch.Tensor, least: int) -> torch.Tensor:
-    """Of cells with at least so many samples of the mask, and of those with none, alike.
-
-    A cell with fewer is not counted: it shows the edge of something. Nearly all empty ones are
-    easily told: those that look most like full ones count once more (Shrivastava et al., CVPR
-    2016).
-    """
-    full, empty = counts >= least, counts == 0
-    each = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits, full.to(logits.dtype), reduction="none"
-    )
-    of_empty = each[empty]
-    if not of_empty.numel():
-        return each[full].mean()
-    hardest = of_empty.topk(max(1, of_empty.numel() // HARD_ONE_IN)).values.mean()
-    lack = 0.25 * of_empty.mean() + 0.25 * hardest
-    return lack + 0.5 * each[full].mean() if full.any() else lack
-
-
-def cached(folder: Path, seed: int, recipe: Recipe, card: Card) -> Example:
-    """`example_of` the case of ``seed``, kept in ``folder``."""
-    path = folder / f"{seed:06d}.npz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **example_of(recipe.draw(seed), card, recipe.cells))
-        part.replace(path)
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def examples(folder: Path, recipe: Recipe, card: Card) -> Examples:
-    """The endless row of training examples: drawn once, augmented each time."""
-
-    def example(number: int) -> Example:
-        rng = generator_of(recipe.settings.seed, number)
-        drawn = dict(cached(folder, TRAINED_ON + int(rng.integers(recipe.cases)), recipe, card))
-        drawn["image"] = drawn["image"].astype(np.float32)
-        return recipe.augment(drawn, rng)
-
-    return example
+_EVALUATION = ("calibration", "measured", "held_back")
 
 
 def validate_on(
@@ -240,6 +96,24 @@ def trained(recipe: Recipe, card: Card, folder: Path) -> Outcome:
     )
 
 
+def trained_in_time(
+    recipe: Recipe, card: Card, folder: Path
+) -> tuple[Outcome, dict[str, float]]:
+    """`trained`, and ``seconds`` and ``processor_seconds`` of all runs that were not killed."""
+    path = folder / "spent.json"
+    spent = {"seconds": 0.0, "processor_seconds": 0.0}
+    if path.exists():
+        spent.update(json.loads(path.read_text()))
+    started, computed = time.perf_counter(), time.process_time()
+    outcome = trained(recipe, card, folder)
+    spent["seconds"] = round(spent["seconds"] + time.perf_counter() - started, 1)
+    spent["processor_seconds"] = round(
+        spent["processor_seconds"] + time.process_time() - computed, 1
+    )
+    path.write_text(json.dumps(spent) + "\n")
+    return outcome, spent
+
+
 def write_weights(network: torch.nn.Module, path: Path) -> str:
     """As safetensors; returns their SHA-256."""
     from safetensors.torch import save_file
@@ -261,15 +135,58 @@ def written_card(text: str, sha256: str, validated_on: str, metrics: Sequence[Ma
     return re.sub(r'(?m)^(  sha256: )"[0-9a-f]{64}"', lambda found: f'{found[1]}"{sha256}"', text)
 
 
-@dataclass(frozen=True)
-class Row:
-    """What the model said of one held-back case."""
+def calibrated(
+    card: Card, record: dict[str, Any], cases: Iterable[tuple[int, Case]]
+) -> Card:
+    """The card with bias and temperature of every score, by ``cases`` of their own.
 
-    seed: int
-    scores: Mapping[str, float]
-    truth: Mapping[str, float]
-    about: Mapping[str, str]
-    by_slice: tuple[tuple[float, float], ...] = ()
+    What was found is told in ``record``.
+    """
+    path = card.folder / "model.yaml"
+    plain = with_calibrations(path.read_text(), dict.fromkeys(card.output_names, Calibration()))
+    path.write_text(plain)
+    rows = measured(load_card(card.folder), cases)
+    found, told = {}, {}
+    for name in card.output_names:
+        truth, scores = [row.truth[name] for row in rows], [row.scores[name] for row in rows]
+        found[name] = calibration_of(truth, scores)
+        told[name] = {
+            **found[name].model_dump(), "cases": len(rows), "positive": int(sum(truth)),
+            "calibration_error_before": round(balanced_error(truth, scores), 4),
+        }
+    record["calibration"] = told
+    path.write_text(with_calibrations(plain, found))
+    return load_card(card.folder)
+
+
+def turned_by(degrees: float, cases: Iterable[tuple[int, Case]]) -> Iterator[tuple[int, Case]]:
+    """The same patients on grids that lie oblique in them, each about an axis of its own."""
+    for seed, case in cases:
+        axis = np.random.default_rng((seed, 19)).normal(0.0, 1.0, 3)
+        turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis)).as_matrix()
+        source, _ = on_turned_grid(case.source, None, np.asarray(turn))
+        yield seed, replace(case, source=source, mask=None, slices=None)
+
+
+def straight_and_turned(
+    rows: Sequence[Row], turned: Sequence[Row], name: str
+) -> dict[str, Any]:
+    """What becomes of the score of a patient whose series lies oblique."""
+    straight = {row.seed: row.scores[name] for row in rows}
+    apart = [abs(row.scores[name] - straight[row.seed]) for row in turned]
+    return {
+        **{key: one for key, one in figures_of(turned, name).items() if key != "auc_by"},
+        "median_difference": round(float(np.median(apart)), 4),
+        "largest_difference": round(float(np.max(apart)), 4),
+    }
+
+
+def answering_always(card: Card) -> Card:
+    """The same model, telling its scores also without the companions that they need."""
+    if not isinstance(card, ClassificationCard):
+        raise TypeError(f"{card.id} is a {card.task}")
+    scores = [one.model_copy(update={"needs": []}) for one in card.output.scores]
+    return card.model_copy(update={"output": card.output.model_copy(update={"scores": scores})})
 
 
 def measured(card: Card, cases: Iterable[tuple[int, Case]]) -> list[Row]:
@@ -296,33 +213,6 @@ def measured(card: Card, cases: Iterable[tuple[int, Case]]) -> list[Row]:
     return rows
 
 
-def figures_of(rows: Sequence[Row], name: str) -> dict[str, Any]:
-    """AUC, sensitivity at 90 % specificity, both at 0.5, with intervals; by subgroup the AUC."""
-
-    def area(some: Sequence[Row]) -> float:
-        return auc([one.truth[name] for one in some], [one.scores[name] for one in some])
-
-    def at_specificity(some: Sequence[Row]) -> float:
-        return sensitivity_at_specificity(
-            [one.truth[name] for one in some], [one.scores[name] for one in some]
-        )
-
-    def called(part: int) -> Callable[[Sequence[Row]], float]:
-        return lambda some: sensitivity_specificity(
-            [one.truth[name] for one in some], [one.scores[name] for one in some]
-        )[part]
-
-    return {
-        "cases": len(rows),
-        "positive": int(sum(one.truth[name] for one in rows)),
-        "auc": rounded(bootstrap_interval(rows, area)),
-        "sensitivity_at_90_percent_specificity": rounded(bootstrap_interval(rows, at_specificity)),
-        "sensitivity_at_0.5": rounded(bootstrap_interval(rows, called(0))),
-        "specificity_at_0.5": rounded(bootstrap_interval(rows, called(1))),
-        "auc_by": by_subgroup(rows, [one.about for one in rows], area),
-    }
-
-
 def run_as_asked(
     recipe: Recipe, description: str | None, arguments: Sequence[str] | None
 ) -> tuple[Card, dict[str, Any]]:
@@ -332,17 +222,32 @@ def run_as_asked(
     parser.add_argument("--card", type=Path, default=ZOO, help="folder with the folder of the card")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=recipe.settings.steps)
+    parser.add_argument(
+        "--measure", action="store_true",
+        help="train nothing: calibrate and measure the weights that are with the card",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    if options.measure:
+        return trained_before(recipe, options.output, options.card)
     asked = replace(recipe, settings=replace(recipe.settings, steps=options.steps))
     return run(asked, options.output, options.card)
+
+
+def trained_before(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
+    """The folder of a model that is there, copied to ``output``, and what its training came to."""
+    folder = output / recipe.model_id
+    shutil.copytree(zoo / recipe.model_id, folder, dirs_exist_ok=True)
+    record = json.loads((folder / "training.json").read_text())
+    for measured_then in _EVALUATION:
+        record.pop(measured_then, None)
+    return load_card(folder), record
 
 
 def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
     """Train, write the folder of the model without its figures, and open its card."""
     before = load_card(zoo / recipe.model_id)
-    started, spent = time.perf_counter(), time.process_time()
-    outcome = trained(recipe, before, output / "run")
+    outcome, spent = trained_in_time(recipe, before, output / "run")
     folder = output / recipe.model_id
     folder.mkdir(parents=True, exist_ok=True)
     network = inner(outcome.network)
@@ -361,8 +266,7 @@ def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
         "settings": dict(vars(recipe.settings)),
         "parameters": sum(one.numel() for one in network.parameters()),
         "weights_sha256": sha256,
-        "seconds": round(time.perf_counter() - started, 1),
-        "processor_seconds": round(time.process_time() - spent, 1),
+        **spent,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "best_step": outcome.best_step,
@@ -378,11 +282,19 @@ def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
 def finish(
     card: Card, record: Mapping[str, Any], validated_on: str, metrics: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write what was measured into the card and into ``training.json`` beside it."""
+    """Write what was measured into the card and beside it.
+
+    ``training.json`` says how the weights came about, ``evaluation.json`` by what the scores were
+    calibrated, and what was measured of whom.
+    """
     path = card.folder / "model.yaml"
     text = written_card(path.read_text(), str(record["weights_sha256"]), validated_on, metrics)
     path.write_text(text)
-    (card.folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    told = {name: record[name] for name in _EVALUATION if name in record}
+    told = {"model": card.id, "weights_sha256": record["weights_sha256"], **told}
+    rest = {name: one for name, one in record.items() if name not in _EVALUATION}
+    for name, one in (("training.json", rest), ("evaluation.json", told)):
+        (card.folder / name).write_text(json.dumps(one, indent=1) + "\n")
     load_card(card.folder)
 
 
@@ -393,3 +305,18 @@ def metric(name: str, figure: Mapping[str, float | None], measured_on: str) -> d
     interval = f"95 % interval {low:.3f} to {high:.3f}" if known else "too few for an interval"
     where = f"{measured_on}; {interval}"
     return {"name": name, "value": round(float(figure["value"] or 0.0), 3), "measured_on": where}
+
+
+def called(
+    figures: Mapping[str, Any], measured_on: str, of: str = ""
+) -> list[dict[str, Any]]:
+    """Lines of a card on what the report says, as `figures_of` counted it; ``of`` which score."""
+    lines = {
+        f"Sensitivity at 0.5{of}": "sensitivity_at_0.5",
+        f"Specificity at 0.5{of}": "specificity_at_0.5",
+        f"Sensitivity of 'present' (0.7){of}": "sensitivity_of_present",
+        f"Specificity of 'present' (0.7){of}": "specificity_of_present",
+        f"Missed: called 'absent' (below 0.3) in spite of it{of}": "positives_called_absent",
+        f"Calibration error{of}": "calibration_error",
+    }
+    return [metric(name, figures[key], measured_on) for name, key in lines.items()]

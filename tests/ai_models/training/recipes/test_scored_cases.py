@@ -13,21 +13,29 @@ import torch
 from ai_models.card import load_card
 from ai_models.catalog import ZOO
 from ai_models.training.recipes import embolism_ct, fdg_pet_ct, lesion_dce_mr
-from ai_models.training.recipes.scored_cases import (
+from ai_models.training.recipes.case_examples import (
+    UNKNOWN,
     Recipe,
-    Row,
     cell_loss,
     counted,
     example_of,
-    figures_of,
+    learned_from,
+)
+from ai_models.training.recipes.scored_cases import (
+    answering_always,
+    calibrated,
     finish,
     inner,
+    measured,
     metric,
-    on_grid_of,
     trained,
+    trained_before,
+    turned_by,
     write_weights,
     written_card,
 )
+from ai_models.training.recipes.scored_figures import Row, figures_of
+from ai_models.training.recipes.turned_series import on_grid_of
 from ai_models.types import JointInput
 
 RECIPES = {one.RECIPE.model_id: one.RECIPE for one in (embolism_ct, lesion_dce_mr, fdg_pet_ct)}
@@ -89,7 +97,7 @@ def _small(recipe: Recipe, steps: int) -> Recipe:
 def test_augmenting_moves_the_cells_with_the_image(model_id: str) -> None:
     recipe = RECIPES[model_id]
     case = recipe.draw(3)
-    example = example_of(case, load_card(ZOO / model_id), recipe.cells)
+    example = example_of(case, load_card(ZOO / model_id), recipe)
     assert case.mask is not None and case.mask.any() and example["cells"].any()
     changed = recipe.augment(
         {**example, "image": example["image"].astype(np.float32)}, np.random.default_rng(4)
@@ -114,7 +122,7 @@ def test_a_written_card_has_the_new_digest_and_figures(tmp_path: Path) -> None:
     assert card.evidence.metrics[0].measured_on.endswith("0.800 to 0.950")
     finish(card, {"weights_sha256": "cd" * 32}, "measured", [])
     assert load_card(tmp_path).weights.sha256 == "cd" * 32
-    assert (tmp_path / "training.json").exists()
+    assert (tmp_path / "training.json").exists() and (tmp_path / "evaluation.json").exists()
 
 
 def test_figures_count_cases_and_say_an_auc_with_its_interval() -> None:
@@ -138,3 +146,53 @@ def test_leaving_out_leaves_the_rest() -> None:
     assert alone.reference is source.reference
     without_pet = fdg_pet_ct.without(case, pet=True).source
     assert isinstance(without_pet, JointInput) and without_pet.clinical == source.clinical
+
+
+def test_of_turned_series_the_slices_with_clots_are_those_of_the_mask() -> None:
+    card, recipe = load_card(ZOO / "embolism-ct"), embolism_ct.RECIPE
+    straight = example_of(embolism_ct.draw(3), card, recipe)
+    assert set(np.unique(straight["slices"])) <= {-1, 0, 1} and (straight["slices"] == 1).any()
+    assert len(straight["slices"]) == straight["image"].shape[1] == len(straight["cells"])
+    case = learned_from(replace(recipe, turned=1.0), 3)
+    oblique = example_of(case, card, recipe)
+    assert case.slices is None and (oblique["slices"] == 1).any()
+    full = oblique["cells"].sum(axis=(1, 2)) > 0
+    assert full[oblique["slices"] == 1].all() and not full[oblique["slices"] == 0].any()
+
+
+def test_before_contrast_medium_every_slice_is_learned_as_undecided() -> None:
+    case = embolism_ct.draw(3, is_plain=True)
+    example = example_of(case, load_card(ZOO / "embolism-ct"), embolism_ct.RECIPE)
+    assert (example["slices"] == UNKNOWN).all() and not example["cells"].any()
+    logits = torch.zeros(1, len(example["slices"]))
+    batch = {
+        "image": logits, "slices": torch.from_numpy(example["slices"].astype(np.float32))[None],
+        "cells": torch.from_numpy(example["cells"].astype(np.float32))[None],
+    }
+
+    class Said(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return image, torch.full_like(batch["cells"], -9.0)
+
+    undecided = embolism_ct.loss_of(Said(), batch)
+    for sure in (4.0, -4.0):
+        assert embolism_ct.loss_of(Said(), {**batch, "image": logits + sure}) > undecided + 0.5
+
+
+def test_a_model_that_is_there_is_calibrated_and_measured_anew(tmp_path: Path) -> None:
+    recipe = fdg_pet_ct.RECIPE
+    card, record = trained_before(recipe, tmp_path, ZOO)
+    assert card.folder == tmp_path / recipe.model_id and "measured" not in record
+    cases = [(seed, fdg_pet_ct.draw(seed)) for seed in (70_000, 70_001)]
+    card = calibrated(card, record, cases)
+    told = record["calibration"]["malignant_lesion"]
+    assert told["cases"] == 2 and told["positive"] == 1
+    entry = load_card(card.folder).output.scores[0]
+    assert entry.calibration.temperature == pytest.approx(told["temperature"])
+    assert entry.needs == ["pt"]
+    without_pet = [(seed, fdg_pet_ct.without(case, pet=True)) for seed, case in cases]
+    assert [row.scores for row in measured(card, without_pet)] == [{}, {}]
+    assert all(row.scores for row in measured(answering_always(card), without_pet))
+    (_, oblique), = turned_by(17.0, cases[:1])
+    assert isinstance(oblique.source, JointInput) and oblique.slices is None
+    assert oblique.source.companions == cases[0][1].source.companions
