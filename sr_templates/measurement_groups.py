@@ -58,7 +58,8 @@ class WholeImage:
 class Finding:
     """One measurement group, and what the reader is told that it is called.
 
-    ``without`` are the roles of the series for want of which it is undetermined.
+    ``without`` are the roles of the series for want of which it is undetermined; ``highest_in`` is
+    the number by which viewers show the image that speaks for it most.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Finding:
     evaluated: tuple[Evaluated, ...]
     where: SegmentReference | PlanarRegion | WholeImage
     without: tuple[str, ...] = ()
+    highest_in: int | None = None
 
 
 def measurement_group(finding: Finding, algorithm: Algorithm) -> Any:

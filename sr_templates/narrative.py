@@ -83,6 +83,10 @@ class Narrator:
         values = self._sentence("separator").join(phrases)
         return self._sentence("finding").format(name=name, values=values)
 
+    def highest_in(self, name: str, number: int) -> str:
+        """Which image of a series speaks for a finding most, by the number that viewers show."""
+        return self._sentence("highest_in").format(name=name, number=number)[:_UT_LIMIT]
+
     def not_answered(self, name: str, without: Sequence[str]) -> str:
         """Why a finding is undetermined: the roles of the series that it is not told without."""
         listed = self._sentence("separator").join(one.upper() for one in without)

@@ -21,6 +21,8 @@ from sr_templates.report_template import (
 
 # PS3.16 CID 240
 UNDETERMINED = ("373068000", "SCT")
+# Of a volume in ml: a thousandth of a cubic millimetre.
+_MOST_DECIMALS = 6
 
 
 class NumberRefused(ValueError):
@@ -43,7 +45,7 @@ class Measured:
     @property
     def written(self) -> str:
         """The number as a report shows it, without a negative zero."""
-        return written(self.value, self.quantity.decimals)
+        return written(self.value, decimals_of(self.value, self.quantity))
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class Evaluated:
     concept: Code
     term: Term
     rule: str
+
+
+def decimals_of(value: float, quantity: Quantity) -> int:
+    """How many decimals a report shows of a number.
+
+    As its quantity says; of a volume below one millilitre at least three significant digits, or
+    one of a few cubic millimetres would be told as 0.
+    """
+    if quantity.unit.value != "ml" or not 0 < abs(value) < 1:
+        return quantity.decimals
+    return max(quantity.decimals, min(_MOST_DECIMALS, 2 - math.floor(math.log10(abs(value)))))
 
 
 def written(value: float, decimals: int) -> str:
@@ -76,7 +89,8 @@ def measured(
         quantity = template.quantities[key]
         if name in numbers:
             value = _checked(name, numbers[name], quantity)
-            found.append(Measured(quantity, float(written(value, quantity.decimals))))
+            decimals = decimals_of(value, quantity)
+            found.append(Measured(quantity, float(written(value, decimals))))
         elif not quantity.optional:
             raise NumberRefused(name, "missing_number", "the template asks for it")
     return tuple(found)

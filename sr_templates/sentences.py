@@ -12,6 +12,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "lacking": frozenset({"what"}),
     "drafted": frozenset(),
     "finding": frozenset({"name", "values"}),
+    "highest_in": frozenset({"name", "number"}),
     "not_answered": frozenset({"name", "without"}),
     "separator": frozenset(),
     "not_found": frozenset({"name"}),
@@ -40,6 +41,7 @@ class Sentences(Entry):
     lacking: Wording | None = None
     drafted: Wording | None = None
     finding: Wording | None = None
+    highest_in: Wording | None = None
     not_answered: Wording | None = None
     separator: Wording | None = None
     not_found: Wording | None = None
@@ -66,6 +68,7 @@ class AllSentences(Entry):
     lacking: Wording
     drafted: Wording
     finding: Wording
+    highest_in: Wording
     not_answered: Wording
     separator: Wording
     not_found: Wording

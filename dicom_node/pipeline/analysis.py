@@ -229,6 +229,10 @@ def _request(
         predecessors=writing.predecessors,
         follow_up=followed,
         input_notes=notes,
+        highest_slices={
+            name: int(scores.argmax())
+            for name, scores in getattr(prediction, "by_slice", {}).items()
+        },
         lacking=lacking,
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,

@@ -236,6 +236,8 @@ class _Writer:
             *([say.nothing_found(names)] if _is_negative(findings) else []),
             *(say.finding(one.name, one.measured, one.evaluated) for one in findings),
             *(say.not_answered(one.name, one.without) for one in findings if one.without),
+            *(say.highest_in(one.name, one.highest_in) for one in findings
+              if one.highest_in is not None),
             *self._followed(),
             *say.closing(
                 self._names(not_found), (*request.input_notes, *self._notes, *lengths),

@@ -200,7 +200,20 @@ class Finder:
                 ),
             ),
             without=tuple(dict.fromkeys(role for roles in without.values() for role in roles)),
+            highest_in=self._highest_in(group, evaluations),
         )
+
+    def _highest_in(self, group: ImageGroup, evaluations: Sequence[Evaluated]) -> int | None:
+        """The number of the image that speaks most for what was not found absent."""
+        slices = [
+            index for name, index in self.request.highest_slices.items() if name in _names(group)
+        ]
+        if not slices or all(one.term.negative for one in evaluations):
+            return None
+        if len(self.sources) == 1:
+            return int(self.request.frame_numbers[slices[0]])
+        number = self.sources[slices[0]].get("InstanceNumber")
+        return None if number is None else int(number)
 
     def _undetermined(
         self, group: ImageGroup, without: Mapping[str, Sequence[str]]

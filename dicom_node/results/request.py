@@ -66,6 +66,8 @@ class ResultRequest:
         Numbers of the whole series by their names in the template: probabilities, a bone age.
     undetermined
         Outputs that are not told, and the roles of the series without which they say too little.
+    highest_slices
+        By output of a model that answers each slice: the index of the one that scores highest.
     predecessors
         Reports on an earlier version of this input, which this result supersedes
         (Predecessor Documents Sequence, PS3.3 C.17.2.3).
@@ -93,6 +95,7 @@ class ResultRequest:
     language: str = "en"
     outputs: Mapping[str, float] = field(default_factory=dict)
     undetermined: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    highest_slices: Mapping[str, int] = field(default_factory=dict)
     predecessors: tuple[Reference, ...] = ()
     input_notes: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()

@@ -95,6 +95,13 @@ def test_clots_are_told_of_in_the_slices_in_which_they_lie(tmp_path: Path) -> No
     clots = phantom.slices_with_clot
     assert by_slice[clots].mean() > 1.5 * by_slice[~clots].mean()
     assert "DEMONSTRATION" in said(ill).upper()
+    # Viewers show the Instance Number.
+    headers = ill.request.source_images
+    number = int(headers[int(by_slice.argmax())].InstanceNumber)
+    assert f"the score is highest in image number {number}." in said(ill)
+    assert clots[int(by_slice.argmax())]
+    is_absent = prediction_of(well).scores["pulmonary_embolism"] < 0.3
+    assert ("highest in image" in said(well)) is not is_absent
 
 
 def dynamic(folder: Path, kind: str) -> None:
