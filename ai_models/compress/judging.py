@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from ai_models.adapt.measures import measured
 from ai_models.array.labels import mask_of
+from ai_models.backends import Answer, Backend, NetworkInput, open_backend
 from ai_models.card import Card, RegressionCard
 from ai_models.prediction.instances import of_kinds
 from ai_models.predictor import Predictor
@@ -34,27 +36,51 @@ _NEAR_MM = 5.0
 class Answers:
     """What a version answered, how long it took, and how well it did.
 
-    ``seconds`` is the median of what the network took for one input, without the first.
+    ``seconds`` is the median of what the network took for one input, without the first, and
+    ``cpu_seconds`` that of the time all processors spent on it, which is the same when other
+    programs run beside it.
     """
 
     predictions: list[Prediction] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class _Clocked:
+    """A back-end, and the time that processors spent on each of its answers."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.cpu_seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def predict(self, image: NetworkInput) -> Answer:
+        """See `Backend.predict`."""
+        started = time.process_time()
+        answer = self._backend.predict(image)
+        self.cpu_seconds.append(time.process_time() - started)
+        return answer
 
 
 class Watched(Predictor):
     """A predictor that keeps what it answers and how long its network took."""
 
     def __init__(self, card: Card, device: str, site: Site | None) -> None:
-        super().__init__(card, device, site)
+        clocked: Any = _Clocked(open_backend(card, device, site))
+        super().__init__(card, device, site, clocked)
         self.predictions: list[Prediction] = []
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = clocked.cpu_seconds
 
     def predict(self, source: ModelInput) -> Prediction:
         """See `Predictor.predict`."""
         if not self.seconds:
             # The first one pays for what the library settles once.
             super().predict(source)
+            self.cpu_seconds.clear()
         prediction = super().predict(source)
         self.predictions.append(prediction)
         self.seconds.append(prediction.seconds_by_stage["infer"])
@@ -75,7 +101,10 @@ def answers_of(
                 predictor.predict(source)
     finally:
         predictor.close()
-    return Answers(predictor.predictions, figures, statistics.median(predictor.seconds))
+    return Answers(
+        predictor.predictions, figures, statistics.median(predictor.seconds),
+        statistics.median(predictor.cpu_seconds),
+    )
 
 
 def agreement(card: Card, one: Sequence[Prediction], two: Sequence[Prediction]) -> float:

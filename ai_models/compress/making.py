@@ -76,6 +76,7 @@ class Row:
     parameters: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
     drop: float = 0.0
     fell: str = ""
@@ -193,7 +194,8 @@ class _Run:
         comparison.rows.append(Row(
             f"{'torch' if backend == 'state_dict' else 'onnx'} (this version)",
             self._parameters(_Version(card.weights_path, network)),
-            card.weights_path.stat().st_size, self.first.seconds, figures, was_made=True,
+            card.weights_path.stat().st_size, self.first.seconds, self.first.cpu_seconds, figures,
+            was_made=True,
         ))
         twin = self._twin()
         if twin is None:
@@ -306,7 +308,8 @@ class _Run:
     def _measured(self, row: Row, version: _Version) -> None:
         answers = self._answers(self._card_of(version, row.variant))
         row.parameters = self._parameters(version)
-        row.bytes, row.seconds = version.path.stat().st_size, answers.seconds
+        row.bytes = version.path.stat().st_size
+        row.seconds, row.cpu_seconds = answers.seconds, answers.cpu_seconds
         alike = agreement(self.card, self.first.predictions, answers.predictions)
         row.figures = {**answers.figures, AGREEMENT: alike}
         row.fell, row.drop = drops(self.first.figures or {AGREEMENT: 1.0}, row.figures)

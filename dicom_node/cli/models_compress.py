@@ -102,11 +102,11 @@ def _print(comparison: Comparison, output: Path | None) -> None:
           f"{comparison.max_drop:g} may be lost")
     figures = list(dict.fromkeys(name for row in comparison.rows for name in row.figures))
     print_table(
-        ("version", "parameters", "MiB", "seconds", *figures, "lost", ""),
+        ("version", "parameters", "MiB", "seconds", "of CPUs", *figures, "lost", ""),
         [
             (
                 row.variant, f"{row.parameters:,}", f"{row.bytes / _MIB:.2f}",
-                f"{row.seconds:.3f}",
+                f"{row.seconds:.3f}", f"{row.cpu_seconds:.3f}",
                 *(f"{row.figures[name]:.4f}" if name in row.figures else "" for name in figures),
                 f"{row.drop:.4f}", "refused" if row.refused else "",
             )
