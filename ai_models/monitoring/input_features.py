@@ -6,14 +6,35 @@ intensities: what has no influence on the network has none here.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ai_models.types import FloatArray
+
+if TYPE_CHECKING:
+    from ai_models.card_entries import InputEntry
 
 _PERCENTILES = (1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 99.0)
 _MOST_SAMPLES = 1 << 20
 FEATURES_OF_A_CHANNEL = len(_PERCENTILES) + 5
 """Mean, standard deviation, percentiles, noise, and the mean step along columns and rows."""
+
+
+def features_of_input(array: FloatArray, entry: InputEntry) -> tuple[float, ...]:
+    """Features of a network's input ``(channels, ...)``: as many whatever the number of phases.
+
+    Only of its pictures: what is known of the patient is given to some networks as channels of one
+    value, and an age must not be kept. Of phases, of which one series has more than another, the
+    mean of each feature over the channels, and its standard deviation.
+    """
+    pictures = array[: len(array) - entry.constant_channels]
+    features = input_features(pictures)
+    fewest, most = entry.channel_counts
+    if fewest == most:
+        return features
+    by_channel = np.array(features, dtype=np.float64).reshape(len(pictures), -1)
+    return (*by_channel.mean(axis=0).tolist(), *by_channel.std(axis=0).tolist())
 
 
 def input_features(array: FloatArray) -> tuple[float, ...]:

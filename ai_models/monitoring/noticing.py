@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ai_models.monitoring.input_features import input_features
+from ai_models.monitoring.input_features import features_of_input
 from ai_models.monitoring.reference import Reference, read_rows, reference_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Noticing:
         monitor = self._card.monitor
         if monitor is None:
             return ()
-        return answer.features if monitor.layer is not None else input_features(image.array)
+        if monitor.layer is not None:
+            return answer.features
+        return features_of_input(image.array, self._card.input)
 
     def notes(self, features: tuple[float, ...]) -> tuple[str, ...]:
         """What the reader of the result should know: that the input is out of range."""

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from ai_models.card import load_card
-from ai_models.monitoring.input_features import FEATURES_OF_A_CHANNEL, input_features
+from ai_models.catalog import ZOO
+from ai_models.monitoring.input_features import (
+    FEATURES_OF_A_CHANNEL,
+    features_of_input,
+    input_features,
+)
 from ai_models.monitoring.noticing import UNUSUAL
 from ai_models.monitoring.reference import read_rows, reference_of, write_rows
 from ai_models.predictor import Predictor
@@ -44,6 +49,26 @@ def test_without_a_layer_the_numbers_are_of_the_input(tmp_path: Path) -> None:
     predictor = Predictor(card)
     predictor.load()
     assert len(predictor.predict(noisy(1)).features) == FEATURES_OF_A_CHANNEL  # type: ignore[union-attr]
+
+
+def test_what_is_known_of_the_patient_is_no_feature() -> None:
+    entry = load_card(ZOO / "fdg-pet-ct").input
+    pictures = np.random.default_rng(0).random((2, 4, 8, 8)).astype(np.float32)
+    kept = set()
+    for age in (0.3, -2.0):
+        known = np.full((entry.constant_channels, 4, 8, 8), age, dtype=np.float32)
+        kept.add(features_of_input(np.concatenate([pictures, known]), entry))
+    assert kept == {input_features(pictures)}
+
+
+def test_series_of_four_and_of_ten_phases_have_the_same_features() -> None:
+    entry = load_card(ZOO / "lesion-dce-mr").input
+    phases = np.random.default_rng(0).random((10, 4, 8, 8)).astype(np.float32)
+    few, many = (features_of_input(phases[:count], entry) for count in (4, 10))
+    assert len(few) == len(many) == 2 * FEATURES_OF_A_CHANNEL
+    assert few[0] == pytest.approx(float(phases[:4].mean()), abs=1e-6)
+    assert few[FEATURES_OF_A_CHANNEL] == pytest.approx(
+        float(phases[:4].mean(axis=(1, 2, 3)).std()), abs=1e-6)
 
 
 def test_without_a_monitor_nothing_is_kept(tmp_path: Path) -> None:
