@@ -174,7 +174,7 @@ def dicom_cases(data: Path, card: Card, reader: DicomReader | None) -> list[Case
 
 
 def table_cases(path: Path, card: Card, reader: DicomReader | None) -> list[Case]:
-    """A CSV file with a header line; paths count from its folder.
+    """A CSV file with a header line, in UTF-8; paths count from its folder and stay below it.
 
     Columns: ``image`` (a NIfTI, PNG or DICOM file, or a folder of one DICOM series), or ``series``
     (a Series Instance UID below the folder of the table); ``label``; ``patient``; ``split``;
@@ -182,8 +182,22 @@ def table_cases(path: Path, card: Card, reader: DicomReader | None) -> list[Case
     the card by its name; what figures are told apart by: ``sex``, ``age``, ``manufacturer``,
     ``kernel``, ``field_strength``.
     """
+    try:
+        return _rows(path, card, reader)
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{path} is not UTF-8: save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise TrainingError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _rows(path: Path, card: Card, reader: DicomReader | None) -> list[Case]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.DictReader(stream)
+        names = list(rows.fieldnames or ())
+        for column in sorted(set(names)):
+            times = names.count(column)
+            if column and times > 1:
+                raise TrainingError(f"{path}: column {column!r} is there {times} times")
         known = _NAMED | set(card.output_names) | {one.role for one in card.input.companions}
         known |= {one.name for one in card.input.clinical}
         for column in sorted(set(rows.fieldnames or ()) - known):
@@ -235,10 +249,18 @@ class _Table:
         return {"": one.paths}, dict(one.attributes), one.patient
 
     def _files(self, where: str, text: str) -> tuple[Path, ...]:
+        # A table may come from anywhere: it names nothing but what lies beside it. A link there
+        # was laid by whoever keeps the folder, and is followed.
+        if Path(text).is_absolute() or ".." in Path(text).parts:
+            raise TrainingError(f"{where}: {text} is not below the folder of the table")
         path = self.path.parent / text
-        if path.is_dir():
+        try:
+            is_there = path.exists()
+        except OSError as error:
+            raise TrainingError(f"{where}: there is no such file ({error.strerror})") from error
+        if is_there and path.is_dir():
             return tuple(sorted(one for one in path.rglob("*") if one.is_file()))
-        if not path.is_file():
+        if not is_there or not path.is_file():
             raise TrainingError(f"{where}: there is no {path}")
         return (path,)
 
@@ -252,6 +274,10 @@ class _Table:
                     raise TrainingError(f"{where}: {name} is no number") from error
                 if not math.isfinite(values[name]):
                     raise TrainingError(f"{where}: {name} is no number")
+                if self.card.task == "classification" and name in self.card.output_names and not (
+                    0 <= values[name] <= 1
+                ):
+                    raise TrainingError(f"{where}: {name} is a score: 0 or 1, not {cells[name]}")
         if "class" in cells:
             if cells["class"] not in self.card.output_names:
                 raise TrainingError(

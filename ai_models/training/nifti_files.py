@@ -12,6 +12,7 @@ from ai_models.types import Affine, Image, LabelMap, Volume
 
 # NIfTI points to the right and the front, DICOM to the left and the back.
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LEAST_VOXEL_MM3 = 1e-9
 
 
 def is_nifti(path: Path) -> bool:
@@ -29,6 +30,8 @@ def read_volume(path: Path, unit: str) -> Volume:
     """
     array, affine = _read(path)
     values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise TrainingError(f"{path} holds values that are no numbers (NaN, infinite): set them")
     fits = float(np.abs(values).max(initial=0.0)) < 32767
     if unit == "HU" and fits and np.array_equal(values, values.round()):
         return Volume(values.astype(np.int16), affine, unit)
@@ -55,7 +58,12 @@ def _read(path: Path) -> tuple[Any, Affine]:
     array = array.reshape(array.shape[:3]) if array.ndim == 4 and array.shape[3] == 1 else array
     if array.ndim != 3:
         raise TrainingError(f"{path.name} has the shape {array.shape}: a volume is expected")
+    if array.dtype.kind not in "iuf" or not array.size:
+        raise TrainingError(f"{path}: a volume of real numbers is expected, not {array.dtype} "
+                            f"{array.shape}")
     affine = (_TO_LPS @ image.affine)[:, [2, 1, 0, 3]]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < _LEAST_VOXEL_MM3:
+        raise TrainingError(f"{path} does not say where its voxels lie (its affine is singular)")
     return np.ascontiguousarray(array.transpose(2, 1, 0)), np.asarray(affine, dtype=np.float64)
 
 

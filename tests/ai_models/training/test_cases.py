@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -96,6 +97,13 @@ def test_a_column_that_is_nearly_a_known_one_is_a_mistake_and_another_is_not(
     ({"image": "a.nii.gz", "split": "train"}, "split is one of training, validation, test"),
     ({"image": "a.nii.gz", "class": "elsewhere"}, "class is one of there"),
     ({"patient": "p"}, "neither image nor series"),
+    ({"image": "a.nii.gz", "there": 7}, "there is a score: 0 or 1, not 7"),
+    ({"image": "../a.nii.gz"}, "cases.csv:2: ../a.nii.gz is not below the folder of the table"),
+    ({"image": "x/../../a.nii.gz"}, "is not below the folder of the table"),
+    ({"image": "/etc/hostname"}, "/etc/hostname is not below the folder of the table"),
+    ({"image": "a.nii.gz", "label": "../a.nii.gz"}, "is not below the folder of the table"),
+    ({"image": "x" * 5000}, "there is no such file"),
+    ({"image": "a\0.nii.gz"}, "there is no"),
 ])
 def test_a_wrong_row_is_named_by_its_line(
     tmp_path: Path, row: dict[str, Any], message: str
@@ -104,6 +112,64 @@ def test_a_wrong_row_is_named_by_its_line(
     path = table(tmp_path, [row])
     with pytest.raises(TrainingError, match=message):
         table_cases(path, card_of(tmp_path, "classification"), None)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("image,there,patient\na.nii.gz,1,J\xfcrgen\n".encode("latin-1"), "is not UTF-8"),
+    ("image,there\na.nii.gz,1\n".encode("utf-16"), "is not UTF-8"),
+    (b"image,there,remark\na.nii.gz,1," + b"x" * 200_000, "cannot be read as CSV"),
+    (b"image,there,there\na.nii.gz,1,0\n", "column 'there' is there 2 times"),
+])
+def test_a_file_that_is_no_table_is_refused_in_words(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    write_nifti(tmp_path / "a.nii.gz", ball(0)[0])
+    (tmp_path / "cases.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match=message):
+        table_cases(tmp_path / "cases.csv", card_of(tmp_path, "classification"), None)
+
+
+def test_a_link_below_the_folder_of_a_table_is_followed(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "elsewhere" / "a.nii.gz", ball(0)[0])
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "images").symlink_to(tmp_path / "elsewhere")
+    path = table(folder, [{"image": "images/a.nii.gz", "there": 1}])
+    (case,) = table_cases(path, card_of(tmp_path, "classification"), None)
+    assert case.images[""][0].read_bytes() == (tmp_path / "elsewhere" / "a.nii.gz").read_bytes()
+
+
+def odd_volume(kind: str, path: Path) -> None:
+    array = np.zeros((4, 4, 4), np.float32)
+    image = nibabel.Nifti1Image(array, np.eye(4))
+    if kind in ("nan", "inf"):
+        array[0, 0, 0] = float(kind)
+    elif kind == "colour":
+        colour = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+        image = nibabel.Nifti1Image(colour, np.eye(4))
+    elif kind == "complex":
+        image = nibabel.Nifti1Image(array.astype(np.complex64), np.eye(4))
+    elif kind == "singular":
+        image.set_sform(np.zeros((4, 4)), 1)
+    header = bytearray(image.to_bytes())
+    sizes = {"giant": (3, 32767, 32767, 32767), "negative": (3, -4, 4, 4), "empty": (3, 0, 4, 4)}
+    if kind in sizes:
+        header[40:48] = np.array(sizes[kind], "<i2").tobytes()
+    path.write_bytes(bytes(header))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "kind", ["nan", "inf", "colour", "complex", "singular", "giant", "negative", "empty"]
+)
+def test_a_volume_that_cannot_be_one_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.nii"
+    odd_volume(kind, path)
+    with pytest.raises(TrainingError, match=r"odd.nii"):
+        read_volume(path, "HU")
+    if kind != "nan":
+        with pytest.raises(TrainingError, match=r"odd.nii"):
+            read_labels(path)
 
 
 def test_an_image_without_its_label_is_named(tmp_path: Path) -> None:
