@@ -17,6 +17,7 @@ Problems = Iterator[tuple[str, str]]
 _OF_SEVERAL = ("role", "phases", "companions", "presence", "clinical")
 _WORDS = frozenset({"PatientSex", "SmokingStatus"})
 _PRIOR = "prior"
+_PHASES = "phases"
 
 
 def joint_problems(card: Card) -> Problems:
@@ -26,9 +27,9 @@ def joint_problems(card: Card) -> Problems:
         for key in _OF_SEVERAL:
             if entry.gives(key):
                 yield f"input.{key}", "only a volume is taken with others: input.kind is image"
-        return
     if entry.is_joint and card.task == "text" and card.runtime.backend != "command":
         yield _first_given(entry), "a language model is shown pictures of one series"
+        return
     yield from _phases(entry)
     yield from _companions(card)
     yield from _clinical(card)
@@ -65,6 +66,8 @@ def _companions(card: Card) -> Problems:
             yield f"{here}.role", f"{one.role!r} is the role of another series already"
         if one.role == _PRIOR:
             yield f"{here}.role", "prior is the role of an earlier examination, and no channel"
+        if one.role == _PHASES:
+            yield f"{here}.role", "phases is what a rule calls further series of input.phases"
         roles.append(one.role)
         yield from modality_problems(f"{here}.modality", one.modality, "volume")
         yield from intensity_problems(f"{here}.intensity", one.intensity, one.modality)

@@ -41,7 +41,7 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
-from dicom_node.config_rules import PRIOR, Name, Rule, RuleInput
+from dicom_node.config_rules import PHASES, PRIOR, Name, Rule, RuleInput
 from dicom_node.config_security import (
     AccessSettings,
     SecuritySettings,
@@ -255,6 +255,7 @@ class Config(Settings):
                     )
             for role, one in rule.inputs.items():
                 self._check_fetch(("rules", index, "inputs", role, "fetch_from"), role, one)
+                _check_number(("rules", index, "inputs", role, "series"), role, one)
         return self
 
     def _check_fetch(self, path: config_yaml.KeyPath, role: str, one: RuleInput) -> None:
@@ -288,6 +289,16 @@ def _at(
     path: config_yaml.KeyPath, text: str, *, kind: Literal["at_path", "unknown_name"] = "at_path"
 ) -> PydanticCustomError:
     return PydanticCustomError(kind, "{text}", {"path": path, "text": text})
+
+
+def _check_number(path: config_yaml.KeyPath, role: str, one: RuleInput) -> None:
+    """Every role is one series, but phases: how many series they are in is the rule's to say."""
+    if role == PHASES and one.series is None:
+        raise _at(path, "not there, expected how many further series the phases are in")
+    if role != PHASES and one.series is not None:
+        raise _at(
+            path, f"found {one.series}, expected nothing: only the role {PHASES!r} is of several"
+        )
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:

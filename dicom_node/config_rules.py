@@ -7,13 +7,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dicom_node import config_problems, records
+from dicom_node import config_problems, input_roles, records
 from dicom_node.config_conditions import Condition, ConditionError, parse_condition
 from dicom_node.config_peers import Seconds, Settings, Text, Whole
 from dicom_node.records import Priority
 
 PRIOR = records.PRIOR
 """The role of an earlier examination of the same patient; every other role is of the same study."""
+PHASES = input_roles.PHASES
+"""The role of further series of the same place at other times; the only one of several series."""
 
 
 def _name(value: str) -> str:
@@ -50,12 +52,13 @@ class RuleInput(Settings):
 
     Of the same study and frame of reference; ``prior`` is of an earlier study of the patient, back
     to ``within_d`` days: the peer ``fetch_from`` is asked whatever the node has, and the latest
-    study counts.
+    study counts. ``phases`` are ``series`` further ones in which the other phases lie.
     """
 
     when: When
     fetch_from: Text | None = None
     within_d: Annotated[Whole, Field(ge=1, le=36_500)] = 1095
+    series: Annotated[Whole, Field(ge=1, le=63)] | None = None
 
 
 class Rule(Settings):

@@ -28,6 +28,19 @@ def describe_series(
     }
 
 
+def taken_by(ledger: Ledger, series_instance_uid: str) -> list[dict[str, str]]:
+    """Jobs of other series that take this one beside theirs, and as what; rules may decline it."""
+    return [
+        {
+            "job_id": job.job_id, "series_instance_uid": job.series_instance_uid, "role": one.role,
+            "model_id": job.model_id, "state": str(job.state),
+        }
+        for job in ledger.inputs.taking(series_instance_uid) if not job.shadow
+        for one in ledger.inputs.of(job.job_id)
+        if one.series_instance_uid == series_instance_uid
+    ]
+
+
 def describe_job(
     ledger: Ledger, job: Job, outlook: Outlook, sender_ae_title: str
 ) -> dict[str, Any]:

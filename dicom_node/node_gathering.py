@@ -20,6 +20,7 @@ from dicom_node.config import Config, Rule
 from dicom_node.config_rules import PRIOR
 from dicom_node.errors import LedgerUnavailable, NotUnderstood
 from dicom_node.events import Events, about_study
+from dicom_node.input_roles import BEYOND, in_words
 from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import SUPERSEDED
@@ -27,7 +28,14 @@ from dicom_node.node_headers import representative
 from dicom_node.node_outlook import duration
 from dicom_node.records import Job, JobInput, JobState, Series, SeriesState
 from dicom_node.routing.rules import compare
-from dicom_node.routing.selection import ARRIVING, NOT_THERE, Candidate, Selected, select
+from dicom_node.routing.selection import (
+    ARRIVING,
+    NOT_THERE,
+    Candidate,
+    Selected,
+    roles_of,
+    select,
+)
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -149,7 +157,7 @@ class Gathering:
         return [
             _as_input(selected[role], rule) if role in selected
             else JobInput(role, "", "", _none(NOT_THERE, rule), waits=True)
-            for role in rule.inputs
+            for role in roles_of(rule.inputs)
         ]
 
     def _selected(self, rule: Rule, series: Series, study: _Study) -> dict[str, Selected]:
@@ -308,7 +316,7 @@ class Gathering:
         self, job: Job, rule: Rule, study: _Study, one: JobInput, selected: dict[str, Selected]
     ) -> int:
         """Bring one role of a job that has not begun up to what is here."""
-        if one.role not in rule.inputs:
+        if one.role not in roles_of(rule.inputs):
             return self._fill(job, JobInput(one.role, "", "", _NOT_ASKED_FOR)) if one.waits else 0
         if self._is_arriving(one, study):
             return 0
@@ -323,6 +331,8 @@ class Gathering:
             now = self._as_it_is(_as_input(found, rule))
             return self._fill(job, now) if _differs(one, now) else 0
         reason = _none(found.reason, rule)
+        if one.series_instance_uid and one.role == BEYOND:
+            return self._fill(job, JobInput(BEYOND, "", "", reason))
         if one.series_instance_uid:
             return int(self._ledger.inputs.wait_for(job.job_id, one.role, reason))
         self._ledger.inputs.explain(job.job_id, one.role, reason)
@@ -360,7 +370,7 @@ class Gathering:
 def waits_for(inputs: Sequence[JobInput]) -> str:
     """The roles that are waited for, as in ``waits for pt, t2``; empty when none is."""
     roles = [one.role for one in inputs if one.waits and not one.series_instance_uid]
-    return f"waits for {', '.join(roles)}" if roles else ""
+    return f"waits for {', '.join(in_words(roles))}" if roles else ""
 
 
 def _differs(before: JobInput, now: JobInput) -> bool:
@@ -374,7 +384,8 @@ def _differs(before: JobInput, now: JobInput) -> bool:
 
 def _as_input(found: Selected, rule: Rule) -> JobInput:
     if found.series is None:
-        return JobInput(found.role, "", "", _none(found.reason, rule), waits=True)
+        waits = found.role != BEYOND
+        return JobInput(found.role, "", "", _none(found.reason, rule), waits=waits)
     return JobInput(
         found.role, found.series.series_instance_uid, found.series.study_instance_uid, found.reason
     )

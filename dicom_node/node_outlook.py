@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dicom_node.config_rules import PRIOR
 from dicom_node.delivery.recipients import lane_of
+from dicom_node.input_roles import in_words
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import (
@@ -137,7 +137,7 @@ class Outlook:
 
 def _roles(roles: Sequence[str]) -> str:
     """Roles of series as a person reads them: ``pt and an earlier examination``."""
-    words = ["an earlier examination" if role == PRIOR else role for role in roles]
+    words = in_words(roles)
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

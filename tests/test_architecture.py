@@ -58,8 +58,8 @@ PARTS = {
     "dicom_node.node_versions": "dicom_node.node",
 }
 EVERYWHERE = {
-    "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.records",
-    "dicom_node.references",
+    "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.input_roles",
+    "dicom_node.records", "dicom_node.references",
 }
 ROOMS = {
     "dicom_node.config",
@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node": set(),
     "dicom_node.errors": set(),
     "dicom_node.records": set(),
+    "dicom_node.input_roles": {"dicom_node.records"},
     "dicom_node.backoff": set(),
     "dicom_node.references": {"dicom_node.errors"},
     "dicom_node.events": set(),

@@ -161,6 +161,49 @@ def test_in_whatever_order_the_series_come_there_is_one_job_with_all_of_them(
     assert len(names) == 1
 
 
+PHASES = {"phases": {"when": {"Modality": "MR"}, "series": 2}}
+LATER = ("1.2.3", "1.2.4")
+
+
+def test_phases_in_several_series_are_one_job_whatever_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = set()
+    for number, order in enumerate(itertools.permutations((CT, *LATER))):
+        node = Node(tmp_path / str(number), inputs=PHASES)
+        for series in order:
+            assert not node.ledger.jobs.latest() or not node.is_due()
+            monkeypatch.setattr(f"{__name__}._number", itertools.count(1))
+            node.receive(series, "CT" if series == CT else "MR")
+        assert len(node.ledger.jobs.latest()) == 1 and node.is_due()
+        found = node.inputs()
+        assert {found["phases 1"], found["phases 2"]} == set(LATER)
+        names.add(node.job.job_id)
+        node.ledger.close()
+    assert len(names) == 1
+
+
+def test_phases_that_come_after_the_job_ran_make_another_and_one_too_many_does_too(
+    tmp_path: Path
+) -> None:
+    node = Node(tmp_path, inputs=PHASES)
+    node.receive(CT, "CT")
+    assert node.job.reason == "routed, waits for 2 series of phases"
+    node.receive(LATER[0], "MR")
+    first = node.run()
+    assert node.inputs()["phases 2"] == NOT_THERE
+    node.receive(LATER[1], "MR")
+    assert node.job.reason == f"routed, in place of {first.job_id}" and node.is_due()
+    assert {node.inputs()["phases 1"], node.inputs()["phases 2"]} == set(LATER)
+    node.run()
+    node.passes()
+    assert len(node.ledger.jobs.of_series(CT)) == 2
+    node.receive("1.2.5", "MR")
+    assert len(node.ledger.jobs.of_series(CT)) == 3 and node.inputs()["phases beyond"]
+    assert {*node.inputs().values()} == {*LATER, "1.2.5"}
+    node.ledger.close()
+
+
 def test_a_job_says_what_it_waits_for_and_until_when(node: Node) -> None:
     node.receive(CT, "CT")
     assert node.job.reason == "routed, waits for pt, t2"

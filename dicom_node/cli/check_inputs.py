@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dicom_node.cli.opened import find_card, open_catalog
-from dicom_node.config_rules import PRIOR
+from dicom_node.config_rules import PHASES, PRIOR
 from dicom_node.errors import LedgerUnavailable, NodeError
 from dicom_node.operations.doctor import Finding, failed, ok, warning
 
@@ -42,8 +42,9 @@ def further_series(config: Config) -> list[Finding]:
 
 def _differences(rule: Rule, card: Card) -> Iterator[Finding]:
     roles = {one.role: one for one in card.input.companions}
+    yield from _phases(rule, card)
     for role in rule.inputs:
-        if role != PRIOR and role not in roles:
+        if role not in (PRIOR, PHASES) and role not in roles:
             names = ", ".join(roles) or "none"
             yield failed(
                 _NAME, f"rule {rule.name!r} waits for {role!r}, which {card.id} does not take; its "
@@ -62,3 +63,27 @@ def _differences(rule: Rule, card: Card) -> Iterator[Finding]:
                 _NAME, f"rule {rule.name!r} gives {card.id} no series for {role!r}: it always does "
                 "without", _TODO,
             )
+
+
+def _phases(rule: Rule, card: Card) -> Iterator[Finding]:
+    """Phases in several series: whether the model takes phases, and so many."""
+    further = rule.inputs.get(PHASES)
+    if further is None:
+        return
+    fewest = 1 + (further.series or 0)
+    _, most = card.input.phase_counts
+    if most == 1:
+        yield failed(
+            _NAME, f"rule {rule.name!r} waits for further phases, and {card.id} takes a series of "
+            "one moment", "leave rules[].inputs.phases out, or take a model with input.phases",
+        )
+    elif fewest > most:
+        yield failed(
+            _NAME, f"rule {rule.name!r} has {fewest} series with a phase each at least, and "
+            f"{card.id} takes {most} phases at most", "rules[].inputs.phases.series",
+        )
+    if further.when.written == rule.when.written:
+        yield warning(
+            _NAME, f"rule {rule.name!r} fits every series of its phases: each makes a job of its "
+            "own with the same result", "rules[].when fits one of the series only",
+        )

@@ -12,6 +12,7 @@ from dicom_node.imaging.display import displayed
 from dicom_node.imaging.volume import load_volume
 from dicom_node.results.gate import read_label_map
 from dicom_node.results.overlay import write_overlays
+from dicom_node.results.report_numbers import ml_text
 
 if TYPE_CHECKING:
     from dicom_node.node import Node
@@ -34,7 +35,7 @@ def draw(node: Node, series_instance_uid: str, output: Path) -> None:
         found = measure(label_map, loaded.volume)
         for label in card.labels:
             if label.value in found:
-                print(f"  {label.name:24} {found[label.value].volume_ml:8.1f} ml, mean "
+                print(f"  {label.name:24} {ml_text(found[label.value].volume_ml):>8} ml, mean "
                       f"{found[label.value].mean_hu:7.1f} HU")
         display = displayed(loaded.volume.array, loaded.volume.unit, loaded.source_images[0],
                             card.labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
                       f"{lacking.message}")
             for line in one.lines():
                 print(f"    {line}")
+        for line in around.beside(uid, config.rules):
+            print(f"  {line}")
     return 0
 
 
@@ -111,7 +113,7 @@ def _find_series(config: Config, names: list[str]) -> tuple[dict[str, Dataset], 
     if uids:
         received, around_them = _in_node(config, uids)
         found.update(received)
-        around = Surroundings({**around.studies, **around_them.studies}, around_them.waits_for)
+        around = replace(around_them, studies={**around.studies, **around_them.studies})
     return found, around
 
 

@@ -43,7 +43,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--input", action="append", default=[], metavar="ROLE=PATH",
                         help="a further series that the model takes, by its role in the card "
                         "(else the one of its modality in the same frame of reference); "
-                        "prior=PATH is an earlier examination to compare with")
+                        "phases=PATH has the other series that the phases are in, prior=PATH an "
+                        "earlier examination to compare with")
     parser.set_defaults(run=run)
 
 

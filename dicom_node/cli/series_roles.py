@@ -12,8 +12,9 @@ from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.imaging.elements import text
 from dicom_node.imaging.reading import read_header
 from dicom_node.imaging.scan import scan
-from dicom_node.pipeline.companions import with_companions
-from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.input_roles import PHASES, role_of_phases
+from dicom_node.pipeline.companions import load_together
+from dicom_node.pipeline.loading import Loaded
 
 if TYPE_CHECKING:
     from ai_models.card_input import CompanionEntry, InputEntry
@@ -59,6 +60,7 @@ def together(series: Series, entry: InputEntry, named: Mapping[str, Series] = {}
         The card has no such role.
     """
     roles = {one.role for one in entry.companions}
+    roles |= {PHASES} if entry.phases != 1 else set()
     for role in named:
         if role not in roles:
             there = ", ".join(sorted(roles)) or "none"
@@ -69,7 +71,7 @@ def together(series: Series, entry: InputEntry, named: Mapping[str, Series] = {}
     places = {uid: _place(paths) for uid, paths in series.items()}
     references = [
         uid for uid in series
-        if uid not in given and (places[uid].modality in entry.modality or not roles)
+        if uid not in given and (places[uid].modality in entry.modality or not entry.companions)
     ]
     found = [
         _with_companions(uid, series, entry, named, places, given) for uid in references
@@ -97,8 +99,7 @@ def found_in(paths: Iterable[Path]) -> tuple[dict[str, list[Path]], list[tuple[P
 
 def loaded_together(shown: Together, entry: InputEntry) -> Loaded:
     """The series and its companions as the card asks; raises as `load_input` and companions do."""
-    loaded = load_input(shown.paths, entry)
-    return with_companions(loaded, entry, shown.companions, shown.missing)
+    return load_together(shown.paths, entry, shown.companions, shown.missing)
 
 
 def largest_together(paths: Sequence[Path], entry: InputEntry) -> Together | None:
@@ -122,6 +123,8 @@ def _with_companions(
     places: Mapping[str, _Place], given: set[str],
 ) -> Together:
     one = Together(uid, series[uid])
+    for number, paths in enumerate(named.get(PHASES, {}).values(), start=1):
+        one.companions[role_of_phases(number)] = paths
     for companion in entry.companions:
         candidates = named.get(companion.role)
         if candidates is None:

@@ -11,7 +11,7 @@ from dicom_node.cli.opened import open_config, open_ledger
 from dicom_node.cli.output import print_json, when
 from dicom_node.cli.takes import as_document, briefly, name_of
 from dicom_node.delivery.recipients import lane_of
-from dicom_node.node_documents import describe_series
+from dicom_node.node_documents import describe_series, taken_by
 from dicom_node.node_outlook import Outlook, duration
 from dicom_node.operations.keeping import NOTHING_HERE
 from dicom_node.pipeline.retry import Cause
@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     outlook = Outlook(ledger, config)
     document = [
-        {**describe_series(ledger, series, jobs, outlook), "taken_by": _taken_by(ledger, series)}
+        {
+            **describe_series(ledger, series, jobs, outlook),
+            "taken_by": taken_by(ledger, series.series_instance_uid),
+        }
         for series, jobs in found
     ]
     profiles = _profiles(ledger, config, document)
@@ -85,14 +88,6 @@ def _find(ledger: Ledger, name: str) -> list[tuple[Series, list[Job]]]:
         series = ledger.receipts.find_series(job.series_instance_uid)
         return [(series, [job])] if series is not None else []
     return [(s, ledger.jobs.of_series(s.series_instance_uid)) for s in find_series(ledger, name)]
-
-
-def _taken_by(ledger: Ledger, series: Series) -> list[dict[str, str]]:
-    """Jobs of other series that take this one beside theirs; it may be declined by every rule."""
-    return [
-        {"job_id": job.job_id, "series_instance_uid": job.series_instance_uid}
-        for job in ledger.inputs.taking(series.series_instance_uid)
-    ]
 
 
 def _keeping(ledger: Ledger, config: Config, study: str) -> dict[str, Any]:
@@ -136,7 +131,8 @@ def _print(one: dict[str, Any]) -> None:
           f"images from {one['calling_ae_title']}: {one['state']} ({one['reason']})")
     _print_history(one["history"], "  ")
     for taken in one["taken_by"]:
-        print(f"  taken by job {taken['job_id']} of series {taken['series_instance_uid']}")
+        print(f"  taken as {taken['role']} by job {taken['job_id']} of series "
+              f"{taken['series_instance_uid']}: {taken['state']}")
     for job in one["jobs"]:
         print(f"  job {job['job_id']}  {job['model_id']} {job['model_version']}"
               f"{' (shadow, sends nothing)' if job['shadow'] else ''} by rule "

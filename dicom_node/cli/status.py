@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.takes import is_choice
+from dicom_node.node_documents import taken_by
 from dicom_node.node_outlook import Outlook
 from dicom_node.operations.refused_callers import refused_lately
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
@@ -138,16 +139,20 @@ def _print_latest(latest: Sequence[tuple[Series, str]]) -> None:
 def _outcome(ledger: Ledger, series: Series, outlook: Outlook) -> str:
     """What became of a series: why it is in its state, or how its jobs and deliveries stand."""
     jobs = ledger.jobs.of_series(series.series_instance_uid)
+    taken = "".join(
+        f"; {one['role']} of job {one['job_id']}, {one['model_id']} {one['state']}"
+        for one in taken_by(ledger, series.series_instance_uid)
+    )
     if series.state == SeriesState.DECLINED:
         dead = [job for job in jobs if job.state is JobState.DEAD]
         answers = [one for job in dead for one in ledger.deliveries.of_job(job.job_id)]
-        return series.reason + _sent_text(answers, outlook, ", answer to ")
+        return series.reason + taken + _sent_text(answers, outlook, ", answer to ")
     if series.state != SeriesState.ROUTED or not jobs:
-        return series.reason
+        return series.reason + taken
     return "; ".join(
         _job_outcome(job, ledger.deliveries.of_job(job.job_id), outlook)
         for job in jobs if not job.shadow
-    )
+    ) + taken
 
 
 def _job_outcome(job: Job, deliveries: list[Delivery], outlook: Outlook) -> str:

@@ -1,4 +1,6 @@
-"""A series that shows the same place at several times: its phases in order, on one grid.
+"""Images that show the same place at several times: the phases in order, on one grid.
+
+They are one series, or several of one examination, each with one phase or more.
 
 Phases are told apart and put in order by Temporal Position Identifier (or Temporal Position Index
 of an enhanced object; PS3.3 C.7.6.17.1), else by the time of acquisition, else by Trigger Time.
@@ -49,9 +51,12 @@ class _Order:
 
 
 def load_phases(
-    paths: Sequence[Path], limits: VolumeLimits, fewest: int, most: int
+    paths: Sequence[Path], limits: VolumeLimits, fewest: int, most: int,
+    further: Sequence[Sequence[Path]] = (),
 ) -> LoadedPhases:
-    """Read a series as its phases, ``fewest`` to ``most`` of them.
+    """Read a series, and ``further`` ones, as phases, ``fewest`` to ``most`` of them.
+
+    No phase lies in two series.
 
     Raises
     ------
@@ -61,6 +66,8 @@ def load_phases(
     NotUnderstood, StorageFailed, WorkerLost
         As `load_volume`.
     """
+    series_of = [number for number, each in enumerate((paths, *further)) for _ in each]
+    paths = [path for each in (paths, *further) for path in each]
     planes = [
         plane
         for index, path in enumerate(paths)
@@ -75,9 +82,12 @@ def load_phases(
         raise decline("too_few_phases", f"{count} phases, the model needs {fewest}")
     if count > most:
         raise decline("too_many_phases", f"{count} phases, the model allows {most}")
+    if any(len({series_of[plane.index] for plane in phase}) > 1 for phase in order.phases):
+        raise decline("phases_unordered", "the series were not acquired one after the other")
     volumes = tuple(_load(paths, phase, limits) for phase in order.phases)
     _check_one_grid(volumes)
     said = f"{count} phases in the order of {order.by}"
+    said += f", from {1 + len(further)} series" if further else ""
     return LoadedPhases(volumes, order.times_s, InputNote("input.phases", said))
 
 

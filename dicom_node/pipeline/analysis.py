@@ -25,10 +25,10 @@ from ai_models.types import (
 )
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
-from dicom_node.pipeline.companions import COMPANION_MISSING, with_companions
+from dicom_node.pipeline.companions import LACKING, load_together
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.follow_up import Earlier, follow_up
-from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.pipeline.loading import Loaded
 from dicom_node.results import report
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.follow_up import FollowUp
@@ -118,8 +118,7 @@ def analyse(
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = load_input(paths, card.input, ahead)
-        loaded = with_companions(loaded, card.input, companions or {}, missing or {})
+        loaded = load_together(paths, card.input, companions or {}, missing or {}, ahead)
     with _timed(seconds, "model"):
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):
@@ -178,9 +177,11 @@ def identity_of(
             "roles": {
                 one.role: sorted(one.loaded.content_digests) for one in loaded.companions
             },
-            "missing": dict(loaded.missing),
             "clinical": dict(loaded.model_input.clinical),
         }
+    lacking = _lacking(loaded)
+    if lacking:
+        configuration["lacking"] = lacking
     # A corrected patient or another study makes other objects: those that are there name the old.
     source = loaded.source_images[0]
     configuration["subject"] = [str(source.get(one, "")).rstrip(" ^") for one in _SUBJECT]
@@ -200,8 +201,7 @@ def _request(
     parameters = prediction.algorithm.parameters
     identity = identity_of(card, loaded, writing.language, parameters)
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
-    lacking = tuple(one.text for one in loaded.notes if one.code == COMPANION_MISSING)
-    notes = tuple(one.text for one in loaded.notes if one.code != COMPANION_MISSING)
+    notes = tuple(one.text for one in loaded.notes if one.code not in LACKING)
     notes += _told(prediction, loaded)
     detected = findings.detected
     series_uid = str(loaded.source_images[0].SeriesInstanceUID)
@@ -226,22 +226,29 @@ def _request(
         language=_language(prediction, writing),
         outputs=_outputs(prediction),
         undetermined=getattr(prediction, "undetermined", {}),
-        predecessors=writing.predecessors,
-        follow_up=followed,
-        input_notes=notes,
         highest_slices={
             name: int(scores.argmax())
             for name, scores in getattr(prediction, "by_slice", {}).items()
         },
-        lacking=lacking,
+        predecessors=writing.predecessors,
+        follow_up=followed,
+        input_notes=notes,
+        lacking=_lacking(loaded),
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,
     )
 
 
+def _lacking(loaded: Loaded) -> tuple[str, ...]:
+    """What the model takes and was not given, in words that stand before the answer."""
+    return tuple(one.text for one in loaded.notes if one.code in LACKING)
+
+
 def _told(prediction: Prediction, loaded: Loaded) -> tuple[str, ...]:
-    """Notes of the prediction, without those on companions whose absence is explained already."""
+    """Notes of the prediction, without those on what is said to be lacking before the answer."""
     explained = {f"without {role}" for role in loaded.missing}
+    clinical: Mapping[str, float | None] = getattr(loaded.model_input, "clinical", {})
+    explained |= {f"{name} is not known" for name, value in clinical.items() if value is None}
     return tuple(note for note in prediction.notes if note not in explained)
 
 

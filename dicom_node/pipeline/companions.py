@@ -20,13 +20,18 @@ from dicom_node.imaging.patient import age_in_years, is_same_patient
 from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstances
 from dicom_node.imaging.volume import InputNote, LoadedVolume, load_volume
-from dicom_node.pipeline.loading import Loaded
+from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.pipeline.phase_series import phase_series
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from dicom_node.imaging.decoded import Decoded
+
 NOT_THERE = "there is none"
 COMPANION_MISSING = "input.companion_missing"
+LACKING = (COMPANION_MISSING, "input.clinical_missing")
+"""Codes of the notes on what the model takes and was not given."""
 # Kilograms and metres; what lies outside was written in another unit, and is as good as unknown.
 _NUMBERS = {"PatientWeight": (0.3, 650.0), "PatientSize": (0.2, 2.8)}
 
@@ -47,6 +52,33 @@ class Companion:
     def modality(self) -> str:
         """Modality (0008,0060)."""
         return text(self.source_images[0], "Modality")
+
+
+def load_together(
+    paths: Sequence[Path], entry: InputEntry, companions: Mapping[str, Sequence[Path]] = {},
+    missing: Mapping[str, str] = {}, ahead: Decoded | None = None,
+) -> Loaded:
+    """A series with everything that the card takes beside it, further phases among it.
+
+    Raises
+    ------
+    UnsuitableInput
+        As `load_input`, `with_companions` and `phase_series`. Of too few phases the message says
+        which series are not there.
+    NotUnderstood, StorageFailed, WorkerLost
+        As `load_input`.
+    """
+    phases = phase_series(paths, entry, companions, missing)
+    try:
+        loaded = load_input(paths, entry, ahead, phases.series)
+    except UnsuitableInput as error:
+        if error.reason == "input.too_few_phases" and phases.lacking:
+            raise UnsuitableInput(f"{error}; {phases.lacking}", reason=error.reason) from error
+        raise
+    if phases.lacking:
+        note = InputNote(COMPANION_MISSING, phases.lacking)
+        loaded = replace(loaded, notes=(*loaded.notes, note))
+    return with_companions(loaded, entry, companions, missing)
 
 
 def with_companions(
@@ -100,7 +132,7 @@ def with_companions(
         ),
         companions=tuple(found),
         missing=lacking,
-        notes=(*loaded.notes, *_notes(found, lacking, entry)),
+        notes=(*loaded.notes, *_notes(found, lacking, entry), *_not_known(clinical)),
     )
 
 
@@ -150,6 +182,14 @@ def _value(header: Dataset, entry: ClinicalEntry) -> float | None:
         least, most = _NUMBERS[entry.keyword]
         return stated if stated is not None and least <= stated <= most else None
     return entry.values.get(text(header, entry.keyword).upper())
+
+
+def _not_known(clinical: Mapping[str, float | None]) -> list[InputNote]:
+    """What is not known of the patient stands where a series does that was not there."""
+    return [
+        InputNote(LACKING[1], f"without {name}: the images state no value of it that can be used")
+        for name, value in clinical.items() if value is None
+    ]
 
 
 def _notes(

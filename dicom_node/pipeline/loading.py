@@ -115,11 +115,13 @@ class Loaded:
 
 
 def load_input(
-    paths: Sequence[Path], entry: InputEntry | None = None, ahead: Decoded | None = None
+    paths: Sequence[Path], entry: InputEntry | None = None, ahead: Decoded | None = None,
+    further_phases: Sequence[Sequence[Path]] = (),
 ) -> Loaded:
     """Read a series as ``entry`` of a card asks; without one, as its modality suggests.
 
-    What the model takes beside it is not looked for here (`dicom_node.pipeline.companions`).
+    What the model takes beside it is not looked for here (`dicom_node.pipeline.companions`). Of a
+    model that takes phases ``further_phases`` are files of the other series that they are in.
     Images of a stack that lie in ``ahead`` are taken from there, with the same result.
 
     Raises
@@ -134,8 +136,10 @@ def load_input(
     if entry.kind == "image":
         loaded = _image(paths, entry.views)
     else:
-        read = _stack if entry.phases == 1 else _in_phases
-        loaded = read(paths, entry, ahead)
+        loaded = (
+            _stack(paths, entry, ahead) if entry.phases == 1
+            else _in_phases(paths, entry, further_phases)
+        )
         _check_thickness(loaded.source_images, entry)
     _check_modality(loaded.source_images, entry)
     return loaded
@@ -154,9 +158,11 @@ def _stack(paths: Sequence[Path], entry: InputEntry, ahead: Decoded | None) -> L
     return _plain(to_suv(loaded) if entry.intensity.unit == SUVBW else loaded)
 
 
-def _in_phases(paths: Sequence[Path], entry: InputEntry, _ahead: Decoded | None) -> Loaded:
-    """Results lie on the images of the first phase."""
-    found = load_phases(paths, limits_of(entry), *entry.phase_counts)
+def _in_phases(
+    paths: Sequence[Path], entry: InputEntry, further: Sequence[Sequence[Path]]
+) -> Loaded:
+    """Results lie on the images of the first phase, whichever series that is in."""
+    found = load_phases(paths, limits_of(entry), *entry.phase_counts, further)
     volumes = found.volumes
     _check_modality(volumes[0].source_images, entry)
     if entry.intensity.unit == SUVBW:

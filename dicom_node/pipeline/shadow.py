@@ -10,8 +10,8 @@ from ai_models.card import Card, SegmentationCard
 from ai_models.types import Label, ModelError, Prediction
 from dicom_node.errors import PermanentError, UnknownName
 from dicom_node.pipeline.agreement import compare
-from dicom_node.pipeline.companions import with_companions
-from dicom_node.pipeline.loading import Loaded, load_input
+from dicom_node.pipeline.companions import load_together
+from dicom_node.pipeline.loading import Loaded
 from dicom_node.pipeline.revocation import Revocation
 from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop
@@ -78,9 +78,7 @@ def _run(
 ) -> tuple[Loaded, Prediction]:
     if loaded is None:
         taken = taken_by(job, workshop)
-        loaded = with_companions(
-            load_input(paths, card.input), card.input, taken.companions, taken.missing
-        )
+        loaded = load_together(paths, card.input, taken.companions, taken.missing)
     started = time.perf_counter()
     prediction = workshop.pool.predict(
         card, loaded.model_input, deadline_s=min(workshop.deadline_s, card.runtime.deadline_s),

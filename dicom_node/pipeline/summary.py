@@ -18,6 +18,7 @@ from ai_models.types import (
     TextPrediction,
     Volume,
 )
+from dicom_node.results.report_numbers import ml_text
 from dicom_node.results.segmentation_segments import finding_of, kind_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def lines(analysis: Analysis) -> list[str]:
             told.append(f"  {label['name']:24} not found")
             continue
         line = f"  {label['name']:24}"
-        line += f" {label['volume_ml']:9.1f} ml" if label["volume_ml"] is not None else " found"
+        has_volume = label["volume_ml"] is not None
+        line += f" {ml_text(label['volume_ml']):>9} ml" if has_volume else " found"
         if label["mean_hu"] is not None:
             line += (
                 f"   mean {label['mean_hu']:7.1f} HU   standard deviation "
@@ -105,8 +107,9 @@ def _compared(document: dict[str, Any] | None) -> list[str]:
     told = [f"  compared with an examination {document['days']} days before"]
     for one in document["followed"]:
         doubling_d = one["volume_doubling_time_d"]
-        line = f"    {one['value']}: {one['change']}, from {one['earlier_volume_ml']:.3f} ml to "
-        line += f"{one['volume_ml']:.3f} ml"
+        line = f"    {one['value']}: {one['change']}, from "
+        line += f"{ml_text(one['earlier_volume_ml'])} ml to "
+        line += f"{ml_text(one['volume_ml'])} ml"
         told.append(line + (f", doubling time {doubling_d:.0f} days" if doubling_d else ""))
     told += [f"    {value}: new" for value in document["new"]]
     told += [f"    {one['name']} before: not found any more" for one in document["gone"]]

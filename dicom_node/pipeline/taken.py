@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_node.input_roles import BEYOND
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import PRIOR, Job
 
@@ -23,10 +24,14 @@ class Taken:
 def taken_by(job: Job, workshop: Workshop) -> Taken:
     """As the ledger has it now; what is waited for still is missing."""
     taken = Taken()
+    seen: set[str] = set()
     for one in workshop.ledger.inputs.of(job.job_id):
         if one.role == PRIOR:
             continue
         uid = one.series_instance_uid
+        if uid in seen or (one.role == BEYOND and not uid):
+            continue
+        seen |= {uid} - {""}
         instances = workshop.ledger.receipts.instances(uid) if uid else []
         if instances:
             taken.companions[one.role] = [workshop.spool.resolve(each.path) for each in instances]

@@ -17,8 +17,7 @@ from dicom_node.imaging.elements import number, sequence, text
 from dicom_node.imaging.patient import age_in_years
 from dicom_node.imaging.reading import read_header
 from dicom_node.imaging.scan import scan
-from dicom_node.pipeline.companions import with_companions
-from dicom_node.pipeline.loading import load_input
+from dicom_node.pipeline.companions import load_together
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -45,8 +44,7 @@ class NodeReader:
         """
         companions = {role: paths for role, paths in images.items() if role}
         try:
-            loaded = load_input(list(images[""]), entry)
-            return with_companions(loaded, entry, companions, {}).model_input
+            return load_together(list(images[""]), entry, companions).model_input
         except NodeError as error:
             raise TrainingError(f"{images[''][0].parent}: {error.reason}: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ai_models.array.growth import volume_doubling_time_d
 from ai_models.types import Label
 from dicom_node.results.identity import ResultIdentity, TrackedIdentity
+from dicom_node.results.report_numbers import ml_text
 from dicom_node.results.request import Reference
 from dicom_node.results.segmentation_segments import finding_of
 
@@ -130,8 +131,8 @@ class FollowUp:
             if value in self.followed:
                 one = self.followed[value]
                 sentences.append(narrator.follow_up(
-                    one.change, name=name, days=days, before=_ml(one.earlier.volume_ml),
-                    after=_ml(one.volume_ml), percent=f"{abs(one.ratio - 1) * 100:.0f}",
+                    one.change, name=name, days=days, before=ml_text(one.earlier.volume_ml),
+                    after=ml_text(one.volume_ml), percent=f"{abs(one.ratio - 1) * 100:.0f}",
                 ))
             elif value in self.new:
                 sentences.append(narrator.follow_up("new", name=name, days=days))
@@ -139,7 +140,9 @@ class FollowUp:
                 sentences.append(narrator.follow_up("beyond_earlier", name=name, days=days))
         for key, several in (("gone", self.gone), ("beyond_present", self.beyond_present)):
             sentences += [
-                narrator.follow_up(key, name=named(one.name), days=days, before=_ml(one.volume_ml))
+                narrator.follow_up(
+                    key, name=named(one.name), days=days, before=ml_text(one.volume_ml)
+                )
                 for one in several
             ]
         return sentences
@@ -171,10 +174,6 @@ def _gone(one: EarlierFinding) -> dict[str, Any]:
     return {
         "name": one.name, "tracking_uid": one.tracking_uid, "volume_ml": round(one.volume_ml, 6),
     }
-
-
-def _ml(volume_ml: float) -> str:
-    return f"{volume_ml:.3f}"
 
 
 def _rounded(number: float | None) -> float | None:

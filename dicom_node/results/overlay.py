@@ -18,6 +18,7 @@ from ai_models.array.labels import mask_of, voxels_by_label
 from ai_models.types import Label, LabelMap, Volume
 from dicom_node.results.contours import border
 from dicom_node.results.equipment import DEMONSTRATION
+from dicom_node.results.report_numbers import ml_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -207,7 +208,7 @@ def _legend(
     lines: list[tuple[str, tuple[int, int, int]]] = []
     for label in labels:
         volume_ml = int(counts[label.value]) * volume.voxel_volume_ml
-        text = f"{label.name}: {volume_ml:.1f} ml" if volume_ml else f"{label.name}: not found"
+        text = f"{label.name}: {ml_text(volume_ml)} ml" if volume_ml else f"{label.name}: not found"
         lines.append((text, label.color_rgb))
     if demonstration:
         lines.append((DEMONSTRATION, (255, 80, 80)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,6 +84,13 @@ def numbers_of(measurement: SegmentMeasurement, names: Iterable[str]) -> dict[st
     """
     found = {name: getattr(measurement, name, None) for name in names}
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def ml_text(volume_ml: float) -> str:
+    """A volume as a person reads it: to a tenth of a millilitre, a small one to three digits."""
+    if volume_ml == 0 or abs(volume_ml) >= 10:
+        return f"{volume_ml:.1f}"
+    return f"{volume_ml:.{min(6, 2 - math.floor(math.log10(abs(volume_ml))))}f}"
 
 
 def section_numbers(section: Section, pixel_spacing_mm: tuple[float, float]) -> dict[str, float]:

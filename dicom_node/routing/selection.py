@@ -7,6 +7,9 @@ two. It fills one role at most, the first of the rule that it fits. Of several t
 fit, the one with most images is taken, then the lowest Series Number, then the first by its UID:
 the choice depends on what is there, and not on the order in which it came.
 
+Further phases (`dicom_node.config_rules.PHASES`) are a role of several series: as many roles, and
+one more for a series beyond them, with which nobody could say which of them are meant.
+
 An earlier examination (`dicom_node.config_rules.PRIOR`) is not chosen here: it is of another study.
 """
 
@@ -16,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_node.config_rules import PRIOR
+from dicom_node.config_rules import PHASES, PRIOR
+from dicom_node.input_roles import BEYOND, role_of_phases
 from dicom_node.routing.rules import UNREADABLE, Mismatch, compare, text_of
 
 if TYPE_CHECKING:
@@ -29,6 +33,9 @@ ARRIVING = "still arriving"
 ELSEWHERE = "in another frame of reference"
 SOMEBODY_ELSE = "of another patient"
 NO_FRAME = "without a known place: the series itself states no frame of reference"
+
+
+NO_MORE = "no more than the rule names"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,21 @@ class Selected:
     refused: tuple[Refusal, ...] = ()
 
 
+def roles_of(inputs: Mapping[str, RuleInput]) -> dict[str, RuleInput]:
+    """The roles of a job, each of one series, in the order of the rule: phases are several."""
+    roles: dict[str, RuleInput] = {}
+    for role, wanted in inputs.items():
+        if role != PHASES:
+            roles[role] = wanted
+            continue
+        numbers = range(1, (wanted.series or 0) + 1)
+        roles.update({role_of_phases(number): wanted for number in numbers})
+    # Last: what another role can take is not one too many.
+    if PHASES in inputs:
+        roles[BEYOND] = inputs[PHASES]
+    return roles
+
+
 def select(
     inputs: Mapping[str, RuleInput], reference: Candidate, others: Sequence[Candidate]
 ) -> dict[str, Selected]:
@@ -88,7 +110,8 @@ def select(
     """
     free = [one for one in others if one.series_instance_uid != reference.series_instance_uid]
     looks = {
-        role: _look(wanted, reference, free) for role, wanted in inputs.items() if role != PRIOR
+        role: _look(wanted, reference, free)
+        for role, wanted in roles_of(inputs).items() if role != PRIOR
     }
     taken: dict[str, str] = {}
     for role in looks:
@@ -148,6 +171,8 @@ def _told(role: str, look: _Look, role_of: Mapping[str, str]) -> Selected:
         number = len(look.fitting)
         reason = "the only series that fits" if number == 1 else f"one of {number} that fit"
         return Selected(role, mine[0], reason, refused)
+    if role == BEYOND:
+        return Selected(role, None, NO_MORE, refused)
     nearest = look.refused[0].why if look.refused else NOT_THERE
     return Selected(role, None, nearest if nearest in _NEARNESS else NOT_THERE, refused)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pydicom
+from pydicom.dataset import Dataset
 
 from dicom_node.events import hash_uid
 from dicom_node.records import JobInput, SeriesState
@@ -80,6 +81,9 @@ def test_files_are_explained_with_the_series_that_fill_the_roles_of_a_rule(site:
     other = ct_series((4, 8, 8), Modality="PT", **place)
     for number, series in enumerate((one, other)):
         write_series(series, site.folder / "images" / str(number))
+    assert f"  is pt for fusion on series {one[0].SeriesInstanceUID}\n" in site(
+        "explain", site.folder / "images"
+    ).out
     document = site("explain", site.folder / "images", "--json").json()
     fusion = document[one[0].SeriesInstanceUID][2]
     assert fusion["inputs"]["pt"]["series_instance_uid"] == other[0].SeriesInstanceUID
@@ -122,12 +126,36 @@ def test_a_declined_series_that_a_job_took_is_shown_with_that_job(site: Site) ->
     ledger.receipts.change("1.2.4", SeriesState.COMPLETE, "quiet_period")
     ledger.inputs.fill("job-1", JobInput("pt", "1.2.4", "content", "the only series that fits"))
     ledger.close()
-    assert "  taken by job job-1 of series 1.2.3" in site("show", "1.2.4").out
+    assert "  taken as pt by job job-1 of series 1.2.3: queued" in site("show", "1.2.4").out
     (shown,) = site("show", "1.2.4", "--json").json()["series"]
-    assert shown["taken_by"] == [{"job_id": "job-1", "series_instance_uid": "1.2.3"}]
+    assert shown["taken_by"] == [{
+        "job_id": "job-1", "series_instance_uid": "1.2.3", "role": "pt", "model_id": "lungs-ct",
+        "state": "queued",
+    }]
+    assert "; pt of job job-1, lungs-ct queued" in site("status").out
 
 
-def route_and_wait(site: Site) -> None:
+def test_a_series_that_no_rule_matches_is_explained_by_what_it_is_to_others(site: Site) -> None:
+    site.settings(more=FUSION)
+    ct = route_and_wait(site)
+    spool, ledger = Spool(site.data_dir / "spool"), site.ledger()
+    for number, frame in ((4, ct.FrameOfReferenceUID), (5, "1.2.99")):
+        (dataset,) = ct_series((1, 8, 8), Modality="PT", FrameOfReferenceUID=frame)
+        one = replace(
+            instance(number), series_instance_uid=f"1.2.{number}",
+            sop_instance_uid=f"1.2.{number}.1",
+        )
+        write_instance(dataset, spool.root / one.path)
+        ledger.index([one])
+        ledger.receipts.change(one.series_instance_uid, SeriesState.COMPLETE, "quiet_period")
+        ledger.receipts.change(one.series_instance_uid, SeriesState.DECLINED, "no_rule_matched")
+    ledger.close()
+    of = "pt for fusion on series 1.2.3, job job-1: queued, waits for pt, until 20"
+    assert f"  is {of}" in site("explain", "1.2.4").out
+    assert "pt for fusion" not in site("explain", "1.2.5").out
+
+
+def route_and_wait(site: Site) -> Dataset:
     """A CT whose job waits for a PET, and has given up on an earlier examination."""
     spool, ledger = Spool(site.data_dir / "spool"), site.ledger()
     (dataset,), one = ct_series((1, 8, 8)), instance(1)
@@ -141,3 +169,4 @@ def route_and_wait(site: Site) -> None:
         JobInput("prior", "", "", "not there"),
     ]})
     ledger.close()
+    return dataset

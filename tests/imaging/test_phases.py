@@ -111,6 +111,64 @@ def of_another_grid(one: Dataset, phase: int, index: int) -> None:
         one.ImagePositionPatient = [x, float(y) + 0.15, z]
 
 
+def by_series(state: State, first: tuple[int, ...] = (1,)) -> list[list[Dataset]]:
+    """The same with the phases ``first`` as one series, and each other one as its own."""
+    datasets = series(state)
+    uids = {phase: generate_uid() for phase in range(PHASES)}
+    groups: dict[str, list[Dataset]] = {}
+    for one in datasets:
+        phase = [100, 600, 400].index(int(np.median(one.pixel_array)))
+        one.SeriesInstanceUID = uids[first[0] if phase in first else phase]
+        groups.setdefault(str(one.SeriesInstanceUID), []).append(one)
+    own = groups.pop(uids[first[0]])
+    return [own, *groups.values()]
+
+
+@pytest.mark.parametrize("state", [by_position, by_clock, by_date, by_trigger],
+                         ids=lambda state: state.__name__)
+@pytest.mark.parametrize("first", [(1,), (0, 2), (1, 2)])
+def test_phases_in_series_of_their_own_are_in_the_same_order(
+    tmp_path: Path, state: State, first: tuple[int, ...]
+) -> None:
+    paths = [
+        write_series(each, tmp_path / str(number))
+        for number, each in enumerate(by_series(state, first))
+    ]
+    found = load_phases(paths[0], VolumeLimits(), 2, 8, paths[1:])
+    assert means(found) == [100.0, 600.0, 400.0]
+    assert found.note.text.endswith(f", from {len(paths)} series")
+
+
+def each_begins_at_one(one: Dataset, phase: int, index: int) -> None:
+    one.TemporalPositionIdentifier = 1
+    one.AcquisitionTime = clock(70 * phase + 3 * index)
+
+
+def half_before(one: Dataset, phase: int, index: int) -> None:
+    """Two series that were acquired at once: at some places one came first, at some the other."""
+    one.AcquisitionTime = clock([0, 70, 140][phase] if index < 2 else [70, 0, 140][phase])
+
+
+def test_series_that_each_count_from_one_are_told_apart_by_time(tmp_path: Path) -> None:
+    paths = [
+        write_series(each, tmp_path / str(number))
+        for number, each in enumerate(by_series(each_begins_at_one))
+    ]
+    assert means(load_phases(paths[0], VolumeLimits(), 2, 8, paths[1:])) == [100.0, 600.0, 400.0]
+
+
+@pytest.mark.parametrize("state", [untold, half_before, of_another_grid],
+                         ids=lambda state: state.__name__)
+def test_series_without_a_sure_order_are_refused(tmp_path: Path, state: State) -> None:
+    paths = [
+        write_series(each, tmp_path / str(number))
+        for number, each in enumerate(by_series(state))
+    ]
+    with pytest.raises(UnsuitableInput) as told:
+        load_phases(paths[0], VolumeLimits(), 2, 8, paths[1:])
+    assert told.value.reason in ("input.phases_unordered", "input.mixed_positions")
+
+
 @pytest.mark.parametrize(
     "state", [untold, contradicting, past_midnight, of_another_grid],
     ids=lambda state: state.__name__,

@@ -204,9 +204,17 @@ def test_a_weight_or_size_in_another_unit_is_not_told_to_the_network(tmp_path: P
     with_attributes(ct, PatientWeight="70000", PatientSize="172")
     card = card_of(tmp_path, channels=6, input__clinical=[weight, size])
     model = Kept()
-    analyse(write_series(ct, tmp_path / "ct"), card, model, WRITING)
+    found = analyse(write_series(ct, tmp_path / "ct"), card, model, WRITING)
     assert isinstance(model.source, JointInput)
     assert dict(model.source.clinical) == {"weight": None, "size": None}
+    assert found.request.lacking[1:] == tuple(
+        f"without {name}: the images state no value of it that can be used"
+        for name in ("weight", "size")
+    )
+    said = sentences(report_of(found))
+    lacking = next(at for at, one in enumerate(said) if "Analysed without weight: " in one)
+    assert lacking < next(at for at, one in enumerate(said) if " ml" in one)
+    assert not any("weight is not known" in one for one in said)
 
 
 def phases(folder: Path) -> list[Path]:

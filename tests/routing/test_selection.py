@@ -134,3 +134,30 @@ def test_elements_that_cannot_be_read_count_as_not_there() -> None:
     assert chosen(PT, spoiled) == {"pt": ELSEWHERE}
     spoiled.header[tag] = DataElement(tag, "UI", FRAME)
     assert chosen(PT, spoiled, series("1.2.9", SeriesNumber=3)) == {"pt": "1.2.9"}
+
+
+DYNAMIC = {"phases": {"when": {"Modality": "MR"}, "series": 2}}
+
+
+def phase(number: int) -> Candidate:
+    return series(f"1.2.{number}", Modality="MR", SeriesNumber=number)
+
+
+def test_phases_are_several_series_whatever_their_order() -> None:
+    others = [phase(3), phase(4)]
+    for order in itertools.permutations(others):
+        found = chosen(DYNAMIC, *order, reference=phase(2))
+        assert {found["phases 1"], found["phases 2"]} == {"1.2.3", "1.2.4"}
+        assert found["phases beyond"] == "no more than the rule names"
+    found = chosen(DYNAMIC, phase(3), reference=phase(2))
+    assert (found["phases 1"], found["phases 2"]) == ("1.2.3", NOT_THERE)
+
+
+def test_one_series_of_phases_too_many_is_seen_unless_another_role_takes_it() -> None:
+    others = [phase(3), phase(4), phase(5)]
+    found = chosen(DYNAMIC, *others, reference=phase(2))
+    assert sorted(found.values()) == ["1.2.3", "1.2.4", "1.2.5"]
+    t2 = {"t2": {"when": {"Modality": "MR", "SeriesNumber": 4}}}
+    for wanted in ({**DYNAMIC, **t2}, {**t2, **DYNAMIC}):
+        found = chosen(wanted, *others, reference=phase(2))
+        assert (found["t2"], found["phases beyond"]) == ("1.2.4", "no more than the rule names")

@@ -23,6 +23,16 @@ def test_numbers_come_in_the_order_of_the_template_and_rounded_as_they_are_writt
     assert math.copysign(1, values(NODULES, SIZE)[3]) == 1
 
 
+@pytest.mark.parametrize(("volume_ml", "told"), [
+    (0.004, "0.00400"), (0.0345, "0.0345"), (0.9, "0.900"), (1.234, "1.23"), (0.0, "0.00"),
+])
+def test_a_small_volume_is_never_told_as_nothing(volume_ml: float, told: str) -> None:
+    template = load_template("structures")
+    assert template.volumetric is not None
+    (one,) = measured(template, template.volumetric, {"volume_ml": volume_ml})
+    assert one.written == told and one.value == float(told)
+
+
 def test_an_optional_number_may_be_absent_and_another_may_not() -> None:
     assert values(NODULES, {**SIZE, "volume_doubling_time_d": 400.0})[4:] == [400.0]
     without_volume = {name: value for name, value in SIZE.items() if name != "volume_ml"}
