@@ -8,7 +8,7 @@ and no chest is drawn twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from ai_models.array.lungs_reference import lungs_reference, to_canonical
 from ai_models.array.resample import plan_regridding, to_model_grid
+from ai_models.training.augmentation import Augmenter
 from ai_models.training.loop import Example, generator_of
 from ai_models.training.lungs_data import RealCT, read_ct
 from ai_models.training.phantoms.chest import bare_chest, healthy_variation
@@ -54,12 +55,15 @@ class Background:
         What may be a nodule already: nothing is learned there.
     is_real
         Whether a scanner has seen it.
+    mistakes
+        int64 ``(n, 3)``, voxels about which a network made up nodules: crops show these oftener.
     """
 
     hu: npt.NDArray[np.int16]
     lungs: BoolArray
     unsure: BoolArray
     is_real: bool
+    mistakes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
 
 def drawn_background(folder: Path, seed: int) -> Background:
@@ -136,6 +140,12 @@ class NoduleCrops:
         Examples without any nodule.
     erase_unsure
         What may be a nodule already becomes lung, for a loss that can ignore nothing.
+    mistake_share
+        Examples about one of the chest's mistakes, where it has any.
+    coarse_share
+        Examples as images farther apart than the network's grid show them.
+    augmenter
+        Further changes of every example.
     """
 
     drawn: Sequence[Background]
@@ -146,6 +156,9 @@ class NoduleCrops:
     most: int = 4
     empty_share: float = 0.15
     erase_unsure: bool = False
+    mistake_share: float = 0.0
+    coarse_share: float = 0.0
+    augmenter: Augmenter | None = None
 
     def __call__(self, number: int) -> Example:
         """``image`` float32 ``(1, *crop)`` in 0..1, and ``target`` int64 ``(1, *crop)``: number of
@@ -157,15 +170,20 @@ class NoduleCrops:
         # A nodule has no side.
         flips = tuple(axis for axis in range(3) if rng.random() < 0.5)
         hu, target = np.flip(hu, flips), np.flip(target, flips)
-        return {
-            "image": torch.from_numpy(scaled(hu).copy())[None],
-            "target": torch.from_numpy(target.astype(np.int64))[None],
-        }
+        image = torch.from_numpy(scaled(hu).copy())[None]
+        truth = torch.from_numpy(target.astype(np.int64))
+        if self.augmenter is not None:
+            image, changed = self.augmenter(image, truth, rng)
+            truth = truth if changed is None else changed
+        return {"image": image, "target": truth[None]}
 
     def _with_nodules(
         self, chest: Background, rng: np.random.Generator
     ) -> tuple[FloatArray, npt.NDArray[np.int16]]:
-        place = _place(chest, self.crop, rng)
+        about = None
+        if self.mistake_share and len(chest.mistakes) and rng.random() < self.mistake_share:
+            about = chest.mistakes[int(rng.integers(len(chest.mistakes)))]
+        place = _place(chest, self.crop, rng, about)
         hu = _cut(chest.hu, place, self.crop, -1000).astype(np.float32)
         lungs = _cut(chest.lungs, place, self.crop, 0).astype(np.bool_)
         unsure = _cut(chest.unsure, place, self.crop, 0).astype(np.bool_)
@@ -188,6 +206,8 @@ class NoduleCrops:
         else:
             put = insert(hu, _grid(), nodules, lungs=lungs)
             seen = seen_by(scanner, put.hu, SPACING_MM, rng)
+        if self.coarse_share and rng.random() < self.coarse_share:
+            seen = seen_coarsely(np.asarray(seen, dtype=np.float32), rng)
         target = put.label_map.astype(np.int16)
         target[unsure & (target == 0)] = IGNORED
         return np.asarray(seen, dtype=np.float32), target
@@ -199,18 +219,51 @@ def scaled(hu: npt.NDArray[np.generic]) -> FloatArray:
     return np.asarray(np.clip(values, 0.0, 1.0), dtype=np.float32)
 
 
-def _place(chest: Background, crop: Shape, rng: np.random.Generator) -> tuple[int, ...]:
-    """First voxel of a crop, mostly about a voxel of the lungs; it may reach over the edge."""
+def _place(
+    chest: Background, crop: Shape, rng: np.random.Generator,
+    about: npt.NDArray[np.int64] | None = None,
+) -> tuple[int, ...]:
+    """First voxel of a crop ``about`` a voxel, or mostly about one of the lungs; it may reach over
+    the edge."""
     shape = np.array(chest.hu.shape)
+    if about is not None:
+        return _start(about, shape, crop, rng)
     centre = rng.integers(0, shape)
     if rng.random() < 0.85:
         for _ in range(200):
             if chest.lungs[tuple(centre)]:
                 break
             centre = rng.integers(0, shape)
+    return _start(centre, shape, crop, rng)
+
+
+def _start(
+    centre: npt.NDArray[np.int64], shape: npt.NDArray[np.int64], crop: Shape,
+    rng: np.random.Generator,
+) -> tuple[int, ...]:
     edges = np.array(crop)
     start = centre - edges // 2 + rng.integers(-edges // 4, edges // 4 + 1)
     return tuple(int(part) for part in np.clip(start, -8, np.maximum(shape - edges + 8, -8)))
+
+
+def seen_coarsely(hu: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """The crop from slices 1.7 to 3 mm apart, one time in four from such rows and columns too.
+
+    Back to the grid it goes as the node would bring it there: linearly.
+    """
+    every = rng.random() < 0.25
+    for axis in range(3) if every else (0,):
+        length = hu.shape[axis]
+        step = float(rng.uniform(1.7, 3.0)) / SPACING_MM[axis]
+        at = np.arange(float(rng.uniform(0.0, step)), length - 1.0, step)
+        for position in (at, np.interp(np.arange(length), at, np.arange(len(at)))):
+            low = np.minimum(position.astype(int), hu.shape[axis] - 2)
+            shape = [1, 1, 1]
+            shape[axis] = len(low)
+            share = (position - low).astype(np.float32).reshape(shape)
+            first, second = np.take(hu, low, axis), np.take(hu, low + 1, axis)
+            hu = np.asarray(first + share * (second - first), dtype=np.float32)
+    return hu
 
 
 def _cut(

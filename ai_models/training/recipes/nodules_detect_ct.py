@@ -2,8 +2,9 @@
 
 A small RetinaNet learns to box the nodules that `nodules_ct` learns to outline, in the same chests.
 With ``--encoder checkpoint.pt`` of that run its residual units begin where those are, and need far
-fewer steps. The result is ``weights.safetensors`` and ``training.json``; a run that was stopped
-goes on.
+fewer steps; with ``--mistakes mistakes.npz`` of it (of each round) every other crop shows what
+`nodules_ct` made up. The result is ``weights.safetensors`` and ``training.json``; a run that was
+stopped goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from ai_models.networks.retina import Detector
 from ai_models.training.checkpoints import read_checkpoint
 from ai_models.training.loop import Batch, Example
 from ai_models.training.recipes.nodule_crops import NoduleCrops
-from ai_models.training.recipes.nodules_ct import backgrounds, fit, parsed, record_of
+from ai_models.training.recipes.nodule_mistakes import with_mistakes_of
+from ai_models.training.recipes.nodules_ct import (
+    COARSE_SHARE,
+    MISTAKE_SHARE,
+    backgrounds,
+    fit,
+    parsed,
+    record_of,
+)
 from ai_models.training.settings import Settings
 
 # Edges in voxels of 1.5 mm: 4.5 to 21 mm over both levels.
@@ -46,6 +55,7 @@ CROP = (40, 40, 40)
 # A nodule that the edge of a crop cuts to less is not asked for.
 _FEWEST_VOXELS = 8
 _NEGATIVE_WEIGHT = 0.5
+EMPTY_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.steps, batch=2, rate=1e-3, warm_up=10, average=0.98, checkpoint_every=50,
         workers=1,
     )
+    for path in options.mistakes:
+        seen = with_mistakes_of(path, [*drawn, *real])
+        drawn, real = seen[: len(drawn)], seen[len(drawn) :]
     crops = NoduleCrops(
-        drawn, real, CROP, settings.seed, most=2, empty_share=0.1, erase_unsure=True
+        drawn, real, CROP, settings.seed, most=2, empty_share=EMPTY_SHARE, erase_unsure=True,
+        mistake_share=MISTAKE_SHARE if options.mistakes else 0.0, coarse_share=COARSE_SHARE,
     )
     torch.manual_seed(settings.seed)
     network = Detector(**NETWORK)
