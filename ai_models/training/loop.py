@@ -269,6 +269,15 @@ class _Run:
     def restore(self) -> None:
         """Go on from the checkpoint."""
         content = read_checkpoint(self.folder / CHECKPOINT)
+        try:
+            self._restore(content)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise TrainingError(
+                f"{self.folder / CHECKPOINT} is of another training ({type(error).__name__}); "
+                "begin anew (--anew)"
+            ) from error
+
+    def _restore(self, content: Mapping[str, Any]) -> None:
         before, now = json.loads(content["settings"]), asdict(self.settings)
         changed = sorted(k for k in now if k not in _FREE and before.get(k) != now[k])
         if changed:

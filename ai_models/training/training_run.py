@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import distributed, nn
 from ai_models.card import Card, load_card
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader, Part, find_cases, split_by_patient
+from ai_models.training.checkpoints import only_one_in
 from ai_models.training.examples import CaseExamples, together
 from ai_models.training.loop import Outcome, train
 from ai_models.training.losses import loss_for
@@ -93,6 +95,12 @@ def train_model(plan: Plan) -> Path:
     ModelError
         There is no such architecture, or the network answers off its card.
     """
+    plan.output.mkdir(parents=True, exist_ok=True)
+    with only_one_in(plan.output) if plan.team.is_first else nullcontext():
+        return _train_model(plan)
+
+
+def _train_model(plan: Plan) -> Path:
     ready = _prepared(plan)
     settings = plan.recipe.training.settings(ready.card.task)
     validated = ready.parts["validation"][:_MOST_VALIDATED]

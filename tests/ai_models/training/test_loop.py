@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ai_models.training.checkpoints import read_checkpoint, write_checkpoint
 from ai_models.training.loop import CHECKPOINT, Outcome, generator_of, shuffled, train
 from ai_models.training.rate_finder import find_rate
 from ai_models.training.settings import Diverged, Settings, TrainingError
@@ -196,6 +197,24 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
     train(a_network(), example, loss_of, SETTINGS, tmp_path)
     with pytest.raises(TrainingError, match="another rate"):
         train(a_network(), example, loss_of, replace(SETTINGS, rate=0.5), tmp_path)
+
+
+@pytest.mark.parametrize("foreign", [{}, {"step": 3}, {"settings": "x"}])
+def test_a_checkpoint_of_something_else_is_not_taken_up(
+    tmp_path: Path, foreign: dict[str, Any]
+) -> None:
+    write_checkpoint(tmp_path / CHECKPOINT, foreign)
+    with pytest.raises(TrainingError, match=r"is of another training .* begin anew"):
+        train(a_network(), example, loss_of, SETTINGS, tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_not_taken_up(tmp_path: Path) -> None:
+    train(a_network(), example, loss_of, SETTINGS, tmp_path)
+    content = read_checkpoint(tmp_path / CHECKPOINT)
+    content["network"] = {name: one[:1] for name, one in content["network"].items()}
+    write_checkpoint(tmp_path / CHECKPOINT, content)
+    with pytest.raises(TrainingError, match=r"is of another training .* begin anew"):
+        train(a_network(), example, loss_of, SETTINGS, tmp_path)
 
 
 def test_a_checkpoint_is_never_read_as_code(tmp_path: Path) -> None:
