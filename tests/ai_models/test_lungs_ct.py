@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ai_models.catalog import Catalog
+from ai_models.monitoring.noticing import UNUSUAL
 from ai_models.predictor import Predictor
 from ai_models.types import ModelError, SegmentationPrediction, Volume
 
@@ -45,3 +46,6 @@ def test_in_a_scan_without_a_patient_nothing_is_marked(lungs: Predictor, what: s
     prediction = lungs.predict(Volume(array.astype(np.int16), AFFINE))
     assert isinstance(prediction, SegmentationPrediction)
     assert not prediction.label_map.any()
+    # A cylinder of water in air has the numbers of a body: not everything unlike is noticed.
+    if what == "a table":
+        assert any(note.startswith(UNUSUAL) for note in prediction.notes)
