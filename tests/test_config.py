@@ -103,6 +103,16 @@ BAD = {
         "     inputs: {prior: {when: {Modality: CT}, fetch_from: pasc}}}\n",
         5, "rules[0].inputs.prior.fetch_from", "did you mean 'pacs'?",
     ),
+    "phases in nobody knows how many series": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: MR},\n"
+        "     inputs: {phases: {when: {Modality: MR}}}}\n",
+        5, "rules[0].inputs.phases", "how many further series",
+    ),
+    "role of one series that is to be several": (
+        PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
+        "     inputs: {pt: {when: {Modality: PT}, series: 2}}}\n",
+        5, "rules[0].inputs.pt.series", "only the role 'phases'",
+    ),
     "wait of more than a day": (
         PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
         "     wait_s: 90000}\n",

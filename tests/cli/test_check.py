@@ -361,3 +361,38 @@ def test_a_rule_that_gives_its_model_other_series_than_it_takes_is_named(made: S
         ("failed", "rule 'fusion' gives joint no series for 'pt'"),
         ("warning", "rule 'fusion' gives joint no series for 't2': it always does without"),
     ]
+
+
+def test_a_rule_with_phases_in_other_series_than_its_model_takes_is_named(made: SetUp) -> None:
+    for name, phases in (("phased", {"min": 2, "max": 3}), ("still", 1)):
+        write_model(
+            made.folder / "models" / name, threshold_onnx(0.5), id=name, input__modality=["MR"],
+            input__phases=phases, input__intensity={"unit": "arbitrary", "scale_to": [0, 1]},
+        )
+    made.set("models", directories=[str(made.folder / "models")])
+    rule = {"name": "dynamic", "when": {"Modality": "MR"}, "send_to": ["sender"]}
+
+    def told(model: str, series: int, **when: str) -> list[str]:
+        wanted = {"phases": {"when": {"Modality": "MR", **when}, "series": series}}
+        made.settings["rules"] = [{**rule, "model": model, "inputs": wanted}]
+        made.site.config.write_text(yaml.safe_dump(made.settings))
+        findings = made.site("check", "--json", "--no-network").json()["checks"]
+        return [
+            f"{one['outcome']}: {one['found']}" for one in findings
+            if one["check"] == "further series"
+        ]
+
+    assert told("phased", 2, SeriesDescription="late") == [
+        "ok: 1 of the rules take further series, as their models do"
+    ]
+    assert told("phased", 3, SeriesDescription="late") == [
+        "failed: rule 'dynamic' has 4 series with a phase each at least, and phased takes 3 phases "
+        "at most"
+    ]
+    assert told("still", 1, SeriesDescription="late")[0].startswith(
+        "failed: rule 'dynamic' waits for further phases, and still takes a series of one moment"
+    )
+    assert told("phased", 2) == [
+        "warning: rule 'dynamic' fits every series of its phases: each makes a job of its own with "
+        "the same result"
+    ]

@@ -41,7 +41,7 @@ def phases(folder: Path, last: Dataset | None = None) -> list[list[Path]]:
             one.StudyInstanceUID, one.FrameOfReferenceUID = (
                 first.StudyInstanceUID, first.FrameOfReferenceUID
             )
-            one.SeriesInstanceUID = uid
+            one.SeriesInstanceUID, one.SeriesNumber = uid, 10 + number
             one.AcquisitionTime = f"10{2 * number:02d}00"
             if number == 2 and last is not None:
                 one.update(last)
@@ -49,12 +49,15 @@ def phases(folder: Path, last: Dataset | None = None) -> list[list[Path]]:
     return files
 
 
+PHASED = {
+    "input__role": "mr", "input__companions": [], "input__modality": ["MR"],
+    "report": "structures", "input__phases": {"min": 3, "max": 3},
+    "input__intensity": {"unit": "arbitrary", "scale_to": [0, 1]},
+}
+
+
 def card(folder: Path) -> Card:
-    return card_of(
-        folder, channels=3, input__role="mr", input__companions=[], input__modality=["MR"],
-        report="structures", input__phases={"min": 3, "max": 3},
-        input__intensity={"unit": "arbitrary", "scale_to": [0, 1]},
-    )
+    return card_of(folder, channels=3, **PHASED)
 
 
 def done(
