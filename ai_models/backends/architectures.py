@@ -21,6 +21,9 @@ _MONAI = (
 _TORCHVISION = "torchvision."
 ARCHITECTURES: Mapping[str, str] = {
     **{f"monai.{name}": f"monai.networks.nets:{name}" for name in _MONAI},
+    "Backbone": "ai_models.networks.backbones:build_backbone",
+    "BackboneUNet": "ai_models.networks.backbone_unet:BackboneUNet",
+    "BoneAge": "ai_models.networks.bone_age:BoneAge",
     "CnnLstm": "ai_models.networks.cnn_lstm:CnnLstm",
     "LateFusion": "ai_models.networks.late_fusion:LateFusion",
     "LungUNet": "ai_models.networks.lung_unet:LungUNet",
@@ -28,6 +31,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "ResAttUNet": "ai_models.networks.res_att_unet:ResAttUNet",
     "RetinaNet": "ai_models.networks.retina:Detector",
 }
+_OF_TORCHVISION = frozenset({"Backbone", "BackboneUNet", "BoneAge"})
 # They fetch weights unless they are told not to.
 _FETCHING_BY_DEFAULT = frozenset({"monai.EfficientNetBN"})
 _FETCHING_ARGUMENTS = ("pretrained", "weights", "weights_backbone")
@@ -53,6 +57,8 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
             "torchvision's classifiers (torchvision.resnet50); any other network: export it as "
             "ONNX, TorchScript or .pt2", reason="model.architecture_unknown",
         )
+    if name in _OF_TORCHVISION:
+        _torchvision()
     for argument in _FETCHING_ARGUMENTS:
         if arguments.get(argument):
             raise ModelError(
