@@ -9,7 +9,14 @@ import numpy as np
 import torch
 
 from ai_models.card import Card
-from ai_models.training.cases import Case, DicomReader, find_cases, nifti_folders, table_cases
+from ai_models.training.cases import (
+    Case,
+    DicomReader,
+    Series,
+    find_cases,
+    nifti_folders,
+    table_cases,
+)
 from ai_models.training.prepared import CaseStore
 from ai_models.types import FloatArray, ModelError
 
@@ -38,13 +45,29 @@ def inputs_alone(folder: Path, card: Card, reader: DicomReader | None) -> list[C
             for path in images.glob("*.nii*")
         ]
     elif reader is not None and folder.is_dir():
+        found = reader.series(folder)
         cases = [
-            Case(one.uid, one.patient, {"": one.paths}, (), {}, one.attributes)
-            for one in reader.series(folder) if one.modality in card.modality
+            Case(one.uid, one.patient, _images_of(one, found, card), (), {}, one.attributes)
+            for one in found if one.modality in card.modality
         ]
     if not cases:
         raise ModelError(f"{folder} holds no input of {card.id}", reason="model.cannot_adapt")
     return sorted(cases, key=lambda one: one.name)
+
+
+def _images_of(
+    series: Series, found: Sequence[Series], card: Card
+) -> dict[str, tuple[Path, ...]]:
+    """Files by role: with the companions of the same study and frame of reference."""
+    place = (series.study, series.frame_of_reference)
+    beside = [one for one in found if one.uid != series.uid
+              and (one.study, one.frame_of_reference) == place]
+    images = {"": series.paths}
+    for companion in card.input.companions:
+        first = next((one for one in beside if one.modality in companion.modality), None)
+        if first is not None:
+            images[companion.role] = first.paths
+    return images
 
 
 def window_of(card: Card) -> tuple[int, ...] | None:

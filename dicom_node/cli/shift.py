@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_node.cli.opened import find_card, named_card, open_catalog, open_config, open_ledger
 from dicom_node.cli.output import print_json, print_table
-from dicom_node.errors import ConfigurationError, ModelFailed, NodeError
+from dicom_node.errors import ConfigurationError, ModelFailed
 
 if TYPE_CHECKING:
     from ai_models.card import Card
@@ -26,7 +26,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--method", choices=("pca", "tsne"), default="pca",
                         help="of the picture (default: pca)")
     parser.add_argument("--reference", type=Path, metavar="FOLDER",
-                        help="write the features of these series, for monitor.reference of a card")
+                        help="write the features of these inputs, for monitor.reference of a card: "
+                             "DICOM with companions, NIfTI or a table, as for adapt")
     parser.add_argument("--output", type=Path, default=Path("features.npy"), metavar="FILE",
                         help="of --reference (default: features.npy)")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -76,15 +77,17 @@ def _print(card: Card, document: dict[str, Any]) -> None:
 
 
 def _write_reference(config: Config, card: Card, arguments: argparse.Namespace) -> int:
-    """Run the model on every series below a folder, and write how they look to it."""
+    """Run the model on every input below a folder, and write how they look to it."""
     import numpy as np
 
+    from ai_models.adapt.inputs import inputs_alone
     from ai_models.monitoring.reference import LEAST_ROWS, write_rows
     from ai_models.predictor import Predictor
+    from ai_models.training.prepared import read_input
+    from ai_models.training.settings import TrainingError
     from ai_models.types import ModelError
-    from dicom_node.imaging.scan import scan
     from dicom_node.node_models import site_of
-    from dicom_node.pipeline.loading import load_input
+    from dicom_node.pipeline.training_cases import NodeReader
 
     if card.monitor is None:
         raise ConfigurationError(f"the card of {card.id} {card.version} has no monitor")
@@ -96,11 +99,12 @@ def _write_reference(config: Config, card: Card, arguments: argparse.Namespace) 
         })
         predictor = Predictor(bare, "cpu", site_of(config))
         predictor.load()
-        for uid, paths in scan([arguments.reference])[0].items():
+        reader = NodeReader()
+        for case in inputs_alone(arguments.reference, card, reader):
             try:
-                answer = predictor.predict(load_input(paths, card.input).model_input)
-            except (NodeError, ModelError) as error:
-                print(f"series {uid}: left out: {error.reason}: {error}", file=sys.stderr)
+                answer = predictor.predict(read_input(case, card, reader))
+            except (TrainingError, ModelError) as error:
+                print(f"{case.name}: left out: {error}", file=sys.stderr)
                 continue
             rows.append(getattr(answer, "features", ()))
     except ModelError as error:
