@@ -38,6 +38,8 @@ from dicom_node.intake.query import Limits
 from dicom_node.records import PRIOR, Instance, Job, JobInput, Series
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from pydicom.dataset import Dataset
 
     from dicom_node.config import Config
@@ -51,11 +53,8 @@ _SEARCHERS = 3
 # So many ask one peer at once: one that hangs leaves a thread for what others have.
 _ONE_PEER = 2
 _WATCH_EVERY_S, _TURN_S = 0.5, 0.05
-_ASTRAY_S = 30.0
-_ASK_AGAIN_S = 30.0
-_FORGET_S = 86_400.0
-_SEGMENTATIONS_S = 15.0
-_END_PATIENCE_S = 10.0
+_ASTRAY_S, _ASK_AGAIN_S, _FORGET_S = 30.0, 30.0, 86_400.0
+_SEGMENTATIONS_S, _END_PATIENCE_S = 15.0, 10.0
 
 
 @dataclass
@@ -74,6 +73,7 @@ class _Search:
     arriving: FoundSeries | None = None
     arriving_since_s: float = 0.0
     ways_left: list[str] | None = None
+    not_fetched: date | None = None
 
     @property
     def peer(self) -> str:
@@ -278,13 +278,11 @@ class PriorSearch:
                     self._how_it_fits(found, wanted),
                 ))
                 return
+            if not is_here and search.not_fetched is None and not self._images_here(found):
+                search.not_fetched = found.day
             search.candidates.pop(0)
             search.ways_left = None
-        asked = search.rule_input.fetch_from
-        where = f"here or at {asked}" if asked else "here"
-        self._settle(search, JobInput(
-            PRIOR, "", "", f"there is none of the {search.rule_input.within_d} days before {where}"
-        ))
+        self._settle(search, JobInput(PRIOR, "", "", _none(search, wanted)))
 
     def _settle(self, search: _Search, found: JobInput) -> None:
         job = search.job
@@ -391,3 +389,12 @@ class PriorSearch:
             raise
         except NodeError as error:
             self._events.peer_queried(peer.name, "segmentations", error.reason)
+
+
+def _none(search: _Search, wanted: Wanted) -> str:
+    """Why a job goes without; what could not be fetched may be there all the same."""
+    if search.not_fetched is not None:
+        days = (wanted.day - search.not_fetched).days
+        return f"there may be one at {search.peer}, {days} days before, and it could not be fetched"
+    where = f"here or at {search.peer}" if search.peer else "here"
+    return f"there is none of the {search.rule_input.within_d} days before {where}"

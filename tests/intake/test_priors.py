@@ -272,6 +272,23 @@ def test_half_of_an_examination_is_better_than_none_and_is_said_to_be_half(
     assert found.reason == "the latest before it, by 59 days, 3 of its 4 images"
 
 
+@pytest.mark.parametrize("fault", [None, PeerRefused("no")])
+def test_what_could_not_be_fetched_is_not_said_not_to_be_there(
+    place: Place, archive: Archive, monkeypatch: pytest.MonkeyPatch, fault: NodeError | None
+) -> None:
+    archive.has("1.4", "20260101")
+
+    def brings(*_asked: object) -> bool:
+        if fault is not None:
+            raise fault
+        return False
+
+    monkeypatch.setattr(place.search._fetching, "brings", brings)
+    found = place.ask()
+    assert not found.series_instance_uid
+    assert found.reason == "there may be one at pacs, 59 days before, and it could not be fetched"
+
+
 BORN = {"PatientBirthDate": "19500101", "PatientSex": "F"}
 
 
