@@ -143,6 +143,8 @@ def _sequence(card: ClassificationCard) -> LossOf:
     """Of slices ``(B, D, channels)``: of each where its truth is known, and of the whole series."""
     if card.output.activation != "sigmoid":
         raise TrainingError("output.activation: sigmoid, of a network that answers each slice")
+    if card.output.aggregate == "decisive":
+        raise TrainingError("output.aggregate: max, mean or noisy_or, where a series is learned")
     channels = [one.channel for one in card.output.scores]
 
     def of_series(logits: torch.Tensor) -> torch.Tensor:
