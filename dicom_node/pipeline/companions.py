@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NOT_THERE = "there is none"
 COMPANION_MISSING = "input.companion_missing"
-LACKING = (COMPANION_MISSING, "input.clinical_missing")
+LACKING = (COMPANION_MISSING, "input.clinical")
 """Codes of the notes on what the model takes and was not given."""
 # Kilograms and metres; what lies outside was written in another unit, and is as good as unknown.
 _NUMBERS = {"PatientWeight": (0.3, 650.0), "PatientSize": (0.2, 2.8)}
