@@ -8,8 +8,9 @@ the model with its card, weights, and ``training.json``. A run that was stopped 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
+from ai_models.card import Card
 from ai_models.training.loop import Batch, Example
 from ai_models.training.metrics import age_band
 from ai_models.training.phantoms.pet import (
@@ -43,7 +45,7 @@ from ai_models.training.recipes.scored_cases import (
     metric,
     run_as_asked,
 )
-from ai_models.training.recipes.scored_figures import figures_of
+from ai_models.training.recipes.scored_figures import Row, figures_of
 from ai_models.training.settings import Settings
 from ai_models.types import JointInput, Volume
 
@@ -169,7 +171,7 @@ RECIPE = Recipe(
         steps=300, batch=4, rate=2e-3, warm_up=30, average=0.98, validate_every=100, watch="auc",
         seed=20,
     ),
-    cases=300, validated=48, held_back=96,
+    cases=300, validated=48, held_back=96, calibrated=80,
     data="generated pairs of FDG PET and CT of the chest, half of them with a malignant lesion",
 )
 
@@ -195,7 +197,12 @@ def main(arguments: list[str] | None = None) -> int:
     }
     # Without PET nothing is told; what would be shows why.
     asked = answering_always(card)
-    rows = {name: measured(asked, cases(lack)) for name, lack in lacks.items()}
+    tell(card, record, {name: measured(asked, cases(lack)) for name, lack in lacks.items()})
+    return 0
+
+
+def tell(card: Card, record: dict[str, Any], rows: Mapping[str, list[Row]]) -> None:
+    """Write what was measured with everything and with each lack into the folder of the model."""
     figures = {name: figures_of(some, NAME) for name, some in rows.items()}
     record["measured"] = figures
     record["held_back"] = [
@@ -219,7 +226,6 @@ def main(arguments: list[str] | None = None) -> int:
         metric("AUC of CT alone, which is told as undetermined", figures["CT alone"]["auc"],
                where.format("CT alone")),
     ])
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ai_models.card import load_card
+from ai_models.card_outputs import ClassificationOutput
 from ai_models.catalog import ZOO
 from ai_models.training.recipes import embolism_ct, fdg_pet_ct, lesion_dce_mr
 from ai_models.training.recipes.case_examples import (
@@ -187,12 +188,15 @@ def test_a_model_that_is_there_is_calibrated_and_measured_anew(tmp_path: Path) -
     card = calibrated(card, record, cases)
     told = record["calibration"]["malignant_lesion"]
     assert told["cases"] == 2 and told["positive"] == 1
-    entry = load_card(card.folder).output.scores[0]
+    output = load_card(card.folder).output
+    assert isinstance(output, ClassificationOutput)
+    entry = output.scores[0]
     assert entry.calibration.temperature == pytest.approx(told["temperature"])
     assert entry.needs == ["pt"]
     without_pet = [(seed, fdg_pet_ct.without(case, pet=True)) for seed, case in cases]
     assert [row.scores for row in measured(card, without_pet)] == [{}, {}]
     assert all(row.scores for row in measured(answering_always(card), without_pet))
     (_, oblique), = turned_by(17.0, cases[:1])
-    assert isinstance(oblique.source, JointInput) and oblique.slices is None
-    assert oblique.source.companions == cases[0][1].source.companions
+    straight = cases[0][1].source
+    assert isinstance(oblique.source, JointInput) and isinstance(straight, JointInput)
+    assert oblique.slices is None and oblique.source.companions == straight.companions

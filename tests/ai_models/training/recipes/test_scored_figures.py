@@ -36,7 +36,8 @@ def test_what_is_too_sure_and_shifted_is_brought_back() -> None:
     assert found.temperature == pytest.approx(3.0, rel=0.15)
     assert found.bias == pytest.approx(2.0, abs=0.3)
     better = sigmoid((3.0 * true_logits + 2.0 - found.bias) / found.temperature)
-    assert balanced_error(truth, better) < 0.04 < balanced_error(truth, scores)
+    known = truth.tolist()
+    assert balanced_error(known, better.tolist()) < 0.04 < balanced_error(known, scores.tolist())
 
 
 def test_how_common_a_finding_is_among_phantoms_does_not_move_the_scores() -> None:

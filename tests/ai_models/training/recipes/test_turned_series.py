@@ -34,7 +34,7 @@ def test_on_a_turned_grid_image_and_mask_stay_where_they_are_in_the_patient() ->
     assert isinstance(shown, Volume) and there is not None
     assert shown.array.shape == volume.array.shape and shown.array.dtype == np.int16
     assert np.degrees(np.arccos(shown.affine_lps[2, 0] / 3.0)) > 15.0
-    for found in (there, shown.array > -400):
+    for found in (there, np.asarray(shown.array, dtype=np.int64) > -400):
         assert np.linalg.norm(
             middle_mm(found, shown.affine_lps) - middle_mm(mask, AFFINE)
         ) < 0.5
