@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ai_models.card import Card
 from ai_models.conformance.agreement import (
@@ -17,7 +18,7 @@ from ai_models.conformance.agreement import (
 )
 from ai_models.conformance.check import Check, Predict, failed, judged, not_applicable, passed
 from ai_models.conformance.presentations import Presentation, flips, oblique, permuted, respaced
-from ai_models.conformance.scene import Scene
+from ai_models.conformance.scene import Scene, scene_for
 from ai_models.types import Image, Prediction
 
 FLIPS, AXES, OBLIQUE, SPACING = "flips", "axes", "oblique", "spacing"
@@ -49,7 +50,8 @@ def check_oblique(
 ) -> Check:
     """The same thing on a grid that lies oblique in the patient.
 
-    ``quick``: what was drawn is small, and only an answer that is far off fails by it.
+    ``quick``: what was drawn is small, and only an answer that is far off is looked at again, on a
+    larger drawing, which decides.
     """
     if isinstance(scene.reference, Image):
         return not_applicable(OBLIQUE, _NO_DIRECTIONS)
@@ -61,6 +63,8 @@ def check_oblique(
             OBLIQUE, card, predict, scene, reference, (oblique(scene),), quick=quick
         ),
     )
+    if found.outcome == "failed" and quick:
+        return _decided(card, predict, check_oblique)
     if found.outcome == "failed" and card.input.spacing_mm is None:
         return failed(OBLIQUE, found.sentence + (
             "; without input.spacing_mm the network sees what is oblique as it lies"
@@ -86,11 +90,20 @@ def check_spacing(
             SPACING, card, predict, scene, reference, (respaced(scene, card),), quick=quick
         ),
     )
+    if found.outcome == "failed" and quick:
+        return _decided(card, predict, check_spacing)
     if found.outcome == "failed" and entry.spacing_mm is None and entry.size is None:
         return failed(SPACING, found.sentence + (
             "; without input.spacing_mm the network sees the grid of the series"
         ))
     return found
+
+
+def _decided(card: Card, predict: Predict, check: Callable[..., Check]) -> Check:
+    """By what the run without --quick draws: that run must not pass what this one fails."""
+    whole = scene_for(card, quick=False)
+    found = check(card, predict, whole, predict(whole.reference))
+    return replace(found, sentence=f"{found.sentence} (on a larger drawing)")
 
 
 def _compared(

@@ -109,6 +109,23 @@ def test_small_drawing_fails_no_answer_that_the_full_one_may_pass(
         assert ("without --quick" in found.sentence) == (quick == "not applicable")
 
 
+def test_what_is_far_off_on_the_small_drawing_is_decided_on_the_large_one(tmp_path: Path) -> None:
+    card = card_of(tmp_path)
+    scene = scene_for(card, quick=True)
+    least = scene_for(card, quick=False).reference.array.size // 4
+
+    def coarse(source: ModelInput) -> Prediction:
+        """Lost only where there are few voxels, and those lie oblique."""
+        marked = source.array > 100
+        is_turned = not np.array_equal(source.affine_lps, scene.reference.affine_lps)
+        if is_turned and source.array.size < least:
+            marked &= np.random.default_rng(1).random(marked.shape) < 0.2
+        return labelled(card, marked)
+
+    found = check_oblique(card, coarse, scene, coarse(scene.reference), quick=True)
+    assert found.outcome == "passed" and found.sentence.endswith("(on a larger drawing)")
+
+
 def test_nothing_marked_proves_nothing(tmp_path: Path) -> None:
     card = card_of(tmp_path)
 
