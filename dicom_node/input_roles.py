@@ -28,6 +28,11 @@ def is_of_phases(role: str) -> bool:
     return role.startswith(f"{PHASES} ")
 
 
+def is_told(role: str, series_instance_uid: str) -> bool:
+    """Whether a person is told of a role: not of a series beyond the phases where there is none."""
+    return role != BEYOND or bool(series_instance_uid)
+
+
 def in_words(roles: Sequence[str]) -> list[str]:
     """Roles of a job as a person reads them: ``pt``, ``2 series of phases``."""
     words = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.input_roles import is_told
 from dicom_node.node_outlook import Outlook
 from dicom_node.pipeline.retry import cause_of
 from dicom_node.records import Delivery, DeliveryState, Job, Result, Series
@@ -51,7 +52,10 @@ def describe_job(
         **vars(job),
         "age_s": round(outlook.age_s(job), 1),
         "waits_for": outlook.of_job(job, deliveries),
-        "inputs": [vars(one) for one in ledger.inputs.of(job.job_id)],
+        "inputs": [
+            vars(one) for one in ledger.inputs.of(job.job_id)
+            if is_told(one.role, one.series_instance_uid)
+        ],
         "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
         "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
         "history": ledger.history("job", job.job_id),

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, Response
 
 from dicom_node.errors import NodeError
 from dicom_node.events import hash_uid
+from dicom_node.input_roles import is_told
 from dicom_node.ledger.overview import StudyRow
 from dicom_node.operations.keeping import NOTHING_HERE, decide, rules_of
 from dicom_node.operations.web import standing
@@ -224,7 +225,10 @@ class StudyPage:
             ),
             ledger.jobs.seconds_by_stage(job.job_id),
             possible_actions(job, deliveries) if may_act else (),
-            tuple(map(_input_text, ledger.inputs.of(job.job_id))),
+            tuple(
+                _input_text(one) for one in ledger.inputs.of(job.job_id)
+                if is_told(one.role, one.series_instance_uid)
+            ),
         )
 
     def _results(self, job: Job, deliveries: Sequence[Delivery] | None = None) -> list[Result]:
