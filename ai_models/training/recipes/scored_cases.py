@@ -253,6 +253,10 @@ def run(recipe: Recipe, output: Path, zoo: Path) -> tuple[Card, dict[str, Any]]:
     network = inner(outcome.network)
     sha256 = write_weights(network, folder / "weights.safetensors")
     text = (zoo / recipe.model_id / "model.yaml").read_text()
+    if before.monitor is not None and before.monitor.reference is not None:
+        # Of the input: it stays as it is when the network learns anew.
+        name = before.monitor.reference
+        shutil.copyfile(zoo / recipe.model_id / name, folder / name)
     (folder / "model.yaml").write_text(written_card(text, sha256, "not measured yet", []))
     every = max(1, len(outcome.losses) // 60)
     record = {
