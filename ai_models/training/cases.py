@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from ai_models.card import Card
 from ai_models.card_entries import InputEntry
+from ai_models.training.nifti_files import is_nifti, is_png
 from ai_models.training.settings import TrainingError
 from ai_models.types import ModelInput
 
@@ -237,7 +238,11 @@ class _Table:
         self, where: str, cells: Mapping[str, str]
     ) -> tuple[dict[str, tuple[Path, ...]], dict[str, str], str]:
         if "image" in cells:
-            return {"": self._files(where, cells["image"])}, {}, ""
+            files = self._files(where, cells["image"])
+            one = self._described(where, files, cells["image"])
+            if one is None:
+                return {"": files}, {}, ""
+            return {"": one.paths}, dict(one.attributes), one.patient
         if "series" not in cells:
             raise TrainingError(f"{where}: neither image nor series")
         if self.by_uid is None:
@@ -247,6 +252,15 @@ class _Table:
         if one is None:
             raise TrainingError(f"{where}: no such series below {self.path.parent}")
         return {"": one.paths}, dict(one.attributes), one.patient
+
+    def _described(self, where: str, files: tuple[Path, ...], text: str) -> Series | None:
+        """What the headers of a DICOM series say; ``None`` of other files, or without a reader."""
+        if self.reader is None or not files or is_nifti(files[0]) or is_png(files[0]):
+            return None
+        found = self.reader.series(self.path.parent / text)
+        if len(found) != 1:
+            raise TrainingError(f"{where}: one DICOM series expected in {text}, not {len(found)}")
+        return found[0]
 
     def _files(self, where: str, text: str) -> tuple[Path, ...]:
         # A table may come from anywhere: it names nothing but what lies beside it. A link there

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ai_models.scaffold.networks import put_named_labels, put_quantities, put_sc
 from ai_models.scaffold.report_text import NAME as REPORT
 from ai_models.scaffold.report_text import report_text
 from ai_models.training.cases import ATTRIBUTES, DicomReader, nifti_folders
-from ai_models.training.nifti_files import is_nifti, read_labels
+from ai_models.training.nifti_files import is_nifti, is_png, read_labels
 from ai_models.training.recipe import RECIPE_NAME
 from ai_models.training.segmentation_objects import read_segments
 from ai_models.training.settings import TrainingError
@@ -131,27 +132,45 @@ def look(data: Path, wishes: Wishes, reader: DicomReader | None) -> Found:
     """Names, kind and spacing of what is in a folder or a table."""
     table = data if data.is_file() else data / "cases.csv"
     if table.is_file():
-        return _of_table(table, wishes)
+        return _of_table(table, wishes, reader)
     folders = nifti_folders(data)
     if folders is not None:
         return _of_nifti(data, folders[1])
     return _of_dicom(data, wishes, reader)
 
 
-def _of_table(table: Path, wishes: Wishes) -> Found:
+def _of_table(table: Path, wishes: Wishes, reader: DicomReader | None) -> Found:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
     columns = list(rows[0]) if rows else []
-    names = tuple(name for name in columns if name and name not in _NO_VALUE)
-    if "class" in columns:
-        names = tuple(sorted({row["class"] for row in rows if row["class"]}))
     images = [table.parent / row["image"] for row in rows if row.get("image")]
     labels = [table.parent / row["label"] for row in rows if row.get("label")]
     if wishes.task in ("segmentation", "detection"):
         names = _label_names([one for one in labels if is_nifti(one)])
-    is_image = bool(images) and images[0].suffix.lower() == ".png"
-    volumes = [one for one in images if is_nifti(one)]
-    return Found(names, None, is_image, _median_spacing(volumes))
+    elif "class" in columns:
+        names = tuple(sorted({row["class"] for row in rows if row["class"]}))
+    else:
+        names = tuple(name for name in columns if name and name not in _NO_VALUE
+                      and _is_learned([row[name] for row in rows], wishes.task))
+    is_image = bool(images) and is_png(images[0])
+    volumes = [one for one in (*images, *labels) if is_nifti(one)]
+    modality = None
+    if reader is not None and images and not is_image and not is_nifti(images[0]):
+        modality = next((one.modality for one in reader.series(images[0])), None)
+    return Found(names, modality, is_image, _median_spacing(volumes))
+
+
+def _is_learned(cells: Sequence[str | None], task: str | None) -> bool:
+    """Whether a column holds what a task learns: scores of 0 and 1, quantities of other numbers.
+
+    An empty cell is a value that is not known: such a column can be given, and not learned.
+    """
+    try:
+        numbers = {float(one or "nan") for one in cells}
+    except ValueError:
+        return False
+    is_score = numbers <= {0.0, 1.0}
+    return is_score if task == "classification" else not is_score and all(map(isfinite, numbers))
 
 
 def _of_nifti(data: Path, labels: Path) -> Found:

@@ -20,6 +20,11 @@ def is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz"))
 
 
+def is_png(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() == ".png"
+
+
 def read_volume(path: Path, unit: str) -> Volume:
     """A volume ``(slices, rows, columns)`` with its place in LPS; values as they are, scaled.
 

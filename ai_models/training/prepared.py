@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,13 @@ from ai_models.array.resample import to_model_grid
 from ai_models.card import Card, DetectionCard, SegmentationCard
 from ai_models.prediction.preparing import Prepared, prepare
 from ai_models.training.cases import Case, DicomReader
-from ai_models.training.nifti_files import is_nifti, read_labels, read_png, read_volume
+from ai_models.training.nifti_files import (
+    is_nifti,
+    is_png,
+    read_labels,
+    read_png,
+    read_volume,
+)
 from ai_models.training.segmentation_objects import labels_of
 from ai_models.training.settings import TrainingError
 from ai_models.types import (
@@ -91,7 +97,7 @@ def read_input(case: Case, card: Card, reader: DicomReader | None) -> ModelInput
     """
     first = case.images[""]
     known = {one.name: case.values.get(one.name) for one in card.input.clinical}
-    if not is_nifti(first[0]) and first[0].suffix.lower() != ".png":
+    if not is_nifti(first[0]) and not is_png(first[0]):
         if reader is None:
             raise TrainingError(f"{case.name}: DICOM is read by the node: dicom-node train")
         source = reader.load(case.images, card.input)
@@ -99,9 +105,12 @@ def read_input(case: Case, card: Card, reader: DicomReader | None) -> ModelInput
             told = {**source.clinical, **{k: v for k, v in known.items() if v is not None}}
             return JointInput(source.reference, source.phases, source.times_s, source.companions,
                               told)
+        if isinstance(source, Image):
+            stated = {name: one for name, one in known.items() if one is not None}
+            return replace(source, clinical={**known, **source.clinical, **stated})
         return source
-    if first[0].suffix.lower() == ".png":
-        return read_png(first[0])
+    if is_png(first[0]):
+        return replace(read_png(first[0]), clinical=known)
     volume = read_volume(first[0], card.input.intensity.unit)
     if not card.input.is_joint:
         return volume

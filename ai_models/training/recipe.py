@@ -122,23 +122,28 @@ def recipe_of(
 
 
 def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Values with single ones set: ``training.augmentation.gamma=[0.8, 1.2]``."""
+    """Values with single ones set: ``training.augmentation.gamma=[0.8, 1.2]``.
+
+    An entry of a list goes by its number from 0: ``card.output.labels.0.name=Nodule``.
+    """
     result: dict[str, Any] = _copied(values)
     for change in changes:
         key_path, equals, text = change.partition("=")
         *parents, key = key_path.strip().split(".")
         if not equals or not key:
             raise TrainingError(f"{change!r}: KEY=VALUE expected, such as training.steps=500")
-        place = result
-        for parent in parents:
-            inner = place.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise TrainingError(f"{change!r}: {parent} has no keys")
-            place = inner
         try:
-            place[key] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise TrainingError(f"{change!r}: the value is no YAML") from error
+        place: Any = result
+        for name, inner in zip(parents, [*parents[1:], key], strict=True):
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+            if isinstance(place, list) and not (inner.isdecimal() and int(inner) < len(place)):
+                raise TrainingError(f"{change!r}: {name} is a list of {len(place)}, from 0 on")
+            if not isinstance(place, dict | list):
+                raise TrainingError(f"{change!r}: {name} has no keys")
+        place[int(key) if isinstance(place, list) else key] = value
     return result
 
 

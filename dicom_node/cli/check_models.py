@@ -21,6 +21,8 @@ from dicom_node.errors import ConfigurationError, NodeError, UnknownName
 from dicom_node.operations.doctor import Finding, failed, ok, warning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ai_models.card import Card
     from dicom_node.config import Config
     from dicom_node.operations.selftest import SelftestBook
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 TODO = "dicom-node models verify MODEL says more; models.directories and rules in the settings"
 GPU_TODO = "nvidia-smi on the host; restart it after a driver update"
 _DRIVER_WITHIN_S, _WORKER_WITHIN_S = 20.0, 120.0
+_NUMBERS_TOLD = 5
 
 
 def models(config: Config) -> str:
@@ -188,11 +191,22 @@ def _tested(config: Config, card: Card, book: SelftestBook) -> Finding:
             pool.close()
     if result.problem:
         return failed(name, result.problem, todo)
-    numbers = ", ".join(f"{key} {value:.4g}" for key, value in (result.values or {}).items())
+    numbers = _few_numbers(result.values or {})
     if result.is_first:
-        kept = "kept as the measure" if _is_ours(config) else "not kept: the data are another's"
+        kept = f"not kept: {config.node.data_dir} is another user's"
+        if _is_ours(config):
+            kept = "kept as the measure"
+        elif not config.node.data_dir.is_dir():
+            kept = "not kept: the first start makes the data directory"
         return ok(name, f"{numbers}; the first answer on this device, {kept}")
     return ok(name, f"{numbers}, as before")
+
+
+def _few_numbers(values: Mapping[str, float]) -> str:
+    """The first of them: in a phantom a model may find many things, each with its volume."""
+    told = [f"{key} {value:.4g}" for key, value in list(values.items())[:_NUMBERS_TOLD]]
+    more = len(values) - len(told)
+    return ", ".join([*told, *([f"and {more} more"] if more else [])])
 
 
 def _pool(config: Config, scratch: Path) -> InferencePool:

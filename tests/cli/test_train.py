@@ -8,9 +8,20 @@ import pytest
 import yaml
 
 from ai_models.card import load_card
+from ai_models.training.cases import table_cases
+from ai_models.training.recipe import read_recipe
+from ai_models.training.release import built_network, write_model
+from ai_models.training.settings import TrainingError
 from dicom_node.cli.main import run_command
 from dicom_node.pipeline.training_cases import NodeReader
-from tests.ai_models.training.tiny_cases import EDGE, ball, nifti_folder, recipe, scored_table
+from tests.ai_models.training.tiny_cases import (
+    EDGE,
+    ball,
+    nifti_folder,
+    recipe,
+    scored_table,
+    table,
+)
 from tests.dicom_samples import ct_series, write_series
 from tests.results.samples import LABELS, headers, segmentation_of
 
@@ -60,6 +71,43 @@ def test_a_folder_of_dicom_becomes_a_recipe_and_then_a_model(
     assert not (output / "kept").exists()
 
 
+def test_of_a_table_of_dicom_no_patient_is_in_two_parts_and_the_headers_say_the_rest(
+    tmp_path: Path,
+) -> None:
+    dicom_folder(tmp_path, 4)
+    rows = [{"image": f"study{seed}/ct", "label": f"study{seed}/seg.dcm"} for seed in range(4)]
+    card = read_recipe(recipe(tmp_path / "recipe.yaml"))
+    made = write_model(card, built_network(card, tmp_path), tmp_path / "model", tmp_path)
+    cases = table_cases(table(tmp_path, rows), made, NodeReader())
+    assert len({case.patient for case in cases}) == 2
+    assert cases[0].patient == cases[1].patient
+    assert cases[0].attributes["kernel"] == "B30f"
+
+
+def test_an_image_of_a_table_that_is_two_series_is_refused(tmp_path: Path) -> None:
+    dicom_folder(tmp_path, 1)
+    made = read_recipe(recipe(tmp_path / "recipe.yaml"))
+    card = write_model(made, built_network(made, tmp_path), tmp_path / "model", tmp_path)
+    rows = table(tmp_path, [{"image": "study0", "label": "study0/seg.dcm"}])
+    with pytest.raises(TrainingError, match=r"cases.csv:2: one DICOM series expected in study0"):
+        table_cases(rows, card, NodeReader())
+
+
+@pytest.mark.parametrize(("task", "learned"), [("classify", "there"), ("regress", "radius")])
+def test_a_first_recipe_learns_the_columns_that_fit_its_task(
+    tmp_path: Path, task: str, learned: str
+) -> None:
+    dicom_folder(tmp_path, 2)
+    rows = table(tmp_path, [
+        {"image": f"study{seed}/ct", "pt": "elsewhere/pt", "there": seed, "radius": 4.5 + seed,
+         "weight": "", "remark": "none"} for seed in range(2)])
+    assert trained("--task", task, "--data", rows, "--output", tmp_path / "first") == 0
+    card = yaml.safe_load((tmp_path / "first" / "recipe.yaml").read_text())["card"]
+    assert card["input"]["modality"] == ["CT"]
+    names = [one["name"] for one in card["output"].get("scores") or card["output"]["quantities"]]
+    assert names == [learned]
+
+
 def test_a_series_is_read_as_for_a_patient_and_described_without_one(tmp_path: Path) -> None:
     folder = dicom_folder(tmp_path, 1)
     found = NodeReader().series(folder)
@@ -91,6 +139,10 @@ def test_a_finished_model_is_not_trained_over_and_another_recipe_is_told(
     ("card.runtime.network.name=ResUnet", "no architecture 'ResUnet'"),
     ("card.runtime.network.arguments.channels=4", "card.runtime.network.arguments"),
     ("training.steps", "KEY=VALUE expected"),
+    ("card.output.labels.1.name=Two", "labels is a list of 1, from 0 on"),
+    ("card.output.labels.name=Two", "labels is a list of 1, from 0 on"),
+    ("card.id.name=Two", "id has no keys"),
+    ("card.output.labels.0.value=7", "card.output.labels"),
 ])
 def test_what_is_wrong_in_a_recipe_is_said_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str

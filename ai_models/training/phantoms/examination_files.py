@@ -3,7 +3,7 @@
     python -m ai_models.training.phantoms.examination_files pet-ct --output DIR --seed 1 --count 2
 
 Each examination is a folder: ``ct``, ``mr`` or ``pt`` with DICOM, ``truth.nii.gz`` and
-``truth.json``.
+``truth.json``. ``DIR/KIND.csv`` lists them for ``dicom-node train --data DIR/KIND.csv``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ai_models.training.phantoms.angiography import (
     angiography_phantom,
     random_angiography,
 )
+from ai_models.training.phantoms.case_table import Row, add_rows
 from ai_models.training.phantoms.dicom_files import (
     PhantomStudy,
     SeriesHeader,
@@ -261,6 +262,19 @@ _WRITERS: Mapping[str, Callable[[Path, int], None]] = {
 }
 
 
+def row_of(kind: str, name: str, told: Mapping[str, Any]) -> Row:
+    """What the table says of an examination in the folder ``name``, of which ``told`` is true."""
+    row: dict[str, str | int | float] = {
+        "image": f"{name}/{'mr' if kind == 'dynamic' else 'ct'}", "label": f"{name}/truth.nii.gz",
+    }
+    if kind == "angiography":
+        return row | {"embolism": int(told["embolism"]), "clot_volume_ml": told["clot_volume_ml"]}
+    if kind == "dynamic":
+        return row | {"lesion": int("curve" in told), "wash_out": int(told["kind"] == "wash-out")}
+    return row | {"pt": f"{name}/pt", "malignant": int(told["malignant"]),
+                  "highest_suv": told["highest_suv"]}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write some examinations, each by the next scanner."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -269,10 +283,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first examination")
     parser.add_argument("--count", type=int, default=1, help="how many examinations")
     options = parser.parse_args(arguments)
+    table = options.output / f"{options.kind}.csv"
     for seed in range(options.seed, options.seed + options.count):
         folder = options.output / f"{options.kind}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         _WRITERS[options.kind](folder, seed)
+        told = json.loads((folder / "truth.json").read_text())
+        add_rows(table, [row_of(options.kind, folder.name, told)])
+        print(f"written: {folder}", flush=True)
+    print(f"written: {table}")
     return 0
 
 
