@@ -1,4 +1,4 @@
-"""A PET-CT study through a whole node: in random order over several associations, and without PET.
+"""Examinations of several series through a whole node, in random order over several associations.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ from tests.delivery.scripted_peer import EXPLICIT, ScriptedPeer, scripted_peer
 from tests.dicom_samples import ct_series, write_series
 from tests.pet_ct import pet_of
 from tests.pipeline.test_companions import bright_of, evidence, sentences
+from tests.pipeline.test_phase_series import PHASED, phases
 from tests.test_node import RESULT_CLASSES, running, until
 
 _SECONDS = {"patient": 900, "hasty": 1, "strict": 1}
+DYNAMIC = {
+    "name": "dynamic", "when": {"Modality": "MR", "SeriesNumber": 10}, "model": "phased",
+    "send_to": ["pacs"], "wait_s": 900,
+    "inputs": {"phases": {"when": {"Modality": "MR", "SeriesNumber": {"min": 11}}, "series": 2}},
+}
 
 
 def rule(name: str, part: str) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, archive: ScriptedPeer) -> Ite
             folder / "models" / name, bright_of(2), id=name, input__role="ct",
             input__companions=[{**PT, "required": required}],
         )
+    write_model(folder / "models" / "phased", bright_of(3), id="phased", **PHASED)
     config = Config.model_validate({
         "node": {"ae_title": "DICOMNODE", "host": "127.0.0.1", "port": 0,
                  "data_dir": folder / "data"},
@@ -63,7 +70,8 @@ def node(tmp_path_factory: pytest.TempPathFactory, archive: ScriptedPeer) -> Ite
         "storage": {"refuse_below_free_bytes": 0},
         "models": {"directories": [folder / "models"], "devices": ["cpu"]},
         "web": {"enabled": False},
-        "rules": [rule("patient", "CHEST"), rule("hasty", "THORAX"), rule("strict", "THORAX")],
+        "rules": [rule("patient", "CHEST"), rule("hasty", "THORAX"), rule("strict", "THORAX"),
+                  DYNAMIC],
     })
     with running(Node(config, Events())) as started:
         yield started
@@ -158,3 +166,18 @@ def test_without_pet_the_report_says_so_and_pet_that_comes_later_makes_another(
             for one in study.ReferencedSeriesSequence for image in one.ReferencedSOPSequence
         ]
         assert str(before.SOPInstanceUID) in former
+
+
+def test_phases_in_several_series_are_one_job_and_all_of_them_its_evidence(
+    node: Node, archive: ScriptedPeer, tmp_path: Path
+) -> None:
+    series = phases(tmp_path)
+    paths = [path for each in series for path in each]
+    random.Random(9).shuffle(paths)
+    with ThreadPoolExecutor(4) as senders:
+        list(senders.map(lambda first: send(node, paths[first::4]), range(4)))
+    job = done(node, uid_of(series[0]), "dynamic")
+    assert job.state is JobState.SUCCEEDED, job.reason
+    found = evidence(report_of(node, archive, job))
+    assert {uid_of(each): len(each) for each in series}.items() <= found.items()
+    assert all(node.ledger.jobs.of_series(uid_of(each)) == [] for each in series[1:])
