@@ -170,45 +170,6 @@ def dynamic_phantom(
     )
 
 
-def evenly_enhancing(
-    seed: int,
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    variation: DynamicVariation,
-    scanner: MrScanner,
-) -> DynamicPhantom:
-    """Something else than breasts, without a lesion: ellipsoids in each other that enhance alike.
-
-    Of ``variation`` the times are used.
-    """
-    rng = np.random.default_rng((seed, 3))
-    canvas = Canvas(shape, spacing_mm, (0.0, 0.0, 0.0))
-    canvas.hu[:] = _BEFORE[AIR]
-    middle, radii = rng.uniform(-30.0, 30.0, 3), rng.uniform(35.0, 150.0, 3)
-    for _ in range(int(rng.integers(2, 6))):
-        canvas.paint_ellipsoid(_point(middle), _point(radii), float(rng.uniform(20.0, 260.0)))
-        middle = middle + 0.2 * radii * rng.uniform(-1.0, 1.0, 3)
-        radii = radii * rng.uniform(0.5, 0.92, 3)
-    curve = Curve(
-        float(rng.uniform(0.05, 0.8)), float(rng.uniform(20.0, 250.0)),
-        float(rng.choice([0.0, 0.0008, 0.002])),
-    )
-    signal = ndimage.gaussian_filter(canvas.hu, 0.45) * scanner.gain
-    phases = []
-    for seconds in variation.times_s:
-        grown = signal * (1.0 + curve.at(seconds - variation.arrival_s))
-        noise = rng.normal(0.0, scanner.noise * scanner.gain, (2, *shape))
-        phases.append(np.hypot(grown + noise[0], noise[1]))
-    affine = np.eye(4)
-    affine[:3, :3] = 0.0
-    affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
-    affine[:3, 3] = (canvas.x.ravel()[0], canvas.y.ravel()[0], canvas.z.ravel()[0])
-    stored = np.clip(np.rint(np.stack(phases)), 0, 32767).astype(np.int16)
-    return DynamicPhantom(
-        stored, np.zeros(shape, dtype=np.uint8), affine, variation.times_s, "none"
-    )
-
-
 def random_dynamic(rng: np.random.Generator, kind: str) -> DynamicVariation:
     """Draw a variation: lesion, glands, number and times of phases."""
     curves = {

@@ -132,7 +132,11 @@ def written_card(text: str, sha256: str, validated_on: str, metrics: Sequence[Ma
     ]
     evidence = f"evidence:\n  validated_on: >-\n    {validated_on}\n" + "\n".join(lines) + "\n"
     text = re.sub(r"(?ms)^evidence:\n.*?(?=^\w)", lambda _: evidence, text)
-    return re.sub(r'(?m)^(  sha256: )"[0-9a-f]{64}"', lambda found: f'{found[1]}"{sha256}"', text)
+    # Of the weights: a monitor has a digest of its own.
+    return re.sub(
+        r'(?ms)^(weights:\n(?:  [^\n]*\n)*?  sha256: )"[0-9a-f]{64}"',
+        lambda found: f'{found[1]}"{sha256}"', text,
+    )
 
 
 def calibrated(

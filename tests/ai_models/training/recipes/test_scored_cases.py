@@ -123,6 +123,8 @@ def test_a_written_card_has_the_new_digest_and_figures(tmp_path: Path) -> None:
     assert card.evidence.metrics[0].measured_on.endswith("0.800 to 0.950")
     finish(card, {"weights_sha256": "cd" * 32}, "measured", [])
     assert load_card(tmp_path).weights.sha256 == "cd" * 32
+    before = load_card(ZOO / "fdg-pet-ct").monitor
+    assert before is not None and load_card(tmp_path).monitor == before
     assert (tmp_path / "training.json").exists() and (tmp_path / "evaluation.json").exists()
 
 
