@@ -106,7 +106,7 @@ BAD = {
     "phases in nobody knows how many series": (
         PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: MR},\n"
         "     inputs: {phases: {when: {Modality: MR}}}}\n",
-        5, "rules[0].inputs.phases", "how many further series",
+        5, "rules[0].inputs.phases.series", "how many further series",
     ),
     "role of one series that is to be several": (
         PACS + "rules:\n  - {name: a, model: m, send_to: [pacs], when: {Modality: CT},\n"
