@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -34,6 +35,7 @@ from dicom_node.pipeline.worker_network import NetworkGate
 LOAD = "load"
 # What comes beside the deadline of a job: starting Python, and three answers.
 _LONGER, _STARTING_S = 4, 300.0
+_LOOK_S = 0.5
 
 
 def checks_in_laboratory(
@@ -45,7 +47,7 @@ def checks_in_laboratory(
     request = {
         "card": str(card.folder), "content": card.content.decode(), "device": inside,
         "site": site_document(site), "source": write_source(scratch, source),
-        "scratch": str(scratch),
+        "scratch": str(scratch), "asked_by": os.getpid(),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "dicom_node.cli.verify_laboratory"],
@@ -73,6 +75,17 @@ def checks_in_laboratory(
     if ended:
         names = (LOAD, MEMORY, CHANGED_WEIGHTS)
         yield failed(names[min(len(found), 2)], f"the process of the model {ended}")
+
+
+def end_with(parent: int) -> None:
+    """End this process and its group once ``parent`` is gone: nobody waits for the answers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def _checks(told: dict[str, Any], gate: NetworkGate) -> Iterator[Check]:
@@ -114,6 +127,7 @@ def _judged(name: str, look: Any) -> Check:
 def main() -> None:
     """Answer the one request on stdin."""
     told = json.loads(sys.stdin.buffer.read())
+    end_with(told["asked_by"])
     # Whatever a library prints goes to stderr.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
