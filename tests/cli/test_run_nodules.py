@@ -43,16 +43,19 @@ def test_each_nodule_comes_back_as_a_segment_of_its_own_and_in_the_report(
 
 @pytest.mark.long
 @needs_shared("data")
-def test_a_real_chest_in_which_the_detector_finds_nothing_is_an_explicit_negative(
-    site: Site,
+@pytest.mark.parametrize(
+    ("model", "name"), [("nodules-ct", "ts-aorta"), ("nodules-detect-ct", "ts-pulmonary")]
+)
+def test_a_real_chest_in_which_nothing_is_found_is_an_explicit_negative(
+    site: Site, model: str, name: str
 ) -> None:
-    (ct,) = [one for one in REAL_CTS if one.name == "ts-pulmonary"]
+    (ct,) = [one for one in REAL_CTS if one.name == name]
     found = read_ct(shared("data"), ct)
     assert found is not None
-    study = PhantomStudy("ts-pulmonary")
+    study = PhantomStudy(name)
     write_ct(site.folder / "ct", study, replace(SCANNERS[0], kernel="B"), *found)
     out = site.folder / "out"
-    answer = site("run", "nodules-detect-ct", site.folder / "ct", "--output", out)
+    answer = site("run", model, site.folder / "ct", "--output", out)
     assert answer.code == 0, answer.err
     assert not _segments(out)
     reports = [one for one in map(pydicom.dcmread, out.glob("*.dcm")) if one.Modality == "SR"]
