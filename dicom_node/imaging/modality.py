@@ -24,6 +24,7 @@ _TISSUE_HU = (-1000.0, 4000.0)
 _HU_TYPES = frozenset(("", "HU", "US", "HU_MOD"))
 Mask = npt.NDArray[np.bool_]
 _INT16 = np.iinfo(np.int16)
+_MOST_RESCALE = 1e15
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def rescale_of(dataset: Dataset, frame_number: int = 1) -> Rescale:
     Raises
     ------
     UnsuitableInput
-        ``input.rescale_invalid``: a slope of zero.
+        ``input.rescale_invalid``: a slope of zero, or one that is there and cannot be read.
     """
     place = dataset
     if "PerFrameFunctionalGroupsSequence" in dataset:
@@ -51,6 +52,10 @@ def rescale_of(dataset: Dataset, frame_number: int = 1) -> Rescale:
     if sequence(place, "ModalityLUTSequence"):
         return Rescale(type=text(place, "ModalityLUTType"), stated=True, lut=dataset)
     slope, intercept = number(place, "RescaleSlope"), number(place, "RescaleIntercept")
+    for keyword, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        # What cannot be read is not the same as what is not there: that is 1 and 0.
+        if (value is None and text(place, keyword)) or abs(value or 0.0) > _MOST_RESCALE:
+            raise decline("rescale_invalid", f"{keyword} is no number that can be")
     if slope == 0:
         raise decline("rescale_invalid", "Rescale Slope is zero")
     stated = slope is not None and intercept is not None

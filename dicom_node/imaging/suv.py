@@ -94,6 +94,9 @@ def suv_factor(images: Sequence[Dataset]) -> float:
         )
     if "ATTN" not in corrected:
         raise decline("suv_not_corrected", "the images are not corrected for attenuation")
+    if any("PerFrameFunctionalGroupsSequence" not in one and number(one, "RescaleSlope") is None
+           for one in images):
+        raise decline("suv_missing", "Rescale Slope is not stated")
     _check_one_injection(images)
     weight_kg = _positive(first, "PatientWeight", "Patient's Weight", _WEIGHT_KG, "kg")
     items = sequence(first, "RadiopharmaceuticalInformationSequence")
@@ -166,7 +169,12 @@ def _start(images: Sequence[Dataset]) -> datetime:
     earliest, image = min(acquired, key=lambda one: one[0])
     if series is not None and (series - earliest).total_seconds() <= _SAME_MOMENT_S:
         return series
-    return earliest - timedelta(seconds=_before(image))
+    try:
+        return earliest - timedelta(seconds=_before(image))
+    except OverflowError as error:
+        raise decline(
+            "suv_implausible", "Frame Reference Time is not within hours of the scan"
+        ) from error
 
 
 def _before(image: Dataset) -> float:

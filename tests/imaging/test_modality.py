@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import UnsuitableInput
@@ -97,6 +98,19 @@ def test_a_damaged_modality_lut_is_declined(tmp_path: Path) -> None:
     item.ModalityLUTType = "HU"
     with pytest.raises(UnsuitableInput) as caught:
         loaded(ct(ModalityLUTSequence=[item]), tmp_path)
+    assert caught.value.reason == "input.rescale_invalid"
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("value", ["NaN", "inf", "one", "1\\2", "1e300"])
+def test_a_rescale_that_cannot_be_read_is_not_taken_for_none(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    datasets = ct()
+    for dataset in datasets:
+        dataset.add(DataElement(keyword, "LO", value))
+    with pytest.raises(UnsuitableInput) as caught:
+        loaded(datasets, tmp_path)
     assert caught.value.reason == "input.rescale_invalid"
 
 

@@ -92,6 +92,8 @@ def test_values_that_are_uptake_by_body_weight_stay_as_they_are(kind: str | None
     ("input.suv_missing", {"PatientWeight": "0"}),
     ("input.suv_missing", {"RadiopharmaceuticalInformationSequence": None}),
     ("input.suv_missing", {"AcquisitionTime": None}),
+    ("input.suv_missing", {"RescaleSlope": None}),
+    ("input.suv_implausible", {"SeriesTime": "170000", "FrameReferenceTime": "1e17"}),
     ("input.suv_implausible", {"PatientWeight": "70000"}),
     ("input.suv_implausible", {"SeriesDate": "20261120", "AcquisitionDate": "20261125"}),
 ])
