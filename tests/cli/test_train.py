@@ -142,7 +142,6 @@ def test_a_finished_model_is_not_trained_over_and_another_recipe_is_told(
     ("card.output.labels.1.name=Two", "labels is a list of 1, from 0 on"),
     ("card.output.labels.name=Two", "labels is a list of 1, from 0 on"),
     ("card.id.name=Two", "id has no keys"),
-    ("card.output.labels.0.value=7", "card.output.labels"),
 ])
 def test_what_is_wrong_in_a_recipe_is_said_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
