@@ -24,6 +24,7 @@ from dicom_node.results.report import (
 from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
 from dicom_node.results.secondary_capture import build_saliency_captures
 from dicom_node.results.segmentation import build_probability_map
+from tests.acceptance.compatibility.several_series import on_several_series
 from tests.acceptance.compatibility.specimen import Specimen
 from tests.dicom_samples import mr_series, radiograph
 from tests.results import kept_samples, samples
@@ -86,6 +87,9 @@ class Nodule:
     voxel_count: int = 100
 
 
+MEASURED = {1: Nodule(9.5, 6.0, 0.30, -40.0, 400.0), 2: Nodule(5.0, 4.5, 0.05, -600.0, 90.0)}
+
+
 def specimens() -> list[Specimen]:
     """All of them; each call makes new source series."""
     return [
@@ -99,6 +103,7 @@ def specimens() -> list[Specimen]:
         *_on_enhanced_ct(),
         *_on_radiograph(),
         *_on_mr(),
+        *on_several_series(NODULES, MEASURED),
     ]
 
 
@@ -204,12 +209,11 @@ def _nodules() -> Iterator[Specimen]:
     mask = samples.lungs()
     request = samples.request_for(headers, template="lung_nodules", labels=NODULES)
     segmentation = samples.segmentation_of(headers, mask, labels=NODULES)
-    measured = {1: Nodule(9.5, 6.0, 0.30, -40.0, 400.0), 2: Nodule(5.0, 4.5, 0.05, -600.0, 90.0)}
     volumetric = build_volumetric_report(
         request,
         segmentation,
         mask,
-        measured,
+        MEASURED,
         series_number=SERIES_NUMBERS["volumetric report"],
     )
     yield Specimen("volumetric report", f"{CT}, lung nodules", volumetric, source)

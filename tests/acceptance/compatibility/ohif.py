@@ -19,6 +19,8 @@ from tests.conformance.validators import Complaint, ToolMissing
 from tests.results import samples
 
 _SCRIPT = Path(__file__).with_name("ohif_probe.js")
+# The machine may have other work.
+_PATIENCE_MS = 120_000.0
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -72,6 +74,7 @@ def _browser() -> Iterator[Any]:
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=chromium(), headless=True, args=list(_FLAGS)
         )
+        context.set_default_navigation_timeout(_PATIENCE_MS)
         try:
             yield context
         finally:
