@@ -324,7 +324,7 @@ def called(
         f"Specificity at 0.5{of}": "specificity_at_0.5",
         f"Sensitivity of 'present' (0.7){of}": "sensitivity_of_present",
         f"Specificity of 'present' (0.7){of}": "specificity_of_present",
-        f"Missed: called 'absent' (below 0.3) in spite of it{of}": "positives_called_absent",
+        f"Missed, 'absent' (below 0.3){of}": "positives_called_absent",
         f"Calibration error{of}": "calibration_error",
     }
     return [metric(name, figures[key], measured_on) for name, key in lines.items()]
