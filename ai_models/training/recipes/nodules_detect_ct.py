@@ -55,7 +55,7 @@ CROP = (40, 40, 40)
 # A nodule that the edge of a crop cuts to less is not asked for.
 _FEWEST_VOXELS = 8
 _NEGATIVE_WEIGHT = 0.5
-EMPTY_SHARE = 0.2
+EMPTY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn, real = seen[: len(drawn)], seen[len(drawn) :]
     crops = NoduleCrops(
         drawn, real, CROP, settings.seed, most=2, empty_share=EMPTY_SHARE, erase_unsure=True,
-        mistake_share=MISTAKE_SHARE if options.mistakes else 0.0, coarse_share=COARSE_SHARE,
+        mistake_share=MISTAKE_SHARE if options.mistakes else 0.0,
+        coarse_share=COARSE_SHARE if options.mistakes else 0.0,
     )
     torch.manual_seed(settings.seed)
     network = Detector(**NETWORK)
