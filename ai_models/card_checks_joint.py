@@ -25,13 +25,14 @@ def joint_problems(card: Card) -> Problems:
     entry = card.input
     if entry.kind == "image":
         for key in _OF_SEVERAL:
-            if entry.gives(key):
+            # What is known of the patient is told of an image as well.
+            if key != "clinical" and entry.gives(key):
                 yield f"input.{key}", "only a volume is taken with others: input.kind is image"
     if entry.is_joint and card.task == "text" and card.runtime.backend != "command":
         yield _first_given(entry), "a language model is shown pictures of one series"
-        return
-    yield from _phases(entry)
-    yield from _companions(card)
+    if entry.kind == "volume":
+        yield from _phases(entry)
+        yield from _companions(card)
     yield from _clinical(card)
     yield from _explained(card)
 

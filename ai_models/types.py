@@ -110,10 +110,12 @@ class Volume:
 @dataclass(frozen=True)
 class Image:
     """One projection image (CR, DX, MG): ``array`` is (rows, columns) float32, displayed values
-    in [0, 1], white high. ``pixel_spacing_mm`` is (row, column) or ``None`` when unknown."""
+    in [0, 1], white high. ``pixel_spacing_mm`` is (row, column) or ``None`` when unknown.
+    ``clinical`` is as in `JointInput`."""
 
     array: FloatArray
     pixel_spacing_mm: tuple[float, float] | None
+    clinical: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def check_missing_companions(card: Card, predict: Predict, scene: Scene) -> Chec
 def check_unknown_patient(card: Card, predict: Predict, scene: Scene) -> Check:
     """Where the headers say nothing of the patient there is an answer, and it says so."""
     source = scene.reference
-    if not isinstance(source, JointInput) or not card.input.clinical:
+    if isinstance(source, Volume) or not card.input.clinical:
         return not_applicable(PATIENT, "the card takes nothing of what headers say of the patient")
 
     def look() -> Check:

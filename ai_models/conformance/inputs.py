@@ -76,7 +76,7 @@ def check_unit(card: Card, predict: Predict, scene: Scene) -> Check:
     """Hounsfield units for what takes none, and the other way round."""
     source = scene.reference
     if isinstance(source, Image):
-        wrong: ModelInput = Image(source.array * 255.0, source.pixel_spacing_mm)
+        wrong: ModelInput = replace(source, array=source.array * 255.0)
     else:
         other = "arbitrary" if source.unit == "HU" else "HU"
         wrong = changed(source, lambda volume: replace(volume, unit=other))
@@ -96,7 +96,7 @@ def check_kind(card: Card, predict: Predict, scene: Scene) -> Check:
 
 def _with_array(source: ModelInput, array: np.ndarray) -> ModelInput:
     if isinstance(source, Image):
-        return Image(array, source.pixel_spacing_mm)
+        return replace(source, array=array)
     volume = Volume(array, source.affine_lps, source.unit)
     return with_reference(source, volume) if isinstance(source, JointInput) else volume
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -13,7 +13,7 @@ from ai_models.array.phantom import chest_phantom
 from ai_models.array.phantom_head import CENTRE_MM, HALF_AXES_MM, head_phantom
 from ai_models.array.phantom_radiograph import radiograph_phantom
 from ai_models.card import Card
-from ai_models.conformance.scene_joint import changed, emptied, in_phases, joint_of
+from ai_models.conformance.scene_joint import changed, emptied, in_phases, joint_of, told_of
 from ai_models.types import Affine, Image, JointInput, ModelInput, Volume
 
 Shape = tuple[int, int, int]
@@ -50,7 +50,7 @@ class Scene:
         """The reference grid with nothing but air."""
         source = self.reference
         if isinstance(source, Image):
-            return Image(np.zeros_like(source.array), source.pixel_spacing_mm)
+            return replace(source, array=np.zeros_like(source.array))
         return emptied(source, _of_air) if isinstance(source, JointInput) else _of_air(source)
 
 
@@ -73,7 +73,7 @@ def shape_of(source: ModelInput) -> Shape:
 def scene_for(card: Card, *, quick: bool) -> Scene:
     """Something drawn that the card allows; ``quick``: small."""
     if card.input.kind == "image":
-        return _radiograph(quick)
+        return _radiograph(card, quick)
     is_chest = any(part.upper() in _CHEST for part in card.input.body_part)
     is_hu = card.input.intensity.unit == "HU"
     scene = _chest(card, quick) if is_hu and is_chest else _head(card, quick)
@@ -135,14 +135,18 @@ def fits(card: Card, shape: Shape, affine: Affine) -> bool:
     )
 
 
-def _radiograph(quick: bool) -> Scene:
-    reference = radiograph_phantom((128, 112) if quick else (760, 680))
+def _radiograph(card: Card, quick: bool) -> Scene:
+    told = told_of(card.input)
 
-    def draw(shape: Shape, affine: Affine) -> ModelInput:
-        return radiograph_phantom((shape[1], shape[2]))
+    def drawn(shape: tuple[int, int]) -> Image:
+        return replace(radiograph_phantom(shape), clinical=told)
 
+    reference = drawn((128, 112) if quick else (760, 680))
     size = " x ".join(str(edge) for edge in reference.array.shape)
-    return Scene(f"a generated chest radiograph of {size}", reference, draw)
+    return Scene(
+        f"a generated chest radiograph of {size}", reference,
+        lambda shape, affine: drawn((shape[1], shape[2])),
+    )
 
 
 def _chest(card: Card, quick: bool) -> Scene:
@@ -194,7 +198,9 @@ def _interpolating(source: ModelInput) -> Callable[[Shape, Affine], ModelInput]:
         if isinstance(source, Image):
             spacing = None if source.pixel_spacing_mm is None else (affine[1, 1], affine[2, 2])
             values = _interpolated(source.array[None], affine_of(source), shape, affine)
-            return Image(np.clip(values[0], 0.0, 1.0), spacing)
+            return replace(
+                source, array=np.clip(values[0], 0.0, 1.0), pixel_spacing_mm=spacing
+            )
         return changed(source, lambda volume: _on(volume, shape, affine))
 
     return draw

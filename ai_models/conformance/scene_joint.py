@@ -35,8 +35,13 @@ def joint_of(reference: Volume, entry: InputEntry, draw: Draw) -> JointInput:
         phases,
         tuple(_BETWEEN_PHASES_S * number for number in range(len(phases))),
         {one.role: _as_seen(seen, one.intensity.unit) for one in entry.companions},
-        {one.name: _told(one) for one in entry.clinical},
+        told_of(entry),
     )
+
+
+def told_of(entry: InputEntry) -> dict[str, float | None]:
+    """What headers could say of the patient, of everything that the card asks."""
+    return {one.name: _told(one) for one in entry.clinical}
 
 
 def in_phases(volume: Volume, count: int) -> tuple[Volume, ...]:

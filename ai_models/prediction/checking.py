@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,10 +33,9 @@ def _check_joint(source: JointInput, card: Card) -> None:
     entry = card.input
     _check_phases(source, card)
     asked = {one.role: one for one in entry.companions}
-    named = {one.name for one in entry.clinical}
-    for name in (*source.companions, *source.clinical):
-        if name not in asked and name not in named:
-            raise ModelError(f"{card.id} takes no {name}", reason="input.companion_unknown")
+    for role in source.companions:
+        if role not in asked:
+            raise ModelError(f"{card.id} takes no {role}", reason="input.companion_unknown")
     for role, companion in asked.items():
         volume = source.companions.get(role)
         if volume is None:
@@ -49,7 +50,14 @@ def _check_joint(source: JointInput, card: Card) -> None:
                 f"{card.id} takes {role} in {companion.intensity.unit}, it is in {volume.unit}",
                 reason="input.wrong_unit",
             )
-    for name, value in source.clinical.items():
+    _check_clinical(source.clinical, card)
+
+
+def _check_clinical(told: Mapping[str, float | None], card: Card) -> None:
+    named = {one.name for one in card.input.clinical}
+    for name, value in told.items():
+        if name not in named:
+            raise ModelError(f"{card.id} takes no {name}", reason="input.companion_unknown")
         if value is not None and not np.isfinite(value):
             raise ModelError(f"{name} is no number", reason="input.not_finite")
 
@@ -124,6 +132,7 @@ def _check_image(image: Image, card: Card) -> None:
     elif not all(_SPACING_MM[0] <= step <= _SPACING_MM[1] for step in spacing):
         raise ModelError("no device has this pixel spacing", reason="input.bad_geometry")
     _check_unit("displayed", card)
+    _check_clinical(image.clinical, card)
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ModelError("the image holds values that are not finite", reason="input.not_finite")

@@ -6,6 +6,7 @@ companion, with ``presence`` one per companion that is not required, then two pe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ class Further:
 
 
 def joined(source: ModelInput) -> JointInput | None:
-    """The input with its companions; a volume alone has none, an image is never joined."""
+    """The input with its companions; a volume alone has none, and an image never has any."""
     if isinstance(source, JointInput):
         return source
     return JointInput(source) if isinstance(source, Volume) else None
@@ -88,14 +89,26 @@ def further_channels(
         channels += [
             _constant(shape, float(there[one.role])) for one in entry.companions if not one.required
         ]
+    of_patient = clinical_channels(source.clinical, entry, shape)
+    channels += of_patient.channels
+    notes += of_patient.notes
+    absent = tuple(role for role, is_there in there.items() if not is_there)
+    return Further(tuple(channels), tuple(notes), absent)
+
+
+def clinical_channels(
+    told: Mapping[str, float | None], entry: InputEntry, shape: Shape
+) -> Further:
+    """Two channels for each thing that a card asks of the patient: its value, 1 where known."""
+    channels: list[FloatArray] = []
+    notes: list[str] = []
     for one in entry.clinical:
-        value = source.clinical.get(one.name)
+        value = told.get(one.name)
         said = 0.0 if value is None else (value - one.center) / one.scale
         channels += [_constant(shape, said), _constant(shape, float(value is not None))]
         if value is None:
             notes.append(f"{one.name} is not known")
-    absent = tuple(role for role, is_there in there.items() if not is_there)
-    return Further(tuple(channels), tuple(notes), absent)
+    return Further(tuple(channels), tuple(notes))
 
 
 def _on_grid(

@@ -31,9 +31,9 @@ from ai_models.prediction.intensities import (
     normalised,
     scaled,
 )
-from ai_models.prediction.joint import Further, further_channels, joined
+from ai_models.prediction.joint import Further, clinical_channels, further_channels, joined
 from ai_models.prediction.search import Searched
-from ai_models.types import Affine, FloatArray, Image, JointInput, ModelError, ModelInput
+from ai_models.types import Affine, FloatArray, Image, ModelError, ModelInput
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
     affine = plan.model_affine_lps @ _shift([float(side.start or 0) for side in box])
     if fitting is not None:
         affine = affine @ fitting.to_model
-    further = _further(joint, card, own, affine, fitting)
+    further = _further(source, card, own, affine, fitting)
     channels = np.stack([*own, *further.channels])
     steps = tuple(float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
     if isinstance(source, Image):
@@ -160,12 +160,15 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
 
 
 def _further(
-    joint: JointInput | None, card: Card, own: list[FloatArray], affine: Affine,
+    source: ModelInput, card: Card, own: list[FloatArray], affine: Affine,
     fitting: Fitting | None,
 ) -> Further:
+    joint = joined(source)
+    slices, rows, columns = own[0].shape
+    if isinstance(source, Image):
+        return clinical_channels(source.clinical, card.input, (slices, rows, columns))
     if joint is None or not card.input.is_joint:
         return Further()
-    slices, rows, columns = own[0].shape
     content = (slice(None),) * 3 if fitting is None else fitting.content
     return further_channels(joint, card, (slices, rows, columns), affine, content, len(own))
 

@@ -66,10 +66,11 @@ class SeriesMaker:
             f"conformance {name}", 1, modality, "PHANTOM^CONFORMANCE", "PHANTOM", "Phantom",
             f"Generated {modality}", part, attributes,
         )
+        clinical = {} if isinstance(source, Volume) else source.clinical
+        of_patient = attributes_of(entry.clinical, clinical)
+        attributes |= of_patient
         if not isinstance(source, JointInput):
             return Together(name, write_series(source, folder, told))
-        of_patient = attributes_of(entry.clinical, source.clinical)
-        attributes |= of_patient
         companions: dict[str, Sequence[Path]] = {}
         for one in entry.companions:
             volume = source.companions.get(one.role)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ai_models.card import Card, SegmentationCard
 from ai_models.types import (
     ClassificationPrediction,
+    Image,
     JointInput,
     ModelInput,
     Prediction,
@@ -179,6 +180,8 @@ def identity_of(
             },
             "clinical": dict(loaded.model_input.clinical),
         }
+    elif isinstance(loaded.model_input, Image) and loaded.model_input.clinical:
+        configuration["clinical"] = dict(loaded.model_input.clinical)
     lacking = _lacking(loaded)
     if lacking:
         configuration["lacking"] = lacking

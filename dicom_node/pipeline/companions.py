@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ai_models.card_input import ClinicalEntry, CompanionEntry, InputEntry
-from ai_models.types import JointInput, Volume
+from ai_models.types import Image, JointInput, Volume
 from dicom_node.errors import NotUnderstood, UnsuitableInput
 from dicom_node.imaging.elements import number, text
 from dicom_node.imaging.patient import age_in_years, is_same_patient
@@ -101,8 +101,13 @@ def with_companions(
     StorageFailed, WorkerLost
         Its images could not be read just now.
     """
-    if not entry.is_joint or not isinstance(loaded.model_input, Volume | JointInput):
+    if not entry.is_joint:
         return loaded
+    if isinstance(loaded.model_input, Image):
+        clinical = {one.name: _told(loaded.source_images[:1], one) for one in entry.clinical}
+        notes = (*loaded.notes, *_not_known(clinical))
+        image = replace(loaded.model_input, clinical=clinical)
+        return replace(loaded, model_input=image, notes=notes)
     found: list[Companion] = []
     lacking: dict[str, str] = {}
     for one in entry.companions:

@@ -45,7 +45,10 @@ def write_source(folder: Path, source: ModelInput) -> dict[str, Any]:
     path = folder / "source.npy"
     np.save(path, source.array, allow_pickle=False)
     if isinstance(source, Image):
-        return {"kind": "image", "path": str(path), "pixel_spacing_mm": source.pixel_spacing_mm}
+        return {
+            "kind": "image", "path": str(path), "pixel_spacing_mm": source.pixel_spacing_mm,
+            "clinical": dict(source.clinical),
+        }
     return _volume_document(path, source)
 
 
@@ -56,7 +59,8 @@ def read_source(told: Mapping[str, Any]) -> ModelInput:
     if told["kind"] == "image":
         array = np.load(told["path"], mmap_mode="r", allow_pickle=False)
         spacing = told["pixel_spacing_mm"]
-        return Image(array, None if spacing is None else (spacing[0], spacing[1]))
+        known = None if spacing is None else (spacing[0], spacing[1])
+        return Image(array, known, _clinical(told))
     return _read_volume(told)
 
 
@@ -90,8 +94,12 @@ def _read_joint(told: Mapping[str, Any]) -> JointInput:
             role: None if one is None else _read_volume(one)
             for role, one in told["companions"].items()
         },
-        {name: None if one is None else float(one) for name, one in told["clinical"].items()},
+        _clinical(told),
     )
+
+
+def _clinical(told: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if one is None else float(one) for name, one in told["clinical"].items()}
 
 
 def _write_volume(folder: Path, name: str, volume: Volume) -> dict[str, Any]:

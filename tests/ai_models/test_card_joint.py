@@ -38,6 +38,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "companions of an image": (
         "input.companions", {**without(**IMAGE), "input__companions": [PT]},
     ),
+    "an image that is nothing but told": (
+        "input.presence", {**without(**IMAGE), "input__clinical": [SEX], "input__presence": True},
+    ),
+    "a word of an image": (
+        "input.clinical[0].values", {
+            **without(**IMAGE), "input__clinical": [{"name": "sex", "keyword": "PatientSex"}]},
+    ),
     "phases without room": (
         "input.phases.max", {"input__phases": {"min": 5, "max": 3}},
     ),

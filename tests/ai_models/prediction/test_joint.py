@@ -15,6 +15,7 @@ from ai_models.predictor import Predictor
 from ai_models.types import (
     ClassificationPrediction,
     FloatArray,
+    Image,
     JointInput,
     ModelError,
     Volume,
@@ -27,7 +28,7 @@ from tests.ai_models.marked_phantom import (
     phantom,
     rotation,
 )
-from tests.ai_models.prediction.cards import OUTPUTS, card_for
+from tests.ai_models.prediction.cards import IMAGE, OUTPUTS, card_for
 from tests.ai_models.test_predictor_tasks import mean_onnx
 from tests.ai_models.tiny_models import write_model
 
@@ -134,6 +135,31 @@ def test_what_is_said_of_the_patient_stays_said_where_a_window_is_larger(tmp_pat
     assert prepared.fitting is not None
     padding[prepared.fitting.content] = False
     assert set(prepared.image.array[1][padding]) == {-1.0}
+
+
+def test_what_is_said_of_the_patient_stands_behind_the_channels_of_an_image(tmp_path: Path) -> None:
+    card = card_for(
+        tmp_path, "regression", input={
+            **IMAGE, "repeat": 3, "size": {"edges": [24, 24], "fit": "pad"},
+            "clinical": [AGE, SEX], "normalisation": "imagenet",
+        },
+    )
+    picture = np.full((40, 20), 0.5, dtype=np.float32)
+    image = Image(picture, None, {"age": 9.0, "sex": -1.0})
+    check_source(image, card)
+    prepared = prepare(image, card)
+    array = prepared.image.array
+    assert array.shape == (7, 24, 24)
+    # Beside the image, which fills the middle, it is said as well.
+    assert [constant(one) for one in array[3:]] == pytest.approx([-2.55, 1.0, -1.0, 1.0])
+    assert prepared.notes() == ()
+    unknown = prepare(Image(picture, None), card)
+    assert [constant(one) for one in unknown.image.array[3:]] == [0.0] * 4
+    assert unknown.notes() == ("age is not known", "sex is not known")
+    for told, reason in (({"weight": 3.0}, "companion_unknown"), ({"age": np.inf}, "not_finite")):
+        with pytest.raises(ModelError) as caught:
+            check_source(Image(picture, None, told), card)
+        assert caught.value.reason == f"input.{reason}"
 
 
 def test_phases_share_one_scale_so_that_what_changes_is_seen(tmp_path: Path) -> None:
