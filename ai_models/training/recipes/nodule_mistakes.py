@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,8 @@ def with_mistakes(
             mistakes_in(network, chest, window, np.random.default_rng((seed, 11, index)))
             for index, chest in enumerate(chests)
         ]
-        np.savez(keep, **{f"chest_{index}": one for index, one in enumerate(found)})
+        named: dict[str, Any] = {f"chest_{index}": one for index, one in enumerate(found)}
+        np.savez(keep, **named)
     return with_mistakes_of(keep, chests)
 
 

@@ -117,4 +117,4 @@ def test_a_picture_or_a_model_without_places_has_no_lungs_to_search(tmp_path: Pa
         {"task": "classification"},
     ):
         with pytest.raises(CardError, match=r"input\.search"):
-            card_for(tmp_path, input__search={}, **changes)  # type: ignore[arg-type]
+            card_for(tmp_path, input__search={}, **changes)
