@@ -45,18 +45,23 @@ def read_checkpoint(path: Path) -> Any:
         raise ModelError(
             f"the weights {path} cannot be read: {error.strerror}", reason="model.weights_missing"
         ) from error
+    return checkpoint_in(content, path.name)
+
+
+def checkpoint_in(content: bytes, name: str) -> Any:
+    """The same of the bytes of a file of this name."""
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no one type for what is torn and for what is a program
         if (found := re.search(r"GLOBAL (\S+)", str(error))) or "Unsupported" in str(error):
-            name = f" {found[1]}" if found else ""
+            what = f" {found[1]}" if found else ""
             raise PickledProgramError(
-                f"{path.name} is no plain weights file: reading it would run Python{name}",
+                f"{name} is no plain weights file: reading it would run Python{what}",
                 reason="model.pickle",
             ) from error
         # The first sentence only: the rest advises to read the file without care.
         text = str(error).split("\n", 1)[0].split(". ", 1)[0] or type(error).__name__
         raise ModelError(
-            f"torch cannot read {path.name}: {text}", reason="model.load_failed"
+            f"torch cannot read {name}: {text}", reason="model.load_failed"
         ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ai_models.training.cases import DicomReader
+    from ai_models.training.drafting_backbones import Beginning
     from ai_models.training.recipe import Recipe
     from ai_models.training.tracking import Tracker
 
@@ -56,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             "do not say them")
     draft.add_argument("--modality", metavar="M", help="such as CT, MR or CR,DX")
     draft.add_argument("--network", metavar="NAME", help="such as monai.SegResNet")
+    draft.add_argument("--backbone", metavar="NAME",
+                       help="in place of a network: a classifier of images, such as resnet18")
+    draft.add_argument("--pretrained", type=Path, metavar="FILE",
+                       help="weights that it begins with: RadiologyNET's .pth, or torchvision's")
+    draft.add_argument("--pretrained-by", metavar="WHO",
+                       help="radiologynet, imagenet or other, where the file does not tell")
     draft.add_argument("--arguments", metavar="JSON", help="of its constructor")
 
 
@@ -69,6 +76,7 @@ def run_command(arguments: argparse.Namespace, reader: DicomReader | None) -> in
     """
     if arguments.recipe is None:
         return _draft(arguments, reader)
+    _check_of_draft(arguments)
     from ai_models.training.team import default_device, joined_team
     from ai_models.training.training_run import Plan, find_learning_rate, train_model
 
@@ -99,6 +107,31 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     changes = [f"training.{name}={value}" for name in names
                if (value := getattr(arguments, name)) is not None]
     return read_recipe(arguments.recipe, [*arguments.changes, *changes])
+
+
+def _check_of_draft(arguments: argparse.Namespace) -> None:
+    """Refuse what only a first recipe takes, where leaving it aside would train something else."""
+    from ai_models.training.settings import TrainingError
+
+    for name in ("backbone", "pretrained", "pretrained_by"):
+        if getattr(arguments, name) is not None:
+            raise TrainingError(
+                f"--{name.replace('_', '-')} is for a first recipe: this one says it itself "
+                "(card.runtime.network, training.pretrained)"
+            )
+
+
+def _beginning(arguments: argparse.Namespace) -> Beginning | None:
+    from ai_models.training.drafting_backbones import Beginning
+    from ai_models.training.settings import TrainingError
+
+    if arguments.backbone is None:
+        if arguments.pretrained is not None:
+            raise TrainingError("--pretrained: --backbone says of which network")
+        return None
+    if arguments.network is not None or arguments.arguments is not None:
+        raise TrainingError("--backbone or --network: one of the two")
+    return Beginning(arguments.backbone, arguments.pretrained, arguments.pretrained_by)
 
 
 def _trackers(arguments: argparse.Namespace, recipe: Recipe) -> tuple[Tracker, ...]:
@@ -134,7 +167,7 @@ def _draft(arguments: argparse.Namespace, reader: DicomReader | None) -> int:
             f"{arguments.output / 'recipe.yaml'} is there already: train with it, or name another "
             "output"
         )
-    path = draft_recipe(arguments.data, wishes, arguments.output, reader)
+    path = draft_recipe(arguments.data, wishes, arguments.output, reader, _beginning(arguments))
     marked = path.read_text(encoding="utf-8").count("# check:")
     print(f"written: {path}, with {marked} lines to check, marked \"# check:\"")
     print(f"next: edit it, then  dicom-node train {path} --data {arguments.data} "

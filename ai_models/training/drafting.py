@@ -19,6 +19,7 @@ from ai_models.scaffold.networks import put_named_labels, put_quantities, put_sc
 from ai_models.scaffold.report_text import NAME as REPORT
 from ai_models.scaffold.report_text import report_text
 from ai_models.training.cases import ATTRIBUTES, DicomReader, nifti_folders
+from ai_models.training.drafting_backbones import Beginning, put_backbone
 from ai_models.training.nifti_files import is_nifti, is_png, read_labels
 from ai_models.training.recipe import RECIPE_NAME
 from ai_models.training.segmentation_objects import read_segments
@@ -49,14 +50,15 @@ class Found:
 
 
 def draft_recipe(
-    data: Path, wishes: Wishes, folder: Path, reader: DicomReader | None
+    data: Path, wishes: Wishes, folder: Path, reader: DicomReader | None,
+    beginning: Beginning | None = None,
 ) -> Path:
     """Write ``recipe.yaml`` (and a report template where one is needed) to ``folder``.
 
     Raises
     ------
     TrainingError
-        Nothing tells what is to be learned.
+        Nothing tells what is to be learned; or as `put_backbone`.
     """
     found = look(data, wishes, reader)
     names = wishes.names or found.names
@@ -67,11 +69,15 @@ def draft_recipe(
                     names, wishes.network, wishes.arguments)
     draft = new_draft(wishes, "trained by `dicom-node train`; on what and how is in training.json")
     try:
-        put_input(draft, wishes, axes=2 if found.is_image else 3, channels=1)
+        put_input(draft, wishes, axes=2 if found.is_image or beginning else 3, channels=1)
     except ModelError as error:
         raise TrainingError(str(error)) from error
     _put_output(draft, wishes)
-    _put_network(draft, wishes, found)
+    begins: dict[str, Any] = {}
+    if beginning is None:
+        _put_network(draft, wishes, found)
+    else:
+        begins = put_backbone(draft, beginning, len(names))
     settle(draft)
     folder.mkdir(parents=True, exist_ok=True)
     if draft.get("task") in ("classification", "regression"):
@@ -79,7 +85,7 @@ def draft_recipe(
         draft.put("report", REPORT, f"words, codes and thresholds in {REPORT}.yaml beside this")
     for key in ("evidence", "weights"):
         draft.values.pop(key)
-    whole = Draft({"card": draft.values, "training": {"steps": 2000, "batch": 2}},
+    whole = Draft({"card": draft.values, "training": {"steps": 2000, "batch": 2, **begins}},
                   {f"card.{key}": why for key, why in draft.checks.items()})
     whole.check("training.steps", "how long; every other key: docs/training.md")
     path = folder / RECIPE_NAME

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ai_models.training.augmentation import Augmentation
 from ai_models.training.settings import Settings, TrainingError
@@ -34,6 +34,19 @@ class Split(BaseModel):
     """Chooses the weights."""
     test: float = Field(0.15, ge=0, lt=1)
     """Never looked at before the end: its figures go into the card."""
+
+
+class Pretraining(BaseModel):
+    """Weights of a backbone to begin with; `ai_models.training.pretrained` reads them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """A ``.pth`` or ``.safetensors``, from the folder of the recipe on."""
+    sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """As ``sha256sum`` prints it: another file is refused."""
+    origin: Literal["radiologynet", "imagenet", "other"] | None = None
+    """Who trained them. By their number of classes, 36 or 1000, where it is not said."""
 
 
 class Training(BaseModel):
@@ -67,10 +80,18 @@ class Training(BaseModel):
     """Of so many crops the middle is a voxel of a label."""
     start_from: str | None = None
     """Weights to begin with (.safetensors) beside the recipe; random ones without."""
+    pretrained: Pretraining | None = None
+    """Weights of RadiologyNET or ImageNet for the backbone of the network."""
     serve: Literal["state_dict", "onnx"] = "state_dict"
     """Which of the two files of weights the card names."""
     augmentation: Augmentation = Augmentation()
     split: Split = Split()
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Training:
+        if self.pretrained is not None and self.start_from is not None:
+            raise ValueError("start_from and pretrained are two beginnings: one of them expected")
+        return self
 
     def settings(self, task: str) -> Settings:
         """Of the loop; errors of a regression are better when they are smaller."""

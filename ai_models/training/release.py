@@ -79,9 +79,9 @@ def _start_from(module: nn.Module, path: Path) -> None:
 
 def write_model(
     recipe: Recipe, network: nn.Module, folder: Path, beside: Path, *,
-    backend: str = "state_dict", evidence: Mapping[str, Any] | None = None,
+    backend: str = "state_dict", evidence: Mapping[str, Any] | None = None, began: str = "",
 ) -> Card:
-    """Card and weights of a network; the card is read back.
+    """Card and weights of a network; the card is read back. ``began`` says with which weights.
 
     No weights that a card names are ever written over, so that whoever reads the folder meanwhile
     finds the weights of the card that is there: what has no ``evidence`` yet lies in a file of its
@@ -106,7 +106,8 @@ def write_model(
     values["weights"] = {
         "path": name, "sha256": file_sha256(folder / name),
         "licence": str(values.get("licence", "")),
-        "source": "trained by `dicom-node train`; on what and how is in training.json",
+        "source": f"trained by `dicom-node train`{began and f' {began}'}; on what and how is in "
+                  "training.json",
         **{key: one for key, one in (recipe.card.get("weights") or {}).items()
            if key in ("licence", "source")},
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ai_models.training.losses import loss_for
 from ai_models.training.measuring import figures_of, measured, summary
 from ai_models.training.memory_network import measured_card, predictor_of
 from ai_models.training.prepared import CaseStore
+from ai_models.training.pretrained import Pretrained, begin, words_on
 from ai_models.training.rate_finder import RateCurve, find_rate
 from ai_models.training.recipe import Recipe
 from ai_models.training.release import (
@@ -80,6 +82,7 @@ class _Ready:
     examples: CaseExamples
     store: CaseStore
     environment: Mapping[str, Any]
+    pretrained: Pretrained | None
     began: float = field(default_factory=time.monotonic)
 
 
@@ -145,6 +148,7 @@ def find_learning_rate(plan: Plan) -> RateCurve:
 def _prepared(plan: Plan) -> _Ready:
     training = plan.recipe.training
     network = built_network(plan.recipe, plan.beside)
+    pretrained = begin(plan.recipe, network, plan.beside)
     folder = plan.output / MODEL
     if (folder / RECORD).exists() and plan.resume:
         raise TrainingError(f"{folder} has been trained to its end: name another output")
@@ -164,7 +168,8 @@ def _prepared(plan: Plan) -> _Ready:
         parts["training"], card, store, training.augmentation, seed=training.seed,
         foreground=training.foreground, window=window,
     )
-    return _Ready(card, network, parts, examples, store, environment(plan.team.device))
+    ran_on = environment(plan.team.device)
+    return _Ready(card, network, parts, examples, store, ran_on, pretrained)
 
 
 def _together(team: Team) -> None:
@@ -176,19 +181,24 @@ def _release(plan: Plan, ready: _Ready, outcome: Outcome) -> None:
     """Write what the network is now, test what was written, and say so in card and record."""
     recipe, folder = plan.recipe, plan.output / MODEL
     network = ready.network.cpu().float().eval()
-    of_torch = write_model(recipe, network, folder, plan.beside, evidence=NOT_TESTED)
+    write = partial(
+        write_model, recipe, network, folder, plan.beside,
+        began=words_on(ready.pretrained) if ready.pretrained else "",
+    )
+    of_torch = write(evidence=NOT_TESTED)
     onnx = write_onnx(network, of_torch, folder)
     backend = recipe.training.serve
     if backend == "onnx" and "left_out" in onnx:
         raise TrainingError(f"training.serve: onnx: {onnx['left_out']}")
-    card = write_model(recipe, network, folder, plan.beside, backend=backend, evidence=NOT_TESTED)
+    card = write(backend=backend, evidence=NOT_TESTED)
     tested = _tested(card, ready.parts["test"], plan)
     told = evidence_of(tested, card.id)
-    card = write_model(recipe, network, folder, plan.beside, backend=backend, evidence=told)
+    card = write(backend=backend, evidence=told)
     remove_others(folder, of_torch, card)
     write_record(folder, {
         "model": {"id": card.id, "version": card.version, "task": card.task},
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": _told(recipe),
+        "pretrained": asdict(ready.pretrained) if ready.pretrained else None,
         "parameters": sum(one.numel() for one in network.parameters()),
         "data": counted(ready.parts),
         "seconds": round(time.monotonic() - ready.began, 1),
@@ -200,6 +210,14 @@ def _release(plan: Plan, ready: _Ready, outcome: Outcome) -> None:
         "onnx": onnx,
         "test": tested,
     })
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as it is kept; of the weights it began with the name, not the folder."""
+    told = recipe.model_dump(mode="json")
+    if begins := told["training"]["pretrained"]:
+        begins["path"] = Path(begins["path"]).name
+    return told
 
 
 def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
