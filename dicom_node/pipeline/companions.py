@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ai_models.card_input import ClinicalEntry, CompanionEntry, InputEntry
 from ai_models.types import Image, JointInput, Volume
 from dicom_node.errors import NotUnderstood, UnsuitableInput
@@ -32,6 +34,8 @@ NOT_THERE = "there is none"
 COMPANION_MISSING = "input.companion_missing"
 LACKING = (COMPANION_MISSING, "input.clinical")
 """Codes of the notes on what the model takes and was not given."""
+# Of a voxel; nothing that is outside was measured in millimetres.
+_EDGE_MM = (1e-3, 1e3)
 # Kilograms and metres; what lies outside was written in another unit, and is as good as unknown.
 _NUMBERS = {"PatientWeight": (0.3, 650.0), "PatientSize": (0.2, 2.8)}
 
@@ -160,7 +164,30 @@ def _loaded(paths: Sequence[Path], companion: CompanionEntry, reference: Loaded)
             f"{companion.role} is of another frame of reference: where it lies to the series is "
             "not known", reason="input.companion_frame",
         )
+    _check_place(companion.role, volume.volume, reference)
     return to_suv(volume) if companion.intensity.unit == SUVBW else volume
+
+
+def _check_place(role: str, volume: Volume, reference: Loaded) -> None:
+    """Nothing is analysed together with what lies somewhere else, or is of no size."""
+    source = reference.model_input
+    own = source.reference if isinstance(source, JointInput) else source
+    if not isinstance(own, Volume):
+        return
+    edges_mm = np.linalg.norm(volume.affine_lps[:3, :3], axis=0)
+    if edges_mm.min() < _EDGE_MM[0] or edges_mm.max() > _EDGE_MM[1]:
+        raise UnsuitableInput(
+            f"{role} has voxels of {edges_mm.min():g} to {edges_mm.max():g} mm",
+            reason="input.companion_spacing",
+        )
+    last = np.array(volume.array.shape[-3:]) - 1.0
+    corners = np.array([(*(last * one), 1.0) for one in np.ndindex(2, 2, 2)]).T
+    there = (np.linalg.inv(own.affine_lps) @ volume.affine_lps @ corners)[:3]
+    here = np.array(own.array.shape[-3:]) - 0.5
+    if (there.min(axis=1) > here).any() or (there.max(axis=1) < -0.5).any():
+        raise UnsuitableInput(
+            f"{role} shows no place that the series shows", reason="input.companion_apart"
+        )
 
 
 def _why(error: NotUnderstood | UnsuitableInput) -> str:

@@ -159,6 +159,8 @@ def test_what_was_missing_and_why_is_said_and_makes_another_result(tmp_path: Pat
     ("input.companion_patient", {"PatientBirthDate": "19310203"}),
     ("input.companion_frame", {"FrameOfReferenceUID": generate_uid()}),
     ("input.modality", {"Modality": "NM"}),
+    ("input.companion_spacing", {"PixelSpacing": ["1e-9", "1e-9"]}),
+    ("input.companion_spacing", {"PixelSpacing": ["1e9", "1e9"]}),
 ])
 def test_a_companion_that_cannot_be_used_is_done_without_or_ends_the_job(
     tmp_path: Path, reason: str, attributes: dict[str, Any]
@@ -172,6 +174,23 @@ def test_a_companion_that_cannot_be_used_is_done_without_or_ends_the_job(
     with pytest.raises(UnsuitableInput) as told:
         analyse(ct, needed, Kept(), WRITING, companions={"pt": pt})
     assert told.value.reason == reason
+
+
+def test_what_lies_nowhere_near_the_series_is_not_analysed_together_with_it(
+    tmp_path: Path,
+) -> None:
+    ct = ct_series((12, 32, 40))
+    pet = pet_of(ct[0], values_bqml=np.full((10, 10, 8), 20000.0))
+    for image in pet:
+        x, y, z = (float(one) for one in image.ImagePositionPatient)
+        image.ImagePositionPatient = [f"{one:.3f}" for one in (x + 900.0, y, z)]
+    files = {name: write_series(one, tmp_path / name) for name, one in (("ct", ct), ("pt", pet))}
+    found = analyse(
+        files["ct"], card_of(tmp_path), Kept(), WRITING, companions={"pt": files["pt"]}
+    )
+    assert found.loaded.missing == {
+        "pt": "input.companion_apart: pt shows no place that the series shows"
+    }
 
 
 def test_without_what_the_card_requires_there_is_no_answer(tmp_path: Path) -> None:
