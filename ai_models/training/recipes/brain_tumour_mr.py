@@ -59,7 +59,7 @@ def recipe_of(data: Path | None = None) -> ImageRecipe:
         command="python -m ai_models.training.recipes.brain_tumour_mr --output DIR",
         draw=draw, counts={"train": 160, "validation": 48, "held_back": 96},
         settings=Settings(
-            steps=900, batch=32, rate=1.5e-3, warm_up=60, weight_decay=1e-3, average=0.99,
+            steps=750, batch=32, rate=1.5e-3, warm_up=60, weight_decay=1e-3, average=0.99,
             validate_every=150, checkpoint_every=150, watch="auc", seed=20,
         ),
         changes=Changes(mirror=True, noise=0.04, contrast=0.3),

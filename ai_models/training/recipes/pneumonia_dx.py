@@ -92,8 +92,8 @@ def recipe_of(data: Path | None) -> ImageRecipe:
         command="python -m ai_models.training.recipes.pneumonia_dx --data FILE --output DIR",
         draw=draw, counts={part: len(labels) for part, (_, labels) in parts.items()},
         settings=Settings(
-            steps=1800, batch=32, rate=1.5e-3, warm_up=100, weight_decay=1e-3, average=0.995,
-            validate_every=200, checkpoint_every=200, watch="auc", seed=20,
+            steps=1300, batch=32, rate=1.5e-3, warm_up=100, weight_decay=1e-3, average=0.995,
+            validate_every=260, checkpoint_every=130, watch="auc", seed=20,
         ),
         changes=Changes(),
         data=(

@@ -48,8 +48,8 @@ def recipe_of(data: Path | None = None) -> ImageRecipe:
         command="python -m ai_models.training.recipes.wrist_osteopenia_dx --output DIR",
         draw=draw, counts={"train": 1200, "validation": 200, "held_back": 300},
         settings=Settings(
-            steps=700, batch=32, rate=1.5e-3, warm_up=50, weight_decay=1e-3, average=0.99,
-            validate_every=100, checkpoint_every=100, watch="auc", seed=20,
+            steps=450, batch=32, rate=1.5e-3, warm_up=50, weight_decay=1e-3, average=0.99,
+            validate_every=150, checkpoint_every=150, watch="auc", seed=20,
         ),
         changes=Changes(turn_degrees=6.0, shift=0.03, scale=0.06, mirror=True, noise=0.01),
         data="drawn radiographs of grown wrists, half of them with bones that lack mineral",
