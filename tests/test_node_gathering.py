@@ -19,7 +19,7 @@ from dicom_node.intake.priors import PriorSearch
 from dicom_node.ledger import tables
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_routing import Router
-from dicom_node.records import Instance, Job, JobInput, JobState, Series, SeriesState
+from dicom_node.records import Instance, Job, JobState, Series, SeriesState
 from dicom_node.spool import Spool
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import ct_series, write_instance
