@@ -69,7 +69,8 @@ class BackboneUNet(nn.Module):
         Rows and columns are multiples of 32.
         """
         if image.shape[-2] % _HALVED or image.shape[-1] % _HALVED:
-            raise ValueError(f"edges of {tuple(image.shape[-2:])}: multiples of 32 expected")
+            # In the words by which the node knows that it is about the size of its windows.
+            raise ValueError(f"edges of {tuple(image.shape[-2:])} must be divisible by 32")
         seen = [image]
         for stage in _stages(self.backbone):
             maps = seen[-1]

@@ -52,7 +52,7 @@ def test_every_weight_that_it_has_is_used() -> None:
 def test_edges_that_cannot_be_halved_are_refused() -> None:
     with torch.device("meta"):
         network = BackboneUNet("resnet18").eval()
-        with pytest.raises(ValueError, match="multiples of 32"):
+        with pytest.raises(ValueError, match="must be divisible by 32"):
             network(torch.empty(1, 3, 64, 70))
 
 
