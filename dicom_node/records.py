@@ -90,7 +90,8 @@ class Instance:
     is recognised without reading pixels. ``position_mm`` is Image Position (Patient) and
     ``orientation`` Image Orientation (Patient), both LPS, ``None`` where the object has none
     (or keeps them per frame). ``expected_instances`` is Number of Series Related Instances,
-    ``images_in_acquisition`` the like-named element, which may count more than one series.
+    ``images_in_acquisition`` the like-named element, which may count more than one series, and
+    ``slices_in_series`` Number of Slices (0054,0081) of a PET: the most that its series may have.
     """
 
     sop_instance_uid: str
@@ -111,6 +112,7 @@ class Instance:
     number_of_frames: int = 1
     expected_instances: int | None = None
     images_in_acquisition: int | None = None
+    slices_in_series: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ DICOM has no "end of series". What there is, from strong to weak:
     slices still waits for the whole of it, and no longer. Fewer than are here: no evidence;
 1.  every association that brought an instance was released, nothing is known to be missing:
     complete ``after_release_s`` after the last release; unless something speaks against it (fewer
-    images than Images in Acquisition says, which may count several series): then the next rule;
+    images than Images in Acquisition says, which may count several series, or than the Number of
+    Slices of a PET, which is the most that there may be): then the next rule;
 2.  nothing arrived for ``quiet_period_s`` and nothing is known to be missing: complete (a PACS
     may keep one association open for ever, and a sender may abort instead of releasing);
 3.  something is known to be missing (fewer instances than the sender announced, a hole between
@@ -162,13 +163,18 @@ def find_missing(instances: Sequence[Instance]) -> str:
 
 
 def find_doubt(instances: Sequence[Instance]) -> str:
-    """What a series may lack: fewer instances than Images in Acquisition (0020,1002) says.
+    """What a series may lack: fewer instances than its images say that there may be.
 
-    The element counts the images of an acquisition, and an acquisition may be reconstructed to
-    series of other sizes: a reason to wait for the quiet period, none to wait for ever.
+    Images in Acquisition (0020,1002) counts the images of an acquisition, which may be
+    reconstructed to series of other sizes; Number of Slices (0054,0081) of a PET in objects of one
+    slice is the most that the series may have (PS3.3 C.8.9.1). So either is a reason to wait for
+    the quiet period, and none to wait for ever.
     """
-    announced = max((i.images_in_acquisition or 0 for i in instances), default=0)
     here = count_distinct(instances)
+    slices = max((i.slices_in_series or 0 for i in instances if i.number_of_frames == 1), default=0)
+    if slices > here:
+        return f"number_of_slices: {slices} announced, {here} here"
+    announced = max((i.images_in_acquisition or 0 for i in instances), default=0)
     if announced > here:
         return f"images_in_acquisition: {announced} announced, {here} here"
     return ""

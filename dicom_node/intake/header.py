@@ -23,6 +23,7 @@ _WANTED = frozenset(
     {
         0x00080016, 0x00080018, 0x00080060, 0x00100020, 0x0020000D, 0x0020000E, 0x00200013,
         0x00200032, 0x00200037, 0x00201002, 0x00201209, 0x00280008, 0x00280010, 0x00280011,
+        0x00540081,
     }
 )  # fmt: skip
 
@@ -33,9 +34,10 @@ class Head:
 
     ``position_mm`` and ``orientation`` are Image Position and Image Orientation (Patient), LPS,
     None where absent or unreadable. ``expected_instances`` is Number of Series Related Instances
-    (0020,1209), ``images_in_acquisition`` is (0020,1002). ``transfer_syntax_uid`` and
-    ``calling_ae_title`` come from the file meta and are empty without one. ``patient_id`` is for
-    the audit trail alone, and is neither logged nor put into the ledger.
+    (0020,1209), ``images_in_acquisition`` is (0020,1002), ``slices_in_series`` Number of Slices
+    (0054,0081). ``transfer_syntax_uid`` and ``calling_ae_title`` come from the file meta and are
+    empty without one. ``patient_id`` is for the audit trail alone, and is neither logged nor put
+    into the ledger.
     """
 
     sop_class_uid: str
@@ -49,6 +51,7 @@ class Head:
     number_of_frames: int
     expected_instances: int | None
     images_in_acquisition: int | None
+    slices_in_series: int | None
     rows: int | None
     columns: int | None
     transfer_syntax_uid: str
@@ -150,6 +153,7 @@ def read_data_set_head(
         number_of_frames=max(1, _integer(text[0x00280008]) or 1),
         expected_instances=_integer(text[0x00201209]),
         images_in_acquisition=_integer(text[0x00201002]),
+        slices_in_series=walker.unsigned_short(values.get(0x00540081)),
         rows=walker.unsigned_short(values.get(0x00280010)),
         columns=walker.unsigned_short(values.get(0x00280011)),
         transfer_syntax_uid=transfer_syntax_uid,
@@ -158,7 +162,7 @@ def read_data_set_head(
     )
 
 
-_TEXTS = sorted(_WANTED - {0x00100020, 0x00280010, 0x00280011})
+_TEXTS = sorted(_WANTED - {0x00100020, 0x00280010, 0x00280011, 0x00540081})
 
 
 def _text(value: bytes) -> str:

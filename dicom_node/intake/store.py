@@ -339,4 +339,5 @@ def instance_of(
         number_of_frames=head.number_of_frames,
         expected_instances=head.expected_instances,
         images_in_acquisition=head.images_in_acquisition,
+        slices_in_series=head.slices_in_series,
     )

@@ -54,6 +54,7 @@ def instance_values(instance: Instance) -> dict[str, Any]:
         "number_of_frames": instance.number_of_frames,
         "expected_instances": instance.expected_instances,
         "images_in_acquisition": instance.images_in_acquisition,
+        "slices_in_series": instance.slices_in_series,
     }
 
 

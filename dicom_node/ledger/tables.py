@@ -43,6 +43,7 @@ instances = Table(
     Column("number_of_frames", Integer, nullable=False),
     Column("expected_instances", Integer),
     Column("images_in_acquisition", Integer),
+    Column("slices_in_series", Integer),
     Index("instances_by_series", "series_instance_uid", "association_id"),
     Index("instances_by_uid", "sop_instance_uid"),
 )

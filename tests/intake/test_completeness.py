@@ -214,6 +214,24 @@ def test_an_unmet_count_of_the_acquisition_waits_for_the_quiet_period_and_no_lon
     assert (decision.complete, decision.reason) == (True, f"quiet_period after_release, {doubt}")
 
 
+def test_a_pet_of_fewer_images_than_its_slices_waits_for_the_quiet_period_and_no_longer() -> None:
+    series = [dataclasses.replace(one(float(z)), slices_in_series=58) for z in range(20)]
+    doubt = find_doubt(series)
+    assert doubt == "number_of_slices: 58 announced, 20 here"
+    assert find_missing(series) == ""
+    released = dataclasses.replace(evidence(closed_s=0), doubt=doubt)
+    assert not decide(released, SETTINGS, after(19.9)).complete
+    decision = decide(released, SETTINGS, after(20))
+    assert (decision.complete, decision.reason) == (True, f"quiet_period after_release, {doubt}")
+
+
+def test_a_pet_with_all_its_slices_is_no_doubt_and_neither_are_slices_within_one_object() -> None:
+    series = [dataclasses.replace(one(float(z)), slices_in_series=3) for z in range(3)]
+    assert find_doubt(series) == ""
+    whole = dataclasses.replace(one(0.0), slices_in_series=58, number_of_frames=58)
+    assert find_doubt([whole]) == ""
+
+
 def test_a_met_count_of_the_acquisition_is_no_doubt() -> None:
     assert find_doubt([dataclasses.replace(one(0.0), images_in_acquisition=1)]) == ""
 

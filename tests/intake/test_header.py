@@ -68,7 +68,7 @@ def test_every_encoding_gives_the_same_head(transfer_syntax: str) -> None:
     found = read_data_set_head(BytesSource(encode(rich(), transfer_syntax)), transfer_syntax)
     assert found == Head(
         "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.4", "1.2.5", "CT", (1.0, -2.5, 3.0),
-        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 7, 4, None, None, 2, 3, transfer_syntax,
+        (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 7, 4, None, None, None, 2, 3, transfer_syntax,
     )  # fmt: skip
 
 
@@ -113,6 +113,13 @@ def test_the_number_of_instances_in_the_series_comes_before_that_in_the_acquisit
     assert read(acquisition).images_in_acquisition == 40
     assert read(acquisition).expected_instances is None
     assert read(acquisition + series).expected_instances == 80
+
+
+def test_a_pet_says_how_many_slices_its_series_has() -> None:
+    data = head("1.2.3", "1.2.4", "1.2.5", 1) + bytes.fromhex("54008100555302003a00")
+    assert read_data_set_head(BytesSource(data), EXPLICIT).slices_in_series == 58
+    without = head("1.2.3", "1.2.4", "1.2.5", 1)
+    assert read_data_set_head(BytesSource(without), EXPLICIT).slices_in_series is None
 
 
 def test_a_deflated_bomb_before_the_uids_is_refused() -> None:
