@@ -31,9 +31,10 @@ def age_in_years(header: Dataset) -> float | None:
 
 
 def is_same_patient(one: Dataset, other: Dataset) -> bool:
-    """By Patient ID, with its issuer and the date of birth where both state one.
+    """By Patient ID, with its issuer, the date of birth and the sex where both state one.
 
-    IDs are given twice, and ``UNKNOWN`` is one: whoever was born on another day is somebody else.
+    IDs are given twice, and ``UNKNOWN`` is one: whoever was born on another day, or is a man and
+    not a woman, is somebody else.
     Two headers without an ID are of one patient only as long as their names do not differ.
     """
     if text(one, "PatientID") != text(other, "PatientID"):
@@ -41,6 +42,8 @@ def is_same_patient(one: Dataset, other: Dataset) -> bool:
     keywords = ["IssuerOfPatientID", "PatientBirthDate"]
     if not text(one, "PatientID"):
         keywords.append("PatientName")
+    if {text(header, "PatientSex").upper() for header in (one, other)} == {"F", "M"}:
+        return False
     return all(
         len({text(header, keyword) for header in (one, other)} - {""}) < 2
         for keyword in keywords

@@ -41,6 +41,9 @@ def test_an_age_that_says_nothing_is_not_that_of_a_newborn(
      False),
     ({"PatientID": "UNKNOWN", "PatientBirthDate": "19600101"},
      {"PatientID": "UNKNOWN", "PatientBirthDate": "19310203"}, False),
+    ({"PatientID": "UNKNOWN", "PatientSex": "F"}, {"PatientID": "UNKNOWN", "PatientSex": "M"}, False),
+    ({"PatientID": "1", "PatientSex": "F"}, {"PatientID": "1", "PatientSex": "O"}, True),
+    ({"PatientID": "1", "PatientSex": "F"}, {"PatientID": "1"}, True),
     ({"PatientName": "A^B"}, {"PatientName": "C^D"}, False),
     ({"PatientName": "A^B"}, {"PatientName": "A^B"}, True),
 ])
