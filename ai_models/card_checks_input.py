@@ -21,6 +21,7 @@ Problems = Iterator[tuple[str, str]]
 _AXIS_OF = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 _OF_A_VOLUME = (
     "axes", "min_slices", "max_slices", "max_slice_gap_mm", "max_slice_thickness_mm",
+    "max_tilt_deg",
 )
 
 

@@ -160,6 +160,9 @@ class InputEntry(Entry):
     """A volume whose slices are farther apart is refused."""
     max_slice_thickness_mm: Positive | None = None
     """A volume of thicker slices, Slice Thickness (0018,0050), is refused."""
+    max_tilt_deg: Annotated[float, Field(gt=0, le=45)] | None = None
+    """A volume is refused, ``input.tilted``, where an axis of its grid lies farther from the
+    nearest direction of the patient (left, posterior, superior); without it any may lie so."""
     role: Identifier = "image"
     """Name of this series where there are companions: ``ct``."""
     phases: Literal[1] | Phases = 1

@@ -102,6 +102,15 @@ class Volume:
         return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
 
     @property
+    def tilt_deg(self) -> float:
+        """Largest angle between an axis of the grid and the LPS axis next to it, in degrees."""
+        along = np.abs(self.affine_lps[:3, :3])
+        nearest = along.max(axis=0)
+        # What is left of each column: an arc cosine would be coarse near 0.
+        aside = np.sqrt(np.maximum((along**2).sum(axis=0) - nearest**2, 0.0))
+        return float(np.degrees(np.arctan2(aside, nearest)).max())
+
+    @property
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel in millilitres (also right for sheared grids)."""
         return float(abs(np.linalg.det(self.affine_lps[:3, :3]))) / 1000.0

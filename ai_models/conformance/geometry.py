@@ -16,10 +16,18 @@ from ai_models.conformance.agreement import (
     agreement,
     marks_nothing,
 )
-from ai_models.conformance.check import Check, Predict, failed, judged, not_applicable, passed
+from ai_models.conformance.check import (
+    Check,
+    Predict,
+    failed,
+    judged,
+    not_applicable,
+    passed,
+    refused,
+)
 from ai_models.conformance.presentations import Presentation, flips, oblique, permuted, respaced
 from ai_models.conformance.scene import Scene, scene_for
-from ai_models.types import Image, Prediction
+from ai_models.types import Image, Prediction, Volume, reference_of
 
 FLIPS, AXES, OBLIQUE, SPACING = "flips", "axes", "oblique", "spacing"
 _NO_DIRECTIONS = "an image has no directions in the patient"
@@ -52,17 +60,30 @@ def check_oblique(
 
     ``quick``: what was drawn is small, and only an answer that is far off is looked at again, on a
     larger drawing, which decides.
+
+    What the card calls too oblique (``input.max_tilt_deg``) must be refused, and what is as
+    oblique as it allows is compared.
     """
     if isinstance(scene.reference, Image):
         return not_applicable(OBLIQUE, _NO_DIRECTIONS)
+    shown = oblique(scene)
+    declined = ""
+    if _is_too_oblique(shown, card):
+        answer = refused(OBLIQUE, lambda: predict(shown.source), ("input.tilted",))
+        if answer.outcome == "failed":
+            return replace(answer, sentence=f"{shown.name}, {answer.sentence}")
+        declined = f"{shown.name} the card declines it, and it was refused with input.tilted"
+        shown = oblique(scene, card.input.max_tilt_deg or 0.0)
+        if _is_too_oblique(shown, card):
+            return not_applicable(OBLIQUE, declined)
     if card.task == "text":
         return not_applicable(OBLIQUE, "other pictures may be told of in other words")
     found = judged(
         OBLIQUE,
-        lambda: _compared(
-            OBLIQUE, card, predict, scene, reference, (oblique(scene),), quick=quick
-        ),
+        lambda: _compared(OBLIQUE, card, predict, scene, reference, (shown,), quick=quick),
     )
+    if declined and found.outcome != "failed":
+        return replace(found, sentence=f"{declined}; {found.sentence}")
     if found.outcome == "failed" and quick:
         return _decided(card, predict, check_oblique)
     if found.outcome == "failed" and card.input.spacing_mm is None:
@@ -97,6 +118,11 @@ def check_spacing(
             "; without input.spacing_mm the network sees the grid of the series"
         ))
     return found
+
+
+def _is_too_oblique(shown: Presentation, card: Card) -> bool:
+    limit, volume = card.input.max_tilt_deg, reference_of(shown.source)
+    return limit is not None and isinstance(volume, Volume) and volume.tilt_deg > limit
 
 
 def _decided(card: Card, predict: Predict, check: Callable[..., Check]) -> Check:

@@ -64,13 +64,16 @@ def permuted(source: ModelInput, card: Card) -> Presentation:
     return Presentation(name, changed(source, reordered), is_exact=True)
 
 
-def oblique(scene: Scene) -> Presentation:
-    """On a grid that lies oblique in the patient, about the same middle."""
+def oblique(scene: Scene, degrees: float = OBLIQUE_DEGREES) -> Presentation:
+    """On a grid that lies oblique in the patient, about the same middle.
+
+    No axis of the grid is turned by more than ``degrees``.
+    """
     affine, shape = affine_of(scene.reference), shape_of(scene.reference)
     turned = np.eye(4)
-    turned[:3, :3] = _rotation(np.array([0.8, 0.6, 0.35]), OBLIQUE_DEGREES)
+    turned[:3, :3] = _rotation(np.array([0.8, 0.6, 0.35]), degrees)
     return Presentation(
-        f"oblique by {OBLIQUE_DEGREES:g} degrees",
+        f"oblique by {degrees:g} degrees",
         scene.draw(shape, _about_middle(turned @ affine, shape, affine, shape)), is_exact=False,
     )
 

@@ -106,6 +106,12 @@ def check_volume(volume: Volume, card: Card) -> None:
             f"slices {gap:.2f} mm apart, {card.id} allows {entry.max_slice_gap_mm:g} mm",
             reason="input.slices_too_far_apart",
         )
+    tilt = volume.tilt_deg
+    if entry.max_tilt_deg is not None and tilt > entry.max_tilt_deg + 1e-3:
+        raise ModelError(
+            f"the series lies oblique in the patient by {tilt:.1f} degrees, {card.id} allows "
+            f"{entry.max_tilt_deg:g}", reason="input.tilted",
+        )
 
 
 def _check_grid(volume: Volume, what: str) -> None:

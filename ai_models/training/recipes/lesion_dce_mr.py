@@ -33,6 +33,7 @@ from ai_models.training.recipes.case_examples import (
     cell_loss,
 )
 from ai_models.training.recipes.scored_cases import (
+    answering_oblique,
     calibrated,
     called,
     finish,
@@ -168,7 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
     seeds = range(HELD_BACK, HELD_BACK + RECIPE.held_back)
     rows = measured(card, ((seed, draw(seed)) for seed in seeds))
     some = seeds[: RECIPE.held_back // 2]
-    oblique = measured(card, turned_by(17.0, ((seed, draw(seed)) for seed in some)))
+    oblique = measured(
+        answering_oblique(card), turned_by(17.0, ((seed, draw(seed)) for seed in some))
+    )
     tell(card, record, rows, oblique)
     return 0
 

@@ -193,6 +193,12 @@ def answering_always(card: Card) -> Card:
     return card.model_copy(update={"output": card.output.model_copy(update={"scores": scores})})
 
 
+def answering_oblique(card: Card) -> Card:
+    """The same model, answering also where its card calls a series too oblique."""
+    entry = card.input.model_copy(update={"max_tilt_deg": None})
+    return card.model_copy(update={"input": entry})
+
+
 def measured(card: Card, cases: Iterable[tuple[int, Case]]) -> list[Row]:
     """What the model says of these cases, by the way every input goes."""
     predictor = Predictor(card)

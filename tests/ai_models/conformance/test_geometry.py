@@ -11,6 +11,7 @@ import pytest
 from ai_models.conformance.check import Check
 from ai_models.conformance.geometry import check_axes, check_flips, check_oblique, check_spacing
 from ai_models.conformance.scene import scene_for
+from ai_models.prediction.checking import check_source
 from ai_models.types import ModelInput, Prediction, Volume
 from tests.ai_models.conformance.models import (
     bright,
@@ -174,6 +175,39 @@ def test_oblique_network_is_told_why_it_may_fail(tmp_path: Path) -> None:
     found = check_oblique(card, along_rows, scene, along_rows(scene.reference))
     assert found.outcome == "failed"
     assert "without input.spacing_mm" in found.sentence
+
+
+def test_what_the_card_calls_too_oblique_must_be_refused_and_the_rest_hold(
+    tmp_path: Path,
+) -> None:
+    card = card_of(tmp_path, input__max_tilt_deg=10)
+    scene = scene_for(card, quick=True)
+
+    def declining(source: ModelInput) -> Prediction:
+        check_source(source, card)
+        return bright(card)(source)
+
+    def straight_only(source: ModelInput) -> Prediction:
+        """Declines as the card says, and loses what lies but a little oblique."""
+        assert isinstance(source, Volume)
+        answer = declining(source)
+        return labelled(card, source.array > 9999) if source.tilt_deg > 1 else answer
+
+    reference = bright(card)(scene.reference)
+    found = check_oblique(card, declining, scene, reference)
+    assert found.outcome == "passed"
+    assert found.sentence.startswith(
+        "oblique by 17 degrees the card declines it, and it was refused with input.tilted; "
+        "oblique by 10 degrees: Dice"
+    )
+    found = check_oblique(card, bright(card), scene, reference)
+    assert found.outcome == "failed"
+    assert found.sentence == (
+        "oblique by 17 degrees, input.tilted expected, and it was answered"
+    )
+    found = check_oblique(card, straight_only, scene, reference)
+    assert found.outcome == "failed"
+    assert "oblique by 10 degrees, the answer is another" in found.sentence
 
 
 def test_image_has_no_directions(tmp_path: Path) -> None:
