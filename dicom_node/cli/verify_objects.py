@@ -32,7 +32,7 @@ from dicom_node.cli.generated_series import (
     write_series,
 )
 from dicom_node.cli.series_roles import Together
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, UnsuitableInput
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
 
@@ -111,30 +111,42 @@ def check_objects(
     return passed(OBJECTS, f"written and read back: {_kinds(analysis)}")
 
 
-def check_nothing_found(card: Card, ask: Ask, scene: Scene, series: SeriesMaker) -> Check:
-    """Of air there is a report that says so, and no segmentation without a segment."""
+def check_nothing_found(
+    card: Card, ask: Ask, scene: Scene, reference: Prediction, series: SeriesMaker
+) -> Check:
+    """Of air there is a report that says so, and no segmentation without a segment.
+
+    Where air is refused, which is answered as not analysed, the report is that of the reference
+    with what was found in it taken away.
+    """
     if card.task not in ("segmentation", "detection"):
         return not_applicable(NOTHING_FOUND, f"a {card.task} finds something in every input")
     if series.modality is None:
         return _unknown(NOTHING_FOUND, card)
-    said: list[str] = []
+    said, of = "", "air"
 
     def emptied(card: Card, source: ModelInput) -> Prediction:
+        nonlocal said
         prediction, marked = _without_marks(ask(card, source))
-        said.extend(["; what it marks in air was taken away for this"] if marked else [])
+        said = "; what it marks in air was taken away for this" if marked else ""
         return prediction
 
     try:
-        shown = series.write(scene.empty(), series.modality, "empty")
-        analysis = _analysed(card, emptied, shown)
+        try:
+            shown = series.write(scene.empty(), series.modality, "empty")
+            analysis = _analysed(card, emptied, shown)
+        except UnsuitableInput as error:
+            if error.reason not in _AIR_REFUSED:
+                raise
+            of, said = "what was shown", f"; air is refused with {error.reason}"
+            shown = series.write(scene.reference, series.modality, "unmarked")
+            analysis = _analysed(card, lambda *_: _without_marks(reference)[0], shown)
     except NodeError as error:
-        if error.reason in _AIR_REFUSED:
-            return passed(NOTHING_FOUND, f"air is refused with {error.reason}")
         return failed(NOTHING_FOUND, f"{error.reason}: {error}")
     kinds = [kind for kind, _ in analysis.objects]
     if kinds != ["negative report"]:
         return failed(NOTHING_FOUND, f"a negative report expected: {', '.join(kinds)}")
-    return passed(NOTHING_FOUND, "of air a report that nothing was found" + "".join(said))
+    return passed(NOTHING_FOUND, f"of {of} a report that nothing was found{said}")
 
 
 def check_modality(card: Card, scene: Scene, series: SeriesMaker) -> Check:

@@ -184,5 +184,5 @@ def _of_objects(
     if shown is None and series.modality is not None:
         shown = series.write(scene.reference, series.modality, "phantom")
     yield verify_objects.check_objects(card, model.ask, scene, reference, shown)
-    yield verify_objects.check_nothing_found(card, model.ask, scene, series)
+    yield verify_objects.check_nothing_found(card, model.ask, scene, reference, series)
     yield verify_objects.check_modality(card, scene, series)
