@@ -23,7 +23,7 @@ _PROCEDURES = {
 _ANYWHERE = {"value": "38266002", "scheme": "SCT", "meaning": "Entire body"}
 _ANY_PROCEDURE = ("363679005", "SCT", "Imaging procedure")
 _HEAD = """\
-# Written by `dicom-node models new`: what the model gives, in words and codes that a person must
+# Written by `{writer}`: what the model gives, in words and codes that a person must
 # check (docs/reports.md). {scheme} is nobody's coding scheme: SNOMED CT may have better codes.
 name: {name}
 title: ["126000", DCM, Imaging Measurement Report]
@@ -85,14 +85,17 @@ nothing_found:
 """
 
 
-def report_text(draft: Draft) -> str:
-    """The text of ``report.yaml`` for the scores or quantities of a drafted card."""
+def report_text(draft: Draft, writer: str = "dicom-node models new") -> str:
+    """The text of ``report.yaml`` for the scores or quantities of a drafted card; ``writer`` is the
+    command that drafts it."""
     modalities: list[str] = draft.get("input.modality")
     procedures = "\n".join(
         f'  {one}: ["{code}", {scheme}, {meaning}]'
         for one in modalities for code, scheme, meaning in [_PROCEDURES.get(one, _ANY_PROCEDURE)]
     )
-    text = _HEAD.format(name=NAME, procedures=procedures, scheme=LOCAL_SCHEME)
+    text = _HEAD.format(
+        writer=writer, name=NAME, procedures=procedures, scheme=LOCAL_SCHEME,
+    )
     is_score = draft.get("task") == "classification"
     entries = draft.get("output.scores" if is_score else "output.quantities")
     words = _words([one["name"] for one in entries])

@@ -9,13 +9,34 @@ undeformed 0.88), and 500 to 1000 tears it (0.42). So both are settings, and sta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Pair = tuple[float, float]
+
+
+def _rises(pair: Pair) -> Pair:
+    if pair[0] > pair[1]:
+        raise ValueError("the lower number first")
+    return pair
+
+
+# Numbers beyond these leave nothing of an image that could be recognised, or never end.
+_Sigma = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=100)], Annotated[float, Field(gt=0, le=100)]],
+    AfterValidator(_rises),
+]
+_Magnitude = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=10_000)], Annotated[float, Field(ge=0, le=10_000)]],
+    AfterValidator(_rises),
+]
+_Gamma = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]],
+    AfterValidator(_rises),
+]
 
 
 class Augmentation(BaseModel):
@@ -24,21 +45,21 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     elastic_probability: float = Field(0.3, ge=0, le=1)
-    elastic_sigma: Pair = (10.0, 10.0)
+    elastic_sigma: _Sigma = (10.0, 10.0)
     """Of the Gaussian, in voxels."""
-    elastic_magnitude: Pair = (100.0, 200.0)
+    elastic_magnitude: _Magnitude = (100.0, 200.0)
     """Before smoothing, in voxels."""
     gamma_probability: float = Field(0.5, ge=0, le=1)
-    gamma: Pair = (0.7, 1.4)
+    gamma: _Gamma = (0.7, 1.4)
     """Exponent of the values between the lowest and the highest."""
     noise_probability: float = Field(0.2, ge=0, le=1)
-    noise: float = Field(0.05, ge=0)
+    noise: float = Field(0.05, ge=0, le=1e6)
     """Standard deviation at most, in units of the network's input."""
     smooth_probability: float = Field(0.1, ge=0, le=1)
-    smooth: Pair = (0.5, 1.0)
+    smooth: _Sigma = (0.5, 1.0)
     """Sigma of a Gaussian filter, in voxels."""
     shift_probability: float = Field(0.2, ge=0, le=1)
-    shift: float = Field(0.05, ge=0)
+    shift: float = Field(0.05, ge=0, le=1e6)
     """Added to all values, at most."""
     affine_probability: float = Field(0.3, ge=0, le=1)
     rotation_degrees: float = Field(10.0, ge=0, le=180)

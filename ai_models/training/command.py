@@ -85,7 +85,7 @@ def run_command(arguments: argparse.Namespace, reader: DicomReader | None) -> in
     with joined_team(arguments.device or default_device()) as team:
         trackers = _trackers(arguments, recipe) if team.is_first else ()
         plan = Plan(recipe, arguments.recipe.absolute().parent, arguments.data, arguments.output,
-                    reader, team, trackers, not arguments.anew)
+                    reader, team, trackers, not arguments.anew, tell=_tell_waiting)
         if arguments.find_rate:
             curve = find_learning_rate(plan)
             for rate, loss in zip(curve.rates, curve.losses, strict=True):
@@ -175,6 +175,11 @@ def _draft(arguments: argparse.Namespace, reader: DicomReader | None) -> int:
     return 0
 
 
+def _tell_waiting(text: str) -> None:
+    """What takes a while, beside the lines of the loss."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _tell(folder: Path) -> None:
     """What the test found, for a person."""
     from ai_models.training.release import interval_text
@@ -188,7 +193,7 @@ def _tell(folder: Path) -> None:
     print(f"on {test['cases']} held-back cases of {test['patients']} patients:")
     for name, one in test["figures"].items():
         if one["value"] is None:
-            print(f"  {name}: cannot be had of these cases")
+            print(f"  {name}: cannot be had of these cases: {one['why']}")
         else:
             print(f"  {name}: {one['value']:.3f}, {interval_text(one)}")
     sys.stdout.flush()

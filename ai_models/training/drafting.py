@@ -81,7 +81,9 @@ def draft_recipe(
     settle(draft)
     folder.mkdir(parents=True, exist_ok=True)
     if draft.get("task") in ("classification", "regression"):
-        (folder / f"{REPORT}.yaml").write_text(report_text(draft), encoding="utf-8")
+        (folder / f"{REPORT}.yaml").write_text(
+            report_text(draft, "dicom-node train"), encoding="utf-8"
+        )
         draft.put("report", REPORT, f"words, codes and thresholds in {REPORT}.yaml beside this")
     for key in ("evidence", "weights"):
         draft.values.pop(key)

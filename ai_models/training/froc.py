@@ -60,6 +60,9 @@ def froc(scans: Sequence[ScanFindings]) -> Froc:
         return Froc(*(np.zeros(0) for _ in range(3)))
     found = hits[np.isfinite(hits)]
     thresholds = np.unique(np.concatenate([found, false]))[::-1]
+    if not thresholds.size:
+        # Nothing was found of what is there: a sensitivity of 0, not an unknown one.
+        thresholds = np.array([np.inf])
     sensitivity = _at_least(found, thresholds) / hits.size
     return Froc(thresholds, sensitivity, _at_least(false, thresholds) / len(scans))
 

@@ -253,17 +253,37 @@ def _froc_at(rate: float) -> Figure:
     return lambda results: _froc(results).at(rate)
 
 
+def _why_none(figure: str, value: float, results: Sequence[CaseResult]) -> str:
+    """Why a figure is no number, in words for a person."""
+    if math.isinf(value):
+        return "infinite: in half of the cases or more all of it was missed, or there was none"
+    truths = next((
+        [one.pairs[name][0] for one in results if name in one.pairs]
+        for name in sorted({name for one in results for name in one.pairs}, key=len, reverse=True)
+        if f" of {name}" in figure
+    ), None)
+    if truths is None:
+        return "nothing that is to be found, or no value of it, is in these cases"
+    if len(truths) == 1:
+        return "one case alone: another is needed to tell it from"
+    if len(set(truths)) == 1:
+        return f"all {len(truths)} cases are alike: of each the truth is {truths[0]:g}"
+    return "too few cases"
+
+
 def summary(
     card: Card, results: Sequence[CaseResult], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Every figure with its interval, and the leading one by subgroup, as a record keeps them."""
     figures = figures_of(card, results)
     patients = [one.case.patient for one in results]
-    told = {
-        name: rounded(bootstrap_interval(results, figure, patients=patients,
-                                         resamples=resamples, seed=seed))
-        for name, figure in figures.items()
-    }
+    told: dict[str, dict[str, Any]] = {}
+    for name, figure in figures.items():
+        interval = bootstrap_interval(results, figure, patients=patients,
+                                      resamples=resamples, seed=seed)
+        told[name] = rounded(interval)
+        if not math.isfinite(interval.value):
+            told[name]["why"] = _why_none(name, interval.value, results)
     groups: dict[str, Any] = {}
     attributes = [one.case.attributes for one in results]
     if figures and any(attributes):

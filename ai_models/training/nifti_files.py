@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from ai_models.types import Affine, Image, LabelMap, Volume
 # NIfTI points to the right and the front, DICOM to the left and the back.
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LEAST_VOXEL_MM3 = 1e-9
+# A CT of 2048 slices; a packed file of a few bytes may say any number.
+_MOST_VOXELS = 2**29
+_LONGEST_BEFORE_VOXELS = 2**24
 
 
 def is_nifti(path: Path) -> bool:
@@ -56,8 +61,11 @@ def _read(path: Path) -> tuple[Any, Affine]:
     import nibabel
 
     try:
+        _check_size(path)
         image: Any = nibabel.load(path)
         array = np.asarray(image.dataobj)
+    except TrainingError:
+        raise
     except Exception as error:  # nibabel raises what zlib, numpy and its own readers do
         raise TrainingError(f"{path} cannot be read: {error}") from error
     array = array.reshape(array.shape[:3]) if array.ndim == 4 and array.shape[3] == 1 else array
@@ -70,6 +78,28 @@ def _read(path: Path) -> tuple[Any, Affine]:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < _LEAST_VOXEL_MM3:
         raise TrainingError(f"{path} does not say where its voxels lie (its affine is singular)")
     return np.ascontiguousarray(array.transpose(2, 1, 0)), np.asarray(affine, dtype=np.float64)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what would fill the memory, by what the first bytes say; no more is unpacked.
+
+    The fields are ``dim`` and ``vox_offset`` of nifti1.h and nifti2.h. Readers take all that lies
+    before the voxels for extensions of the header.
+    """
+    import nibabel
+
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        start = file.read(nibabel.Nifti2Header.sizeof_hdr)
+    kind: Any = nibabel.Nifti1Header
+    if b"n+2" in start[4:8]:
+        kind = nibabel.Nifti2Header
+    header = kind(start[: kind.sizeof_hdr], check=False)
+    voxels = math.prod(int(one) for one in header.get_data_shape())
+    if voxels > _MOST_VOXELS or int(header["vox_offset"]) > _LONGEST_BEFORE_VOXELS:
+        raise TrainingError(
+            f"{path} says that it holds {voxels} voxels after {int(header['vox_offset'])} bytes of "
+            f"header: at most {_MOST_VOXELS} after {_LONGEST_BEFORE_VOXELS} are read"
+        )
 
 
 def read_png(path: Path) -> Image:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,6 +23,8 @@ from ai_models.types import CardError
 from ai_models.yaml_lines import read_content, read_yaml
 
 RECIPE_NAME = "recipe.yaml"
+# Months of any machine: more is a slip of the pen.
+_MOST_STEPS = 100_000_000
 
 
 class Split(BaseModel):
@@ -55,26 +57,26 @@ class Training(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(2000, ge=1)
-    batch: int = Field(2, ge=1)
-    at_once: int = Field(0, ge=0)
-    rate: float = Field(1e-3, gt=0)
+    steps: int = Field(2000, ge=1, le=_MOST_STEPS)
+    batch: int = Field(2, ge=1, le=65536)
+    at_once: int = Field(0, ge=0, le=65536)
+    rate: float = Field(1e-3, gt=0, le=1)
     schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
-    warm_up: int = Field(0, ge=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    clip_norm: float = Field(5.0, ge=0)
+    warm_up: int = Field(0, ge=0, le=_MOST_STEPS)
+    weight_decay: float = Field(1e-4, ge=0, le=10)
+    clip_norm: float = Field(5.0, ge=0, le=1e6)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     average: float = Field(0.0, ge=0, lt=1)
-    seed: int = Field(20, ge=0)
-    checkpoint_every: int = Field(100, ge=0)
-    validate_every: int = Field(200, ge=0)
+    seed: int = Field(20, ge=0, le=2**32 - 1)
+    checkpoint_every: int = Field(100, ge=0, le=_MOST_STEPS)
+    validate_every: int = Field(200, ge=0, le=_MOST_STEPS)
     watch: str = ""
     best: Literal["max", "min", ""] = ""
-    patience: int = Field(0, ge=0)
-    workers: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0, le=_MOST_STEPS)
+    workers: int = Field(0, ge=0, le=256)
     loss: str | None = None
     """``dice_ce``, ``dice_focal``, ``ce``; ``ce``, ``focal``; ``smooth_l1``, ``mse``."""
-    crop: list[int] | None = None
+    crop: list[Annotated[int, Field(ge=1, le=4096)]] | None = None
     """Edges of the examples, in voxels of the network's grid; those of ``runtime.roi`` without."""
     foreground: float = Field(0.6, ge=0, le=1)
     """Of so many crops the middle is a voxel of a label."""

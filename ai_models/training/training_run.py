@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -44,6 +44,12 @@ from ai_models.training.tracking import LogFile, Tracker
 MODEL, RUN, KEPT = "model", "run", "kept"
 # More cases make a validation slow, and choose no better weights.
 _MOST_VALIDATED = 40
+# A line for a person who waits, so often.
+_TOLD_EVERY_S = 10.0
+
+
+def _nobody(_: str) -> None:
+    """Where nobody waits before a terminal."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Plan:
         Of DICOM, by the node.
     trackers
         Who is told of the figures besides the log.
+    tell
+        Takes a line of what is done now, where that may take minutes.
     """
 
     recipe: Recipe
@@ -72,6 +80,7 @@ class Plan:
     team: Team = field(default_factory=Team)
     trackers: tuple[Tracker, ...] = ()
     resume: bool = True
+    tell: Callable[[str], None] = _nobody
 
 
 @dataclass
@@ -115,7 +124,7 @@ def _train_model(plan: Plan) -> Path:
     _together(plan.team)
 
     def validate(network: nn.Module) -> Mapping[str, float]:
-        results = measured(validated, ready.card,
+        results = measured(_one_by_one(validated, "validation", plan), ready.card,
                            predictor_of(network, ready.card, plan.team.device), plan.reader,
                            quick=True)
         return {name: figure(results) for name, figure in figures_of(ready.card, results).items()}
@@ -226,14 +235,25 @@ def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if isfinite(value) else None for name, value in figures.items()}
 
 
+def _one_by_one(cases: Sequence[Case], what: str, plan: Plan) -> Iterator[Case]:
+    """The cases, and now and then a line that says how far one is."""
+    told_at = time.monotonic()
+    for number, case in enumerate(cases, 1):
+        if plan.team.is_first and time.monotonic() - told_at >= _TOLD_EVERY_S:
+            told_at = time.monotonic()
+            plan.tell(f"{what}: case {number} of {len(cases)}")
+        yield case
+
+
 def _tested(card: Card, cases: Sequence[Case], plan: Plan) -> dict[str, Any] | None:
     """Figures of the model as it was written, by the predictor that the node has."""
     if not cases:
         return None
+    plan.tell(f"trained; now the model as it was written answers the {len(cases)} held-back cases")
     predictor = Predictor(measured_card(card), plan.team.device)
     predictor.load()
     try:
-        return summary(card, measured(cases, card, predictor, plan.reader),
-                       seed=plan.recipe.training.seed)
+        results = measured(_one_by_one(cases, "test", plan), card, predictor, plan.reader)
+        return summary(card, results, seed=plan.recipe.training.seed)
     finally:
         predictor.close()

@@ -87,6 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _place(card: Card, arguments: argparse.Namespace) -> tuple[str, Path]:
     """Version and folder of the candidate: the first that is free, unless it is said."""
+    from ai_models.catalog import ZOO
+
+    if arguments.output is None and card.folder.parent == ZOO:
+        raise ConfigurationError(
+            f"{card.id} is shipped with the program, which nothing is written into: say with "
+            "--output where the candidate goes, such as a new folder in one of models.directories"
+        )
     for number in range(1, 1000):
         version = arguments.candidate or f"{card.version}+{arguments.method}.{number}"
         folder = arguments.output or card.folder.with_name(f"{card.folder.name}-{version}")

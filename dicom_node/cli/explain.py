@@ -122,7 +122,11 @@ def _in_files(paths: list[Path]) -> tuple[dict[str, Dataset], Surroundings]:
     from dicom_node.imaging.scan import scan
 
     series, skipped = scan(paths)
-    tell_skipped(skipped)
+    if series:
+        tell_skipped(skipped)
+    else:
+        # That there is no DICOM file is the answer: one file is said as an example.
+        tell_skipped(skipped[:1])
     found = {uid: read_header(files[len(files) // 2]).dataset for uid, files in series.items()}
     return found, explain_inputs.of_files(
         {uid: (header, len(series[uid])) for uid, header in found.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,8 +119,26 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _end_in_order_on_sigterm() -> None:
+    """Let SIGTERM unwind what runs, so that temporary folders, which may hold images, are removed.
+
+    ``serve`` has its own way. A forked child, whose parent ends it so, ends at once as it would.
+    """
+    command = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != command:
+            os.kill(os.getpid(), number)
+            return
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def main() -> None:
     """Entry point of the ``dicom-node`` script."""
+    _end_in_order_on_sigterm()
     code = run_command()
     # The interpreter would look through all that was imported once more before it ends.
     gc.freeze()

@@ -55,8 +55,10 @@ def test_nothing_named_is_exit_1(filled: Site) -> None:
     assert filled("explain", filled.folder / "empty").code == 1
     unknown = filled("explain", "1.2.99", "--json")
     assert unknown.out == "" and "1.2.99" in unknown.err
-    (filled.folder / "text").write_text("not DICOM")
-    assert filled("explain", filled.folder / "text").code == 1
+    for name in ("text", "other"):
+        (filled.folder / "empty" / name).write_text("not DICOM")
+    said = filled("explain", filled.folder / "empty")
+    assert said.code == 1 and said.err.count("skipped") == 1
 
 
 def test_a_bad_value_is_not_quoted_on_stderr(site: Site) -> None:

@@ -64,6 +64,36 @@ def test_settings_that_are_not_there_are_exit_2(site: Site) -> None:
     assert site("status").code == 2
 
 
+_TERMINATED = """
+import os, signal, sys, tempfile, time
+from dicom_node.cli import main, status
+def run(arguments):
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        heard, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(told, b"there")
+                time.sleep(60)
+            finally:
+                os.rename(folder, folder + "-of-the-child")
+        os.read(heard, 5)
+        os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+status.run = run
+place = sys.argv.pop()
+main.main()
+"""
+
+
+def test_what_is_ended_by_sigterm_leaves_no_temporary_folder_behind(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", _TERMINATED, "status", str(tmp_path)],
+                           capture_output=True, text=True, check=False)
+    assert ended.returncode == 143, ended.stderr
+    assert list(tmp_path.iterdir()) == [] and "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(PeerUnavailable("away"), 1), (KeyboardInterrupt(), 130), (BrokenPipeError(), 0)],

@@ -142,6 +142,11 @@ def test_a_finished_model_is_not_trained_over_and_another_recipe_is_told(
     ("card.output.labels.1.name=Two", "labels is a list of 1, from 0 on"),
     ("card.output.labels.name=Two", "labels is a list of 1, from 0 on"),
     ("card.id.name=Two", "id has no keys"),
+    ("training.workers=1000000000", "training.workers: Input should be less than or equal to 256"),
+    ("training.rate=.inf", "training.rate: Input should be less than or equal to 1"),
+    ("training.crop=[0, 32, 32]", "training.crop.0: Input should be greater than or equal to 1"),
+    ("training.augmentation.gamma=[1.4, 0.7]", "gamma: Value error, the lower number first"),
+    ("training.augmentation.smooth=[0.5, .inf]", "training.augmentation.smooth.1: Input should be"),
 ])
 def test_what_is_wrong_in_a_recipe_is_said_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str

@@ -77,3 +77,9 @@ def test_a_new_scanner_is_noticed_adapted_to_and_gated(site: Site, tmp_path: Pat
     assert refused.code == 1 and "did not pass" in refused.err
     assert site("models", "rollback", "balls").code == 0
     assert digests(learned.folder) == live
+
+
+def test_nothing_is_written_into_the_program_itself(site: Site) -> None:
+    refused = site("adapt", "lungs-ct", "--cases", site.folder, "--method", "adabn")
+    assert refused.code == 2
+    assert "say with --output where the candidate goes" in refused.err

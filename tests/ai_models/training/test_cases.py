@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,25 @@ def test_a_volume_that_cannot_be_one_is_named(tmp_path: Path, kind: str) -> None
     if kind != "nan":
         with pytest.raises(TrainingError, match=r"odd.nii"):
             read_labels(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("what", ["voxels", "extensions"])
+def test_a_packed_volume_that_would_fill_the_memory_is_refused_by_its_first_bytes(
+    tmp_path: Path, version: int, what: str
+) -> None:
+    kind = nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image
+    header = bytearray(kind(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes())
+    if what == "voxels":
+        place, size = (40, "<i2") if version == 1 else (16, "<i8")
+        header[place : place + 4 * int(size[2])] = np.array((3, 2000, 2000, 2000), size).tobytes()
+    else:
+        place, size = (108, "<f4") if version == 1 else (168, "<i8")
+        header[place : place + int(size[2])] = np.array(2.0**30, size).tobytes()
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(TrainingError, match=r"bomb.nii.gz says that it holds"):
+        read_volume(path, "HU")
 
 
 def test_an_image_without_its_label_is_named(tmp_path: Path) -> None:

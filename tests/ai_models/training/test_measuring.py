@@ -113,6 +113,30 @@ def test_the_card_says_the_interval_and_owns_up_where_there_is_none(tmp_path: Pa
     assert "not validated" in evidence_of(None, card.id)["validated_on"]
 
 
+def test_a_figure_that_cannot_be_had_says_why(tmp_path: Path) -> None:
+    card = card_of(tmp_path / "scores", "classification")
+
+    def why(pairs: list[tuple[float, float]], figure: str) -> str:
+        results = [CaseResult(Case(str(i), str(i), {}), pairs={"there": one})
+                   for i, one in enumerate(pairs)]
+        told = summary(card, results, resamples=10)["figures"][figure]
+        assert told["value"] is None
+        return str(told["why"])
+
+    alike = "all 3 cases are alike: of each the truth is 1"
+    assert why([(1.0, 0.2)] * 3, "AUC of there") == alike
+    assert why([(1.0, 0.2)] * 3, "specificity of there at 0.5") == alike
+    assert why([(0.0, 0.2)], "AUC of there").startswith("one case alone")
+    assert why([], "AUC of there").startswith("nothing that is to be found, or no value")
+
+    marked = card_of(tmp_path / "marks", "segmentation", instances=True)
+    missed = [CaseResult(Case("a", "a", {}), {"HD95 of Ball in mm": np.inf},
+                         findings=ScanFindings((), ()))]
+    told = summary(marked, missed, resamples=10)["figures"]
+    assert told["HD95 of Ball in mm"]["why"].startswith("infinite: in half of the cases")
+    assert told["FROC score"]["why"].startswith("nothing that is to be found")
+
+
 @pytest.mark.parametrize(("task", "leading"), [
     ("segmentation", "Dice"), ("classification", "AUC of there"),
     ("regression", "mean absolute error of radius"),

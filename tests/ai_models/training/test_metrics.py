@@ -127,6 +127,11 @@ def test_what_was_missed_never_counts_as_found() -> None:
     assert froc([missed]).at(100.0) == 0.5
 
 
+def test_a_model_that_finds_nothing_has_a_sensitivity_of_nought_and_not_an_unknown_one() -> None:
+    nothing = froc([ScanFindings((-math.inf,), ()), ScanFindings((), ())])
+    assert nothing.at(8.0) == 0.0 and nothing.score() == 0.0
+
+
 def test_a_finding_hits_the_nearest_thing_within_its_radius_and_no_thing_twice() -> None:
     found = match_centers([[0, 0, 0], [1, 0, 0], [50, 0, 0]], [0.5, 0.7, 0.9],
                           [[2, 0, 0], [20, 0, 0]], [5.0, 3.0])
