@@ -40,6 +40,7 @@ from ai_models.training.recipes.scored_images import (
     Pictures,
     answered,
     drawn_examples,
+    with_quick_statistics,
 )
 from ai_models.training.settings import Settings, TrainingError
 from ai_models.training.torchvision_operators import declare_missing_operators
@@ -144,6 +145,7 @@ def pretrained(experiment: Experiment, folder: Path) -> Path:
         steps=experiment.pretraining_steps, batch=32, rate=2e-3, warm_up=20, average=0.98, seed=1)
     examples = drawn_examples(hands(experiment.pretraining), settings, CHANGES, balanced=False)
     network = Shown(build_backbone(experiment.backbone, 1), as_imagenet=False)
+    with_quick_statistics(network)
     train(network, examples, loss_of, settings, folder / "pretraining")
     torch.save(network.network.state_dict(), path)
     return path
@@ -172,7 +174,7 @@ def begun(arm: str, sources: Sources, experiment: Experiment, seed: int) -> nn.M
         # What was answered before is another question, even where it has as many answers.
         head.load_state_dict(fresh)
         as_imagenet = found.normalisation == "imagenet"
-    return Shown(network, as_imagenet=as_imagenet)
+    return with_quick_statistics(Shown(network, as_imagenet=as_imagenet))
 
 
 def learned(

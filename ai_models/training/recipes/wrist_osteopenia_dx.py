@@ -46,9 +46,9 @@ def recipe_of(data: Path | None = None) -> ImageRecipe:
     return ImageRecipe(
         model_id="wrist-osteopenia-dx",
         command="python -m ai_models.training.recipes.wrist_osteopenia_dx --output DIR",
-        draw=draw, counts={"train": 1200, "validation": 200, "held_back": 300},
+        draw=draw, counts={"train": 800, "validation": 150, "held_back": 240},
         settings=Settings(
-            steps=450, batch=32, rate=1.5e-3, warm_up=50, weight_decay=1e-3, average=0.99,
+            steps=600, batch=32, rate=1.5e-3, warm_up=50, weight_decay=1e-3, average=0.99,
             validate_every=150, checkpoint_every=150, watch="auc", seed=20,
         ),
         changes=Changes(turn_degrees=6.0, shift=0.03, scale=0.06, mirror=True, noise=0.01),
