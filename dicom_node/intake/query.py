@@ -18,28 +18,30 @@ from typing import TYPE_CHECKING, Self
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_context
+from pynetdicom import build_context, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.errors import ConfigurationError, PeerBusy, PeerRefused, PeerUnavailable
+from dicom_node.intake.patience import Patience
+from dicom_node.intake.retrieval_levels import identifier, retrievals
 from dicom_node.tls_context import outgoing
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
-    from pynetdicom.events import EventHandlerType
+    from pynetdicom.events import Event, EventHandlerType
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
     from dicom_node.config import PeerSettings
 
 MOST_INSTANCES = 100_000
-UIDS_PER_REQUEST = 200
 MOVE_DESTINATION_UNKNOWN = 0xA801
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 _PENDING = (0xFF00, 0xFF01)
 _SOME_FAILED = 0xB000
+_ABORT_S = 1.0
 _MOST_SERIES_ANSWERS = 1000
 # What reading an element of a data set from outside may raise.
 _UNREADABLE = (
@@ -121,7 +123,11 @@ class QueryAssociation:
         self.limits = limits or Limits()
         self._contexts = list(contexts) or [query_context(FIND), query_context(MOVE)]
         self._roles = list(roles)
-        self._handlers = list(handlers)
+        self._patience = Patience()
+        self._handlers = [
+            *handlers, (evt.EVT_CONN_OPEN, self._on_open),
+            (evt.EVT_PDU_RECV, lambda _: self._patience.renew()),
+        ]
         self._entity = ApplicationEntity(calling_ae_title)
         self._entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -141,7 +147,9 @@ class QueryAssociation:
             )
         except OSError as error:
             raise self.unavailable("cannot be reached", "peer.unreachable") from error
+        self._patience.pause()
         if not self._association.is_established:
+            self._patience.end()
             if self._association.rejected_contexts:
                 raise PeerRefused(
                     f"{peer.name} offers no queries", reason="peer.context_rejected"
@@ -160,14 +168,24 @@ class QueryAssociation:
         if self._association is None:
             return
         if kind is None:
+            self._patience.begin(self.limits.associate_s)
             self._association.release()
         else:
-            self._association.abort()
+            self._break_off()
+        self._patience.end()
+
+    def _on_open(self, event: Event) -> None:
+        self._patience.watch(event.assoc, self.limits.associate_s)
+
+    def _break_off(self) -> None:
+        # It waits for the rest of what the peer is sending.
+        self._patience.begin(_ABORT_S)
+        self.association.abort()
 
     def abort(self) -> None:
         """Break off whatever is under way; may be called from another thread."""
         if self._association is not None:
-            self._association.abort()
+            self._break_off()
             # pynetdicom wakes nobody who waits for a response: this is its "none came in time".
             self._association.dimse.msg_queue.put((None, None))
 
@@ -189,7 +207,7 @@ class QueryAssociation:
         ------
         PeerUnavailable, PeerBusy, PeerRefused
         """
-        query = _identifier("SERIES", study_instance_uid, series_instance_uid)
+        query = identifier("SERIES", study_instance_uid, series_instance_uid)
         query.NumberOfSeriesRelatedInstances = None
         answers = [
             _count(answer)
@@ -213,7 +231,7 @@ class QueryAssociation:
         PeerUnavailable, PeerBusy, PeerRefused
         """
         if not series_instance_uid:
-            query = _identifier("SERIES", study_instance_uid, "")
+            query = identifier("SERIES", study_instance_uid, "")
             series = [
                 _text(answer, "SeriesInstanceUID")
                 for answer in self._find(query, _MOST_SERIES_ANSWERS)
@@ -223,7 +241,7 @@ class QueryAssociation:
                 for uid in dict.fromkeys(filter(None, series))
                 for one in self.list_instances(study_instance_uid, uid)
             ]
-        query = _identifier("IMAGE", study_instance_uid, series_instance_uid)
+        query = identifier("IMAGE", study_instance_uid, series_instance_uid)
         query.SOPInstanceUID = ""
         query.SOPClassUID = ""
         found: dict[str, Listed] = {}
@@ -253,7 +271,7 @@ class QueryAssociation:
         total = Retrieved(0, 0, 0)
         for query in retrievals(study_instance_uid, series_instance_uid, sop_instance_uids):
             self.need(MOVE, "C-MOVE")
-            answers = self._retrieving().send_c_move(query, destination, MOVE)
+            answers = self.retrieving().send_c_move(query, destination, MOVE)
             total += self.follow("move", answers, progress)
         return total
 
@@ -264,8 +282,10 @@ class QueryAssociation:
             raise PeerRefused(f"{self.peer.name} does not offer {name}",
                               reason="peer.context_rejected")
 
-    def _retrieving(self) -> Association:
+    def retrieving(self) -> Association:
+        """The open association, with the time that retrievals have."""
         self.association.dimse_timeout = self.limits.retrieve_answer_s
+        self._patience.begin(self.limits.retrieve_answer_s)
         return self.association
 
     def follow(
@@ -278,6 +298,7 @@ class QueryAssociation:
         deadline = time.monotonic() + self.limits.retrieve_s
         completed = failed = 0
         for status, _ in answers:
+            self._patience.renew()
             code = self._status(status, what)
             completed = max(completed, _operations(status, "Completed", "Warning"))
             failed = max(failed, _operations(status, "Failed"))
@@ -285,10 +306,11 @@ class QueryAssociation:
                 if progress is not None:
                     progress(completed + failed, _operations(status, "Remaining"))
                 if time.monotonic() > deadline:
-                    self.association.abort()
+                    self._break_off()
                     raise self.unavailable("does not come to an end", "peer.endless")
                 continue
             if code in (0x0000, _SOME_FAILED):
+                self._patience.pause()
                 return Retrieved(completed, failed, code)
             raise self._refusal(code, what)
         raise self.unavailable("did not answer", "peer.timeout")
@@ -297,19 +319,22 @@ class QueryAssociation:
         """The identifiers of the pending responses; raises for every end but success."""
         self.need(FIND, "C-FIND")
         self.association.dimse_timeout = self.limits.answer_s
+        self._patience.begin(self.limits.answer_s)
         deadline = time.monotonic() + self.limits.query_s
         answers = self.association.send_c_find(query, FIND)
-        for answered, (status, identifier) in enumerate(answers, start=1):
+        for answered, (status, answer) in enumerate(answers, start=1):
+            self._patience.renew()
             code = self._status(status, "find")
             if code == 0x0000:
+                self._patience.pause()
                 return
             if code not in _PENDING:
                 raise self._refusal(code, "find")
             if answered > most or time.monotonic() > deadline:
-                self.association.abort()
+                self._break_off()
                 raise self.unavailable("answers without end", "peer.endless")
-            if identifier is not None:
-                yield identifier
+            if answer is not None:
+                yield answer
         raise self.unavailable("did not answer", "peer.timeout")
 
     def _status(self, status: Dataset, what: str) -> int:
@@ -327,10 +352,8 @@ class QueryAssociation:
 
     def unavailable(self, what: str, reason: str) -> PeerUnavailable:
         """An error that names the peer."""
-        peer = self.peer
-        return PeerUnavailable(
-            f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port}) {what}", reason=reason
-        )
+        who = f"{self.peer.name} ({self.peer.ae_title} at {self.peer.host}:{self.peer.port})"
+        return PeerUnavailable(f"{who} {what}", reason=reason)
 
 
 def tls_args(peer: PeerSettings) -> tuple[ssl.SSLContext, str] | None:
@@ -353,28 +376,6 @@ def tls_args(peer: PeerSettings) -> tuple[ssl.SSLContext, str] | None:
 def query_context(model: str) -> PresentationContext:
     """A presentation context for queries, whose data sets are never compressed."""
     return build_context(model, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-
-
-def retrievals(
-    study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Sequence[str]
-) -> Iterator[Dataset]:
-    """The identifiers of the C-MOVE or C-GET requests for instances, a series or a study."""
-    if not sop_instance_uids:
-        level = "SERIES" if series_instance_uid else "STUDY"
-        yield _identifier(level, study_instance_uid, series_instance_uid)
-    for start in range(0, len(sop_instance_uids), UIDS_PER_REQUEST):
-        query = _identifier("IMAGE", study_instance_uid, series_instance_uid)
-        query.SOPInstanceUID = list(sop_instance_uids[start : start + UIDS_PER_REQUEST])
-        yield query
-
-
-def _identifier(level: str, study_instance_uid: str, series_instance_uid: str) -> Dataset:
-    identifier = Dataset()
-    identifier.QueryRetrieveLevel = level
-    identifier.StudyInstanceUID = study_instance_uid
-    if level != "STUDY":
-        identifier.SeriesInstanceUID = series_instance_uid
-    return identifier
 
 
 def _text(answer: Dataset, keyword: str) -> str:

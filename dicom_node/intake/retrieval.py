@@ -31,8 +31,8 @@ from dicom_node.intake.query import (
     QueryAssociation,
     Retrieved,
     query_context,
-    retrievals,
 )
+from dicom_node.intake.retrieval_levels import retrievals
 from dicom_node.intake.store import Answer, Index, ReceivedAssociation
 from dicom_node.records import Association
 from dicom_node.spool import uid_to_name
@@ -157,11 +157,10 @@ class GetQuery:
         total = Retrieved(0, 0, 0)
         with opened as association:
             association.need(GET, "C-GET")
-            association.association.dimse_timeout = association.limits.retrieve_answer_s
             for query in retrievals(
                 self.study_instance_uid, self.series_instance_uid, self._sop_instance_uids
             ):
-                answers = association.association.send_c_get(query, GET)
+                answers = association.retrieving().send_c_get(query, GET)
                 total += association.follow("get", answers, self._progress)
         return total
 

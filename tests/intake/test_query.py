@@ -12,7 +12,8 @@ from pynetdicom.events import Event
 
 from dicom_node.config import PeerSettings
 from dicom_node.errors import NodeError, PeerBusy, PeerRefused, PeerUnavailable
-from dicom_node.intake.query import UIDS_PER_REQUEST, Limits, QueryAssociation, retrievals
+from dicom_node.intake.query import Limits, QueryAssociation
+from dicom_node.intake.retrieval_levels import UIDS_PER_REQUEST, retrievals
 from tests import peers
 from tests.delivery.scripted_peer import socket_peer
 from tests.intake.query_peer import (
