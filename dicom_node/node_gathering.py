@@ -392,6 +392,9 @@ def _as_input(found: Selected, rule: Rule) -> JobInput:
 
 
 def _none(reason: str, rule: Rule) -> str:
-    """Why there is no series for a role, as it will be once the time is over."""
-    word = {NOT_THERE: "within", ARRIVING: "after"}.get(reason)
+    """Why there is no series for a role, as it will be once the time is over.
+
+    It may be over earlier: someone lets the job wait no longer, or the clock is set on.
+    """
+    word = {NOT_THERE: "within at most", ARRIVING: "after at most"}.get(reason)
     return f"{reason} {word} {duration(rule.wait_s)}" if word and rule.wait_s else reason

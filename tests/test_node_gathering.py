@@ -27,7 +27,7 @@ from tests.dicom_samples import ct_series, write_instance
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 CT, PT, T2 = "1.2.1", "1.2.2", "1.2.3"
 MODALITIES = {CT: "CT", PT: "PT", T2: "MR"}
-NOT_THERE = "not there within 15 min"
+NOT_THERE = "not there within at most 15 min"
 WANTED = {"pt": {"when": {"Modality": "PT"}}, "t2": {"when": {"Modality": "MR"}}}
 RULE = {"name": "fusion", "when": {"Modality": "CT"}, "model": "tiny", "send_to": ["pacs"],
         "inputs": WANTED, "wait_s": 900}
@@ -293,14 +293,14 @@ def test_late_images_of_the_analysed_series_make_a_job_with_what_is_there(node: 
 def test_a_series_that_is_still_arriving_is_said_to_be(node: Node) -> None:
     node.receive(PT, "PT", complete=False)
     node.receive(CT, "CT")
-    assert node.inputs() == {"pt": "still arriving after 15 min", "t2": NOT_THERE}
+    assert node.inputs() == {"pt": "still arriving after at most 15 min", "t2": NOT_THERE}
 
 
 def test_what_begins_to_arrive_while_a_job_waits_is_noticed(node: Node) -> None:
     node.receive(CT, "CT")
     node.receive(PT, "PT", complete=False)
     node.passes()
-    assert node.inputs()["pt"] == "still arriving after 15 min"
+    assert node.inputs()["pt"] == "still arriving after at most 15 min"
 
 
 def test_a_series_of_another_place_or_study_is_not_taken(node: Node) -> None:

@@ -146,12 +146,12 @@ def test_without_pet_the_report_says_so_and_pet_that_comes_later_makes_another(
     without, refused = done(node, series, "hasty"), done(node, series, "strict")
     assert without.state is JobState.SUCCEEDED, without.reason
     first = report_of(node, archive, without)
-    told = "without pt (not there within 1 s): from ct alone"
+    told = "without pt (not there within at most 1 s): from ct alone"
     assert any(told in one for one in sentences(first))
     assert uid_of(pet) not in evidence(first)
     assert refused.state is JobState.DEAD
     assert refused.reason.startswith("input.companion_missing: ")
-    assert "not there within 1 s" in refused.reason
+    assert "not there within at most 1 s" in refused.reason
     answer = report_of(node, archive, refused)
     assert any("NOT ANALYSED" in one for one in sentences(answer))
     send(node, pet)
