@@ -106,6 +106,8 @@ def test_a_first_recipe_learns_the_columns_that_fit_its_task(
     assert card["input"]["modality"] == ["CT"]
     names = [one["name"] for one in card["output"].get("scores") or card["output"]["quantities"]]
     assert names == [learned]
+    report = (tmp_path / "first" / "report.yaml").read_text()
+    assert report.startswith("# Written by `dicom-node train`: what the model gives")
 
 
 def test_a_series_is_read_as_for_a_patient_and_described_without_one(tmp_path: Path) -> None:
