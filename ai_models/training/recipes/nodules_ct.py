@@ -131,7 +131,7 @@ def parsed(
     parser.add_argument("--chests", type=int, default=20 if encoder else 30)
     parser.add_argument("--threads", type=int, default=1)
     if encoder:
-        parser.add_argument("--steps", type=int, default=480)
+        parser.add_argument("--steps", type=int, default=1500)
         parser.add_argument("--encoder", type=Path, help="checkpoint.pt of nodules_ct")
         parser.add_argument("--mistakes", type=Path, nargs="*", default=[],
                             help="mistakes.npz of nodules_ct, those of several rounds")
