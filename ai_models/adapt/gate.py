@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ai_models.adapt.inputs import cases_with_truth
 from ai_models.adapt.measures import measured
-from ai_models.adapt.verdict import Figure, Verdict
+from ai_models.adapt.verdict import RECORD, Figure, Verdict
 from ai_models.card import Card
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader
@@ -29,8 +30,9 @@ def gate(
     Raises
     ------
     ModelError
-        ``model.gate``: they are not two versions of one model, or the cases say nothing of it; or
-        a version cannot be run.
+        ``model.gate``: they are not two versions of one model; the cases say nothing of it, are
+        those that the candidate was adapted on, or hold nothing that the live version finds; or a
+        version cannot be run.
     TrainingError
         The cases cannot be read.
     """
@@ -39,7 +41,9 @@ def gate(
     if candidate.version == live.version:
         raise ModelError(f"{live.id} {live.version} is live itself", reason="model.gate")
     cases = cases_with_truth(reference, live, reader)
+    _check_others(cases, candidate)
     before = _measured(live, cases, reader, site, device)
+    _check_shows_something(before, live)
     after = _measured(candidate, cases, reader, site, device)
     figures = tuple(
         Figure(
@@ -54,6 +58,37 @@ def gate(
         figures, not any(one.worse for one in figures),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _check_others(cases: Sequence[Case], candidate: Card) -> None:
+    """Of the cases that it was adapted on a candidate knows the answers."""
+    path = candidate.folder / RECORD
+    if not path.exists():
+        return
+    try:
+        learned = set(json.loads(path.read_text("utf-8"))["cases"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read", reason="model.gate") from error
+    both = sum(one.digest in learned for one in cases)
+    if both:
+        raise ModelError(
+            f"{both} of the {len(cases)} reference cases are, by patient and name, cases that "
+            f"{candidate.id} {candidate.version} was adapted on: it knows their answers. Give "
+            "others, or other names to what is not the same", reason="model.gate",
+        )
+
+
+def _check_shows_something(before: dict[str, float], live: Card) -> None:
+    """Beside a version that finds nothing every candidate looks as good as it."""
+    found = [
+        value for name, value in before.items()
+        if name.startswith("Dice of ") or name == "sensitivity"
+    ]
+    if found and not any(found):
+        raise ModelError(
+            f"{live.id} {live.version} finds nothing of what the reference cases hold, so that "
+            "every candidate would pass", reason="model.gate",
+        )
 
 
 def _measured(

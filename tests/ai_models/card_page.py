@@ -20,7 +20,8 @@ _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _BLOCKS = {
     "Evidence": "evidence", "InputEntry": "input", "Weights": "weights", "Runtime": "runtime",
     "Explanation": "explanation", "Trust": "trust", "Size": "size", "Intensity": "intensity",
-    "Foreground": "foreground", "Search": "search", "ChannelEntry": "channels", "LabelEntry": "labels",
+    "Foreground": "foreground", "Search": "search", "ChannelEntry": "channels",
+    "LabelEntry": "labels",
     "Postprocessing": "postprocessing", "ScoreEntry": "scores", "Calibration": "calibration",
     "QuantityEntry": "quantities", "Member": "ensemble", "Network": "network",
     "BundleOptions": "bundle", "NnunetOptions": "nnunet", "CommandOptions": "command",
