@@ -254,8 +254,6 @@ def _explanation(card: Card) -> Problems:
     if not isinstance(output, ClassificationOutput):
         yield "explanation", f"only a classification is explained, the task is {card.task}"
         return
-    if output.per == "sequence":
-        yield "explanation", "output.per: sequence tells the score of every slice instead"
     names = [score.name for score in output.scores]
     for position, name in enumerate(entry.scores):
         here = f"explanation.scores[{position}]"

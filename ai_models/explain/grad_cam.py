@@ -23,6 +23,7 @@ from ai_models.explain.network import (
     deepest_layer,
     device_of,
     dtype_of,
+    is_sequence,
     logits_of,
 )
 from ai_models.explain.scaling import scaled, worth_of_slices
@@ -44,6 +45,8 @@ class _Watched(ModelWithHooks):
     def __init__(self, module: torch.nn.Module, layer: str) -> None:
         super().__init__(module, ())
         self._layer = module.get_submodule(layer)
+        self.steps: torch.Tensor | None = None
+        """``(slices,)``: what each counts, of a network that answers every slice of its input."""
 
     def __call__(
         self, x: torch.Tensor, class_idx: int = 0, retain_graph: bool = False, **_: Any
@@ -57,7 +60,10 @@ class _Watched(ModelWithHooks):
 
         hook = self._layer.register_forward_hook(keep)
         try:
-            logits = logits_of(self.model(x))
+            answered = self.model(x)
+            if self.steps is not None:
+                answered = (answered * self.steps[:, None]).sum(dim=1)
+            logits = logits_of(answered)
         finally:
             hook.remove()
         if not kept:
@@ -80,8 +86,9 @@ def grad_cam_maps(
 ) -> dict[str, FloatArray]:
     """A map ``(slices, rows, columns)`` on the network's grid for each score, highest value 1.
 
-    Of a network that looks at slices the `MOST_SLICES` with the highest score of all that reach
-    the card's ``from_score`` are explained, each as strongly as it was scored.
+    Of a network that looks at slices, alone or as a sequence, the `MOST_SLICES` with the highest
+    score of all that reach the card's ``from_score`` are explained, each as strongly as it was
+    scored.
 
     Raises
     ------
@@ -99,12 +106,14 @@ def grad_cam_maps(
         kind = GradCAMpp if card.explanation.method == "grad_cam_pp" else GradCAM
         watched: Any = _Watched(module, layer)
         cam = kind(nn_module=watched, target_layers=layer)
-        return {
-            entry.name: _map(cam, batch, prepared, entry.channel, _worth(
-                card, prepared, answer, entry.channel
-            ))
-            for entry in asked
-        }
+        maps = {}
+        for entry in asked:
+            worth = _worth(card, prepared, answer, entry.channel)
+            if is_sequence(card):
+                watched.steps = _placed(worth, module)
+                worth = np.ones(1, dtype=np.float32)
+            maps[entry.name] = _map(cam, batch, prepared, entry.channel, worth)
+        return maps
 
 
 def _map(
@@ -115,17 +124,26 @@ def _map(
     for start in range(0, len(chosen), _SLICES_AT_ONCE):
         numbers = chosen[start : start + _SLICES_AT_ONCE]
         inputs = _placed(batch[numbers], cam.nn_module.model).requires_grad_()
-        coarse = cam.compute_map(inputs, class_idx=channel).detach().float()
+        coarse = _together(cam.compute_map(inputs, class_idx=channel).detach().float(), inputs)
         maps = cam.upsampler(batch.shape[2:])(coarse)[:, 0].cpu().numpy()
         for number, one in zip(numbers, maps, strict=True):
             found[number] = scaled(one) * worth[number]
     return scaled(found.reshape(prepared.shape))
 
 
+def _together(coarse: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """The maps of the steps of a sequence as one: slices lie one upon another, phases add up."""
+    if coarse.ndim < inputs.ndim:
+        stacked: torch.Tensor = coarse[:, 0].unflatten(0, (len(inputs), -1))[:, None]
+        return stacked
+    added: torch.Tensor = coarse.unflatten(0, (len(inputs), -1)).sum(dim=1)
+    return added
+
+
 def _worth(
     card: ClassificationCard, prepared: Prepared, answer: Answer, channel: int
 ) -> FloatArray:
-    if not prepared.is_sliced(card):
+    if not prepared.is_sliced(card) and not is_sequence(card):
         return np.ones(1, dtype=np.float32)
     return worth_of_slices(card, answer, channel, MOST_SLICES)
 

@@ -29,6 +29,11 @@ def logits_of(output: Any) -> torch.Tensor:
     return logits.flatten(1)
 
 
+def is_sequence(card: ClassificationCard) -> bool:
+    """Whether the network answers every slice of one input."""
+    return card.output.per == "sequence"
+
+
 def as_batch(prepared: Prepared, card: ClassificationCard) -> FloatArray:
     """``(inputs, channels, *spatial)`` of an input: its slices where the network is flat."""
     array = prepared.image.array
@@ -41,7 +46,8 @@ def deepest_layer(module: torch.nn.Module, image: torch.Tensor) -> str:
     """The layer that runs last of those whose map is large enough to show a place.
 
     Where no map has `SMALLEST_EDGE` samples along an axis because the input itself is that small,
-    the largest edge that there is suffices.
+    the largest edge that there is suffices. The flat maps of all slices of a volume, seen one by
+    one, are as long as there are slices.
 
     Raises
     ------
@@ -53,8 +59,12 @@ def deepest_layer(module: torch.nn.Module, image: torch.Tensor) -> str:
 
     def watch(name: str) -> Any:
         def note(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == axes + 2:
+            if not isinstance(output, torch.Tensor):
+                return
+            if output.ndim == axes + 2:
                 ran.append((name, tuple(output.shape[2:])))
+            elif output.ndim == 4 and axes == 3 and len(output) == image.shape[2] * len(image):
+                ran.append((name, (image.shape[2], *output.shape[2:])))
 
         return note
 

@@ -8,6 +8,7 @@ MONAI covers what torch runs here, some at a time; any other back-end is asked o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import ceil
@@ -20,7 +21,7 @@ from ai_models.array.activation import activated, calibrated
 from ai_models.backends import Answer, Backend
 from ai_models.card import ClassificationCard
 from ai_models.card_entries import ScoreEntry
-from ai_models.explain.network import as_batch, at_rest, device_of, dtype_of, logits_of
+from ai_models.explain.network import as_batch, at_rest, device_of, dtype_of, is_sequence, logits_of
 from ai_models.explain.scaling import scaled, worth_of_slices
 from ai_models.prediction.checking import checked_scores
 from ai_models.prediction.preparing import Prepared
@@ -41,7 +42,8 @@ def occlusion_maps(
 
     What is covered becomes the mean of the input. Of a network that looks at slices, the same
     place is covered in all that are explained (`MOST_SLICES` of those that reach the card's
-    ``from_score``), and each counts as much as it was scored.
+    ``from_score``), and each counts as much as it was scored. Of one that answers every slice of a
+    sequence, blocks are covered, and the scores of these slices count together.
     """
     if prepared.is_sliced(card):
         return {
@@ -49,10 +51,17 @@ def occlusion_maps(
         }
     channels = [entry.channel for entry in asked]
     alone = not card.output.mirror and not card.weights.ensemble
-    if module is not None and alone and dtype_of(module) == torch.float32:
+    if is_sequence(card):
+        worth = np.stack([worth_of_slices(card, answer, one, MOST_SLICES) for one in channels])
+        falls = _by_asking(
+            backend, prepared, answer, lambda scores: (worth * scores[:, channels].T).sum(axis=1)
+        )
+    elif module is not None and alone and dtype_of(module) == torch.float32:
         falls = _by_monai(card, module, prepared, channels)
     else:
-        falls = _by_asking(backend, prepared, answer, channels)
+        falls = _by_asking(
+            backend, prepared, answer, lambda scores: scores.reshape(-1)[channels]
+        )
     return {
         entry.name: scaled(np.where(fall < _LEAST, 0, fall).reshape(prepared.shape))
         for entry, fall in zip(asked, falls, strict=True)
@@ -102,19 +111,21 @@ def _by_monai(
 
 
 def _by_asking(
-    backend: Backend, prepared: Prepared, answer: Answer, channels: list[int]
+    backend: Backend, prepared: Prepared, answer: Answer,
+    asked: Callable[[FloatArray], FloatArray],
 ) -> FloatArray:
-    before = checked_scores(answer.scores, "probabilities").reshape(-1)[channels]
+    """How much falls what is ``asked`` of the scores ``(inputs or slices, channels)``."""
+    before = asked(checked_scores(answer.scores, "probabilities"))
     array = prepared.image.array
     most = int(MOST_WINDOWS ** (1 / (array.ndim - 1)) + 1e-9)
-    falls = np.zeros((len(channels), *array.shape[1:]), dtype=np.float32)
+    falls = np.zeros((len(before), *array.shape[1:]), dtype=np.float32)
     times = np.zeros(array.shape[1:], dtype=np.float32)
     fill = np.float32(array.mean())
     for place in _places(array.shape[1:], most):
         covered = array.copy()
         covered[(slice(None), *place)] = fill
         scores = backend.predict(replace(prepared.image, array=covered)).scores
-        after = checked_scores(scores, "probabilities").reshape(-1)[channels]
+        after = asked(checked_scores(scores, "probabilities"))
         falls[(slice(None), *place)] += (before - after).reshape(-1, *(1,) * len(place))
         times[place] += 1
     return np.asarray(falls / times, dtype=np.float32)

@@ -201,7 +201,8 @@ def answering_oblique(card: Card) -> Card:
 
 def measured(card: Card, cases: Iterable[tuple[int, Case]]) -> list[Row]:
     """What the model says of these cases, by the way every input goes."""
-    predictor = Predictor(card)
+    # Where it looked is not asked: that takes longer than the answer.
+    predictor = Predictor(card.model_copy(update={"explanation": None}))
     predictor.load()
     rows = []
     try:

@@ -50,6 +50,18 @@ class Finder(torch.nn.Module):
         return self.head(self.tiny(self.smaller(self.rectified(self.spread(image)))).flatten(1))
 
 
+class SequenceFinder(Finder):
+    """As the flat `Finder`, for every slice of a volume at once."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (B, slices, 2) of (B, 1, slices, rows, columns)."""
+        steps = image.transpose(1, 2).flatten(0, 1)
+        return super().forward(steps).unflatten(0, (len(image), -1))
+
+
 def saved(module: torch.nn.Module) -> bytes:
     buffer = io.BytesIO()
     torch.save(module.state_dict(), buffer)
@@ -85,6 +97,10 @@ def classifier(
     monkeypatch.setitem(
         architectures.ARCHITECTURES, "tests.Finder",  # type: ignore[arg-type]
         "tests.ai_models.explain.networks:Finder",
+    )
+    monkeypatch.setitem(
+        architectures.ARCHITECTURES, "tests.SequenceFinder",  # type: ignore[arg-type]
+        "tests.ai_models.explain.networks:SequenceFinder",
     )
     base: dict[str, Any] = {
         "task": "classification",

@@ -18,6 +18,7 @@ from tests.ai_models.explain.networks import (
     LESION_MM,
     RADIUS_MM,
     Finder,
+    SequenceFinder,
     as_onnx,
     classifier,
     lesion,
@@ -206,6 +207,30 @@ def test_of_a_network_that_looks_at_slices_the_slice_with_the_lesion_shows_it(
     assert np.linalg.norm(peak - (CENTRE_MM + LESION_MM)) < RADIUS_MM
     shown = prediction.saliency["bright"].max(axis=(1, 2)) > 0
     assert np.array_equal(shown, prediction.by_slice["bright"] >= 0.5)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "occlusion"])
+def test_of_a_network_that_answers_a_sequence_of_slices_the_peak_lies_in_the_lesion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    predictor = classifier(
+        tmp_path / "m", method, saved(SequenceFinder()), monkeypatch,
+        input__size={"edges": [40, 40], "fit": "stretch"},
+        output={
+            "activation": "sigmoid", "channels": 2, "per": "sequence",
+            "scores": [{"name": "bright", "channel": 1}],
+        },
+        runtime={"backend": "state_dict", "network": {"name": "tests.SequenceFinder"}},
+    )
+    volume = lesion(AXIAL * np.array([-1.0, 1.0, 1.0]), (2.5, 2.0, 2.0))
+    prediction = explained(predictor, volume)
+    assert prediction.saliency_method == method, prediction.notes
+    peak = peak_lps(prediction.saliency["bright"], volume)
+    # What occlusion covers is a seventh of each edge.
+    assert np.linalg.norm(peak - (CENTRE_MM + LESION_MM)) < RADIUS_MM * 1.5
+    shown = prediction.saliency["bright"].max(axis=(1, 2)) > 0
+    if method != "occlusion":
+        assert np.array_equal(shown, prediction.by_slice["bright"] >= 0.5)
 
 
 def test_two_explanations_give_the_same_bytes_and_leave_the_network_as_it_was(
