@@ -142,13 +142,18 @@ def _code(status: int) -> str:
 def _store_statuses() -> Iterator[Status]:
     """What the node answers to C-STORE: the errors that receiving raises, by their own words."""
     from dicom_node import errors
-    from dicom_node.intake.store import QUARANTINED, InstanceTooLarge, SopClassNotSupported
+    from dicom_node.intake.store import (
+        QUARANTINED,
+        InstanceTooLarge,
+        NotAskedFor,
+        SopClassNotSupported,
+    )
 
     kept = "File and directory entry are on disk for good"
     yield Status(_code(errors.SUCCESS), kept, "The instance is indexed and processed")
     raised: tuple[type[errors.NodeError], ...] = (
         errors.OutOfSpace, errors.StorageFailed, *QUARANTINED, SopClassNotSupported,
-        InstanceTooLarge,
+        InstanceTooLarge, NotAskedFor,
     )  # fmt: skip
     for error in raised:
         words = (error.__doc__ or "").split("\n")[0].rstrip(".")
