@@ -193,7 +193,10 @@ NETWORKS = (onnx, torchscript, state_dict, safetensors, torch_export)
 FOLDERS = (monai_bundle, nnunet, hf_segmentation, hf_classification, hf_regression, hf_text)
 OTHERS = (command, command_detection, open_inference_http, open_inference_grpc, openai)
 # What differs little from another here and takes a minute: `make test-long`.
-LONG = (safetensors, hf_classification, hf_regression)
+LONG = (
+    safetensors, torch_export, hf_classification, hf_regression, hf_text, open_inference_grpc,
+    command_detection,
+)
 
 
 def cases(makers: Sequence[Callable[[Path, ExitStack], Path]]) -> list[Any]:

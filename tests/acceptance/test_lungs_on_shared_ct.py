@@ -78,7 +78,11 @@ CASES: dict[str, Callable[[Path], list[Path]]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("name", [
+    # Two parts of one CT, of half a minute each.
+    pytest.param(one, marks=[pytest.mark.long] if one.endswith("ct_cropped") else [])
+    for one in CASES
+])
 def test_lungs_agree_with_the_classical_reference(
     tmp_path: Path, table: list[Row], name: str
 ) -> None:

@@ -18,10 +18,11 @@ pytestmark = [pytest.mark.slow, needs_shared("data", "models", "monai_bundle_con
 NAMES = bundles() if CONFIGURATIONS.is_dir() else []
 
 
-# Each takes a minute: `make test-long`.
+# Each takes a quarter of a minute to a whole one: `make test-long`.
 LARGEST = frozenset({
     "swin_unetr_btcv_segmentation", "pathology_nuclei_segmentation_classification",
-    "ventricular_short_axis_3label",
+    "ventricular_short_axis_3label", "pediatric_abdominal_ct_segmentation",
+    "wholeBody_ct_segmentation", "breast_density_classification",
 })
 
 

@@ -46,7 +46,10 @@ def noisier(source: ModelInput) -> ModelInput:
     return replace(source, array=(values + grain).astype(source.array.dtype))
 
 
-@pytest.mark.parametrize("model_id", WATCHED)
+@pytest.mark.parametrize("model_id", [
+    pytest.param(one, marks=[pytest.mark.long] if one.startswith("nodules") else [])
+    for one in WATCHED
+])
 def test_an_input_like_those_of_training_is_in_range_and_noise_is_not(model_id: str) -> None:
     card = load_card(ZOO / model_id)
     assert card.monitor is not None

@@ -68,7 +68,7 @@ DRAWN = {one.recipe_of().model_id: one.recipe_of() for one in (
 
 
 @pytest.mark.parametrize("model_id", [
-    "wrist-osteopenia-dx",
+    pytest.param("wrist-osteopenia-dx", marks=pytest.mark.long),
     pytest.param("bone-age-dx", marks=pytest.mark.long),
     pytest.param("brain-tumour-mr", marks=pytest.mark.long),
 ])
