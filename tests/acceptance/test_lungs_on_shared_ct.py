@@ -79,8 +79,8 @@ CASES: dict[str, Callable[[Path], list[Path]]] = {
 
 
 @pytest.mark.parametrize("name", [
-    # Two parts of one CT, of half a minute each.
-    pytest.param(one, marks=[pytest.mark.long] if one.endswith("ct_cropped") else [])
+    # Half a minute each.
+    pytest.param(one, marks=[pytest.mark.long] if one in _NIFTI else [])
     for one in CASES
 ])
 def test_lungs_agree_with_the_classical_reference(
