@@ -20,6 +20,7 @@ from bench.raw_scu import (
     value,
 )
 from bench.synthetic import ct_slice
+from dicom_node.intake.association import wait_until
 from dicom_node.intake.contexts import storage_transfer_syntaxes
 from tests.intake.conftest import Node, slice_of
 
@@ -178,6 +179,7 @@ def test_closing_lets_a_half_received_object_finish(start: Start) -> None:
     uid, data = slice_of(1, 400_000)
     message = store_message(1, CT, uid, data)
     scu.send(message[:200_000])
+    assert wait_until(lambda: node.half_received() != [], 10), "the node has begun to receive it"
     closing = threading.Thread(target=node.listener.close)
     closing.start()
     scu.send(message[200_000:])
