@@ -97,6 +97,7 @@ def _group_problems(template: ReportTemplate) -> Iterator[Problem]:
             if group.group in names:
                 yield f"{where}.group", f"{group.group!r} is already a group"
             names.add(group.group)
+            yield from _site_problems(group, where)
     for key, defined, used in (
         ("quantities", template.quantities, used_quantities),
         ("scales", template.scales, used_scales),
@@ -104,6 +105,18 @@ def _group_problems(template: ReportTemplate) -> Iterator[Problem]:
         for name in defined:
             if name not in used:
                 yield f"{key}.{name}", "used by no group"
+
+
+def _site_problems(group: ImageGroup, where: str) -> Iterator[Problem]:
+    if group.laterality is not None and group.laterality_of_image:
+        yield f"{where}.laterality_of_image", "the site has a laterality already"
+    largest = group.largest_of
+    if largest is None:
+        return
+    if (largest.negative_from is None) != (largest.otherwise is None):
+        yield f"{where}.largest_of", "negative_from and otherwise belong together"
+    if largest.otherwise is not None and largest.otherwise.negative:
+        yield f"{where}.largest_of.otherwise.negative", "it stands where nothing is excluded"
 
 
 def _placeholder_problems(template: ReportTemplate) -> Iterator[Problem]:
@@ -123,6 +136,8 @@ def _plain_words(template: ReportTemplate) -> Iterator[tuple[str, Wording]]:
         yield f"image[{position}].name", group.name
         for output, term in (group.largest_of.terms if group.largest_of else {}).items():
             yield f"image[{position}].largest_of.terms.{output}.text", term.text
+        if group.largest_of and group.largest_of.otherwise:
+            yield f"image[{position}].largest_of.otherwise.text", group.largest_of.otherwise.text
     if template.volumetric is not None and template.volumetric.total is not None:
         yield "volumetric.total.name", template.volumetric.total.name
 

@@ -47,11 +47,13 @@ class WholeImage:
     """Everything that was analysed; each reference is (SOP Class UID, SOP Instance UID).
 
     ``source`` is the only image, where there is one only; ``explanation`` a Parametric Map or
-    Secondary Capture that shows what the model looked at.
+    Secondary Capture that shows what the model looked at. ``key_images`` are those of a series
+    that the answer rests on, each with its frames, where it has more than one.
     """
 
     source: tuple[str, str] | None = None
     explanation: tuple[str, str] | None = None
+    key_images: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Finding:
     """One measurement group, and what the reader is told that it is called.
 
     ``without`` are the roles of the series for want of which it is undetermined; ``highest_in`` is
-    the number by which viewers show the image that speaks for it most.
+    the number by which viewers show the image that speaks for it most, ``agreeing`` how many of
+    how many images say the same by themselves.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Finding:
     where: SegmentReference | PlanarRegion | WholeImage
     without: tuple[str, ...] = ()
     highest_in: int | None = None
+    agreeing: tuple[int, int] | None = None
 
 
 def measurement_group(finding: Finding, algorithm: Algorithm) -> Any:
@@ -138,19 +142,21 @@ def _region(where: PlanarRegion) -> Any:
 def _images(where: WholeImage) -> list[Any]:
     import highdicom as hd
 
-    named = (
-        (codes.SOURCE_OF_MEASUREMENT, where.source),
-        (codes.VISUAL_EXPLANATION, where.explanation),
-    )
+    named: list[tuple[Any, str, str, tuple[int, ...]]] = []
+    if where.source is not None:
+        named.append((codes.SOURCE_OF_MEASUREMENT, *where.source, ()))
+    named += [(codes.SOURCE_OF_MEASUREMENT, *image) for image in where.key_images]
+    if where.explanation is not None:
+        named.append((codes.VISUAL_EXPLANATION, *where.explanation, ()))
     return [
         hd.sr.ImageContentItem(
             name=codes.concept(name),
-            referenced_sop_class_uid=image[0],
-            referenced_sop_instance_uid=image[1],
+            referenced_sop_class_uid=sop_class_uid,
+            referenced_sop_instance_uid=sop_instance_uid,
+            referenced_frame_numbers=list(frames) or None,
             relationship_type="CONTAINS",
         )
-        for name, image in named
-        if image is not None
+        for name, sop_class_uid, sop_instance_uid, frames in named
     ]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ai_models.types import Algorithm
 from sr_templates.entries import Language
 from sr_templates.numbers import Evaluated, Measured
+from sr_templates.report_template import Scale
 from sr_templates.sentences import Sentences
 from sr_templates.template import load_sentences
 
@@ -86,6 +87,42 @@ class Narrator:
     def highest_in(self, name: str, number: int) -> str:
         """Which image of a series speaks for a finding most, by the number that viewers show."""
         return self._sentence("highest_in").format(name=name, number=number)[:_UT_LIMIT]
+
+    def agreeing(self, name: str, count: int, of: int) -> str:
+        """How many images of a series have its answer by themselves."""
+        return self._sentence("agreeing").format(name=name, count=count, all=of)[:_UT_LIMIT]
+
+    def thresholds(self, scales: Sequence[Scale]) -> list[str]:
+        """What scores were compared with, a sentence for each scale."""
+        return [
+            self._sentence("thresholds").format(terms=self._steps(one))[:_UT_LIMIT]
+            for one in dict.fromkeys(scales)
+        ]
+
+    def _steps(self, scale: Scale) -> str:
+        words = []
+        for step in scale.steps:
+            term = step.text.in_language(self.language)
+            words.append(
+                self._sentence("below").format(term=term) if step.at_least is None
+                else self._sentence("at_least").format(term=term, bound=f"{step.at_least:g}")
+            )
+        return self._sentence("separator").join(words)
+
+    def known(
+        self, calibrated: bool | None, evidence: str, not_for: Sequence[str]
+    ) -> list[str]:
+        """What is known of the model: whether its probabilities are some, on what it was measured
+        and what it is not for, both in the words of its card."""
+        told = []
+        if calibrated is not None:
+            told.append(self._sentence("calibrated" if calibrated else "uncalibrated"))
+        if evidence:
+            told += pieces(self._sentence("evidence").format(text=evidence))
+        if not_for:
+            uses = "; ".join(one.rstrip(".") for one in not_for)
+            told += pieces(self._sentence("not_for").format(text=uses))
+        return told
 
     def not_answered(self, name: str, without: Sequence[str]) -> str:
         """Why a finding is undetermined: the roles of the series that it is not told without."""

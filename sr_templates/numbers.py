@@ -50,11 +50,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One qualitative evaluation: the term, and how it was chosen."""
+    """One qualitative evaluation: the term, how it was chosen, and by the number of which name."""
 
     concept: Code
     term: Term
     rule: str
+    number: str = ""
 
 
 def decimals_of(value: float, quantity: Quantity) -> int:
@@ -170,7 +171,8 @@ def _on_scale(scale: Scale, name: str, value: float) -> Evaluated:
         for one in scale.steps
         if one.at_least is not None
     )
-    return Evaluated(scale.concept, step, f"{name}: {bounds}, else {scale.steps[-1].value.meaning}")
+    rule = f"{name}: {bounds}, else {scale.steps[-1].value.meaning}"
+    return Evaluated(scale.concept, step, rule, name)
 
 
 def _largest(largest_of: LargestOf, numbers: Mapping[str, float]) -> Evaluated:
@@ -179,6 +181,11 @@ def _largest(largest_of: LargestOf, numbers: Mapping[str, float]) -> Evaluated:
             raise NumberRefused(name, "missing_number", "the largest is sought of all")
     values = {name: _finite(name, numbers[name]) for name in largest_of.terms}
     name = max(values, key=lambda one: values[one])
-    return Evaluated(
-        largest_of.concept, largest_of.terms[name], f"largest of {', '.join(largest_of.terms)}"
-    )
+    term, rule = largest_of.terms[name], f"largest of {', '.join(largest_of.terms)}"
+    bound, otherwise = largest_of.negative_from, largest_of.otherwise
+    if bound is not None and otherwise is not None:
+        negative = ", ".join(one for one, at in largest_of.terms.items() if at.negative)
+        rule += f"; {negative}: from {bound:g}, else {otherwise.value.meaning}"
+        if term.negative and values[name] < bound:
+            term = otherwise
+    return Evaluated(largest_of.concept, term, rule, name)

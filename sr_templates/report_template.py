@@ -59,10 +59,25 @@ class Scale(Entry):
 
 
 class LargestOf(Entry):
-    """The coded term of that output which is largest; the first of equal ones."""
+    """The coded term of that output which is largest; the first of equal ones.
+
+    To be the largest of several says little: with ``negative_from`` the term that is ``negative``
+    needs a number of at least this, and in its place stands ``otherwise``.
+    """
 
     concept: CodeField
     terms: Annotated[dict[Name, Term], Field(min_length=2)]
+    negative_from: Finite | None = None
+    otherwise: Term | None = None
+
+    @property
+    def limit(self) -> Scale | None:
+        """What the negative term needs, as a scale; ``None`` where it needs nothing."""
+        negative = next((one for one in self.terms.values() if one.negative), None)
+        if negative is None or self.otherwise is None:
+            return None
+        highest = Step(**dict(negative), at_least=self.negative_from)
+        return Scale(concept=self.concept, steps=(highest, Step(**dict(self.otherwise))))
 
 
 class Group(Entry):
@@ -87,7 +102,10 @@ class VolumetricGroups(Group):
 
 
 class ImageGroup(Group):
-    """One group on the whole image, series or study (PS3.16 TID 1501)."""
+    """One group on the whole image, series or study (PS3.16 TID 1501).
+
+    With ``laterality_of_image`` the site has the side that a radiograph states of itself.
+    """
 
     group: Name
     name: Wording
@@ -95,6 +113,7 @@ class ImageGroup(Group):
     finding: CodeField
     site: CodeField
     laterality: CodeField | None = None
+    laterality_of_image: bool = False
     largest_of: LargestOf | None = None
 
 

@@ -13,7 +13,15 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "drafted": frozenset(),
     "finding": frozenset({"name", "values"}),
     "highest_in": frozenset({"name", "number"}),
+    "agreeing": frozenset({"name", "count", "all"}),
     "not_answered": frozenset({"name", "without"}),
+    "thresholds": frozenset({"terms"}),
+    "at_least": frozenset({"term", "bound"}),
+    "below": frozenset({"term"}),
+    "calibrated": frozenset(),
+    "uncalibrated": frozenset(),
+    "evidence": frozenset({"text"}),
+    "not_for": frozenset({"text"}),
     "separator": frozenset(),
     "not_found": frozenset({"name"}),
     "nothing_found": frozenset({"names"}),
@@ -42,7 +50,15 @@ class Sentences(Entry):
     drafted: Wording | None = None
     finding: Wording | None = None
     highest_in: Wording | None = None
+    agreeing: Wording | None = None
     not_answered: Wording | None = None
+    thresholds: Wording | None = None
+    at_least: Wording | None = None
+    below: Wording | None = None
+    calibrated: Wording | None = None
+    uncalibrated: Wording | None = None
+    evidence: Wording | None = None
+    not_for: Wording | None = None
     separator: Wording | None = None
     not_found: Wording | None = None
     nothing_found: Wording | None = None
@@ -69,7 +85,15 @@ class AllSentences(Entry):
     drafted: Wording
     finding: Wording
     highest_in: Wording
+    agreeing: Wording
     not_answered: Wording
+    thresholds: Wording
+    at_least: Wording
+    below: Wording
+    calibrated: Wording
+    uncalibrated: Wording
+    evidence: Wording
+    not_for: Wording
     separator: Wording
     not_found: Wording
     nothing_found: Wording

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ai_models.card import Card, SegmentationCard
+from ai_models.card import Card, ClassificationCard, SegmentationCard
+from ai_models.card_outputs import Calibration
 from ai_models.types import (
     ClassificationPrediction,
     Image,
@@ -48,7 +49,7 @@ _SUBJECT = (
 )  # fmt: skip
 
 # What is written in another way is another object: raised when objects change their content.
-_FORM = 4
+_FORM = 5
 # What a result is not the same with, and no card says: what a worker did otherwise because memory
 # did not suffice, and which version of its model another host has.
 _BESIDE_THE_CARD = ("fall_back", "served_version")
@@ -160,6 +161,8 @@ def identity_of(
         "language": language,
         "form": _FORM,
     }
+    # The report tells what its card says of the model.
+    configuration["told"] = [card.evidence.validated_on, *card.not_for]
     if card.explanation is not None:
         configuration["explanation"] = card.explanation.model_dump(mode="json")
     if card.monitor is not None and card.monitor.reference is not None:
@@ -205,7 +208,7 @@ def _request(
     identity = identity_of(card, loaded, writing.language, parameters)
     told = {**parameters, "configuration_sha256": identity.configuration_sha256}
     notes = tuple(one.text for one in loaded.notes if one.code not in LACKING)
-    notes += _told(prediction, loaded)
+    notes += (*_clinical_told(card, loaded), *_told(prediction, loaded))
     detected = findings.detected
     series_uid = str(loaded.source_images[0].SeriesInstanceUID)
     if isinstance(card, SegmentationCard) and card.output.instances:
@@ -229,16 +232,42 @@ def _request(
         language=_language(prediction, writing),
         outputs=_outputs(prediction),
         undetermined=getattr(prediction, "undetermined", {}),
-        highest_slices={
-            name: int(scores.argmax())
-            for name, scores in getattr(prediction, "by_slice", {}).items()
-        },
+        by_slice=getattr(prediction, "by_slice", {}),
+        absence=_absence(card),
+        calibrated=_is_calibrated(card),
+        evidence=card.evidence.validated_on,
+        not_for=tuple(card.not_for),
         predecessors=writing.predecessors,
         follow_up=followed,
         input_notes=notes,
         lacking=_lacking(loaded),
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,
+    )
+
+
+def _absence(card: Card) -> str:
+    """The score whose lowest slice answers for the series with all of its scores."""
+    if isinstance(card, ClassificationCard) and card.output.aggregate == "decisive":
+        return card.output.absence or ""
+    return ""
+
+
+def _is_calibrated(card: Card) -> bool | None:
+    if not isinstance(card, ClassificationCard):
+        return None
+    return all(one.calibration != Calibration() for one in card.output.scores)
+
+
+def _clinical_told(card: Card, loaded: Loaded) -> tuple[str, ...]:
+    """What of the patient entered the answer, as the images state it."""
+    clinical: Mapping[str, float | None] = getattr(loaded.model_input, "clinical", {})
+    words = {one.name: {number: word for word, number in one.values.items()}
+             for one in card.input.clinical}
+    return tuple(
+        f"{name} as the images state it entered the answer: "
+        f"{words.get(name, {}).get(value, f'{value:g}')}"
+        for name, value in clinical.items() if value is not None
     )
 
 

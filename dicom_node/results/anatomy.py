@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENTIRE_BODY = Code("38266002", "SCT", "Entire body")
+# PS3.16 CID 244, by Image Laterality (0020,0062) and Laterality (0020,0060).
+_SIDES = {"L": Code("7771000", "SCT", "Left"), "R": Code("24028007", "SCT", "Right")}
 # Terms of PS3.16 Annex L whose spelling is not that of the code in CID 4031.
 _OTHER_TERMS = {
     "THORAX": "CHEST",
@@ -38,6 +40,11 @@ def frame_anatomy(source: Dataset) -> Dataset:
     ]
     item.AnatomicRegionSequence = [region[0]]
     return item
+
+
+def side_of(source: Dataset) -> Code | None:
+    """Which of a pair an image states that it shows; ``None`` where it states neither."""
+    return _SIDES.get(str(source.get("ImageLaterality") or source.get("Laterality") or "U"))
 
 
 def _own_item(source: Dataset) -> Dataset | None:

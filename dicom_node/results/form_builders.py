@@ -23,7 +23,7 @@ from dicom_node.results.gate_pictures import (
     check_presentation_state,
     check_secondary_captures,
 )
-from dicom_node.results.gate_selection import check_key_objects
+from dicom_node.results.gate_selection import check_key_objects, check_selected
 from dicom_node.results.gate_structure_set import check_structure_set
 from dicom_node.results.kept import (
     Kept,
@@ -34,10 +34,16 @@ from dicom_node.results.kept import (
     saliency_of,
     sentences_of,
 )
-from dicom_node.results.key_objects import build_key_objects
+from dicom_node.results.key_objects import Selection, build_key_objects, build_selected, selected_by
 from dicom_node.results.pdf import build_pdf
 from dicom_node.results.presentation_state import build_presentation_state
-from dicom_node.results.profile import DOCUMENTS, REPORT_KINDS, ReportForm, Wish
+from dicom_node.results.profile import (
+    DOCUMENTS,
+    KEY_OBJECTS_WISH,
+    REPORT_KINDS,
+    ReportForm,
+    Wish,
+)
 from dicom_node.results.request import SERIES_NUMBERS, ResultRequest
 from dicom_node.results.secondary_capture import (
     build_notice_page,
@@ -88,7 +94,10 @@ class Workbench:
         built = _BUILDERS[wish](self)
         if not built:
             raise GateRefused("there is nothing to show in this form", reason="gate.empty")
-        origin = reports_of(self.kept)[0] if form in _OF_REPORTS else self.kept[0][1]
+        of_report = form in _OF_REPORTS or (
+            wish == KEY_OBJECTS_WISH and self.segmentation is None
+        )
+        origin = reports_of(self.kept)[0] if of_report else self.kept[0][1]
         return [(dataset, str(origin.SOPInstanceUID)) for dataset in built]
 
     @cached_property
@@ -179,6 +188,12 @@ class Workbench:
         return derived, str(kept.SOPInstanceUID)
 
 
+def selection_of(kept: Kept, source_images: Sequence[Dataset]) -> Selection | None:
+    """What a result without segments selects: the images that its report on the whole rests on."""
+    report = next((dataset for kind, dataset in kept if kind == "image report"), None)
+    return None if report is None else selected_by(report, source_images)
+
+
 def _label_map(bench: Workbench) -> list[Dataset]:
     return [bench.label_map_segmentation]
 
@@ -260,6 +275,13 @@ def _subject(bench: Workbench) -> Dataset:
 
 def _key_objects(bench: Workbench) -> list[Dataset]:
     request, number = bench.request, SERIES_NUMBERS["key objects"]
+    if bench.segmentation is None:
+        selection = selection_of(bench.kept, bench.source.source_images)
+        if selection is None:
+            return []
+        chosen = build_selected(request, selection, series_number=number)
+        check_selected(chosen, request.source_images, request.frame_numbers, selection.images)
+        return [chosen]
     built = build_key_objects(request, bench.label_map, series_number=number)
     if built is None:
         return []

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.errors import NodeError, TransientError
 from dicom_node.records import DestinationProfile
-from dicom_node.results.form_builders import Source, Workbench
+from dicom_node.results.form_builders import Source, Workbench, selection_of
 from dicom_node.results.kept import Kept
-from dicom_node.results.profile import Sending, Wanted, Wish, plan
+from dicom_node.results.profile import KEY_OBJECTS_WISH, Sending, Wanted, Wish, plan
 from dicom_node.results.segmentation import LABEL_MAP_OVERLAP
 
 __all__ = ["Derived", "Kept", "Prepared", "Source", "prepare"]
@@ -81,7 +81,7 @@ def prepare(
         ``source.display`` could not read the images just now.
     """
     modality = str(source.source_images[0].get("Modality", ""))
-    impossible = _impossible(kept)
+    impossible = _impossible(kept, source)
     kinds = [kind for kind, _ in kept]
     workbench = Workbench(kept, source)
     made: dict[Wish, list[Derived]] = {}
@@ -100,13 +100,19 @@ def prepare(
         _build(open_ones, workbench, made, failed)
 
 
-def _impossible(kept: Kept) -> dict[Wish, str]:
+def _impossible(kept: Kept, source: Source) -> dict[Wish, str]:
     """Forms that cannot hold what was found, and why."""
     overlap = any(
         kind == "segmentation" and dataset.get("SegmentsOverlap") == "YES"
         for kind, dataset in kept
     )
-    return {("segmentation", "labelmap"): LABEL_MAP_OVERLAP} if overlap else {}
+    found: dict[Wish, str] = {}
+    if overlap:
+        found["segmentation", "labelmap"] = LABEL_MAP_OVERLAP
+    is_marked = any(kind == "segmentation" for kind, _ in kept)
+    if not is_marked and selection_of(kept, source.source_images) is None:
+        found[KEY_OBJECTS_WISH] = "the answer rests on no image in particular"
+    return found
 
 
 def _build(

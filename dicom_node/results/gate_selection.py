@@ -49,6 +49,31 @@ def check_key_objects(
         raise refused("labels", "the selected images are not those with the findings")
 
 
+def check_selected(
+    document: Dataset | bytes | Path,
+    source_images: Sequence[Dataset],
+    frame_numbers: Sequence[int],
+    images: Sequence[tuple[str, Sequence[int]]],
+) -> None:
+    """Refuse a selection of anything but ``images``, (SOP Instance UID, frames), of the source.
+
+    Raises
+    ------
+    GateRefused
+        ``gate.unreadable`` or ``gate.reference``.
+    """
+    decoded = _document(document, source_images, frozenset({_OF_INTEREST}))
+    slices = _slices(source_images, frame_numbers)
+    selected = [
+        (str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID), frame)
+        for item in _items(decoded)
+        for frame in _frame_numbers(item.ReferencedSOPSequence[0])
+    ]
+    expected = [(uid, frame) for uid, frames in images for frame in (frames or (1,))]
+    if sorted(selected) != sorted(expected) or not set(selected) <= slices.keys():
+        raise refused("reference", "the selected images are not those that the answer rests on")
+
+
 def check_rejection_note(
     note: Dataset | bytes | Path,
     source_images: Sequence[Dataset],

@@ -36,6 +36,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "page": "Page {page}",
         "all selected": "All images on which {algorithm} found: {each}.",
         "some selected": "{chosen} of {carrying} images on which {algorithm} found: {each}.",
+        "answer selected": "Images ({chosen}) on which the answer of {algorithm} rests: {each}.",
     },
     "de": {
         "not verified": "KI-Ergebnis, nicht geprüft",
@@ -50,6 +51,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "page": "Seite {page}",
         "all selected": "Alle Bilder, auf denen {algorithm} fand: {each}.",
         "some selected": "{chosen} von {carrying} Bildern, auf denen {algorithm} fand: {each}.",
+        "answer selected": "Bilder ({chosen}) hinter der Antwort von {algorithm}: {each}.",
     },
     "fr": {
         "not verified": "Résultat d'IA, non vérifié",
@@ -66,6 +68,9 @@ _WORDS: dict[str, dict[str, str]] = {
         "some selected": (
             "{chosen} des {carrying} images sur lesquelles {algorithm} a trouvé : {each}."
         ),
+        "answer selected": (
+            "Images ({chosen}) sur lesquelles repose la réponse de {algorithm} : {each}."
+        ),
     },
     "zh": {
         "not verified": "AI结果，未经核实",
@@ -80,6 +85,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "page": "第 {page} 页",
         "all selected": "{algorithm} 检出以下内容的全部图像：{each}。",
         "some selected": "{algorithm} 检出以下内容的 {carrying} 幅图像中的 {chosen} 幅：{each}。",
+        "answer selected": "{algorithm} 的答复所依据的图像（{chosen} 幅）：{each}。",
     },
 }
 

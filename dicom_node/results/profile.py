@@ -79,7 +79,7 @@ _SEGMENTATION_LADDER = {
 _KEPT_PICTURES = ("secondary capture", "")
 _PICTURES = ("secondary capture", "pictures")
 _NOTICE = ("secondary capture", "notice")
-_KEY_OBJECTS = ("key objects", "key_objects")
+KEY_OBJECTS_WISH = ("key objects", "key_objects")
 _PDF = ("pdf", "pdf")
 _CITES_SEGMENTATION = frozenset({"volumetric report"})
 _CITES_EXPLANATION = frozenset({"image report"})
@@ -374,10 +374,12 @@ def _reason_for_pictures(choice: _Choice) -> str:
 def _extras(choice: _Choice, wanted: Wanted) -> Iterator[Sending]:
     for wish, is_wanted in (
         (_SEGMENTATION_LADDER["presentation_state"], wanted.presentation_state),
-        (_KEY_OBJECTS, wanted.key_objects),
+        (KEY_OBJECTS_WISH, wanted.key_objects),
         (_PDF, wanted.pdf),
     ):
-        can_be_built = choice.has_findings or wish == _PDF
+        can_be_built = choice.has_findings or wish == _PDF or (
+            wish == KEY_OBJECTS_WISH and "image report" in choice.kinds
+        )
         if is_wanted and can_be_built and (best := choice.best([wish], named=True)):
             yield best
 
@@ -390,6 +392,6 @@ def _notice_instead(choice: _Choice, wanted: Wanted) -> tuple[Sending, ...]:
 
 
 def _last_resort(choice: _Choice) -> tuple[Sending, ...]:
-    if choice.has_findings and not choice.refusal(_KEY_OBJECTS):
-        return (Sending(*_KEY_OBJECTS, why="destination takes no other class of results"),)
+    if choice.has_findings and not choice.refusal(KEY_OBJECTS_WISH):
+        return (Sending(*KEY_OBJECTS_WISH, why="destination takes no other class of results"),)
     return ()

@@ -36,7 +36,7 @@ from dicom_node.results.segmentation import segment_numbers
 from sr_templates.measurement_groups import Finding, PlanarRegion, WholeImage
 from sr_templates.measurement_report import ReportContent
 from sr_templates.narrative import Narrator, pieces
-from sr_templates.report_template import ReportTemplate
+from sr_templates.report_template import ReportTemplate, Scale
 from sr_templates.template import TemplateError, load_template
 
 if TYPE_CHECKING:
@@ -131,7 +131,12 @@ def build_image_report(
         cited = [explanation]
     else:
         cited = list(dict.fromkeys((explanation or {}).values()))
-    source = writer.made_from(cited)
+    key = {
+        uid for one in findings if isinstance(one.where, WholeImage)
+        for _, uid, _ in one.where.key_images
+    }
+    named = [image for image in writer.sources if str(image.SOPInstanceUID) in key]
+    source = writer.made_from([*cited, *references_to(named)])
     return writer.written("image", series_number, source, findings)
 
 
@@ -238,11 +243,26 @@ class _Writer:
             *(say.not_answered(one.name, one.without) for one in findings if one.without),
             *(say.highest_in(one.name, one.highest_in) for one in findings
               if one.highest_in is not None),
+            *(say.agreeing(one.name, *one.agreeing) for one in findings
+              if one.agreeing is not None),
+            *say.thresholds(self._scales()),
             *self._followed(),
             *say.closing(
                 self._names(not_found), (*request.input_notes, *self._notes, *lengths),
                 is_analysed=True,
             ),
+            *say.known(request.calibrated, request.evidence, request.not_for),
+        ]
+
+    def _scales(self) -> list[Scale]:
+        """Those on which outputs of the whole were set."""
+        given = {*self.request.outputs, *self.request.undetermined}
+        groups = self.template.image if given else ()
+        limits = [one.largest_of.limit for one in groups if one.largest_of is not None]
+        return [
+            *(self.template.scales[key] for group in groups
+              for name, key in group.evaluations.items() if name in given),
+            *(one for one in limits if one is not None),
         ]
 
     def _followed(self) -> list[str]:

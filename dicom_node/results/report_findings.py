@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from ai_models.types import Label, LabelMap
 from dicom_node.errors import ConfigurationError, GateRefused
+from dicom_node.results.anatomy import side_of
 from dicom_node.results.contours import Section, largest_section
 from dicom_node.results.equipment import long_string
+from dicom_node.results.key_slices import key_slices
 from dicom_node.results.report_numbers import (
     SECTION_NUMBERS,
     SegmentMeasurement,
@@ -178,7 +180,9 @@ class Finder:
             measurements, evaluations = self._undetermined(group, without)
         elif asked or not self._is_optional(group):
             measurements, evaluations = self._numbers(group, outputs)
-        only = self.sources[0] if len(self.sources) == 1 else None
+        key = key_slices(group, evaluations, self.request.by_slice, self.request.absence)
+        # Of frames those are named that the answer rests on.
+        only = self.sources[0] if len(self.sources) == 1 and key is None else None
         series_uid = str(self.sources[0].SeriesInstanceUID)
         model = self.request.algorithm.model_id
         return Finding(
@@ -186,7 +190,9 @@ class Finder:
             category=group.category,
             type=group.finding,
             site=group.site,
-            laterality=group.laterality,
+            laterality=(
+                side_of(self.sources[0]) if group.laterality_of_image else group.laterality
+            ),
             tracking_identifier=long_string(f"{model} {group.name.en}"),
             tracking_uid=self.request.identity.tracking_uid(series_uid, f"image:{group.group}"),
             measured=measurements,
@@ -198,21 +204,27 @@ class Finder:
                     if explanation is None
                     else (explanation.sop_class_uid, explanation.sop_instance_uid)
                 ),
+                key_images=() if key is None else self._images(key.shown),
             ),
             without=tuple(dict.fromkeys(role for roles in without.values() for role in roles)),
-            highest_in=self._highest_in(group, evaluations),
+            highest_in=None if key is None else self._number_of(key.decisive),
+            agreeing=None if key is None else (key.agreeing, key.slices),
         )
 
-    def _highest_in(self, group: ImageGroup, evaluations: Sequence[Evaluated]) -> int | None:
-        """The number of the image that speaks most for what was not found absent."""
-        slices = [
-            index for name, index in self.request.highest_slices.items() if name in _names(group)
-        ]
-        if not slices or all(one.term.negative for one in evaluations):
-            return None
+    def _images(self, indices: Sequence[int]) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """References to slices; those of one multi-frame image are its frames."""
+        if len(self.sources) > 1:
+            chosen = [self.sources[index] for index in indices]
+            return tuple((str(one.SOPClassUID), str(one.SOPInstanceUID), ()) for one in chosen)
+        only = self.sources[0]
+        frames = tuple(sorted(int(self.request.frame_numbers[index]) for index in indices))
+        return ((str(only.SOPClassUID), str(only.SOPInstanceUID), frames),)
+
+    def _number_of(self, index: int) -> int | None:
+        """By which number viewers show a slice."""
         if len(self.sources) == 1:
-            return int(self.request.frame_numbers[slices[0]])
-        number = self.sources[slices[0]].get("InstanceNumber")
+            return int(self.request.frame_numbers[index])
+        number = self.sources[index].get("InstanceNumber")
         return None if number is None else int(number)
 
     def _undetermined(

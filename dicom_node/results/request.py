@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ai_models.types import Algorithm, Label
+from ai_models.types import Algorithm, FloatArray, Label
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.identity import ResultIdentity
 
@@ -66,8 +66,14 @@ class ResultRequest:
         Numbers of the whole series by their names in the template: probabilities, a bone age.
     undetermined
         Outputs that are not told, and the roles of the series without which they say too little.
-    highest_slices
-        By output of a model that answers each slice: the index of the one that scores highest.
+    by_slice
+        By output of a model that answers each slice: the scores of the slices, ``(slices,)``.
+    absence
+        The output whose lowest slice answers for the series with all scores; empty: none does.
+    calibrated
+        Whether the probabilities among ``outputs`` are; ``None`` where there are none.
+    evidence, not_for
+        What the model was measured on, and what it must not be used for, as its card says it.
     predecessors
         Reports on an earlier version of this input, which this result supersedes
         (Predecessor Documents Sequence, PS3.3 C.17.2.3).
@@ -95,7 +101,11 @@ class ResultRequest:
     language: str = "en"
     outputs: Mapping[str, float] = field(default_factory=dict)
     undetermined: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    highest_slices: Mapping[str, int] = field(default_factory=dict)
+    by_slice: Mapping[str, FloatArray] = field(default_factory=dict)
+    absence: str = ""
+    calibrated: bool | None = None
+    evidence: str = ""
+    not_for: tuple[str, ...] = ()
     predecessors: tuple[Reference, ...] = ()
     input_notes: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()

@@ -264,3 +264,66 @@ def test_a_template_that_cannot_say_undetermined_is_refused_for_what_may_be() ->
     ):
         with pytest.raises(ConfigurationError, match="Undetermined|asks for"):
             check_template(template, None, "classification", outputs, outputs)
+
+
+def test_the_reader_is_told_what_scores_were_compared_with() -> None:
+    said = texts(image_report({"pneumothorax": 0.83, "nodule": 0.1}))
+    (told,) = [one for one in said if one.startswith("Scores were compared with")]
+    assert told.endswith(": present from 0.7, undetermined from 0.3, absent below that.")
+    german = texts(image_report({"pneumothorax": 0.83}, language="de"))
+    assert any("vorhanden ab 0.7, unbestimmt ab 0.3, darunter nicht" in one for one in german)
+    assert not any("compared" in one for one in texts(
+        image_report({"bone_age_months": 120.0}, template="bone_age")))
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "words"), [(True, "are calibrated on"), (False, "are not calibrated")]
+)
+def test_the_reader_is_told_whether_probabilities_are_calibrated(
+    calibrated: bool, words: str
+) -> None:
+    assert any(words in one for one in texts(image_report({"nodule": 0.4}, calibrated=calibrated)))
+    assert not any("calibrated" in one for one in texts(image_report({"nodule": 0.4})))
+
+
+def test_the_reader_is_told_what_the_card_says_of_the_model_however_long_it_is() -> None:
+    evidence = "Pictures of children of one hospital. " * 60
+    said = texts(image_report(
+        {"nodule": 0.4}, evidence=evidence, not_for=("diagnosis", "adults, lateral projections")
+    ))
+    start = next(n for n, one in enumerate(said) if one.startswith("What the model was measured"))
+    assert all(len(one) <= 1024 for one in said)
+    assert " ".join(said[start:-1]).endswith(evidence.strip())
+    assert said[-1] == "The model is not for: diagnosis; adults, lateral projections."
+
+
+@pytest.mark.parametrize(("none", "term"), [(0.7, ABSENT), (0.69, UNDETERMINED)])
+def test_a_likeliest_class_that_is_none_excludes_a_tumour_only_where_little_is_left_to_others(
+    none: float, term: str
+) -> None:
+    datasets = dicom_samples.mr_series(StudyDescription="MR head", Manufacturer="SynthCo")
+    scores = {"glioma": 0.1, "meningioma": 0.1, "pituitary": 0.1, "none": none}
+    report = image_report(scores, template="brain_tumour", datasets=datasets)
+    assert terms(report, "TUMOUR_CLASS") == [term]
+    assert bool(named(report, "111017")) == (term == ABSENT)
+    said = " ".join(texts(report))
+    assert ("found nothing" in said) == (term == ABSENT)
+    assert ("a tumour is not excluded." in said) == (term == UNDETERMINED)
+    assert "most probably none from 0.7, undetermined, a tumour is not excluded below that" in said
+
+
+@pytest.mark.parametrize(
+    ("attributes", "side"),
+    [({"ImageLaterality": "L"}, "Left"), ({"ImageLaterality": "R"}, "Right"),
+     ({"ImageLaterality": "U"}, ""), ({}, "")],
+)
+def test_the_site_of_a_hand_has_the_side_that_its_image_states(
+    attributes: dict[str, str], side: str
+) -> None:
+    hand = dicom_samples.radiograph(BodyPartExamined="HAND", **attributes)
+    report = image_report({"bone_age_months": 122.0}, template="bone_age", datasets=[hand])
+    assert [item.ConceptCodeSequence[0].CodeMeaning for item in named(report, "272741003")] == [
+        one for one in [side] if one
+    ]
+    chest = image_report({"nodule": 0.8}, datasets=[dicom_samples.radiograph(**attributes)])
+    assert named(chest, "272741003") == []

@@ -121,7 +121,10 @@ def expected(template: ReportTemplate, group: Any, numbers: dict[str, float]) ->
     if largest_of is not None:
         best = max(numbers[name] for name in largest_of.terms)
         name = next(one for one in largest_of.terms if numbers[one] == best)
-        evaluations.append((code_of(largest_of.concept), code_of(largest_of.terms[name].value)))
+        term = largest_of.terms[name]
+        if term.negative and largest_of.negative_from and best < largest_of.negative_from:
+            term = largest_of.otherwise
+        evaluations.append((code_of(largest_of.concept), code_of(term.value)))
     return measurements, evaluations
 
 
