@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -14,6 +15,11 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.tls_files import Site
+
+# Read when torch is imported. Several tests share the cores: threads that wait by spinning for one
+# that has none take what it waits for, and a network of milliseconds takes a minute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _kept: list[Any] = []  # a torch library that is let go takes its operators with it
 

@@ -53,7 +53,8 @@ def checks_in_laboratory(
         [sys.executable, "-m", "dicom_node.cli.verify_laboratory"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         env={
-            "OPENBLAS_NUM_THREADS": "1", **os.environ, "HF_HUB_OFFLINE": "1",
+            "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ,
+            "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), **changes,
         },
     )
