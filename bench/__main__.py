@@ -6,6 +6,7 @@
     python -m bench ledger [OPTIONS]    the ledger's queries at one million instances
     python -m bench segmentation [OPTIONS]   writing a SEG beside its peers and the floor
     python -m bench inference [OPTIONS]   a chest through the network beside MONAI's plain windows
+    python -m bench backbones [OPTIONS]   ten classifiers of images by torch and by ONNX Runtime
     python -m bench arrival [OPTIONS]   from the last slice to the model, reading ahead or not
     python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
 """
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 import sys
 
-from bench import arrival, chaos, inference, ledger, load, receive, segmentation
+from bench import arrival, backbones, chaos, inference, ledger, load, receive, segmentation
 
 _SHORT_LEDGER = ("--instances", "200000", "--calls", "50")
 _SHORT_SEGMENTATION = ("--cases", "100x20", "--rounds", "1")
 _SHORT_INFERENCE = ("--shape", "100x256x256", "--rounds", "1")
+_SHORT_BACKBONES = ("--rounds", "3")
 _SHORT_ARRIVAL = ("--slices", "60", "--rounds", "1")
 _SHORT_LOAD = ("--instances", "2000", "--rounds", "1", "--jobs", "40")
 
@@ -30,6 +32,7 @@ def main() -> int:
         "ledger": ledger.main,
         "segmentation": segmentation.main,
         "inference": inference.main,
+        "backbones": backbones.main,
         "arrival": arrival.main,
         "chaos": chaos.main,
     }
@@ -44,6 +47,7 @@ def main() -> int:
     return (
         segmentation.main(list(_SHORT_SEGMENTATION))
         or inference.main(list(_SHORT_INFERENCE))
+        or backbones.main(list(_SHORT_BACKBONES))
         or arrival.main(list(_SHORT_ARRIVAL))
         or ledger.main(list(_SHORT_LEDGER))
         or load.main(list(_SHORT_LOAD))

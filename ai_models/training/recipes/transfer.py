@@ -29,14 +29,14 @@ from scipy import stats
 from torch import nn
 
 from ai_models.networks.backbones import build_backbone, family_of
-from ai_models.training.loop import Batch, train
+from ai_models.training.loop import Batch, Outcome, train
 from ai_models.training.metrics import auc
 from ai_models.training.phantoms.bones import random_unit
 from ai_models.training.phantoms.hands import hand_radiograph, random_hand
 from ai_models.training.phantoms.wrists import random_wrist, wrist_radiograph
 from ai_models.training.pretrained import Origin, load_pretrained
+from ai_models.training.recipes.changed_pictures import Changes
 from ai_models.training.recipes.scored_images import (
-    Changes,
     Pictures,
     answered,
     drawn_examples,
@@ -180,8 +180,8 @@ def begun(arm: str, sources: Sources, experiment: Experiment, seed: int) -> nn.M
 def learned(
     network: nn.Module, part: Pictures, chooses: Pictures, experiment: Experiment, rate: float,
     seed: int, folder: Path,
-) -> tuple[nn.Module, float]:
-    """Train until validation no longer improves; the network, and its AUC there."""
+) -> Outcome:
+    """Train until validation no longer improves; validations have the AUC there."""
     settings = Settings(
         steps=experiment.steps, batch=experiment.batch, rate=rate, weight_decay=1e-3,
         schedule="constant", validate_every=max(1, experiment.steps // 10), watch="auc",
@@ -196,8 +196,7 @@ def learned(
         return nn.functional.binary_cross_entropy_with_logits(logits, batch["truth"])
 
     examples = drawn_examples(part, settings, CHANGES, balanced=True)
-    outcome = train(network, examples, loss_of, settings, folder, validate=validate, resume=False)
-    return outcome.network, max(one["auc"] for one in outcome.validations)
+    return train(network, examples, loss_of, settings, folder, validate=validate, resume=False)
 
 
 def best_rate(
@@ -211,8 +210,9 @@ def best_rate(
     for rate in experiment.rates:
         network = begun(arm, sources, experiment, 999)
         part = some_of(parts["train"], fraction, 999)
-        found[rate] = learned(
-            network, part, parts["validation"], experiment, rate, 999, folder / "trial")[1]
+        tried = learned(
+            network, part, parts["validation"], experiment, rate, 999, folder / "trial")
+        found[rate] = max(one["auc"] for one in tried.validations)
     return max(found, key=lambda rate: found[rate])
 
 
@@ -251,19 +251,22 @@ def row_of(
     arm: str, fraction: int, parts: dict[str, Pictures], sources: Sources,
     experiment: Experiment, folder: Path,
 ) -> dict[str, Any]:
-    """AUC of every seed, their mean and its interval by Student's t."""
+    """AUC of every seed, their mean and its interval by Student's t; and when each was best."""
     rate = best_rate(arm, fraction, parts, sources, experiment, folder)
-    held_back, values = parts["held_back"], []
+    held_back, values, best_steps, cut_off = parts["held_back"], [], [], 0
     for seed in range(experiment.seeds):
-        network, _ = learned(
+        outcome = learned(
             begun(arm, sources, experiment, seed), some_of(parts["train"], fraction, seed),
             parts["validation"], experiment, rate, seed, folder / "trial",
         )
-        said = answered(network, held_back.images)[:, 0].tolist()
+        said = answered(outcome.network, held_back.images)[:, 0].tolist()
         values.append(round(auc(held_back.truth.tolist(), said), 4))
+        best_steps.append(outcome.best_step)
+        cut_off += not outcome.stopped_early
     low, high = interval(values)
     return {
         "arm": arm, "fraction": fraction, "rate": rate, "auc": values,
+        "best_steps": best_steps, "cut_off": cut_off,
         "cases": len(some_of(parts["train"], fraction, 0).truth),
         "mean": round(float(np.mean(values)), 4), "low": low, "high": high,
     }
