@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NOT_THERE = "there is none"
 COMPANION_MISSING = "input.companion_missing"
-LACKING = (COMPANION_MISSING, "input.clinical")
+LACKING = (COMPANION_MISSING, "input.clinical", "input.other_views")
 """Codes of the notes on what the model takes and was not given."""
 # Of a voxel; nothing that is outside was measured in millimetres.
 _EDGE_MM = (1e-3, 1e3)

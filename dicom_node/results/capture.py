@@ -11,7 +11,11 @@ from dicom_node.results.drawing import Pixels
 from dicom_node.results.equipment import DEMONSTRATION, authored, describe
 from dicom_node.results.finish import finish_picture, local_time
 from dicom_node.results.request import ResultRequest
-from dicom_node.results.slice_source import patient_orientation, pixel_spacing
+from dicom_node.results.slice_source import (
+    patient_orientation,
+    pixel_aspect_ratio,
+    pixel_spacing,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -140,6 +144,9 @@ def _describe_source(capture: Any, picture: Picture, image: Dataset) -> None:
             setattr(capture, keyword, image[keyword].value)
     if spacing := pixel_spacing(image, picture.frame):
         capture.PixelSpacing = spacing
+    elif ratio := pixel_aspect_ratio(image):
+        # What is shown with square pixels would be shown narrower or flatter than its source.
+        capture.PixelAspectRatio = ratio
     # That is an attribute of the series here, and paired organs need it.
     if image.get("ImageLaterality") in ("L", "R"):
         capture.Laterality = image.ImageLaterality

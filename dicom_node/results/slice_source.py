@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,23 @@ def pixel_spacing(image: Dataset, frame: int | None) -> list[Any] | None:
     place = frame_item(image, frame, "PixelMeasuresSequence") or image
     spacing = place.get("PixelSpacing")
     return list(spacing) if spacing else None
+
+
+def pixel_aspect_ratio(image: Dataset) -> list[int] | None:
+    """Height and width of a pixel as whole numbers (Pixel Aspect Ratio, PS3.3 C.7.6.3.1.7), where
+    they differ: as the image states it, else as its detector's pixels are."""
+    stated = image.get("PixelAspectRatio")
+    at_detector = image.get("ImagerPixelSpacing") or image.get("NominalScannedPixelSpacing")
+    if stated and len(stated) == 2:
+        height, width = int(stated[0]), int(stated[1])
+    elif at_detector and len(at_detector) == 2:
+        height, width = (round(float(one) * 10_000) for one in at_detector)
+    else:
+        return None
+    if min(height, width) < 1 or height == width:
+        return None
+    common = math.gcd(height, width)
+    return [height // common, width // common]
 
 
 def _letters(direction: Any) -> str:

@@ -59,7 +59,7 @@ def test_of_two_views_the_one_of_the_card_is_taken_and_the_other_is_named(tmp_pa
     loaded = load_input(views(tmp_path, "LL", "PA"), projection(views=["PA", "AP"]))
     assert loaded.source_images[0].ViewPosition == "PA"
     assert [note.text for note in loaded.notes if note.code == "input.other_views"] == [
-        "1 of 2 images were not analysed: their view is not PA, AP"
+        "without 1 of 2 images: their view is not PA, AP"
     ]
 
 

@@ -230,3 +230,30 @@ def test_a_corner_lies_where_it_was_in_every_pose(name: str) -> None:
     found = found_corners_mm(pose, mask)
     assert set(found) == set(pose.corners_mm)
     assert all(np.abs(found[value] - expected[value]).max() < 1e-3 for value in expected)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "ratio"),
+    [
+        ({"PixelSpacing": None, "ImagerPixelSpacing": ["0.3", "0.2"]}, [3, 2]),
+        ({"PixelSpacing": None, "ImagerPixelSpacing": None, "PixelAspectRatio": [1, 2]}, [1, 2]),
+        ({"PixelSpacing": None, "ImagerPixelSpacing": ["0.2", "0.2"]}, None),
+        ({"PixelSpacing": ["0.3", "0.2"]}, None),
+    ],
+)
+def test_a_picture_of_a_radiograph_has_pixels_of_the_same_shape(
+    attributes: dict[str, Any], ratio: list[int] | None
+) -> None:
+    image = radiograph()
+    for keyword, value in attributes.items():
+        if value is None:
+            image.pop(keyword, None)
+        else:
+            setattr(image, keyword, value)
+    salient = np.full((1, image.Rows, image.Columns), 0.5, np.float32)
+    (picture,) = build_saliency_captures(
+        samples.request_for([image]), {"pneumonia": salient},
+        np.full(salient.shape, 90, np.uint8), series_number=9006,
+    )
+    assert picture.get("PixelAspectRatio") == ratio
+    assert picture.get("PixelSpacing") == (image.get("PixelSpacing") or None)
