@@ -57,6 +57,10 @@ FORMS_OF_A_DRAFT = (
     ("secondary capture", "notice"),
     *(("text report", document) for document in list(DOCUMENTS)[1:]),
 )
+FORMS_OF_A_CLASSIFICATION = (
+    ("key objects", "key_objects"),
+    *(("image report", document) for document in list(DOCUMENTS)[1:]),
+)
 FORMS_OF_AN_EXPLANATION = (("secondary capture", "pictures"),)
 NODULES = tuple(
     Label(
@@ -230,14 +234,22 @@ def _on_radiograph() -> Iterator[Specimen]:
     voxels = _voxels(mask)
     yield Specimen("segmentation", RADIOGRAPH, segmentation, [source], voxels=voxels)
     findings = {"pneumothorax": 0.83, "pleural_effusion": 0.01}
-    report = _image_report("chest_radiograph", findings, [source], RADIOGRAPH)
+    report = _image_report(
+        "chest_radiograph", findings, [source], RADIOGRAPH, calibrated=True,
+        evidence="not validated: pictures of children of one hospital", not_for=("diagnosis",),
+    )
     yield report
+    classified = [(report.kind, report.dataset)]
+    of = f"{RADIOGRAPH}, classified"
+    yield from _forms(classified, FORMS_OF_A_CLASSIFICATION, [source], of, voxels={})
     kept = [("segmentation", segmentation), (report.kind, report.dataset)]
     yield from _forms(kept, FORMS_ON_RADIOGRAPH, [source], RADIOGRAPH, voxels=voxels)
     yield _saliency_picture(source, samples.request_for(headers))
     dust = {"pneumoconiosis": 0.72, "profusion": 1.4}
     yield _image_report("pneumoconiosis", dust, [source], RADIOGRAPH)
-    hand = radiograph(modality="CR", StudyDescription="Hand", BodyPartExamined="HAND")
+    hand = radiograph(
+        modality="CR", StudyDescription="Hand", BodyPartExamined="HAND", Laterality="L"
+    )
     age = {"bone_age_months": 132.5, "standard_deviation_months": 9.0, "z_score": -0.4}
     yield _image_report("bone_age", age, [hand], RADIOGRAPH)
 
@@ -245,11 +257,21 @@ def _on_radiograph() -> Iterator[Specimen]:
 def _on_mr() -> Iterator[Specimen]:
     source = mr_series(StudyDescription="MR head", Manufacturer="SynthCo")
     scores = {"glioma": 0.2, "meningioma": 0.7, "pituitary": 0.05, "none": 0.05}
-    yield _image_report("brain_tumour", scores, source, MR)
+    tumour = np.linspace(0.1, 1.0, len(source), dtype=np.float32)
+    by_slice = {name: score * tumour for name, score in scores.items() if name != "none"}
+    report = _image_report(
+        "brain_tumour", scores, source, MR, by_slice={**by_slice, "none": 1 - 0.95 * tumour},
+        absence="none", calibrated=False,
+    )
+    yield report
+    classified = [(report.kind, report.dataset)]
+    of = f"{MR}, classified"
+    yield from _forms(classified, FORMS_OF_A_CLASSIFICATION, source, of, voxels={})
 
 
 def _image_report(
-    template: str, outputs: Mapping[str, float], source: Sequence[Dataset], of: str
+    template: str, outputs: Mapping[str, float], source: Sequence[Dataset], of: str,
+    **told: object,
 ) -> Specimen:
     headers = _headers(source)
     request = samples.request_for(
@@ -259,6 +281,7 @@ def _image_report(
         labels=(),
         outputs=outputs,
         input_notes=(),
+        **told,
     )
     report = build_image_report(request, series_number=SERIES_NUMBERS["volumetric report"])
     return Specimen("image report", f"{of}, {template.replace('_', ' ')}", report, source)
