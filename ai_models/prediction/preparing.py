@@ -117,8 +117,12 @@ class Prepared:
         return (turned, *notes)
 
 
-def prepare(source: ModelInput, card: Card) -> Prepared:
+def prepare(
+    source: ModelInput, card: Card, window: tuple[slice, slice] | None = None
+) -> Prepared:
     """Bring an input to what the card's network takes.
+
+    ``window`` has the rows and columns of an image that are looked at, where not all of them are.
 
     Raises
     ------
@@ -139,6 +143,8 @@ def prepare(source: ModelInput, card: Card) -> Prepared:
     except ValueError as error:
         raise ModelError(str(error), reason="input.not_finite") from error
     box = _box(images[0], plan, source, card)
+    if window is not None:
+        box = _box_of(window, plan, source_affine)
     fitting = _fitting(images[0][box].shape, card)
     if fitting is not None and math.prod(fitting.shape) > LARGEST_GRID_VOXELS:
         raise ModelError(f"the card asks for {fitting.shape} voxels", reason="input.too_large")
@@ -182,6 +188,9 @@ def _plan(source: ModelInput, shape: Shape, entry: InputEntry) -> tuple[Regriddi
     row, column = source.pixel_spacing_mm or (1.0, 1.0)
     affine: Affine = np.diag([1.0, row, column, 1.0])
     wanted = (1.0, entry.spacing_mm[1], entry.spacing_mm[2]) if entry.spacing_mm else None
+    if wanted is None and row != column and entry.size is not None and entry.size.fit == "pad":
+        # What keeps its proportions keeps those of the patient, not those of the pixels.
+        wanted = (1.0, min(row, column), min(row, column))
     # Directions under which the axes stay as they are.
     return plan_regridding(shape, affine, ("L", "P", "S"), wanted), affine
 
@@ -228,6 +237,19 @@ def _box(image: FloatArray, plan: Regridding, source: ModelInput, card: Card) ->
     is_sequence = isinstance(card, ClassificationCard) and card.output.per == "sequence"
     by_slice = is_sequence or (card.input.ndim == 2 and card.task != "segmentation")
     return (slice(None), box[1], box[2]) if by_slice else box
+
+
+def _box_of(window: tuple[slice, slice], plan: Regridding, source_affine: Affine) -> Box:
+    """Rows and columns of an image on the model's grid: all of every pixel that is looked at."""
+    to_model = np.linalg.inv(plan.model_affine_lps) @ source_affine
+    sides = []
+    for axis, side in enumerate(window, start=1):
+        edges = np.array([side.start, side.stop]) - 0.5
+        low, high = to_model[axis, axis] * edges + to_model[axis, 3] + 0.5
+        length = plan.model_shape[axis]
+        first = min(max(math.floor(low + 1e-6), 0), length - 1)
+        sides.append(slice(first, min(max(math.ceil(high - 1e-6), first + 1), length)))
+    return slice(None), sides[0], sides[1]
 
 
 def _fitting(shape: tuple[int, ...], card: Card) -> Fitting | None:

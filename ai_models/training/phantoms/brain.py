@@ -30,6 +30,8 @@ HEAD_SCANNERS = (
     MrScanner("head coarse", "Example Imaging", "Tesla One", 1.5, (6.5, 2.5, 2.5), 14.0, 0.2, 0.6),
 )  # fmt: skip
 """Three that held-back phantoms are seen by."""
+LEAST_MM2 = {"glioma": 60.0, "meningioma": 60.0, "pituitary": 130.0}
+"""Of less a slice shows only an edge: a normal gland, which is bright as well, has up to 90 mm2."""
 # Half axes to Left, Posterior and Superior in mm: skin, skull, brain.
 _SKIN, _SKULL, _BRAIN = (76.0, 94.0, 88.0), (70.0, 88.0, 82.0), (65.0, 83.0, 77.0)
 # Signal: air, fat, bone, fluid, grey and white matter, uptake.
@@ -71,20 +73,24 @@ class BrainPhantom:
     """A series and its truth.
 
     ``signal`` int16 ``(slices, rows, columns)``, axial from below; ``tumour`` uint8 mask of the
-    same shape; ``affine_lps`` index to mm.
+    same shape, and ``swelling`` of what swells about it; ``affine_lps`` index to mm.
     """
 
     signal: npt.NDArray[np.int16]
     tumour: LabelMap
+    swelling: LabelMap
     affine_lps: Affine
     kind: str
 
-    def slice_kinds(self, least_mm2: float = 60.0) -> npt.NDArray[np.int8]:
-        """For each slice the number of its kind in `KINDS`; -1 where only an edge is seen."""
+    def slice_kinds(self) -> npt.NDArray[np.int8]:
+        """For each slice the number of its kind in `KINDS`; -1 where only an edge is seen, or what
+        swells about a tumour without it: such a slice is not normal, and does not say the kind."""
         pixel_mm2 = float(np.linalg.norm(self.affine_lps[:3, 1])
                           * np.linalg.norm(self.affine_lps[:3, 2]))
         area = self.tumour.sum(axis=(1, 2)) * pixel_mm2
-        kinds = np.where(area >= least_mm2, KINDS.index(self.kind), np.where(area > 0, -1, 0))
+        is_touched = (area > 0) | self.swelling.any(axis=(1, 2))
+        is_shown = area >= LEAST_MM2.get(self.kind, 0.0)
+        kinds = np.where(is_shown & (area > 0), KINDS.index(self.kind), np.where(is_touched, -1, 0))
         return np.asarray(kinds, dtype=np.int8)
 
 
@@ -130,13 +136,15 @@ def brain_phantom(
         (x * np.cos(turn) + y * np.sin(turn)), (-x * np.sin(turn) + y * np.cos(turn)), z,
     ]).reshape(3, *shape) / variation.size
     signal = _tissue(points, variation, rng)
-    mask = _paint_tumour(signal, points, variation, rng)
+    mask, swelling = _paint_tumour(signal, points, variation, rng)
     wide = [0.4 * 5.0 / scanner.spacing_mm[0], 0.45, 0.45]
     shown = ndimage.gaussian_filter(signal, wide) * _coil(points, scanner.bias, rng) * scanner.gain
     noise = rng.normal(0.0, scanner.noise * scanner.gain, (2, *shape))
     # Magnitude images have Rician noise (Gudbjartsson and Patz, Magn Reson Med 1995;34:910).
     stored = np.clip(np.rint(np.hypot(shown + noise[0], noise[1])), 0, 32767).astype(np.int16)
-    return BrainPhantom(stored, mask.astype(np.uint8), affine, variation.kind)
+    return BrainPhantom(
+        stored, mask.astype(np.uint8), swelling.astype(np.uint8), affine, variation.kind
+    )
 
 
 def _grid(spacing_mm: tuple[float, float, float]) -> tuple[Affine, tuple[int, int, int]]:
@@ -193,12 +201,12 @@ def _tissue(points: Numbers, variation: BrainVariation, rng: np.random.Generator
 
 def _paint_tumour(
     signal: Numbers, points: Numbers, variation: BrainVariation, rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """Draw it into the signal; returns where it is, without what swells about it."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Draw it into the signal; returns where it is, and where what swells about it is."""
     kind, radius = variation.kind, variation.radius_mm
     nothing = np.zeros(signal.shape, dtype=bool)
     if kind == "none":
-        return nothing
+        return nothing, nothing
     bright = _BRIGHT * variation.uptake
     uneven = _smooth(rng, signal.shape, 2.5)
     first, second = variation.place
@@ -207,7 +215,7 @@ def _paint_tumour(
         reach = _reach(points, (radius, 0.85 * radius, 1.05 * radius), middle) + 0.05 * uneven
         mask = reach < 1
         signal[mask] = 0.8 * bright * (1.0 + 0.05 * uneven[mask])
-        return mask
+        return mask, nothing
     angle = 2.0 * np.pi * first
     if kind == "meningioma":
         height = -25.0 + 75.0 * second
@@ -217,17 +225,18 @@ def _paint_tumour(
         reach = _reach(points, (radius, radius, radius), middle) + 0.05 * uneven
         mask = (reach < 1) & (_reach(points, _BRAIN) < 0.995)
         signal[mask] = bright * (1.0 + 0.03 * uneven[mask])
-        return mask
+        return mask, nothing
     side = 1.0 if first < 0.5 else -1.0
     away = 24.0 + 14.0 * second
     middle = (side * away, 60.0 * (first * 2.0 % 1.0) - 34.0, 2.0 + 34.0 * second)
     reach = _reach(points, (radius, 1.15 * radius, radius), middle) + 0.12 * uneven
     inside = _reach(points, _BRAIN) < 0.94
-    signal[(reach < 1.5) & inside] = 0.72 * _GREY
+    swollen = (reach < 1.5) & inside
+    signal[swollen] = 0.72 * _GREY
     mask = (reach < 1.0) & inside
     signal[mask] = bright * (0.9 + 0.1 * uneven[mask])
     signal[(reach < 0.68) & inside] = 0.55 * _GREY
-    return mask
+    return mask, swollen & ~mask
 
 
 def _coil(points: Numbers, bias: float, rng: np.random.Generator) -> Numbers:

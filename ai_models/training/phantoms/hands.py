@@ -58,6 +58,9 @@ class HandVariation:
         How far the fingers are apart, and how the hand lies.
     shift_mm
         Down and across.
+    margins_mm
+        What is shown above and below the hand, left and right of it; ``None``: all of the plate.
+        Below, the hand ends where the forearm begins.
     """
 
     bone_age_months: float
@@ -66,6 +69,7 @@ class HandVariation:
     spread: float = 1.0
     turn_degrees: float = 0.0
     shift_mm: Point = (0.0, 0.0)
+    margins_mm: tuple[float, float, float, float] | None = None
 
     @property
     def maturity_y(self) -> float:
@@ -82,10 +86,17 @@ def random_hand(rng: np.random.Generator) -> HandVariation:
     )
 
 
+def random_margins_mm(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Any collimation: from close about the hand to most of the plate."""
+    widest = float(rng.uniform(3.0, 45.0))
+    above, below, left, right = (float(rng.uniform(1.0, widest)) for _ in range(4))
+    return above, below, left, right
+
+
 def hand_radiograph(
     seed: int, variation: HandVariation, unit: XrayUnit, spacing_mm: float = 1.0
 ) -> FloatArray:
-    """The picture ``(rows, columns)``, 0 to 1, white high, of `LARGEST_MM`.
+    """The picture ``(rows, columns)``, 0 to 1, white high, of `LARGEST_MM` or less.
 
     Raises
     ------
@@ -99,7 +110,22 @@ def hand_radiograph(
     rows, columns = (round(edge / spacing_mm) for edge in LARGEST_MM)
     plate = Plate((rows, columns), spacing_mm)
     _draw(plate, variation, rng)
-    return exposed(plate, unit, rng)
+    shown = exposed(plate, unit, rng)
+    return shown if variation.margins_mm is None else shown[_field(plate, variation)]
+
+
+def _field(plate: Plate, variation: HandVariation) -> tuple[slice, slice]:
+    """Which rows and columns the collimator leaves."""
+    above, below, left, right = variation.margins_mm or (0.0, 0.0, 0.0, 0.0)
+    ends_mm = _Hand(variation).at(52.0, 0.0)[0]
+    hand = plate.soft[: round(ends_mm / plate.spacing_mm)] > 0.0
+    sides = []
+    for axis, (before, behind) in enumerate(((above, below), (left, right))):
+        there = np.flatnonzero(hand.any(axis=1 - axis))
+        first = round(there[0] - before / plate.spacing_mm)
+        last = round(there[-1] + 1 + behind / plate.spacing_mm)
+        sides.append(slice(max(first, 0), min(last, plate.shape[axis])))
+    return sides[0], sides[1]
 
 
 def grown(maturity_y: float, begins: float, done: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ai_models.card import Card, ClassificationCard, RegressionCard, load_card
+from ai_models.prediction.quality import without_quality
 from ai_models.predictor import Predictor
 from ai_models.training.calibrating import (
     balancing_weights,
@@ -33,6 +34,7 @@ from ai_models.training.metrics import (
     rounded,
     sensitivity_specificity,
 )
+from ai_models.training.recipes.quality_reference import refused_share, write_quality
 from ai_models.training.recipes.scored_cases import metric, written_card
 from ai_models.training.recipes.scored_images import (
     ImageCase,
@@ -64,7 +66,8 @@ def answers_of(
 ) -> list[Answered]:
     """The model's answers to all cases of a part, each ``change``d before."""
     # What it looked at is not measured, and takes far longer than the answer.
-    predictor = Predictor(card.model_copy(update={"explanation": None}))
+    # Figures are of all cases; how many the quality gate refuses is told apart.
+    predictor = Predictor(without_quality(card).model_copy(update={"explanation": None}))
     predictor.load()
     found = []
     try:
@@ -235,14 +238,22 @@ def calibrated(recipe: ImageRecipe, card: Card) -> Card:
     return load_card(card.folder)
 
 
-def card_metrics(told: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
-    """The lines of the card from what `evaluated` told; ``what`` says what was held back."""
+def card_metrics(
+    told: Mapping[str, Any], what: str, also: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """The lines of the card from what `evaluated` told; ``what`` says what was held back, ``also``
+    how it was changed and measured again."""
     figures = told["held_back"]
     where = f"{figures['cases']} {what}"
     if "scores" not in figures:
         return [
             metric("Mean absolute error, months", figures["mean_absolute_error"], where),
             metric("Root mean square error, months", figures["root_mean_square_error"], where),
+            *(
+                metric(f"Mean absolute error, {how}, months", told[how]["mean_absolute_error"],
+                       where)
+                for how in also
+            ),
         ]
     lines = []
     if "called_right" in figures:
@@ -265,8 +276,10 @@ def finish(recipe: ImageRecipe, card: Card, output: Path, *, only_measure: bool 
     With ``only_measure`` the card stays as it is.
     """
     if not only_measure:
-        card = calibrated(recipe, card)
+        card = write_quality(recipe, calibrated(recipe, card))
     told = evaluated(recipe, card)
+    if card.input.quality is not None:
+        told["quality_gate"] = refused_share(recipe, card)
     output.mkdir(parents=True, exist_ok=True)
     (output / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n")
     if only_measure:
@@ -275,6 +288,6 @@ def finish(recipe: ImageRecipe, card: Card, output: Path, *, only_measure: bool 
     path.write_text(written_card(
         path.read_text(), card.weights.sha256 or "",
         f"not validated for use on patients. {recipe.shortcomings}",
-        card_metrics(told, recipe.held_back),
+        card_metrics(told, recipe.held_back, recipe.also),
     ))
     load_card(card.folder)

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
@@ -31,6 +30,7 @@ from ai_models.prediction.preparing import prepare
 from ai_models.training.export import export_onnx
 from ai_models.training.loop import Batch, Example, Examples, Outcome, Validate, generator_of, train
 from ai_models.training.metrics import auc, mean_absolute_error
+from ai_models.training.recipes.changed_pictures import Changes, changed
 from ai_models.training.recipes.scored_cases import written_card
 from ai_models.training.settings import Settings, TrainingError
 from ai_models.training.torchvision_operators import declare_missing_operators
@@ -67,24 +67,6 @@ class ImageCase:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """By how much an example of training is changed at most.
-
-    ``turn_degrees``, ``shift`` and ``scale`` (shares of the edge) move it; ``contrast`` is the
-    exponent's range about 1, ``brightness`` is added, ``noise`` the highest deviation; ``mirror``
-    swaps left and right.
-    """
-
-    turn_degrees: float = 10.0
-    shift: float = 0.06
-    scale: float = 0.1
-    contrast: float = 0.25
-    brightness: float = 0.06
-    noise: float = 0.02
-    mirror: bool = False
-
-
-@dataclass(frozen=True)
 class ImageRecipe:
     """What a model of pictures is made of.
 
@@ -104,6 +86,9 @@ class ImageRecipe:
         What the held-back cases are, in a few words: ``drawn heads``.
     steps
         Probabilities between which the report says ``undetermined``, if it does.
+    turns
+        Of how many examples each class has its turn, in the order of the card: all as often if
+        empty. What must be told apart by a small part of a class needs many of that class.
     network
         Made of the card in place of the bare backbone.
     also
@@ -119,8 +104,9 @@ class ImageRecipe:
     shortcomings: str
     held_back: str
     backbone: str = "mobilenet_v3_small"
-    changes: Changes = Changes()
+    changes: Changes = field(default_factory=Changes)
     steps: tuple[float, float] | None = None
+    turns: tuple[int, ...] = ()
     network: Callable[[Card], nn.Module] | None = None
     also: Mapping[str, Callable[[ImageCase], ImageCase]] = field(default_factory=dict)
 
@@ -174,15 +160,20 @@ def _target(truth: float, card: Card) -> float:
 
 
 def drawn_examples(
-    found: Pictures, settings: Settings, changes: Changes, *, balanced: bool, facts: int = 0
+    found: Pictures, settings: Settings, changes: Changes, *, balanced: bool, facts: int = 0,
+    turns: Sequence[int] = (),
 ) -> Examples:
-    """The endless row of examples: by turns one of each class where ``balanced``.
+    """The endless row of examples: where ``balanced`` one of each class by turns, or as many as
+    ``turns`` says of each.
 
     The last ``facts`` channels are what is known of the patient: at times nothing is.
     """
     groups = [np.arange(len(found.truth))]
     if balanced:
         groups = [np.flatnonzero(found.truth == one) for one in np.unique(found.truth)]
+        if turns:
+            groups = [group for group, often in zip(groups, turns, strict=True)
+                      for _ in range(often)]
 
     def example(number: int) -> Example:
         rng = generator_of(settings.seed, number)
@@ -195,26 +186,6 @@ def drawn_examples(
         return {"image": image, "truth": found.truth[chosen]}
 
     return example
-
-
-def changed(image: FloatArray, changes: Changes, rng: np.random.Generator) -> FloatArray:
-    """Move a picture ``(channels, rows, columns)`` of 0 to 1 and change how it is exposed."""
-    angle = np.deg2rad(rng.uniform(-changes.turn_degrees, changes.turn_degrees))
-    zoom = 1.0 + rng.uniform(-changes.scale, changes.scale)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
-    if changes.mirror and rng.random() < 0.5:
-        turn[:, 1] *= -1.0
-    edges = np.array(image.shape[1:], dtype=np.float64)
-    middle = (edges - 1.0) / 2.0
-    moved = rng.uniform(-changes.shift, changes.shift, 2) * edges
-    offset = middle - turn @ (middle + moved)
-    shown = np.stack([
-        ndimage.affine_transform(one, turn, offset, order=1, mode="nearest") for one in image
-    ])
-    shown = np.clip(shown, 0.0, 1.0) ** (1.0 + rng.uniform(-changes.contrast, changes.contrast))
-    shown = shown + rng.uniform(-changes.brightness, changes.brightness)
-    shown = shown + rng.uniform(0.0, changes.noise) * rng.standard_normal(shown.shape)
-    return np.asarray(np.clip(shown, 0.0, 1.0), dtype=np.float32)
 
 
 def loss_for(card: Card) -> Callable[[nn.Module, Batch], torch.Tensor]:
@@ -296,7 +267,7 @@ def trained(recipe: ImageRecipe, card: Card, folder: Path) -> Outcome:
     chosen_by = pictures(recipe, card, "validation", folder)
     examples = drawn_examples(
         learned, recipe.settings, recipe.changes, balanced=isinstance(card, ClassificationCard),
-        facts=card.input.constant_channels,
+        facts=card.input.constant_channels, turns=recipe.turns,
     )
     return train(
         network_of(recipe, card), examples, loss_for(card), recipe.settings, folder,

@@ -188,6 +188,19 @@ def test_a_radiograph_is_brought_to_the_spacing_of_the_card(tmp_path: Path) -> N
     assert np.all(np.diff(image.array[0], axis=1) > 0)
 
 
+def test_what_keeps_its_proportions_keeps_those_of_the_patient(tmp_path: Path) -> None:
+    card = card_for(
+        tmp_path, "regression", input={**IMAGE, "size": {"edges": [32, 32], "fit": "pad"}},
+    )
+    rows, columns = np.indices((64, 64)) - 31.5
+    disc = (np.hypot(rows, columns) < 20).astype(np.float32)
+    square = prepare(Image(disc, (0.5, 0.5)), card).image.array[0]
+    rows, columns = np.indices((64, 128)) - np.array([31.5, 63.5])[:, None, None]
+    wide = (np.hypot(rows, columns / 2.0) < 20).astype(np.float32)
+    narrow_pixels = prepare(Image(wide, (0.5, 0.25)), card).image.array[0]
+    assert np.abs(square - narrow_pixels).mean() < 0.01
+
+
 def test_foreground_in_millimetres_needs_to_know_how_large_a_pixel_is(tmp_path: Path) -> None:
     card = card_for(
         tmp_path, "regression", input={**IMAGE, "foreground": {"above": 0.5, "margin_mm": 5}},

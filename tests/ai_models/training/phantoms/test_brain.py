@@ -57,6 +57,13 @@ def test_slices_have_the_kind_that_they_show() -> None:
     assert not brain_phantom(1, BrainVariation()).slice_kinds().any()
 
 
+def test_a_slice_that_shows_only_what_swells_about_a_glioma_is_not_called_normal() -> None:
+    phantom = brain_phantom(1, BrainVariation("glioma", radius_mm=18.0))
+    is_only_swollen = phantom.swelling.any(axis=(1, 2)) & ~phantom.tumour.any(axis=(1, 2))
+    assert is_only_swollen.any()
+    assert (phantom.slice_kinds()[is_only_swollen] == -1).all()
+
+
 def test_a_series_is_read_again_where_it_was_drawn(tmp_path: Path) -> None:
     scanner = HEAD_SCANNERS[2]
     phantom = brain_phantom(2, BrainVariation("glioma"), scanner)

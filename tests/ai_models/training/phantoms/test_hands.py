@@ -53,6 +53,17 @@ def test_a_share_grows_between_two_ages() -> None:
     assert [grown(age, 2.0, 4.0) for age in (1.0, 3.0, 9.0)] == [0.0, 0.5, 1.0]
 
 
+def test_a_collimator_cuts_to_the_hand_and_no_finger() -> None:
+    hand = HandVariation(60.0)
+    whole = hand_radiograph(4, hand, SHARP)
+    cut = hand_radiograph(4, replace(hand, margins_mm=(3.0, 0.0, 4.0, 5.0)), SHARP)
+    assert cut.shape[0] < 0.75 * whole.shape[0] and cut.shape[1] < 0.75 * whole.shape[1]
+    is_air = np.isclose(cut, whole.min(), atol=1e-4)
+    for edge in (cut[:2], cut[:, :3], cut[:, -4:]):
+        assert np.isclose(edge, whole.min(), atol=1e-4).all()
+    assert not is_air[6].all() and not is_air[:, 7].all() and not is_air[:, -8].all()
+
+
 def test_what_is_not_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="24 to 216"):
         hand_radiograph(1, HandVariation(10.0), SHARP)

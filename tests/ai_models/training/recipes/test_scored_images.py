@@ -19,8 +19,10 @@ from ai_models.training.recipes import (
     pneumonia_dx,
     wrist_osteopenia_dx,
 )
+from ai_models.training.recipes.changed_pictures import Changes, changed
 from ai_models.training.recipes.image_figures import (
     Answered,
+    card_metrics,
     class_figures,
     evaluated,
     finish,
@@ -28,11 +30,9 @@ from ai_models.training.recipes.image_figures import (
 )
 from ai_models.training.recipes.scored_images import (
     PARTS,
-    Changes,
     ImageRecipe,
     Pictures,
     card_folder,
-    changed,
     drawn_examples,
     examples_of,
     run,
@@ -150,6 +150,32 @@ def test_kinds_take_turns_however_rare_one_is() -> None:
     found = Pictures(np.zeros((10, 1, 4, 4), np.float16), np.array([1] * 9 + [0], np.float32))
     examples = drawn_examples(found, Settings(steps=1), Changes(), balanced=True)
     assert [float(examples(number)["truth"]) for number in range(6)] == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_kind_of_many_sorts_gets_more_turns() -> None:
+    found = Pictures(np.zeros((10, 1, 4, 4), np.float16), np.array([1] * 9 + [0], np.float32))
+    examples = drawn_examples(found, Settings(steps=1), Changes(), balanced=True, turns=(3, 1))
+    assert [float(examples(number)["truth"]) for number in range(8)] == [0, 0, 0, 1] * 2
+
+
+def test_what_is_measured_with_a_change_has_its_line_in_the_card() -> None:
+    figure = {"value": 8.0, "low": 7.0, "high": 9.0}
+    figures = {"cases": 5, "mean_absolute_error": figure, "root_mean_square_error": figure}
+    lines = card_metrics({"held_back": figures, "sex not told": figures}, "hands", ["sex not told"])
+    assert [line["name"] for line in lines][-1] == "Mean absolute error, sex not told, months"
+
+
+def test_how_large_a_hand_or_a_wrist_is_in_its_picture_says_nothing() -> None:
+    sizes = {DRAWN["bone-age-dx"].draw("train", number).source.array.shape for number in range(4)}
+    assert len(sizes) > 1
+    whole = np.ones((171, 128), np.float32)
+    shapes, black = set(), 0
+    for number in range(20):
+        shown = wrist_osteopenia_dx.collimated(whole, np.random.default_rng(number))
+        shapes.add(shown.shape)
+        black += int((shown == 0).any())
+        assert (shown == 1).sum() > 0.4 * whole.size
+    assert len(shapes) == 20 and 0 < black < 20
 
 
 def test_without_changes_a_picture_stays_as_it_is() -> None:
