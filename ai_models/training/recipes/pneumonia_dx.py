@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ai_models.training.recipes.changed_pictures import Changes
 from ai_models.training.recipes.scored_images import (
-    Changes,
     ImageCase,
     ImageRecipe,
     Part,
