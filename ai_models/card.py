@@ -136,8 +136,11 @@ class Card(Entry):
 
     @property
     def weights_sha256(self) -> str:
-        """What identifies the weights: that of an ensemble is the digest of its members'."""
+        """What identifies the weights: that of an ensemble, or of a network that is built on
+        folders, is the digest of its parts'."""
         members = [self.weights.sha256 or "", *(one.sha256 for one in self.weights.ensemble)]
+        if self.runtime.network is not None:
+            members += [one.sha256 for one in self.runtime.network.folders.values()]
         if len(members) == 1:
             return members[0]
         return hashlib.sha256("\n".join(members).encode()).hexdigest()

@@ -72,6 +72,16 @@ def weights_problems(card: Card, folder: Path) -> Problems:
         if member.path in known:
             yield here, f"{member.path} is there already"
         known.append(member.path)
+    folders = card.runtime.network.folders if card.runtime.network is not None else {}
+    for name, part in folders.items():
+        here = f"runtime.network.folders.{name}.path"
+        if Path(part.path).is_absolute() or not (
+            (folder / part.path).resolve().is_relative_to(folder.resolve())
+        ):
+            yield here, "must lie in the folder of the card"
+        elif part.path in known:
+            yield here, f"{part.path} is there already"
+        known.append(part.path)
 
 
 def _digest(weights: Path) -> str:

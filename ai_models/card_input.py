@@ -16,6 +16,7 @@ from ai_models.card_base import (
     Positive,
     ShortName,
 )
+from ai_models.card_crop import Crop
 
 Direction = Literal["L", "R", "P", "A", "S", "I"]
 
@@ -194,6 +195,8 @@ class InputEntry(Entry):
     (the same of what is not 0), ``imagenet``, or a mean and a deviation of one's own."""
     foreground: Foreground | None = None
     """Look only at where something is."""
+    crop: Crop | None = None
+    """Look only at the rectangle about what another model outlines first. Of an ``image``."""
     search: Search | None = None
     """Of what the model finds only that counts which lies in or at one part of the body; the
     report says so. Of ``task: segmentation`` and ``detection``."""

@@ -6,13 +6,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ai_models.card_base import Count, Edge, Entry, LongName, Positive, Text
+from ai_models.card_base import (
+    Count,
+    Digest,
+    Edge,
+    Entry,
+    Identifier,
+    Licence,
+    LongName,
+    Positive,
+    Text,
+)
 
 Backend = Literal[
     "onnx", "torchscript", "state_dict", "torch_export", "monai_bundle", "nnunet", "huggingface",
     "command", "open_inference", "openai",
 ]
 Fallback = Literal["batch", "offload", "roi", "half", "cpu"]
+
+
+class PartFolder(Entry):
+    """One folder that a network is built on, as transformers keeps it: safetensors only."""
+
+    path: Text
+    """Beside the card."""
+    sha256: Digest
+    """As ``weights.sha256`` of a folder."""
+    licence: Licence
+    """Of these weights. Empty where there is none: such a model is refused at a clinical site."""
+    source: Text
+    """Where they are from."""
 
 
 class Network(Entry):
@@ -23,6 +46,8 @@ class Network(Entry):
     ai_models/backends/architectures.py."""
     arguments: dict[str, Any] = {}
     """Of its constructor, by name."""
+    folders: dict[Identifier, PartFolder] = {}
+    """Of ``PneumoLLM``: ``clip`` and ``llama``, which it is built on and does not change."""
 
 
 class BundleOptions(Entry):

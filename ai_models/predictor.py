@@ -17,6 +17,7 @@ from ai_models.backends import Answer, Backend, open_backend
 from ai_models.card import Card
 from ai_models.monitoring.noticing import Noticing
 from ai_models.prediction.checking import check_source
+from ai_models.prediction.cropping import Cropper
 from ai_models.prediction.detection import detection
 from ai_models.prediction.preparing import Prepared, prepare
 from ai_models.prediction.scores import classification, regression
@@ -69,6 +70,7 @@ class Predictor:
         self.device = device
         self._backend: Backend = backend or open_backend(card, device, site)
         self._noticing = Noticing(card)
+        self._cropper = Cropper(card, device, site)
 
     @property
     def backend(self) -> Backend:
@@ -79,6 +81,7 @@ class Predictor:
         """Verify and load the weights. ModelError with a reason of ``model.*``."""
         self._backend.load()
         self._noticing.load()
+        self._cropper.load()
 
     def warm_up(self) -> None:
         """Run one empty input."""
@@ -86,6 +89,7 @@ class Predictor:
 
     def close(self) -> None:
         """Let go of the network."""
+        self._cropper.close()
         self._backend.close()
 
     def predict(self, source: ModelInput) -> Prediction:
@@ -107,7 +111,8 @@ class Predictor:
         check_source(source, self.card)
         seconds: dict[str, float] = {}
         with timed(seconds, "prepare"):
-            prepared = prepare(source, self.card)
+            cropped = self._cropper.find(source)
+            prepared = prepare(source, self.card, cropped.window)
             if self.card.input.search is not None and not isinstance(source, Image):
                 volume = source.reference if isinstance(source, JointInput) else source
                 where = searched(volume, self.card.input.search)
@@ -116,7 +121,7 @@ class Predictor:
             answer = self._backend.predict(prepared.image)
         features = self._noticing.features(prepared.image, answer)
         notes = tuple(dict.fromkeys((
-            *self._backend.notes, *answer.notes, *prepared.notes(), *self._noticing.notes(features),
+            *self._backend.notes, *answer.notes, *cropped.notes, *prepared.notes(), *self._noticing.notes(features),
         )))
         prediction: Prediction = _TASKS[self.card.task](
             self.card, prepared, answer, self._algorithm(answer), seconds, notes

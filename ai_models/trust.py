@@ -91,7 +91,12 @@ def _use(card: Card, site: Site) -> str | None:
         return None
     if card.demonstration:
         return f"{card.id} is a demonstration model, not for clinical use"
-    for where, licence in (("code", card.licence), ("weights", card.weights.licence)):
+    network = card.runtime.network
+    folders = network.folders if network is not None else {}
+    for where, licence in (
+        ("code", card.licence), ("weights", card.weights.licence),
+        *((name, part.licence) for name, part in folders.items()),
+    ):
         if (why := why_not_clinical(licence)) is not None:
             return f"{card.id}: the licence of its {where} {why}"
     return None

@@ -60,6 +60,21 @@ def verify_folder(card: Card) -> Path:
     return card.weights_path
 
 
+def verified_folders(card: Card) -> dict[str, Path]:
+    """Where the folders lie that the card's network is built on, by name, each compared with its
+    SHA-256. ModelError as `verify_folder`."""
+    network = card.runtime.network
+    found: dict[str, Path] = {}
+    for name, part in (network.folders if network is not None else {}).items():
+        where = card.folder / part.path
+        if not where.is_dir():
+            raise ModelError(f"no folder of weights at {where}", reason=_MISSING)
+        key = f"runtime.network.folders.{name}.sha256"
+        _compare(card, where, folder_sha256(where), part.sha256, key)
+        found[name] = where
+    return found
+
+
 def verify_weights(card: Card) -> None:
     """Compare everything that a card names with its SHA-256; weights elsewhere are not seen.
 
@@ -85,6 +100,12 @@ def verify_weights(card: Card) -> None:
     for member in card.weights.ensemble:
         path = card.folder / member.path
         _compare(card, path, file_sha256(path), member.sha256)
+    verified_folders(card)
+    if card.input.crop is not None:
+        from ai_models.prediction.cropping import crop_card
+
+        if (outlining := crop_card(card)) is not None:
+            verify_weights(outlining)
 
 
 def file_sha256(path: Path) -> str:

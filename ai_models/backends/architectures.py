@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ai_models.backends.builds import why_no_torchvision
@@ -28,17 +29,23 @@ ARCHITECTURES: Mapping[str, str] = {
     "LateFusion": "ai_models.networks.late_fusion:LateFusion",
     "LungUNet": "ai_models.networks.lung_unet:LungUNet",
     "MeshNet": "ai_models.networks.meshnet:MeshNet",
+    "PneumoLLM": "ai_models.backends.frozen_parts:build_pneumo_llm",
     "ResAttUNet": "ai_models.networks.res_att_unet:ResAttUNet",
     "RetinaNet": "ai_models.networks.retina:Detector",
 }
 _OF_TORCHVISION = frozenset({"Backbone", "BackboneUNet", "BoneAge"})
+# What they are built on: folders with weights of their own.
+FOLDERS: Mapping[str, tuple[str, ...]] = {"PneumoLLM": ("clip", "llama")}
 # They fetch weights unless they are told not to.
 _FETCHING_BY_DEFAULT = frozenset({"monai.EfficientNetBN"})
 _FETCHING_ARGUMENTS = ("pretrained", "weights", "weights_backbone")
 
 
-def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse an unknown name, and arguments that would fetch weights.
+def check_architecture(
+    name: str, arguments: Mapping[str, Any], folders: Iterable[str] = ()
+) -> None:
+    """Refuse an unknown name, arguments that would fetch weights, and other ``folders`` (by their
+    names in the card) than the architecture is built on.
 
     Classifiers of torchvision are named ``torchvision.resnet50`` and the like.
 
@@ -59,6 +66,12 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
         )
     if name in _OF_TORCHVISION:
         _torchvision()
+    wanted, given = FOLDERS.get(name, ()), sorted(folders)
+    if given != sorted(wanted):
+        raise ModelError(
+            f"runtime.network.folders: {name} is built on {' and '.join(wanted) or 'none'}, the "
+            f"card names {', '.join(given) or 'none'}", reason="model.load_failed",
+        )
     for argument in _FETCHING_ARGUMENTS:
         if arguments.get(argument):
             raise ModelError(
@@ -67,16 +80,19 @@ def check_architecture(name: str, arguments: Mapping[str, Any]) -> None:
             )
 
 
-def build(name: str, arguments: Mapping[str, Any]) -> Any:
-    """A module of this architecture with random weights; ModelError as `check_architecture`."""
-    check_architecture(name, arguments)
+def build(
+    name: str, arguments: Mapping[str, Any], folders: Mapping[str, Path] | None = None
+) -> Any:
+    """A module of this architecture with random weights, on the weights of ``folders`` where it is
+    built on such; ModelError as `check_architecture`, or of what is in a folder."""
+    check_architecture(name, arguments, folders or ())
     if name.startswith(_TORCHVISION):
         return _torchvision().models.get_model(name.removeprefix(_TORCHVISION), **arguments)
     where, _, attribute = ARCHITECTURES[name].partition(":")
     given = dict(arguments)
     if name in _FETCHING_BY_DEFAULT:
         given["pretrained"] = False
-    return getattr(importlib.import_module(where), attribute)(**given)
+    return getattr(importlib.import_module(where), attribute)(**(folders or {}), **given)
 
 
 def _torchvision_names(name: str) -> frozenset[str]:

@@ -39,7 +39,7 @@ def check_folder(card: Card, site: Site) -> None:
             f"{folder.name} holds an adapter, whose model would be fetched from elsewhere: merge "
             "both into one", reason="model.load_failed",
         )
-    if not runs_own_code(card, site) and (culprit := _names_code(folder)):
+    if not runs_own_code(card, site) and (culprit := names_code(folder)):
         raise ModelError(
             f"{culprit} of {card.id} asks for code of its own: that needs trust.remote_code on the "
             "card and the folder in models.trusted_folders", reason="model.remote_code",
@@ -81,7 +81,7 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _names_code(folder: Path) -> str | None:
+def names_code(folder: Path) -> str | None:
     """The file that names Python code (``auto_map``) or a compiled kernel of some hub."""
     for path in sorted(folder.rglob("*config.json")):
         settings = read_settings(path)

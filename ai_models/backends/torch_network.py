@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ai_models.backends.architectures import build, check_architecture
+from ai_models.backends.offline import no_network
 from ai_models.backends.protocol import check_device, found_by_name
 from ai_models.backends.signature import check_input_shape, fixed_batch
 from ai_models.backends.tiled import is_flat
@@ -29,7 +30,7 @@ from ai_models.backends.watching import Watch, hook
 from ai_models.card import Card, DetectionCard
 from ai_models.trust import Site
 from ai_models.types import ModelError
-from ai_models.weights import read_verified_weights
+from ai_models.weights import read_verified_weights, verified_folders
 
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", None: "fp32"}
@@ -83,7 +84,13 @@ class TorchNetwork:
             raise ModelError(f"no weights at {self._path}", reason="model.weights_missing")
         network = self._card.runtime.network
         if network is not None:
-            check_architecture(network.name, network.arguments)
+            check_architecture(network.name, network.arguments, network.folders)
+            for part in network.folders.values():
+                if not (self._card.folder / part.path / "config.json").is_file():
+                    raise ModelError(
+                        f"no config.json in {self._card.folder / part.path}",
+                        reason="model.weights_missing",
+                    )
 
     def load(self) -> None:
         """See `Network.load`."""
@@ -124,7 +131,10 @@ class TorchNetwork:
             check_script(content, self._path.name)
             self._module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
         else:
-            self._module = build(network.name, network.arguments)
+            with no_network(self._card.id):
+                self._module = build(
+                    network.name, network.arguments, verified_folders(self._card)
+                )
             load_weights(self._module, read_state_dict(content, self._path.name))
             self._module.eval()
         self._place(self._home)

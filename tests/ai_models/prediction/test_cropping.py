@@ -1,0 +1,198 @@
+"""What is looked at: the rectangle about both lungs, or everything, and the report says which."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from onnx import helper, numpy_helper
+
+from ai_models.card import load_card
+from ai_models.card_crop import Crop
+from ai_models.prediction.cropping import Cropper, window_about
+from ai_models.prediction.preparing import prepare
+from ai_models.predictor import Predictor
+from ai_models.trust import Site
+from ai_models.types import CardError, ClassificationPrediction, Image, ModelError
+from ai_models.weights import file_sha256, verify_weights
+from tests.ai_models.backends.tiny_onnx import declared, mean_onnx, model_bytes
+from tests.ai_models.tiny_models import LUNG, STRUCTURE, write_model
+
+EDGES = (40, 32)
+SHAPE = (80, 96)
+# Rows and columns of a right and of a left lung.
+RIGHT, LEFT = (slice(20, 60), slice(12, 40)), (slice(16, 56), slice(52, 80))
+BOTH = (slice(16, 60), slice(12, 80))
+
+
+def lungs_onnx() -> bytes:
+    """From 0.35 on it is a right lung, from 0.85 on a left one, pixel by pixel."""
+    gain = np.array([0.0, 200.0, 400.0], dtype=np.float32)
+    weights = gain.reshape(3, 1, 1, 1)
+    bias = -np.array([0.0, 70.0, 240.0], dtype=np.float32)
+    return model_bytes(
+        [helper.make_node("Conv", ["image", "w", "b"], ["logits"])],
+        [declared("image", ("batch", 1, *EDGES))], [declared("logits", ("batch", 3, *EDGES))],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
+    )
+
+
+def chest(*, mirrored: bool = False, with_left: bool = True) -> Image:
+    shown = np.full(SHAPE, 0.1, dtype=np.float32)
+    shown[RIGHT] = 0.6
+    if with_left:
+        shown[LEFT] = 1.0
+    return Image(shown[:, ::-1].copy() if mirrored else shown, (4.0, 4.0))
+
+
+def write_cropped(folder: Path, **changes: Any) -> Path:
+    """A card whose answer is the mean of what it is shown, with the model that outlines lungs."""
+    image = {"kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"}}
+    write_model(
+        folder / "lungs", lungs_onnx(), id="lungs-dx", name="Lungs",
+        input={**image, "size": {"edges": list(EDGES), "fit": "stretch"}},
+        output={"activation": "softmax", "labels": [
+            {"value": value, "name": name, "category": STRUCTURE, "type": LUNG,
+             "color_rgb": [value, 0, 0]} for value, name in ((1, "Right"), (2, "Left"))
+        ]}, runtime={"backend": "onnx"},
+    )
+    crop = {"model": "lungs", "sha256": file_sha256(folder / "lungs" / "model.yaml"),
+            "labels": [1, 2], **changes.pop("crop", {})}
+    return write_model(folder, mean_onnx(EDGES), **{
+        "task": "classification", "runtime": {"backend": "onnx"}, "report": "chest_radiograph",
+        "input": {**image, "size": {"edges": list(EDGES), "fit": "stretch"}, "crop": crop},
+        "output": {"activation": "sigmoid", "channels": 2,
+                   "scores": [{"name": "pneumonia", "channel": 0}]}, **changes,
+    })
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cropped(tmp_path_factory.mktemp("cropped"))
+
+
+def found(folder: Path, image: Image) -> Any:
+    cropper = Cropper(load_card(folder))
+    cropper.load()
+    return cropper.find(image)
+
+
+def near(window: tuple[slice, slice], expected: tuple[slice, slice]) -> bool:
+    """To two pixels: the model that outlines sees a coarser picture."""
+    return all(abs(a.start - b.start) <= 2 and abs(a.stop - b.stop) <= 2
+               for a, b in zip(window, expected, strict=True))
+
+
+def test_the_rectangle_has_both_lungs(folder: Path) -> None:
+    cropped = found(folder, chest())
+    assert near(cropped.window, BOTH)
+    assert cropped.notes == (
+        "looked at: the rectangle about what Lungs 1.0 outlines, 40% of the image",
+    )
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_rectangle_lies_in_the_image_and_has_all_that_was_outlined(
+    turns: int, mirrored: bool
+) -> None:
+    rng = np.random.default_rng(turns)
+    outlines: npt.NDArray[np.uint8] = np.zeros(SHAPE, dtype=np.uint8)
+    outlines[RIGHT], outlines[LEFT] = 1, 2
+    outlines = np.rot90(outlines[:, ::-1] if mirrored else outlines, turns)
+    entry = Crop(model="x", sha256="0" * 64, labels=[1, 2], margin=float(rng.uniform(0, 0.9)))
+    rows, columns = window_about(outlines, entry)
+    assert 0 <= rows.start < rows.stop <= outlines.shape[0]
+    assert 0 <= columns.start < columns.stop <= outlines.shape[1]
+    assert np.count_nonzero(outlines[rows, columns]) == np.count_nonzero(outlines)
+
+
+def test_with_one_lung_the_whole_image_is_looked_at_and_the_report_says_so(folder: Path) -> None:
+    cropped = found(folder, chest(with_left=False))
+    assert cropped.window is None
+    assert cropped.notes == (
+        "the whole image was looked at, which this model is not made for: Lungs 1.0 does not find "
+        "Left in it",
+    )
+
+
+def test_the_network_is_shown_what_lies_in_the_rectangle(folder: Path) -> None:
+    card = load_card(folder)
+    whole = prepare(chest(), card).image.array
+    part = prepare(chest(), card, BOTH).image.array
+    expected = np.full(SHAPE, 0.1, dtype=np.float32)
+    expected[RIGHT], expected[LEFT] = 0.6, 1.0
+    assert part.shape == whole.shape == (1, *EDGES)
+    assert part.mean() == pytest.approx(expected[BOTH].mean(), abs=0.01)
+    assert whole.mean() == pytest.approx(expected.mean(), abs=0.01)
+
+
+def test_pixels_of_another_spacing_are_cropped_at_the_same_place(tmp_path: Path) -> None:
+    card = load_card(write_cropped(tmp_path))
+    entry = card.input.model_copy(update={"spacing_mm": (1.0, 2.0, 2.0)})
+    finer = card.model_copy(update={"input": entry})
+    mean = prepare(chest(), finer, BOTH).image.array.mean()
+    assert mean == pytest.approx(prepare(chest(), card, BOTH).image.array.mean(), abs=0.02)
+
+
+def test_the_answer_is_of_the_rectangle_and_notes_come_with_it(folder: Path) -> None:
+    predictor = Predictor(load_card(folder))
+    predictor.load()
+    said = predictor.predict(chest())
+    other = predictor.predict(chest(mirrored=True))
+    alone = predictor.predict(chest(with_left=False))
+    predictor.close()
+    for one in (said, other, alone):
+        assert isinstance(one, ClassificationPrediction)
+    assert said.scores["pneumonia"] == pytest.approx(other.scores["pneumonia"], abs=0.02)
+    assert said.scores["pneumonia"] > alone.scores["pneumonia"] + 0.02
+    assert any("rectangle" in note for note in said.notes)
+    assert any("whole image" in note for note in alone.notes)
+
+
+def test_another_card_or_other_weights_of_the_outlining_model_are_refused(tmp_path: Path) -> None:
+    card = load_card(write_cropped(tmp_path))
+    verify_weights(card)
+    weights = tmp_path / "lungs" / "weights.onnx"
+    content = weights.read_bytes()
+    weights.write_bytes(content + b" ")
+    for check in (Cropper(card).load, lambda: verify_weights(card)):
+        with pytest.raises(ModelError) as error:
+            check()
+        assert error.value.reason == "model.hash_mismatch"
+    weights.write_bytes(content)
+    text = (tmp_path / "lungs" / "model.yaml").read_text()
+    (tmp_path / "lungs" / "model.yaml").write_text(text + "\n")
+    with pytest.raises(ModelError, match="input.crop.sha256"):
+        Cropper(card).load()
+
+
+def test_what_the_outlining_model_is_not_for_a_clinical_site_its_user_is_not_either(
+    folder: Path
+) -> None:
+    with pytest.raises(ModelError, match="demonstration") as error:
+        Cropper(load_card(folder), site=Site(use="clinical")).load()
+    assert error.value.reason == "model.refused"
+
+
+def test_a_label_that_the_outlining_model_has_not_is_refused(tmp_path: Path) -> None:
+    card = load_card(write_cropped(tmp_path, crop={"labels": [1, 7]}))
+    with pytest.raises(ModelError, match="no label 7"):
+        Cropper(card).load()
+
+
+@pytest.mark.parametrize(("crop", "said"), [
+    ({"model": "../lungs"}, "input.crop.model"), ({"model": "."}, "input.crop.model"),
+])
+def test_the_outlining_model_lies_beside_the_card(
+    crop: dict[str, Any], said: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    path = tmp_path / "model" / "model.yaml"
+    path.write_text(path.read_text().replace("model: lungs", f"model: {crop['model']}"))
+    with pytest.raises(CardError, match=said):
+        load_card(tmp_path / "model")
