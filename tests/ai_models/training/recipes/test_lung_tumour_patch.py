@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from ai_models.training.recipes.lung_tumour_patch import (
+    KEPT,
     PARTS,
     PATIENTS,
     PIECES,
     Pieces,
+    bright_middle,
+    by_onnx,
     example_of,
     figures_of,
     loss_of,
@@ -59,6 +62,18 @@ def test_the_loss_falls_where_the_network_is_right() -> None:
     wrong = loss_of(lambda _: torch.full((1, 1, 4, 4), -5.0), dict(batch))  # type: ignore[arg-type]
     assert right < 0.1 < wrong
     assert network()(torch.zeros(2, 1, 48, 48)).shape == (2, 1, 48, 48)
+
+
+def test_what_lies_in_the_middle_is_found_without_learning() -> None:
+    found = pieces()
+    shown = Pieces(np.ones_like(found.images), found.masks, found.patients)
+    assert bright_middle(shown)[0, 24, 24] and not bright_middle(shown)[0, 4, 24]
+    assert not bright_middle(found)[1].any()
+
+
+def test_weights_that_are_not_those_of_the_record_are_refused() -> None:
+    with pytest.raises(TrainingError, match="is not the file"):
+        by_onnx(KEPT / "weights.onnx", "0" * 64)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
