@@ -12,6 +12,7 @@ from ai_models.card_checks_runtime import runtime_problems, weights_problems
 from ai_models.card_compression import compression_problems
 from ai_models.card_crop import crop_problems
 from ai_models.card_monitoring import monitor_problems
+from ai_models.card_quality import quality_problems
 
 if TYPE_CHECKING:
     from ai_models.card import Card
@@ -24,6 +25,7 @@ def contradictions(card: Card, folder: Path) -> Iterator[tuple[str, str]]:
     """
     yield from runtime_problems(card)
     yield from input_problems(card)
+    yield from quality_problems(card, folder)
     yield from crop_problems(card, folder)
     yield from output_problems(card)
     yield from weights_problems(card, folder)

@@ -29,6 +29,7 @@ from ai_models.card_outputs import (
     TextOutput,
 )
 from ai_models.card_provenance import Evidence, Explanation, Member, Metric, Trust, Weights
+from ai_models.card_quality import Likeness, Quality
 from ai_models.card_runtime import (
     BundleOptions,
     CommandOptions,
@@ -54,6 +55,7 @@ __all__ = [
     "InputEntry",
     "Intensity",
     "LabelEntry",
+    "Likeness",
     "MeanAndDeviation",
     "Member",
     "Metric",
@@ -61,6 +63,7 @@ __all__ = [
     "NnunetOptions",
     "OutputEntry",
     "Postprocessing",
+    "Quality",
     "QuantityEntry",
     "RegressionOutput",
     "Runtime",

@@ -17,6 +17,7 @@ from ai_models.card_base import (
     ShortName,
 )
 from ai_models.card_crop import Crop
+from ai_models.card_quality import Quality
 
 Direction = Literal["L", "R", "P", "A", "S", "I"]
 
@@ -147,9 +148,11 @@ class InputEntry(Entry):
     modality: Annotated[list[ShortName], Field(min_length=1)]
     """Modality (0008,0060), one of these."""
     body_part: list[ShortName] = []
-    """Body Part Examined (0018,0015), for people and for rules; never compared."""
+    """Body Part Examined (0018,0015) in the terms of PS3.16 Annex L, for people and for rules; what
+    a series says is compared with it where there is ``quality``."""
     views: list[ShortName] = []
-    """View Position (0018,5101) of images, one of these; any when empty."""
+    """View Position (0018,5101) of images, else View Code Sequence (0054,0220), one of these; any
+    when empty."""
     ndim: Annotated[Literal[2, 3], Field(default_factory=_axes_of_kind)]
     """Axes that the network takes: 3, or 2 of an image and where it is given a volume slice by
     slice. Without it 3 of a volume, 2 of an image."""
@@ -195,6 +198,8 @@ class InputEntry(Entry):
     (the same of what is not 0), ``imagenet``, or a mean and a deviation of one's own."""
     foreground: Foreground | None = None
     """Look only at where something is."""
+    quality: Quality | None = None
+    """What is looked at before the model is run. Without it only what the other keys say is."""
     crop: Crop | None = None
     """Look only at the rectangle about what another model outlines first. Of an ``image``."""
     search: Search | None = None

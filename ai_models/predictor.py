@@ -20,6 +20,7 @@ from ai_models.prediction.checking import check_source
 from ai_models.prediction.cropping import Cropper
 from ai_models.prediction.detection import detection
 from ai_models.prediction.preparing import Prepared, prepare
+from ai_models.prediction.quality import QualityGate
 from ai_models.prediction.scores import classification, regression
 from ai_models.prediction.search import searched
 from ai_models.prediction.segmentation import segmentation
@@ -71,6 +72,7 @@ class Predictor:
         self._backend: Backend = backend or open_backend(card, device, site)
         self._noticing = Noticing(card)
         self._cropper = Cropper(card, device, site)
+        self._quality = QualityGate(card)
 
     @property
     def backend(self) -> Backend:
@@ -82,6 +84,7 @@ class Predictor:
         self._backend.load()
         self._noticing.load()
         self._cropper.load()
+        self._quality.load()
 
     def warm_up(self) -> None:
         """Run one empty input."""
@@ -113,6 +116,7 @@ class Predictor:
         with timed(seconds, "prepare"):
             cropped = self._cropper.find(source)
             prepared = prepare(source, self.card, cropped.window)
+            passed = self._quality.check(source, prepared)
             if self.card.input.search is not None and not isinstance(source, Image):
                 volume = source.reference if isinstance(source, JointInput) else source
                 where = searched(volume, self.card.input.search)
@@ -121,7 +125,8 @@ class Predictor:
             answer = self._backend.predict(prepared.image)
         features = self._noticing.features(prepared.image, answer)
         notes = tuple(dict.fromkeys((
-            *self._backend.notes, *answer.notes, *cropped.notes, *prepared.notes(), *self._noticing.notes(features),
+            *self._backend.notes, *answer.notes, *cropped.notes, *prepared.notes(), *passed,
+            *self._noticing.notes(features),
         )))
         prediction: Prediction = _TASKS[self.card.task](
             self.card, prepared, answer, self._algorithm(answer), seconds, notes

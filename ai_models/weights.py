@@ -78,7 +78,8 @@ def verified_folders(card: Card) -> dict[str, Path]:
 def verify_weights(card: Card) -> None:
     """Compare everything that a card names with its SHA-256; weights elsewhere are not seen.
 
-    With them the reference of its ``monitor``: a model that cannot be loaded for that is not used.
+    With them the references of ``monitor`` and ``input.quality``: a model that cannot be
+    loaded for that is not used.
 
     Files are read in pieces: they may be larger than the memory.
 
@@ -90,6 +91,11 @@ def verify_weights(card: Card) -> None:
     if card.monitor is not None and card.monitor.reference is not None:
         seen = card.folder / card.monitor.reference
         _compare(card, seen, file_sha256(seen), card.monitor.sha256 or "", "monitor.sha256")
+    if card.input.quality is not None and card.input.quality.likeness is not None:
+        likeness = card.input.quality.likeness
+        seen = card.folder / likeness.reference
+        key = "input.quality.likeness.sha256"
+        _compare(card, seen, file_sha256(seen), likeness.sha256, key)
     if card.weights.path is None:
         return
     if card.weights_path.is_dir():

@@ -15,6 +15,7 @@ import numpy as np
 
 from ai_models.array.labels import mask_of
 from ai_models.card import Card
+from ai_models.prediction.quality import without_quality
 from ai_models.types import (
     ClassificationPrediction,
     DetectionPrediction,
@@ -69,7 +70,7 @@ def measure(
     shown = _shown(card)
     try:
         prediction = pool.predict(
-            card, shown.source, deadline_s=deadline_s,
+            without_quality(card), shown.source, deadline_s=deadline_s,
             cancelled=lambda: cancelled() or pool.others_wait(_WAITED_FOR_S),
             priority=Priority.BACKGROUND, makes_way=True,
         )

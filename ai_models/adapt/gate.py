@@ -13,6 +13,7 @@ from ai_models.adapt.inputs import cases_with_truth
 from ai_models.adapt.measures import measured
 from ai_models.adapt.verdict import RECORD, Figure, Verdict
 from ai_models.card import Card
+from ai_models.prediction.quality import without_quality
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader
 from ai_models.trust import Site
@@ -94,7 +95,8 @@ def _check_shows_something(before: dict[str, float], live: Card) -> None:
 def _measured(
     card: Card, cases: Sequence[Case], reader: DicomReader | None, site: Site | None, device: str
 ) -> dict[str, float]:
-    predictor = Predictor(card, device, site)
+    # Cases with a truth are all measured, as both versions see them.
+    predictor = Predictor(without_quality(card), device, site)
     predictor.load()
     try:
         return measured(predictor, cases, reader)

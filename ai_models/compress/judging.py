@@ -15,6 +15,7 @@ from ai_models.array.labels import mask_of
 from ai_models.backends import Answer, Backend, NetworkInput, open_backend
 from ai_models.card import Card, RegressionCard
 from ai_models.prediction.instances import of_kinds
+from ai_models.prediction.quality import without_quality
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.metrics import dice
@@ -92,7 +93,8 @@ def answers_of(
     site: Site | None, device: str, runs: int,
 ) -> Answers:
     """Every case answered; without cases what is drawn, ``runs`` times."""
-    predictor = Watched(card, device, site)
+    # Every case is answered: how the versions differ is asked, not what a gate refuses.
+    predictor = Watched(without_quality(card), device, site)
     predictor.load()
     try:
         figures = measured(predictor, cases, reader) if cases else {}

@@ -75,8 +75,10 @@ def reference_of(rows: FloatArray) -> Reference:
     return Reference(standard, center, scale, max(float(nearest.max()), 1e-9))
 
 
-def read_rows(path: Path, sha256: str) -> FloatArray:
+def read_rows(path: Path, sha256: str, of: str = "monitor") -> FloatArray:
     """The rows of a reference file, compared with its SHA-256; never pickled.
+
+    ``of`` is the key of the card that names it.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def read_rows(path: Path, sha256: str) -> FloatArray:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ModelError(
-            f"{path} has SHA-256 {found}, the card's monitor says {sha256}",
+            f"{path} has SHA-256 {found}, the card's {of} says {sha256}",
             reason="model.hash_mismatch",
         )
     try:

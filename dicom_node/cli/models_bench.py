@@ -60,6 +60,7 @@ class Measured:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the model once cold and some times warm, on one input, in a process of its own."""
+    from ai_models.prediction.quality import without_quality
     from ai_models.trust import why_refused
     from dicom_node.events import configure_logging
     from dicom_node.node_models import site_of
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     if refusal:
         raise ConfigurationError(refusal, key_path="models.site_use")
     what, source, read_s = _shown(card, arguments.on)
+    if not arguments.on:
+        card = without_quality(card)
     with (
         tempfile.TemporaryDirectory(prefix="dicom-node-bench-") as scratch,
         _worker(config) as worker,

@@ -33,10 +33,12 @@ from dicom_node.cli.generated_series import (
 )
 from dicom_node.cli.series_roles import Together
 from dicom_node.errors import NodeError, UnsuitableInput
+from dicom_node.imaging.anatomy_terms import region_of_term
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
 
 OBJECTS, NOTHING_FOUND, MODALITY = "objects", "nothing found", "wrong modality"
+PART = "wrong body part"
 # Air shows nobody: a card may ask for more before a report says that nothing was found.
 _AIR_REFUSED = frozenset({"input.no_foreground", "input.nothing_to_search"})
 Ask = Callable[[Card, ModelInput], Prediction]
@@ -53,8 +55,13 @@ class SeriesMaker:
         self.other = next(one for one in known if one not in card.modality) if set(
             known) - set(card.modality) else None
 
-    def write(self, source: ModelInput, modality: str, name: str) -> Together:
-        """One series and its companions; ``name`` makes them others than the rest."""
+    def write(
+        self, source: ModelInput, modality: str, name: str, part: str | None = None
+    ) -> Together:
+        """One series and its companions; ``name`` makes them others than the rest.
+
+        Without ``part`` it says that it shows what the card is for.
+        """
         entry, folder = self._card.input, self._folder / name
         attributes: dict[str, object] = {}
         if entry.views:
@@ -63,7 +70,7 @@ class SeriesMaker:
         if isinstance(shown, Volume) and entry.max_slice_thickness_mm is not None:
             thickness_mm = min(shown.spacing_mm[0], entry.max_slice_thickness_mm)
             attributes["SliceThickness"] = float(f"{thickness_mm:.6g}")
-        part = entry.body_part[0] if entry.body_part else "HEAD"
+        part = part or (entry.body_part[0] if entry.body_part else "HEAD")
         told = Description(
             f"conformance {name}", 1, modality, "PHANTOM^CONFORMANCE", "PHANTOM", "Phantom",
             f"Generated {modality}", part, attributes,
@@ -163,6 +170,27 @@ def check_modality(card: Card, scene: Scene, series: SeriesMaker) -> Check:
         sentence = f"{series.other} was refused with {error.reason}"
         return (passed if error.reason == "input.modality" else failed)(MODALITY, sentence)
     return failed(MODALITY, f"{series.other} was accepted")
+
+
+def check_part(card: Card, scene: Scene, series: SeriesMaker) -> Check:
+    """Where the card compares it, a series of another part of the body does not come to the model.
+    """
+    if card.input.quality is None or not card.input.body_part:
+        return not_applicable(PART, "the card compares no part of the body")
+    if series.modality is None:
+        return _unknown(PART, card)
+    wanted = {region_of_term(one) for one in card.input.body_part}
+    other = next(one for one in ("FOOT", "CHEST", "HEAD") if one not in wanted)
+
+    def never(card: Card, source: ModelInput) -> Prediction:
+        raise NodeError("it came to the model", reason="input.accepted")
+
+    try:
+        _analysed(card, never, series.write(scene.reference, series.modality, "part", other))
+    except NodeError as error:
+        sentence = f"{other} was refused with {error.reason}"
+        return (passed if error.reason == "input.body_part" else failed)(PART, sentence)
+    return failed(PART, f"{other} was accepted")
 
 
 def _analysed(card: Card, ask: Ask, shown: Together) -> Analysis:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_models.card import Card, load_card
-from ai_models.conformance import companions, geometry, inputs, repeating
+from ai_models.conformance import companions, geometry, inputs, quality, repeating
 from ai_models.conformance.check import Check, failed, judged, not_applicable, passed
 from ai_models.conformance.scene import Scene, scene_for, scene_of
 from ai_models.conformance.spacing_order import spacing_doubt
+from ai_models.prediction.quality import without_quality
 from ai_models.trust import Site, why_refused
 from ai_models.types import ModelInput, Prediction
 from ai_models.weights import verify_weights
@@ -74,7 +75,8 @@ def run_suite(card: Card, bench: Bench) -> Iterator[Check]:
     yield passed(SERIES, f"{scene.what} is shown{besides}")
     alone = []
     for check in checks_in_laboratory(
-        card, bench.device, bench.site, scene.reference, bench.scratch / "laboratory"
+        without_quality(card), bench.device, bench.site, scene.reference,
+        bench.scratch / "laboratory",
     ):
         alone.append(check)
         yield check
@@ -83,8 +85,12 @@ def run_suite(card: Card, bench: Bench) -> Iterator[Check]:
     events, scratch = WorkerEvents(), bench.scratch / "arrays"
     pool = InferencePool([bench.device], bench.site, scratch, events)
     try:
-        model = VerifiedModel(card, pool, events, scratch, bench.deadline_s)
+        bare = without_quality(card)
+        model = VerifiedModel(bare, pool, events, scratch, bench.deadline_s)
         yield from _of_model(model, scene, bench)
+        yield quality.check_quality(card, lambda source: model.predict_as(card, source), scene)
+        series = verify_objects.SeriesMaker(card, bench.scratch / "parts")
+        yield verify_objects.check_part(card, scene, series)
     finally:
         pool.close()
 

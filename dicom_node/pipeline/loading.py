@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ai_models.card_entries import InputEntry
 from ai_models.types import Image, JointInput, Label, ModelInput, Volume, reference_of
 from dicom_node.errors import NotUnderstood, UnsuitableInput
+from dicom_node.imaging.anatomy_terms import views_of
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.display import Pixels, displayed, displayed_image
 from dicom_node.imaging.elements import number, sequence, text
@@ -23,6 +24,7 @@ from dicom_node.imaging.reading import read_header
 from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstance
 from dicom_node.imaging.volume import InputNote, LoadedVolume, VolumeLimits, load_volume
+from dicom_node.pipeline.stated_checks import check_stated
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -142,7 +144,9 @@ def load_input(
         )
         _check_thickness(loaded.source_images, entry)
     _check_modality(loaded.source_images, entry)
-    return loaded
+    return replace(
+        loaded, notes=(*loaded.notes, *check_stated(loaded.source_images[0], entry))
+    )
 
 
 def limits_of(entry: InputEntry) -> VolumeLimits:
@@ -191,7 +195,7 @@ def _image(paths: Sequence[Path], views: Sequence[str]) -> Loaded:
         wanted = ", ".join(views)
         notes = (*notes, InputNote(
             _LEFT_OUT_VIEW,
-            f"{others} of {others + 1} images were not analysed: their view is not {wanted}",
+            f"without {others} of {others + 1} images: their view is not {wanted}",
         ))
     return Loaded(
         loaded.image, (loaded.source_image,), (1,), loaded.content_digests, notes
@@ -204,11 +208,11 @@ def _chosen(paths: Sequence[Path], views: Sequence[str]) -> tuple[Path, int]:
         return paths[0], 0
     fitting = [
         path for path in paths
-        if not views or text(read_header(path).dataset, "ViewPosition").upper() in views
+        if not views or _shows(read_header(path).dataset, views)
     ]
     if not fitting:
         raise UnsuitableInput(
-            f"none of {len(paths)} images states a View Position of {', '.join(views)}",
+            f"none of {len(paths)} images states a view of {', '.join(views)} and no other",
             reason="input.no_such_view",
         )
     if len(fitting) > 1:
@@ -218,6 +222,12 @@ def _chosen(paths: Sequence[Path], views: Sequence[str]) -> tuple[Path, int]:
             reason="input.several_images",
         )
     return fitting[0], len(paths) - 1
+
+
+def _shows(image: Dataset, views: Sequence[str]) -> bool:
+    """Whether all that a header says of the view is one of these; that it says nothing is not."""
+    stated = views_of(image)
+    return bool(stated) and all(set(one) <= set(views) for one in stated)
 
 
 def _is_projection(paths: Sequence[Path]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 GONE = object()
 IMAGE = {"kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"}}
+LIKENESS = {"reference": "quality.npy", "sha256": "0" * 64, "limit": 2.0}
 CODE = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
 
 
@@ -237,6 +238,31 @@ INPUTS: list[Mistake] = [
      "output.postprocessing.min_volume_ml", "no millilitres"),
     ("state_dict", {"input.foreground": {"above": 0.5, "min_volume_ml": 1.0}},
      "input.foreground.min_volume_ml", "no millilitres"),
+    ("onnx", {"input.quality": {"sides": ["L"]}}, "input.quality.sides", "single images only"),
+    ("onnx", {"input.quality": {"max_clipped": 0.5}}, "input.quality.max_clipped",
+     "single images only"),
+    ("onnx", {"input.quality": {"likeness": LIKENESS}}, "input.quality.likeness",
+     "input.size expected"),
+    ("state_dict", {"input.quality": {"likeness": {**LIKENESS, "reference": "/q.npy"}}},
+     "input.quality.likeness.reference", "in the folder of the card"),
+    ("state_dict", {"input.quality": {"likeness": {**LIKENESS, "reference": "quality.pkl"}}},
+     "input.quality.likeness.reference", "ends in .npy"),
+    ("state_dict", {"input.quality": {"likeness": {**LIKENESS, "sha256": "1"}}},
+     "input.quality.likeness.sha256", "64 lower-case hexadecimal"),
+    ("state_dict", {"input.quality": {"likeness": {**LIKENESS, "turned": 0.5}}},
+     "input.quality.likeness.turned", "greater than or equal to 1"),
+    ("state_dict", {"input.quality": {"orientation": ["L", "R"]}}, "input.quality.orientation",
+     "along one line"),
+    ("state_dict", {"input.quality": {"orientation": ["L", "X"]}}, "input.quality.orientation[1]",
+     "'F'"),
+    ("state_dict", {"input.quality": {"side_required": True}}, "input.quality.side_required",
+     "which sides"),
+    ("state_dict", {"input.quality": {"sides": ["L", "L"]}}, "input.quality.sides[1]",
+     "there already"),
+    ("state_dict", {"input.quality": {"body_part": "required"}, "input.body_part": []},
+     "input.quality.body_part", "names no part"),
+    ("state_dict", {"input.quality": {"max_clipped": 40}}, "input.quality.max_clipped",
+     "less than or equal to 1"),
 ]
 
 WHAT_A_PHYSICIAN_READS: list[Mistake] = [

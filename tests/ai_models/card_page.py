@@ -21,6 +21,7 @@ _BLOCKS = {
     "Evidence": "evidence", "InputEntry": "input", "Weights": "weights", "Runtime": "runtime",
     "Explanation": "explanation", "Trust": "trust", "Size": "size", "Intensity": "intensity",
     "Foreground": "foreground", "Search": "search", "ChannelEntry": "channels",
+    "Quality": "quality", "Likeness": "likeness", "Crop": "crop", "PartFolder": "folders",
     "LabelEntry": "labels",
     "Postprocessing": "postprocessing", "ScoreEntry": "scores", "Calibration": "calibration",
     "QuantityEntry": "quantities", "Member": "ensemble", "Network": "network",

@@ -1,0 +1,187 @@
+"""Write what the quality gate of a model of pictures compares with: ``input.quality.likeness``.
+
+    python -m ai_models.training.recipes.quality_reference MODEL [--data FILE]
+
+``MODEL`` is the folder of a model that a recipe of pictures made; its card has ``input.quality``.
+The space is that of the part ``train``, limits are chosen on ``validation`` so that each refuses
+one in 200 of its cases at most, and ``held_back`` is only measured. Writes ``quality.npy`` beside
+the card and its digest and limits into it, and the share refused into ``evaluation.json``. The
+recipes do this themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ai_models.card import CARD_NAME, Card, load_card
+from ai_models.monitoring.likeness import (
+    Distances,
+    LearnedSpace,
+    learned_space,
+    small_picture,
+    write_space,
+)
+from ai_models.prediction.preparing import prepare
+from ai_models.prediction.quality import QualityGate
+from ai_models.training.recipes.scored_images import ImageRecipe, Part
+from ai_models.training.settings import TrainingError
+from ai_models.types import FloatArray, ModelError, ModelInput
+
+REFERENCE = "quality.npy"
+SHARE = 0.995
+"""Of the cases that choose, so many pass each limit."""
+LEAST_NOTICED = 0.25
+"""A change that is noticed in fewer pictures is not looked for: it would only refuse good ones."""
+_MOST_CASES = 4000
+_LIKENESS = re.compile(r"^( +likeness:) .*$", re.MULTILINE)
+
+
+def slices_of(source: ModelInput, card: Card) -> FloatArray:
+    """``(slices, rows, columns)`` of the first channel, as the network gets it; one of an image."""
+    first: FloatArray = prepare(source, card).image.array[0]
+    return first[None] if first.ndim == 2 else first
+
+
+def learned(recipe: ImageRecipe, card: Card) -> LearnedSpace:
+    """The space of what the model learned from."""
+    smalls: list[npt.NDArray[np.float64]] = []
+    for number in range(min(recipe.counts["train"], _MOST_CASES)):
+        shown = slices_of(recipe.draw("train", number).source, card)
+        smalls += [one for one in map(small_picture, shown) if one is not None]
+    return learned_space(np.stack(smalls))
+
+
+def distances_in(
+    recipe: ImageRecipe, card: Card, part: Part, space: LearnedSpace
+) -> list[Distances]:
+    """Of every case of a part."""
+    return [
+        space.distances(slices_of(recipe.draw(part, number).source, card))
+        for number in range(recipe.counts[part])
+    ]
+
+
+def chosen_limits(found: Sequence[Distances]) -> dict[str, float]:
+    """``limit``, and of each change that is noticed often enough the ratio that it needs."""
+    own = np.array([one.own for one in found])
+    limits = {"limit": _ceiling(float(np.quantile(own, SHARE, method="higher")))}
+    for name in ("inverted", "turned", "mirrored"):
+        other = np.array([getattr(one, name) for one in found])
+        ratio = max(1.0, _ceiling(float(np.quantile(own / other, SHARE, method="higher"))))
+        # A picture that is changed has its distances the other way round.
+        if float(np.mean(other / own > ratio)) >= LEAST_NOTICED:
+            limits[name] = ratio
+    return limits
+
+
+def _ceiling(value: float) -> float:
+    return float(np.ceil(value * 100) / 100)
+
+
+def with_likeness(text: str, sha256: str, limits: dict[str, float]) -> str:
+    """The text of a card whose ``input.quality.likeness`` is this.
+
+    Raises
+    ------
+    TrainingError
+        The card has no such line.
+    """
+    told = ", ".join(f"{name}: {value:g}" for name, value in limits.items())
+    line = f'{{reference: {REFERENCE}, sha256: "{sha256}", {told}}}'
+    changed, count = _LIKENESS.subn(lambda found: f"{found[1]} {line}", text)
+    if count != 1:
+        raise TrainingError("one line `likeness: {...}` below input.quality expected in the card")
+    return changed
+
+
+def write_quality(recipe: ImageRecipe, card: Card) -> Card:
+    """Write ``quality.npy`` and what belongs to it into the card; the card as it is then.
+
+    A card without ``input.quality.likeness`` stays as it is.
+    """
+    if card.input.quality is None or card.input.quality.likeness is None:
+        return card
+    space = learned(recipe, card)
+    sha256 = write_space(card.folder / REFERENCE, space)
+    limits = chosen_limits(distances_in(recipe, card, "validation", space))
+    path = card.folder / CARD_NAME
+    path.write_text(with_likeness(path.read_text("utf-8"), sha256, limits), encoding="utf-8")
+    return load_card(card.folder)
+
+
+def refused_share(recipe: ImageRecipe, card: Card, part: Part = "held_back") -> dict[str, Any]:
+    """How many cases of a part the pictures' gate refuses, with a 95 % interval, and why.
+
+    Headers are not among it: drawn cases have none.
+    """
+    gate = QualityGate(card)
+    gate.load()
+    reasons: dict[str, int] = {}
+    count = recipe.counts[part]
+    for number in range(count):
+        source = recipe.draw(part, number).source
+        try:
+            gate.check(source, prepare(source, card))
+        except ModelError as error:
+            reasons[error.reason] = reasons.get(error.reason, 0) + 1
+    refused = sum(reasons.values())
+    low, high = exact_interval(refused, count)
+    return {"cases": count, "refused": refused, "share": round(refused / count, 4),
+            "low": round(low, 4), "high": round(high, 4), "reasons": reasons}
+
+
+def exact_interval(count: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share (Clopper and Pearson, Biometrika 26, 1934): exact where none of the
+    cases is, which a bootstrap would call certain."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
+    high = float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
+    return low, high
+
+
+def recipe_for(model_id: str, data: Path | None) -> ImageRecipe:
+    """The recipe of a model by its id.
+
+    Raises
+    ------
+    TrainingError
+        None of these recipes makes it.
+    """
+    name = f"ai_models.training.recipes.{model_id.replace('-', '_')}"
+    try:
+        recipe: ImageRecipe = importlib.import_module(name).recipe_of(data)
+    except (ImportError, AttributeError) as error:
+        raise TrainingError(f"no recipe of pictures makes {model_id}") from error
+    return recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Learn, choose, measure, and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, help="folder of a model")
+    parser.add_argument("--data", type=Path, help="where its recipe needs a file")
+    options = parser.parse_args(arguments)
+    card = load_card(options.model)
+    recipe = recipe_for(card.id, options.data)
+    card = write_quality(recipe, card)
+    told = refused_share(recipe, card)
+    path = options.model / "evaluation.json"
+    measured = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(measured | {"quality_gate": told}, indent=1) + "\n")
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

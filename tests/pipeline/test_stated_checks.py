@@ -1,0 +1,109 @@
+"""Headers that contradict the card, or themselves, are refused with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from ai_models.card_entries import InputEntry
+from dicom_node.errors import UnsuitableInput
+from dicom_node.pipeline.stated_checks import CHECKED, check_stated
+from tests.imaging.test_anatomy_terms import coded, header
+
+
+def entry(**quality: Any) -> InputEntry:
+    return InputEntry.model_validate({
+        "kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"},
+        "body_part": ["CHEST"], "views": ["PA", "AP"], "quality": quality,
+    })
+
+
+def chest(**values: object) -> Dataset:
+    return header(**{"BodyPartExamined": "CHEST", "ViewPosition": "PA", **values})
+
+
+def refusal(image: Dataset, card: InputEntry) -> str:
+    with pytest.raises(UnsuitableInput) as refused:
+        check_stated(image, card)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (chest(BodyPartExamined="HAND"), "input.body_part"),
+        (chest(AnatomicRegionSequence=[coded("85562004")]), "input.body_part"),
+        (chest(BodyPartExamined="", AnatomicRegionSequence=[coded("85562004")]), "input.body_part"),
+        (chest(PatientOrientation=["R", "F"]), "input.orientation"),
+        (chest(PatientOrientation=["L", "H"]), "input.orientation"),
+        (chest(PatientOrientation=["A", "F"]), "input.orientation"),
+        (chest(ImageLaterality="L", Laterality="R"), "input.laterality"),
+    ],
+)
+def test_what_contradicts_the_card_or_itself_is_refused(image: Dataset, reason: str) -> None:
+    assert refusal(image, entry(orientation=["L", "F"])) == reason
+
+
+def test_what_a_header_does_not_say_is_taken_and_told() -> None:
+    card = entry(orientation=["L", "F"], sides=["L"])
+    (note,) = check_stated(chest(BodyPartExamined=""), card)
+    assert note.code == CHECKED
+    assert "part of the body not compared, the headers name no part" in note.text
+    assert "orientation not stated" in note.text and "side not stated" in note.text
+    (note,) = check_stated(chest(PatientOrientation=["L", "F"], ImageLaterality="L"), card)
+    assert note.text == (
+        "passed in the headers: part of the body (CHEST); view (PA); orientation (L F); side (L)"
+    )
+
+
+@pytest.mark.parametrize("stated", ["", "MANO", "CHESTABDOMEN"])
+def test_a_card_may_ask_for_a_part_that_is_known_and_no_wider(stated: str) -> None:
+    image = chest(BodyPartExamined=stated)
+    assert refusal(image, entry(body_part="required")) == "input.body_part_unknown"
+    assert check_stated(image, entry())
+
+
+def test_an_unknown_word_is_never_quoted() -> None:
+    # Whatever somebody typed there would end up in logs.
+    (note,) = check_stated(chest(BodyPartExamined="MUELLER^ANNA"), entry())
+    assert "MUELLER" not in note.text
+    with pytest.raises(UnsuitableInput) as refused:
+        check_stated(chest(BodyPartExamined="MUELLER^ANNA"), entry(body_part="required"))
+    assert "MUELLER" not in str(refused.value)
+
+
+def test_a_volume_may_show_more_than_the_model_looks_for() -> None:
+    card = InputEntry.model_validate({
+        "modality": ["CT"], "intensity": {"unit": "HU"}, "body_part": ["CHEST"],
+        "quality": {"body_part": "required"},
+    })
+    (note,) = check_stated(header(BodyPartExamined="CHESTABDPELVIS"), card)
+    assert "CHESTABDOMENANDPELVIS" in note.text
+    assert refusal(header(BodyPartExamined="HEAD"), card) == "input.body_part"
+
+
+@pytest.mark.parametrize(
+    ("stated", "sides", "required", "reason"),
+    [("R", ["L"], False, "input.laterality"), ("B", ["L", "R"], False, "input.laterality"),
+     ("U", ["L"], True, "input.laterality_unknown"), ("U", ["L"], False, ""),
+     ("R", ["L", "R"], True, ""), ("R", [], False, "")],
+)
+def test_a_side_is_held_against_what_the_model_takes(
+    stated: str, sides: list[str], required: bool, reason: str
+) -> None:
+    card = entry(sides=sides, side_required=required)
+    image = chest(ImageLaterality=stated)
+    if reason:
+        assert refusal(image, card) == reason
+    else:
+        assert check_stated(image, card)
+
+
+def test_a_card_without_quality_compares_nothing() -> None:
+    card = InputEntry.model_validate({
+        "kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"},
+        "body_part": ["CHEST"],
+    })
+    assert check_stated(chest(BodyPartExamined="HAND", PatientOrientation=["R", "F"]), card) == ()
