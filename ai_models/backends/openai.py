@@ -99,7 +99,7 @@ class OpenAiBackend:
             at_most=LARGEST_ANSWER_BYTES,
         )
         document = reply.document(self._who())
-        text = _text_of(document, self._who())
+        text = text_of(document, self._who())
         return Answer(text=text, notes=(*self._notes, *_said_by(document, self._options())))
 
     def close(self) -> None:
@@ -229,7 +229,14 @@ def _data_url(picture: npt.NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _text_of(document: dict[str, Any], who: str) -> str:
+def text_of(document: dict[str, Any], who: str) -> str:
+    """The text of an answer, whole and clean.
+
+    Raises
+    ------
+    ModelError
+        ``model.wrong_output``: it was cut off, filtered, refused, or is none.
+    """
     choices = document.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None

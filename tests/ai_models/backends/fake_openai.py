@@ -15,8 +15,9 @@ class FakeOpenAi(LoopbackServer):
 
     ``mode`` may be changed while it runs: ``normal``, ``429`` (with ``retry_after``),
     ``busy_once`` (429, then normal), ``500``, ``slow`` (no answer until the end), ``malformed``
-    (no JSON), ``truncated`` (finish_reason length), ``filtered``, ``refused`` (the model refuses),
-    ``empty``, ``no_choice``, ``cut`` (half an answer), ``redirect``, ``huge``, ``compressed``.
+    (no JSON), ``stream`` (in events, with ``stream_cut`` not to their end), ``truncated``
+    (finish_reason length), ``filtered``, ``refused`` (the model refuses), ``empty``, ``no_choice``,
+    ``cut`` (half an answer), ``redirect``, ``huge``, ``compressed``.
     """
 
     def __init__(
@@ -61,12 +62,25 @@ class FakeOpenAi(LoopbackServer):
             return Given(200, b'{"choices": [{"mess')
         if mode == "huge":
             return Given(200, b" " * (5 << 20))
+        if mode in ("stream", "stream_cut"):
+            return self._events(mode == "stream_cut")
         whole = self._completion(mode)
         if mode == "cut":
             return Given(200, whole.body, cut_after=len(whole.body) // 2)
         if mode == "compressed":
             return Given(200, whole.body, {"Content-Encoding": "gzip"})
         return whole
+
+    def _events(self, is_cut: bool) -> Given:
+        pieces = [self.text[at : at + 7] for at in range(0, len(self.text), 7)]
+        choices: list[dict[str, Any]] = [
+            {"index": 0, "delta": {"content": one}, "finish_reason": None} for one in pieces
+        ]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        events = [f"data: {json.dumps({'choices': [one]})}\n\n" for one in choices]
+        events += ['data: {"choices": []}\n\n', "data: [DONE]\n\n"]
+        kept = events[: len(events) // 2] if is_cut else events
+        return Given(200, "".join(kept).encode(), {"Content-Type": "text/event-stream"})
 
     def _completion(self, mode: str) -> Given:
         finish = {"truncated": "length", "filtered": "content_filter"}.get(mode, "stop")

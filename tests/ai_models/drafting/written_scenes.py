@@ -34,7 +34,7 @@ def scored(finding: str, site: str, value: float, status: str) -> dict[str, Any]
     }
 
 
-LUNG = {"site": "Lung"}
+LUNG: dict[str, Any] = {"site": "Lung"}
 NODULES = evidence_of(
     {"kind": "count", "finding": "Nodule", "value": 2.0, **LUNG},                          # E1
     measured("Nodule 1", "Long axis", 8.4, "mm", side="left", **LUNG),                     # E2
