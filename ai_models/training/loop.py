@@ -159,7 +159,9 @@ class _Run:
         self.together: nn.Module = self.network
         if team.size > 1:
             self.together = nn.parallel.DistributedDataParallel(self.network)
-        self.optimiser = torch.optim.AdamW(_groups(network, settings.weight_decay), settings.rate)
+        self.optimiser = torch.optim.AdamW(
+            _groups(network, settings.weight_decay), settings.rate, (0.9, settings.second_beta)
+        )
         self.kind = torch.device(team.device).type
         self.scaler = torch.amp.GradScaler(self.kind, enabled=settings.precision == "fp16")
         self.average = copy.deepcopy(self.network).eval() if settings.average else None
@@ -278,8 +280,10 @@ class _Run:
             ) from error
 
     def _restore(self, content: Mapping[str, Any]) -> None:
-        before, now = json.loads(content["settings"]), asdict(self.settings)
-        changed = sorted(k for k in now if k not in _FREE and before.get(k) != now[k])
+        # Of settings that are newer than the run it had what holds without them.
+        usual = asdict(Settings(steps=self.settings.steps))
+        before, now = usual | json.loads(content["settings"]), asdict(self.settings)
+        changed = sorted(k for k in now if k not in _FREE and before[k] != now[k])
         if changed:
             raise TrainingError(
                 f"{self.folder / CHECKPOINT} was made with another {', '.join(changed)}; "

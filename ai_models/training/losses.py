@@ -22,7 +22,7 @@ Batch = dict[str, Any]
 LossOf = Callable[[nn.Module, Batch], torch.Tensor]
 OF_TASK = {
     "segmentation": ("dice_ce", "dice_focal", "ce"),
-    "classification": ("ce", "focal"),
+    "classification": ("ce", "focal", "bce"),
     "regression": ("smooth_l1", "mse"),
     "detection": ("retina",),
 }
@@ -124,6 +124,9 @@ def _classification(card: ClassificationCard, name: str) -> LossOf:
             rest = next((one for one in range(logits.shape[1]) if one not in channels), None)
             if rest is not None:
                 whole[:, rest] = 1.0 - target.sum(dim=1)
+            if name == "bce":
+                # Each channel for itself, as PneumoLLM was trained; softmax makes one of them.
+                return functional.binary_cross_entropy_with_logits(logits, whole)
             logs = functional.log_softmax(logits, dim=1)
             if name == "focal":
                 logs = logs * (1.0 - logs.exp()) ** 2

@@ -23,6 +23,7 @@ from ai_models.array.labels import is_overlapping, mask_of, overlapping
 from ai_models.array.relabel import nearest_labels
 from ai_models.array.resample import to_model_grid
 from ai_models.card import Card, DetectionCard, SegmentationCard
+from ai_models.prediction.cropping import Cropper
 from ai_models.prediction.preparing import Prepared, prepare
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.nifti_files import (
@@ -157,6 +158,7 @@ class CaseStore:
 
     def __init__(self, card: Card, folder: Path, reader: DicomReader | None) -> None:
         self.card, self.reader = card, reader
+        self._cropper: Cropper | None = None
         # Another way of preparing is another folder.
         way = json.dumps([card.input.model_dump(mode="json"), card.output.model_dump(mode="json"),
                           card.runtime.roi], sort_keys=True)
@@ -182,10 +184,17 @@ class CaseStore:
         """Remove what was kept."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
+    def _looked_at(self) -> Cropper:
+        """As in the node; loaded when the first case is prepared."""
+        if self._cropper is None:
+            self._cropper = Cropper(self.card)
+            self._cropper.load()
+        return self._cropper
+
     def _keep(self, case: Case, there: Path) -> None:
         try:
             source = read_input(case, self.card, self.reader)
-            prepared = prepare(source, self.card)
+            prepared = prepare(source, self.card, self._looked_at().find(source).window)
         except ModelError as error:
             raise TrainingError(f"{case.name}: {error.reason}: {error}") from error
         truth = read_truth(case, self.card, source)

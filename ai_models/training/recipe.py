@@ -63,6 +63,9 @@ class Training(BaseModel):
     rate: float = Field(1e-3, gt=0, le=1)
     schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
     warm_up: int = Field(0, ge=0, le=_MOST_STEPS)
+    first_rate: float = Field(0.0, ge=0, le=1)
+    last_rate: float = Field(0.0, ge=0, le=1)
+    second_beta: float = Field(0.999, gt=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0, le=10)
     clip_norm: float = Field(5.0, ge=0, le=1e6)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -75,7 +78,7 @@ class Training(BaseModel):
     patience: int = Field(0, ge=0, le=_MOST_STEPS)
     workers: int = Field(0, ge=0, le=256)
     loss: str | None = None
-    """``dice_ce``, ``dice_focal``, ``ce``; ``ce``, ``focal``; ``smooth_l1``, ``mse``."""
+    """``dice_ce``, ``dice_focal``, ``ce``; ``ce``, ``focal``, ``bce``; ``smooth_l1``, ``mse``."""
     crop: list[Annotated[int, Field(ge=1, le=4096)]] | None = None
     """Edges of the examples, in voxels of the network's grid; those of ``runtime.roi`` without."""
     foreground: float = Field(0.6, ge=0, le=1)

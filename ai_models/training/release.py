@@ -18,6 +18,7 @@ from ai_models.backends.architectures import build
 from ai_models.card import CARD_NAME, Card, DetectionCard, load_card
 from ai_models.scaffold.card_text import card_text
 from ai_models.scaffold.draft import Draft
+from ai_models.training.beside import folders_beside, put_folders
 from ai_models.training.cases import PARTS, Case, Part
 from ai_models.training.export import export_onnx
 from ai_models.training.losses import first_logits
@@ -53,7 +54,10 @@ def built_network(recipe: Recipe, beside: Path) -> nn.Module:
         raise TrainingError("card.runtime.network: name and arguments of what is to be trained")
     torch.manual_seed(recipe.training.seed)
     try:
-        module: nn.Module = build(network["name"], network.get("arguments") or {})
+        module: nn.Module = build(
+            network["name"], network.get("arguments") or {},
+            folders_beside(recipe.card, beside),
+        )
     except (TypeError, ValueError) as error:
         raise TrainingError(f"card.runtime.network.arguments: {error}") from error
     if recipe.training.start_from is not None:
@@ -111,6 +115,7 @@ def write_model(
         **{key: one for key, one in (recipe.card.get("weights") or {}).items()
            if key in ("licence", "source")},
     }
+    put_folders(values, beside, folder)
     report = beside / f"{values.get('report', '')}.yaml"
     if report.is_file() and report.parent != folder:
         _put(folder / report.name, report.read_bytes())
@@ -172,6 +177,8 @@ def write_onnx(network: nn.Module, card: Card, folder: Path) -> dict[str, Any]:
     fewest, most = card.input.channel_counts
     if isinstance(card, DetectionCard):
         return {"left_out": "a detector chooses its boxes in a way that ONNX does not export"}
+    if card.runtime.network is not None and card.runtime.network.folders:
+        return {"left_out": "the folders that the network is built on stay what they are"}
     axes = 2 if card.input.kind == "image" else card.input.ndim
     if edges is None or len(edges) != axes or fewest != most:
         return {"left_out": "the network takes inputs of any size"}

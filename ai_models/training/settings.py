@@ -30,6 +30,11 @@ class Settings:
         give the same step, where the loss is a mean over examples. 0: all of them.
     rate, schedule, warm_up
         Of AdamW: the highest learning rate; how it falls after ``warm_up`` steps of rising.
+    first_rate, last_rate
+        Where the rate begins to rise, and where ``cosine`` ends. 0: at the first step of as many
+        as ``warm_up`` says, and at a hundredth of ``rate``.
+    second_beta
+        Of AdamW: how long it remembers how large gradients were.
     weight_decay
         Not of biases and normalisations.
     clip_norm
@@ -57,6 +62,9 @@ class Settings:
     rate: float = 1e-3
     schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
     warm_up: int = 0
+    first_rate: float = 0.0
+    last_rate: float = 0.0
+    second_beta: float = 0.999
     weight_decay: float = 1e-4
     clip_norm: float = 5.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -72,10 +80,14 @@ class Settings:
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         if step < self.warm_up:
+            if self.first_rate > 0.0:
+                return self.first_rate + (self.rate - self.first_rate) * step / self.warm_up
             return self.rate * (step + 1) / self.warm_up
         part = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
         if self.schedule == "cosine":
-            return self.rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(part, 1.0))))
+            last = self.last_rate or 0.01 * self.rate
+            fallen = 0.5 * (1.0 + math.cos(math.pi * min(part, 1.0)))
+            return last + (self.rate - last) * fallen
         if self.schedule == "polynomial":
             return float(self.rate * max(1.0 - part, 0.0) ** 0.9)
         return self.rate

@@ -189,7 +189,10 @@ def _together(team: Team) -> None:
 def _release(plan: Plan, ready: _Ready, outcome: Outcome) -> None:
     """Write what the network is now, test what was written, and say so in card and record."""
     recipe, folder = plan.recipe, plan.output / MODEL
-    network = ready.network.cpu().float().eval()
+    network = ready.network.cpu().eval()
+    if ready.card.runtime.network is None or not ready.card.runtime.network.folders:
+        # What it is built on may be kept in 16 bits, for it takes tens of gigabytes.
+        network = network.float()
     write = partial(
         write_model, recipe, network, folder, plan.beside,
         began=words_on(ready.pretrained) if ready.pretrained else "",

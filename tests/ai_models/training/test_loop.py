@@ -243,6 +243,14 @@ def test_the_rate_rises_falls_and_ends_low() -> None:
     assert 0.01 <= rates[-1] < 0.02
 
 
+def test_the_rate_begins_and_ends_where_it_is_asked_to() -> None:
+    settings = Settings(steps=100, rate=3e-4, warm_up=10, first_rate=5e-7, last_rate=1e-7)
+    rates = [settings.rate_at(step) for step in range(101)]
+    assert rates[0] == pytest.approx(5e-7)
+    assert max(rates) == rates[10] == pytest.approx(3e-4)
+    assert rates[100] == pytest.approx(1e-7)
+
+
 def test_the_rate_that_is_suggested_lies_where_the_loss_falls(tmp_path: Path) -> None:
     network = a_plain_network()
     before = torch.cat([one.flatten().clone() for one in network.parameters()])
