@@ -9,7 +9,7 @@ patients with two of them choosing, and is measured on five others: ``DIR/evalua
 ``--evaluate`` measures weights that are here once more: ``cards/lung-tumour-patch/weights.onnx``.
 
 There is no model card. A piece was cut about a tumour whose place was known; of a patient nobody
-knows it, and in whole slices the network marks vessels, bronchi and the borders of the lungs
+knows it, and in whole slices the network marks vessels, the diaphragm and the heart as well
 (docs/radiograph-models.md has what it did to a CT). Nodules in whole CTs:
 ``ai_models/zoo/nodules-ct``.
 """
