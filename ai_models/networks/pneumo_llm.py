@@ -129,6 +129,8 @@ class PneumoLlm(nn.Module):
         CLIP has fewer than ``every`` layers, or numbers do not go together.
     """
 
+    emitter: torch.Tensor
+
     def __init__(
         self,
         clip: nn.Module,
@@ -153,7 +155,8 @@ class PneumoLlm(nn.Module):
             raise ValueError(f"pool is {pool!r}: all or diagnosis expected")
         inner, outer = int(_config(clip).hidden_size), int(_config(llama).hidden_size)
         self.every, self.tokens, self.pool = every, tokens, pool
-        self.clip, self.llama = clip, llama
+        self.clip: Any = clip
+        self.llama: Any = llama
         # Tokens of words are never looked up, and are a good part of the memory.
         self.llama.embed_tokens = nn.Identity()
         _freeze(self.clip, self.llama)
@@ -168,8 +171,9 @@ class PneumoLlm(nn.Module):
         self.head = nn.Linear(outer, len(CLASSES), bias=False)
         sources = len(clip_layers) // every
         self.register_buffer("emitter", emitter_mask(sources, tokens), persistent=False)
-        self.register_state_dict_post_hook(_without_frozen)
-        self.register_load_state_dict_post_hook(_missing_frozen_is_right)
+        whole: Any = self  # torch has no types for these two
+        whole.register_state_dict_post_hook(_without_frozen)
+        whole.register_load_state_dict_post_hook(_missing_frozen_is_right)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``(batch, 3, edge, edge)`` to logits ``(batch, 2)``."""
@@ -182,7 +186,7 @@ class PneumoLlm(nn.Module):
     def source_tokens(self, image: torch.Tensor) -> torch.Tensor:
         """Class tokens ``(batch, sources, width of CLIP)`` of every so many layers, shallow first;
         before the normalisation that CLIP ends with."""
-        seen = self.clip(
+        seen: Any = self.clip(
             pixel_values=image.to(_dtype(self.clip)), output_hidden_states=True
         ).hidden_states
         chosen = torch.stack([states[:, 0] for states in seen[self.every :: self.every]], dim=1)

@@ -161,7 +161,7 @@ def window_about(outlines: LabelMap, entry: Crop) -> Window:
 
 
 def _area(window: Window) -> int:
-    return (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+    return int((window[0].stop - window[0].start) * (window[1].stop - window[1].start))
 
 
 class _Outliner:

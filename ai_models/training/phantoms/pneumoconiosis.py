@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from ai_models.training.phantoms.bones import Mineral, Plate, Point, XrayUnit, exposed
 
-Numbers = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.floating[Any]]
 SIZE_MM = (400.0, 360.0)
 """Height and width of what is shown."""
 SPACING_MM = 1.25

@@ -43,7 +43,7 @@ def test_outlines_are_of_dark_lungs_on_their_sides(number: int) -> None:
         number, random_chest(np.random.default_rng(number), number), XRAY_UNITS[number % 3]
     )
     assert chest.displayed.shape == chest.lungs.shape
-    assert 0.0 <= chest.displayed.min() and chest.displayed.max() <= 1.0
+    assert chest.displayed.min() >= 0.0 and chest.displayed.max() <= 1.0
     columns = {value: np.nonzero(chest.lungs == value)[1] for value in (RIGHT_LUNG, LEFT_LUNG)}
     # Patient Orientation L\F: the patient's right is at the left of the picture.
     assert columns[RIGHT_LUNG].max() < columns[LEFT_LUNG].min()
