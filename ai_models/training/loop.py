@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ai_models.training.checkpoints import read_checkpoint, write_checkpoint
+from ai_models.training.freezing import Frozen
 from ai_models.training.settings import Diverged, Settings, TrainingError
 from ai_models.training.team import Team
 from ai_models.training.tracking import Tracker
@@ -90,8 +91,11 @@ def train(
     team: Team | None = None,
     collate: Callable[[list[Example]], Batch] = default_collate,
     resume: bool = True,
+    frozen: Frozen | None = None,
 ) -> Outcome:
     """Train ``network`` in place, with checkpoints in ``folder``; goes on from one that is there.
+
+    What is ``frozen`` does not learn in the first steps.
 
     Raises
     ------
@@ -99,6 +103,7 @@ def train(
         The loss is no number; the settings cannot be met; the checkpoint is of other settings.
     """
     run = _Run(network, loss_of, settings, folder, team or Team(), collate)
+    run.frozen = frozen
     folder.mkdir(parents=True, exist_ok=True)
     if resume and (folder / CHECKPOINT).exists():
         run.restore()
@@ -168,6 +173,7 @@ class _Run:
         self.step = 0
         self.outcome = Outcome(network)
         self.best, self.waited = math.nan, 0
+        self.frozen: Frozen | None = None
 
     def batches(self, examples: Examples) -> Iterator[tuple[int, list[Batch]]]:
         """For every step left: how many examples this process has, and these in batches."""
@@ -199,6 +205,9 @@ class _Run:
         """One change of the weights; returns the mean loss of its examples over all processes."""
         torch.manual_seed(_mixed(self.settings.seed, self.step, self.team.rank))
         self.together.train()
+        frozen = self.frozen if self.frozen is not None and self.frozen.holds(self.step) else None
+        if frozen is not None:
+            frozen.rest(self.network)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -216,6 +225,8 @@ class _Run:
                 f"the loss is {value} at step {self.step + 1}: a lower rate, bf16 in place of "
                 "fp16, or values in the input that are no numbers"
             )
+        if frozen is not None:
+            frozen.forget(self.network)
         self.scaler.unscale_(self.optimiser)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)

@@ -49,6 +49,8 @@ class Pretraining(BaseModel):
     """As ``sha256sum`` prints it: another file is refused."""
     origin: Literal["radiologynet", "imagenet", "other"] | None = None
     """Who trained them. By their number of classes, 36 or 1000, where it is not said."""
+    frozen_steps: int = Field(0, ge=0, le=_MOST_STEPS)
+    """In so many steps only what is not from the file learns."""
 
 
 class Training(BaseModel):

@@ -17,6 +17,7 @@ from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader, Part, find_cases, split_by_patient
 from ai_models.training.checkpoints import only_one_in
 from ai_models.training.examples import CaseExamples, together
+from ai_models.training.freezing import Frozen, frozen_encoder
 from ai_models.training.loop import Outcome, train
 from ai_models.training.losses import loss_for
 from ai_models.training.measuring import figures_of, measured, summary
@@ -92,6 +93,7 @@ class _Ready:
     store: CaseStore
     environment: Mapping[str, Any]
     pretrained: Pretrained | None
+    frozen: Frozen | None
     began: float = field(default_factory=time.monotonic)
 
 
@@ -134,6 +136,7 @@ def _train_model(plan: Plan) -> Path:
             ready.network, ready.examples, loss_for(ready.card, plan.recipe.training.loss),
             settings, plan.output / RUN, validate=validate if validated else None,
             trackers=trackers, team=plan.team, collate=together, resume=plan.resume,
+            frozen=ready.frozen,
         )
     finally:
         for tracker in trackers:
@@ -158,6 +161,9 @@ def _prepared(plan: Plan) -> _Ready:
     training = plan.recipe.training
     network = built_network(plan.recipe, plan.beside)
     pretrained = begin(plan.recipe, network, plan.beside)
+    frozen = None
+    if pretrained is not None and training.pretrained is not None:
+        frozen = frozen_encoder(network, pretrained, training.pretrained.frozen_steps)
     folder = plan.output / MODEL
     if (folder / RECORD).exists() and plan.resume:
         raise TrainingError(f"{folder} has been trained to its end: name another output")
@@ -178,7 +184,7 @@ def _prepared(plan: Plan) -> _Ready:
         foreground=training.foreground, window=window,
     )
     ran_on = environment(plan.team.device)
-    return _Ready(card, network, parts, examples, store, ran_on, pretrained)
+    return _Ready(card, network, parts, examples, store, ran_on, pretrained, frozen)
 
 
 def _together(team: Team) -> None:
