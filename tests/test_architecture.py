@@ -104,7 +104,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "dicom_node.events",
         "ai_models",
     },
-    "dicom_node.results": {"sr_templates", "ai_models.types", "ai_models.array"},
+    "dicom_node.results": {
+        "sr_templates", "ai_models.types", "ai_models.array", "ai_models.drafting",
+    },
     "dicom_node.delivery": SHARED_STATE,
     "dicom_node.operations": SHARED_STATE,
     "dicom_node.node": ROOMS,

@@ -18,6 +18,8 @@ from tests.ai_models.drafting.test_impression import TOLD
 from tests.ai_models.drafting.writers import writer_folder
 
 DRAFT = '{"impression": [{"text": "Pleural effusion is present.", "evidence": ["E2"]}]}'
+# transformers takes a dozen seconds to be imported.
+LOADED = pytest.mark.long
 WORDS = ["<pad>", "<end>", "[unknown]", *dict.fromkeys(DRAFT.split())]
 
 
@@ -54,16 +56,26 @@ def write_model(folder: Path, words: list[str]) -> Any:
 
 
 def writer_in(folder: Path, **changes: object) -> FolderWriter:
-    weights = {
-        "path": "model", "sha256": folder_sha256(folder / "model"), "licence": "MIT",
-        "source": "test",
-    }
+    if "weights" not in changes:
+        changes["weights"] = {
+            "path": "model", "sha256": folder_sha256(folder / "model"), "licence": "MIT",
+            "source": "test",
+        }
     card = load_writer_card(writer_folder(folder, **{
-        "writer": "huggingface", "endpoint": None, "weights": weights, "max_tokens": 64, **changes,
+        "writer": "huggingface", "endpoint": None, "max_tokens": 64, **changes,
     }))
     writer = open_writer(card, Site())
     assert isinstance(writer, FolderWriter)
     return writer
+
+
+def test_folder_that_is_another_one_or_none_is_a_fallback(tmp_path: Path) -> None:
+    weights = {"path": "model", "sha256": "0" * 64, "licence": "MIT", "source": "test"}
+    (tmp_path / "model").mkdir()
+    for reason in ("model.hash_mismatch", "model.weights_missing"):
+        writer = writer_in(tmp_path, weights=weights)
+        assert impression(TOLD, writer, "en").fallback == reason
+        (tmp_path / "model").rename(tmp_path / "elsewhere")
 
 
 def test_words_are_those_of_the_draft() -> None:
@@ -71,6 +83,7 @@ def test_words_are_those_of_the_draft() -> None:
     assert json.loads(DRAFT)
 
 
+@LOADED
 def test_folder_writes_and_its_digest_is_told(tmp_path: Path) -> None:
     write_model(tmp_path / "model", WORDS)
     made = impression(TOLD, writer := writer_in(tmp_path), "en")
@@ -80,7 +93,7 @@ def test_folder_writes_and_its_digest_is_told(tmp_path: Path) -> None:
     writer.close()
 
 
-@pytest.mark.long
+@LOADED
 def test_adapter_is_put_on_the_model(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -96,9 +109,8 @@ def test_adapter_is_put_on_the_model(tmp_path: Path) -> None:
     assert made.writer.sha256.endswith(f"+{digest}")
 
 
+@LOADED
 @pytest.mark.parametrize(("changes", "reason"), [
-    ({"weights": {"path": "model", "sha256": "0" * 64, "licence": "MIT", "source": "test"}},
-     "model.hash_mismatch"),
     ({"adapter": {"path": "nowhere", "sha256": "0" * 64}}, "model.weights_missing"),
     ({"max_tokens": 16, "precision": "nf4"}, "model.backend_missing"),
 ])
@@ -109,6 +121,7 @@ def test_what_cannot_be_loaded_is_a_fallback(
     assert impression(TOLD, writer_in(tmp_path, **changes), "en").fallback == reason
 
 
+@LOADED
 def test_draft_that_is_cut_off_is_not_taken(tmp_path: Path) -> None:
     write_model(tmp_path / "model", [*WORDS, *(f"word{n}" for n in range(64))])
     made = impression(TOLD, writer_in(tmp_path), "en")
@@ -116,6 +129,7 @@ def test_draft_that_is_cut_off_is_not_taken(tmp_path: Path) -> None:
     assert "cut off" in made.why
 
 
+@LOADED
 def test_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     write_model(tmp_path / "model", WORDS)
     path = tmp_path / "model" / "config.json"
