@@ -247,11 +247,9 @@ class _Writer:
               if one.agreeing is not None),
             *say.thresholds(self._scales()),
             *self._followed(),
-            *say.closing(
-                self._names(not_found), (*request.input_notes, *self._notes, *lengths),
-                is_analysed=True,
-            ),
+            *say.closing(self._names(not_found), (), is_analysed=True),
             *say.known(request.calibrated, request.evidence, request.not_for),
+            *say.closing((), (*request.input_notes, *self._notes, *lengths)),
         ]
 
     def _scales(self) -> list[Scale]:

@@ -308,8 +308,8 @@ def test_a_likeliest_class_that_is_none_excludes_a_tumour_only_where_little_is_l
     assert bool(named(report, "111017")) == (term == ABSENT)
     said = " ".join(texts(report))
     assert ("found nothing" in said) == (term == ABSENT)
-    assert ("a tumour is not excluded." in said) == (term == UNDETERMINED)
-    assert "most probably none from 0.7, undetermined, a tumour is not excluded below that" in said
+    assert ("a tumour is not excluded)." in said) == (term == UNDETERMINED)
+    assert "most probably none from 0.7, undetermined (a tumour is not excluded) below that" in said
 
 
 @pytest.mark.parametrize(
