@@ -152,7 +152,7 @@ def write_model(
     content = save_safetensors(weights)
     output.mkdir(parents=True, exist_ok=True)
     (output / WEIGHTS).write_bytes(content)
-    values = _card(hashlib.sha256(content).hexdigest(), arguments, llama_licence)
+    values = card_values(hashlib.sha256(content).hexdigest(), arguments, llama_licence)
     folders = values["runtime"]["network"]["folders"]
     folders["clip"]["path"], folders["llama"]["path"] = str(clip.absolute()), str(llama.absolute())
     edge = int(getattr(outline.clip.config, "image_size", 224))
@@ -173,7 +173,10 @@ def _our_name(name: str) -> str | None:
     return None
 
 
-def _card(sha256: str, arguments: Mapping[str, Any], llama_licence: str) -> dict[str, Any]:
+def card_values(
+    sha256: str, arguments: Mapping[str, Any], llama_licence: str
+) -> dict[str, Any]:
+    """A card of PneumoLLM, whose folders have no paths yet."""
     return {
         "id": "pneumollm",
         "version": "1.0.0",

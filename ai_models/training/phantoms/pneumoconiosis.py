@@ -78,10 +78,13 @@ class DrawnChest:
         ``(rows, columns)``, 0 to 1, white high.
     lungs
         The same shape: 0, `RIGHT_LUNG`, `LEFT_LUNG`; without what heart and diaphragms hide.
+    opacities
+        The same shape: mm of opacities along the beam.
     """
 
     displayed: npt.NDArray[np.float32]
     lungs: npt.NDArray[np.uint8]
+    opacities: npt.NDArray[np.float32]
 
 
 def random_chest(rng: np.random.Generator, category: int) -> ChestVariation:
@@ -110,9 +113,10 @@ def chest_radiograph(
     plate.soft = np.clip(plate.soft, 4.0, None)
     body.bones(rng)
     body.vessels(rng)
-    plate.soft += _NODULE_DENSITY * _opacities(lungs, variation, spacing_mm, rng)
+    opacities = _opacities(lungs, variation, spacing_mm, rng)
+    plate.soft += _NODULE_DENSITY * opacities
     plate.soft *= _HARD_BEAM
-    return DrawnChest(exposed(plate, unit, rng), lungs)
+    return DrawnChest(exposed(plate, unit, rng), lungs, opacities.astype(np.float32))
 
 
 class _Body:
