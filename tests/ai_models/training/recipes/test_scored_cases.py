@@ -67,7 +67,10 @@ def test_cells_on_the_edge_of_something_are_not_counted_in_the_loss() -> None:
     assert float(losses[0]) < float(cell_loss(torch.tensor([[1.0, 0.0, -1.0]]), counts, 5))
 
 
-@pytest.mark.parametrize("model_id", sorted(RECIPES))
+@pytest.mark.parametrize("model_id", [
+    one if one == "embolism-ct" else pytest.param(one, marks=pytest.mark.long)
+    for one in sorted(RECIPES)
+])
 def test_a_recipe_trains_the_network_of_its_card_and_goes_on(
     model_id: str, tmp_path: Path
 ) -> None:

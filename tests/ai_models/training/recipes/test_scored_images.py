@@ -221,8 +221,9 @@ def test_every_score_of_a_card_gets_the_temperature() -> None:
 def test_a_short_run_is_measured_with_statistics_of_its_own() -> None:
     network = with_quick_statistics(build_backbone("mobilenet_v3_small", 1, 1))
     shown = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(1)) + 5.0
+    begins = network.get_submodule("features.0")
     for _ in range(30):
-        network(shown)
+        begins(shown)
     norm = network.get_submodule("features.0.1")
     assert isinstance(norm, torch.nn.BatchNorm2d) and norm.running_mean is not None
     seen = network.get_submodule("features.0.0")(shown).mean(dim=(0, 2, 3))

@@ -82,15 +82,18 @@ def test_a_file_that_does_not_tell_who_trained_it_is_refused(weights: Path) -> N
 def test_the_table_is_written_and_what_was_measured_is_not_measured_again(
     tmp_path: Path, weights: Path
 ) -> None:
-    small = Experiment(fractions=(10,), rates=(1e-3,), seeds=2, whole=40, validated=8,
-                       held_back=10, steps=1, batch=4, patience=1)
-    row = {"arm": "known", "fraction": 10, "rate": 1e-3, "auc": [0.5, 0.6], "cases": 4,
+    small = Experiment(fractions=(50,), rates=(1e-3,), seeds=2, whole=8, validated=4,
+                       held_back=4, steps=1, batch=2, patience=1)
+    row = {"arm": "known", "fraction": 50, "rate": 1e-3, "auc": [0.5, 0.6], "cases": 4,
            "mean": 0.55, "low": 0.4, "high": 0.7}
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "known-10.json").write_text(json.dumps(row))
+    (tmp_path / "rows" / "known-50.json").write_text(json.dumps(row))
     page = compared(small, {"known": (weights, "other")}, tmp_path)
     told = json.loads((tmp_path / "transfer.json").read_text())
     assert [one["arm"] for one in told["rows"]] == ["known", SCRATCH]
-    assert told["rows"][0] == row and len(told["rows"][1]["auc"]) == 2
+    scratch = told["rows"][1]
+    assert told["rows"][0] == row and len(scratch["auc"]) == 2
+    # One step each: neither had the time to find that validation no longer improves.
+    assert scratch["best_steps"] == [1, 1] and scratch["cut_off"] == 2
     assert page == (tmp_path / "transfer.md").read_text() == table(told["rows"])
     assert "0.550 (0.400 to 0.700)" in page
