@@ -11,13 +11,14 @@ from scipy import ndimage
 
 from ai_models.array.phantom import chest_phantom
 from ai_models.array.phantom_head import CENTRE_MM, HALF_AXES_MM, head_phantom
-from ai_models.array.phantom_radiograph import radiograph_phantom
+from ai_models.array.phantom_radiograph import hand_phantom, radiograph_phantom
 from ai_models.card import Card
 from ai_models.conformance.scene_joint import changed, emptied, in_phases, joint_of, told_of
 from ai_models.types import Affine, Image, JointInput, ModelInput, Volume
 
 Shape = tuple[int, int, int]
 _CHEST = ("CHEST", "THORAX", "LUNG", "HEART", "CHESTABDOMEN", "CHESTABDPELVIS")
+_HAND = ("HAND", "WRIST", "FINGER", "THUMB")
 _SEED = 20
 _MARGIN_MM = 8.0
 # The head is not in the middle of what is shown: an answer that is turned round is elsewhere.
@@ -137,14 +138,16 @@ def fits(card: Card, shape: Shape, affine: Affine) -> bool:
 
 def _radiograph(card: Card, quick: bool) -> Scene:
     told = told_of(card.input)
+    is_hand = any(part.upper() in _HAND for part in card.input.body_part)
+    draw = hand_phantom if is_hand else radiograph_phantom
 
     def drawn(shape: tuple[int, int]) -> Image:
-        return replace(radiograph_phantom(shape), clinical=told)
+        return replace(draw(shape), clinical=told)
 
     reference = drawn((128, 112) if quick else (760, 680))
     size = " x ".join(str(edge) for edge in reference.array.shape)
     return Scene(
-        f"a generated chest radiograph of {size}", reference,
+        f"a generated radiograph of a {'hand' if is_hand else 'chest'}, {size}", reference,
         lambda shape, affine: drawn((shape[1], shape[2])),
     )
 

@@ -106,6 +106,16 @@ def test_what_reaches_the_edge_of_a_given_series_is_not_cut_off() -> None:
             == -1000).all()
 
 
+def test_a_model_of_hands_is_shown_a_hand(tmp_path: Path) -> None:
+    chest = scene_for(card_of(tmp_path, input=IMAGE), quick=True)
+    hand = scene_for(card_of(tmp_path, input={**IMAGE, "body_part": ["HAND"]}), quick=True)
+    assert "chest" in chest.what and "hand" in hand.what
+    picture = hand.reference.array
+    # Air beside the fingers, bones in the forearm, and the thumb on one side only.
+    assert picture[:10, :60].max() < 0.1 < 0.6 < picture[-5:].max()
+    assert picture[:, :60].sum() != pytest.approx(picture[:, -60:].sum(), rel=0.05)
+
+
 def test_radiograph_is_the_same_picture_on_every_raster(tmp_path: Path) -> None:
     card = card_of(tmp_path, input=IMAGE)
     scene = scene_for(card, quick=True)
