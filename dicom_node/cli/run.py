@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from ai_models.card import Card
+    from ai_models.drafting.impression import Writer
     from ai_models.types import ClassificationPrediction
     from dicom_node.cli.series_roles import Together
     from dicom_node.config import Config
@@ -45,6 +46,8 @@ def add_parser(commands: Any) -> None:
                         "(else the one of its modality in the same frame of reference); "
                         "phases=PATH has the other series that the phases are in, prior=PATH an "
                         "earlier examination to compare with")
+    parser.add_argument("--impression", type=Path, metavar="DIR",
+                        help="the folder of a writer.yaml, which drafts the impression")
     parser.set_defaults(run=run)
 
 
@@ -69,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = _earlier(named)
     shown = together(series, card.input, named)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    entries = _run_all(card, config, shown, arguments.output, earlier)
+    writer = _writer(arguments.impression, config)
+    entries = _run_all(card, config, shown, arguments.output, earlier, writer)
     document = {
         "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights_sha256,
                   "demonstration": card.demonstration},
@@ -112,8 +116,24 @@ def _earlier(named: dict[str, dict[str, list[Path]]]) -> Earlier | None:
     return Earlier(next(iter(series.values())))
 
 
+def _writer(folder: Path | None, config: Config) -> Writer | None:
+    """Who drafts the impression."""
+    if folder is None:
+        return None
+    from ai_models.drafting.folder_writer import open_writer
+    from ai_models.drafting.writer_card import load_writer_card
+    from ai_models.types import ModelError
+    from dicom_node.node_models import site_of
+
+    try:
+        return open_writer(load_writer_card(folder), site_of(config))
+    except ModelError as error:
+        raise ConfigurationError(str(error), key_path="--impression") from error
+
+
 def _run_all(
-    card: Card, config: Config, shown: Sequence[Together], output: Path, earlier: Earlier | None
+    card: Card, config: Config, shown: Sequence[Together], output: Path, earlier: Earlier | None,
+    writer: Writer | None,
 ) -> list[dict[str, Any]]:
     from dicom_node.events import Events, configure_logging
     from dicom_node.node_models import site_of
@@ -129,7 +149,7 @@ def _run_all(
         try:
             for number, one in enumerate(shown, start=1):
                 stem = "" if len(shown) == 1 else f"{number:03d}-"
-                entries.append(_run_one(card, config, pool, one, output, stem, earlier))
+                entries.append(_run_one(card, config, pool, one, output, stem, earlier, writer))
         finally:
             pool.close()
     return entries
@@ -143,6 +163,7 @@ def _run_one(
     output: Path,
     stem: str,
     earlier: Earlier | None = None,
+    writer: Writer | None = None,
 ) -> dict[str, Any]:
     from ai_models.conformance.spacing_order import spacing_doubt
     from dicom_node.pipeline.analysis import Writing, analyse
@@ -150,7 +171,7 @@ def _run_one(
 
     writing = Writing(
         node_equipment(config.node.ae_title, dicom_node.__version__), datetime.now(UTC),
-        config.results.language,
+        config.results.language, writer=writer,
     )
     deadline_s = min(config.models.deadline_s, card.runtime.deadline_s)
     uid, paths = shown.uid, list(shown.paths)
@@ -286,9 +307,19 @@ def describe(analysis: Analysis) -> dict[str, Any]:
     }}
     return {
         **summary(analysis),
+        **_drafted(analysis),
         "notes": [note.text for note in analysis.loaded.notes] + list(analysis.prediction.notes),
         "seconds_by_stage": {stage: round(seconds, 4) for stage, seconds in stages.items()},
     }
+
+
+def _drafted(analysis: Analysis) -> dict[str, Any]:
+    """The impression, who wrote it and what was struck of it."""
+    if analysis.impression is None:
+        return {}
+    from dicom_node.results.report_impression import impression_document
+
+    return {"impression": impression_document(analysis.impression)}
 
 
 def _stages(analysis: Analysis) -> dict[str, float]:

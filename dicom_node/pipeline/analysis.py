@@ -30,6 +30,7 @@ from dicom_node.imaging.unreadable import LEFT_OUT
 from dicom_node.pipeline.companions import LACKING, load_together
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.follow_up import Earlier, follow_up
+from dicom_node.pipeline.impressions import with_impressions
 from dicom_node.pipeline.loading import Loaded
 from dicom_node.results import report
 from dicom_node.results.equipment import Equipment
@@ -41,6 +42,8 @@ from dicom_node.results.tracked_parts import tracked_parts
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from ai_models.drafting.impression import Impression, Writer
 
 # Of whom and of what a result says that it is, as far as archives keep it alike.
 _SUBJECT = (
@@ -61,13 +64,15 @@ Predict = Callable[[Card, ModelInput], Prediction]
 class Writing:
     """How results are written, whatever the model: by whom, when, in which language.
 
-    ``predecessors`` are the reports on an earlier version of the series.
+    ``predecessors`` are the reports on an earlier version of the series. A ``writer`` drafts the
+    impression of a report; without one there is none.
     """
 
     equipment: Equipment
     created_at: datetime
     language: str = "en"
     predecessors: tuple[Reference, ...] = ()
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Analysis:
 
     ``objects`` are (kind, data set) in the order in which they must be sent: a report comes
     after the segmentation that it cites. ``request`` is what all objects were built from.
+    ``impression`` is what a writer drafted and the guard kept, where one was asked.
     """
 
     outcome: str
@@ -85,6 +91,7 @@ class Analysis:
     findings: Findings
     seconds_by_stage: dict[str, float]
     request: ResultRequest
+    impression: Impression | None = None
 
     def source(self) -> Source:
         """What forms of the objects are made from."""
@@ -132,6 +139,7 @@ def analyse(
     with _timed(seconds, "describe"):
         request = _request(card, loaded, prediction, findings, writing, followed)
         objects = describe(prediction, findings, request, loaded)
+        objects, impression = with_impressions(objects, findings, request, writing.writer)
     return Analysis(
         outcome="no_finding" if objects[0][0] == "negative report" else "result",
         objects=objects,
@@ -140,6 +148,7 @@ def analyse(
         findings=findings,
         seconds_by_stage=seconds,
         request=request,
+        impression=impression,
     )
 
 

@@ -229,7 +229,6 @@ def _add_earlier(
     found.add(
         "comparison", f"Earlier finding {number}", status=status, days=known.days,
         before_ml=float(ml_text(earlier.volume_ml)), told=_sentences(found, alone, ())[1],
-        group=earlier.tracking_uid,
     )
 
 
