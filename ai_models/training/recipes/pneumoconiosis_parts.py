@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -39,6 +40,7 @@ SETTINGS = Settings(
 )
 # Colours as of ImageNet, which the card shows.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_GAIN = 2.0
 _CHANGES = Changes(turn_degrees=0.0, shift=0.0, scale=0.0)
 
 
@@ -77,7 +79,11 @@ def write_parts(
     declare_missing_operators()
     library = import_transformers()
     torch.manual_seed(settings.seed)
-    learner = _Learner(library.CLIPVisionModel(library.CLIPVisionConfig(**CLIP)))
+    clip = library.CLIPVisionModel(library.CLIPVisionConfig(**CLIP))
+    with torch.no_grad():
+        grey = torch.from_numpy(first_filters(CLIP["hidden_size"], settings.seed))[:, None]
+        clip.embeddings.patch_embedding.weight.copy_(grey.expand(-1, 3, -1, -1) / 3.0)
+    learner = _Learner(clip)
     llama = library.LlamaModel(library.LlamaConfig(**LLAMA))
     standard = np.sqrt(dust.dust)
     standard = (standard - standard.mean()) / standard.std()
@@ -98,6 +104,32 @@ def write_parts(
     learner.clip.save_pretrained(folder / "clip")
     llama.save_pretrained(folder / "llama")
     return folder / "clip", folder / "llama"
+
+
+def first_filters(count: int, seed: int) -> FloatArray:
+    """What each patch is first looked at with, float32 ``(count, PATCH, PATCH)``: spots of several
+    sizes against what surrounds them, and every eighth the brightness of a place.
+
+    From random numbers a network of this size does not come to see grain in a few hundred steps.
+    """
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[0:PATCH, 0:PATCH].astype(np.float64)
+    made = []
+    for number in range(count):
+        y, x = rng.uniform(1.0, PATCH - 2.0, 2)
+        distance = (down - y) ** 2 + (across - x) ** 2
+
+        def blot(width: float, distance: npt.NDArray[np.float64] = distance) -> Any:
+            weights = np.exp(-distance / (2.0 * width**2))
+            return weights / weights.sum()
+
+        if number % 8 == 7:
+            made.append(0.15 * blot(PATCH / 2.5))
+            continue
+        width = float(np.exp(rng.uniform(np.log(0.8), np.log(2.2))))
+        spot = blot(width) - blot(1.8 * width)
+        made.append(_GAIN * spot / np.sqrt((spot**2).sum()))
+    return np.stack(made).astype(np.float32)
 
 
 def _loss(network: nn.Module, batch: Batch) -> torch.Tensor:

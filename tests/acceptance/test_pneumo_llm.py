@@ -1,0 +1,80 @@
+"""A drawn chest as DX, sent to a running node: PneumoLLM's report as Orthanc has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydicom import dcmread
+
+from ai_models.catalog import ZOO
+from ai_models.training.phantoms.bones import XRAY_UNITS
+from ai_models.training.phantoms.dicom_files import PhantomStudy
+from ai_models.training.phantoms.pneumoconiosis import (
+    SPACING_MM,
+    ChestVariation,
+    chest_radiograph,
+)
+from ai_models.training.phantoms.radiograph_files import RadiographHeader, write_radiograph
+from dicom_node.config import PeerSettings
+from dicom_node.results import sop_classes as classes
+from tests import peers
+from tests.acceptance.conftest import Site
+from tests.acceptance.running_node import RunningNode
+from tests.acceptance.test_radiograph_and_head import (
+    answer,
+    check_identity,
+    check_words,
+    complaints,
+)
+
+MODEL_ID = "pneumoconiosis-dx"
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900),
+    pytest.mark.skipif(not (ZOO / MODEL_ID).is_dir(), reason="the model is not shipped"),
+]
+
+
+class NodeOfDust(RunningNode):
+    """A node with one rule, for radiographs."""
+
+    def __init__(self, directory: Path, pacs: PeerSettings) -> None:
+        super().__init__(directory, pacs)
+        settings = yaml.safe_load(self.config.read_text())
+        settings["rules"] = [
+            {"name": "dust", "when": {"Modality": "DX"}, "model": MODEL_ID, "send_to": ["pacs"]},
+        ]
+        self.config.write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    peers.need_private_network()
+    folder = tmp_path_factory.mktemp("place")
+    with (
+        peers.Orthanc(folder) as archive,
+        NodeOfDust(folder / "node", archive.peer) as node,
+    ):
+        yield Site(archive, node)
+
+
+def test_the_report_on_a_chest_is_in_the_archive(place: Site, tmp_path: Path) -> None:
+    chest = chest_radiograph(91_003, ChestVariation(3), XRAY_UNITS[0])
+    header = RadiographHeader(
+        photometric="MONOCHROME1", kvp=120.0, magnification=0.0,
+        imager_spacing_mm=(SPACING_MM, SPACING_MM),
+    )
+    path = write_radiograph(
+        tmp_path / "sent", PhantomStudy("dust", age_y=55), header, chest.displayed
+    )
+    found = answer(place, [path], tmp_path / "found")
+    report = dcmread(found[classes.COMPREHENSIVE_3D_SR][0])
+    check_identity({classes.COMPREHENSIVE_3D_SR: found[classes.COMPREHENSIVE_3D_SR]},
+                   dcmread(path), MODEL_ID)
+    words = " ".join(check_words(report, MODEL_ID))
+    assert "rectangle about what Lungs in chest radiographs" in words
+    assert "Pneumoconiosis" in words
+    results = {kind: paths for kind, paths in found.items() if path.name not in map(str, paths)}
+    assert complaints(results, path, tmp_path) == []
