@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ai_models.card import load_card
 from ai_models.predictor import Predictor
+from ai_models.training.phantoms.brain import HEAD_SCANNERS, BrainVariation, brain_phantom
 from ai_models.training.recipes import embolism_ct, fdg_pet_ct, lesion_dce_mr
 from ai_models.training.recipes.case_examples import Case
 from ai_models.types import ClassificationPrediction, JointInput, Volume
@@ -44,3 +45,18 @@ def test_the_map_of_a_drawn_examination_is_highest_at_what_was_drawn_into_it(
     away_mm = ndimage.distance_transform_edt(~there, spacing_mm)
     assert away_mm[np.unravel_index(found.argmax(), found.shape)] < NEAR_MM
     assert found[there].mean() > 3.0 * found[~there].mean()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["glioma", "meningioma", "pituitary"])
+def test_the_map_of_a_head_is_highest_near_the_tumour_that_was_drawn_into_it(kind: str) -> None:
+    phantom = brain_phantom(95_001, BrainVariation(kind, radius_mm=15.0), HEAD_SCANNERS[1])
+    predictor = Predictor(load_card(ZOO / "brain-tumour-mr"))
+    predictor.load()
+    answer = predictor.predict(Volume(phantom.signal, phantom.affine_lps, "arbitrary"))
+    assert isinstance(answer, ClassificationPrediction)
+    assert max(answer.scores, key=lambda name: answer.scores[name]) == kind
+    spacing_mm = np.linalg.norm(phantom.affine_lps[:3, :3], axis=0)
+    away_mm = ndimage.distance_transform_edt(phantom.tumour == 0, spacing_mm)
+    found = answer.saliency[kind]
+    assert away_mm[np.unravel_index(found.argmax(), found.shape)] < NEAR_MM
