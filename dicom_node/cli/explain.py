@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
                       f"{lacking.message}")
             for line in one.lines():
                 print(f"    {line}")
+            if one.not_analysed:
+                print(f"    was not analysed: {one.not_analysed}")
         for line in around.beside(uid, config.rules):
             print(f"  {line}")
     return 0
@@ -88,6 +90,10 @@ class _Answer:
     def _waits_for(self) -> str:
         return self.around.waits_for.get((self.uid, self.match.rule.name), "")
 
+    @property
+    def not_analysed(self) -> str:
+        return self.around.not_analysed.get((self.uid, self.match.rule.name), "")
+
     def lines(self) -> list[str]:
         rule = self.match.rule
         if not self.match.matches or not rule.inputs:
@@ -102,6 +108,7 @@ class _Answer:
             "without_model": None if lacking is None else vars(lacking),
             "inputs": explain_inputs.as_dict(self._selected()),
             "waits_for": self._waits_for(),
+            "not_analysed": self.not_analysed,
         }
 
 

@@ -40,11 +40,14 @@ class Surroundings:
         What the jobs of a series wait for, by series and rule.
     jobs
         The latest job of a series and how it stands, by series and rule.
+    not_analysed
+        Why the latest job of a series gave no result, by series and rule.
     """
 
     studies: Mapping[str, Sequence[Candidate]]
     waits_for: Mapping[tuple[str, str], str] = field(default_factory=dict)
     jobs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    not_analysed: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def selected(self, uid: str, rule: Rule) -> list[Selected]:
         """How the roles of a rule are filled for one series."""
@@ -123,7 +126,13 @@ def of_node(config: Config, ledger: Ledger, spool: Spool, series: Sequence[Any])
         (job.series_instance_uid, job.rule): f"job {job.job_id}: {_stands(job, outlook)}"
         for study in studies for job in ledger.inputs.of_study(study) if not job.shadow
     }
-    return Surroundings(studies, waits, jobs)
+    latest = {
+        (job.series_instance_uid, job.rule): job
+        for one in series for job in ledger.jobs.of_series(one.series_instance_uid)
+        if not job.shadow
+    }
+    without = {key: job.reason for key, job in latest.items() if job.state is JobState.DEAD}
+    return Surroundings(studies, waits, jobs, without)
 
 
 def _stands(job: Job, outlook: Outlook) -> str:

@@ -53,11 +53,13 @@ def slices_of(source: ModelInput, card: Card) -> FloatArray:
 
 
 def learned(recipe: ImageRecipe, card: Card) -> LearnedSpace:
-    """The space of what the model learned from."""
+    """The space of what the model learned from; mirrored, too, where it was."""
     smalls: list[npt.NDArray[np.float64]] = []
     for number in range(min(recipe.counts["train"], _MOST_CASES)):
         shown = slices_of(recipe.draw("train", number).source, card)
         smalls += [one for one in map(small_picture, shown) if one is not None]
+    if recipe.changes.mirror:
+        smalls += [one[:, ::-1] for one in smalls]
     return learned_space(np.stack(smalls))
 
 
@@ -71,11 +73,14 @@ def distances_in(
     ]
 
 
-def chosen_limits(found: Sequence[Distances]) -> dict[str, float]:
-    """``limit``, and of each change that is noticed often enough the ratio that it needs."""
+def chosen_limits(found: Sequence[Distances], *, mirrored: bool = True) -> dict[str, float]:
+    """``limit``, and of each change that is noticed often enough the ratio that it needs.
+
+    Without ``mirrored`` that is not looked for.
+    """
     own = np.array([one.own for one in found])
     limits = {"limit": _ceiling(float(np.quantile(own, SHARE, method="higher")))}
-    for name in ("inverted", "turned", "mirrored"):
+    for name in ("inverted", "turned", "mirrored") if mirrored else ("inverted", "turned"):
         other = np.array([getattr(one, name) for one in found])
         ratio = max(1.0, _ceiling(float(np.quantile(own / other, SHARE, method="higher"))))
         # A picture that is changed has its distances the other way round.
@@ -113,7 +118,9 @@ def write_quality(recipe: ImageRecipe, card: Card) -> Card:
         return card
     space = learned(recipe, card)
     sha256 = write_space(card.folder / REFERENCE, space)
-    limits = chosen_limits(distances_in(recipe, card, "validation", space))
+    limits = chosen_limits(
+        distances_in(recipe, card, "validation", space), mirrored=not recipe.changes.mirror
+    )
     path = card.folder / CARD_NAME
     path.write_text(with_likeness(path.read_text("utf-8"), sha256, limits), encoding="utf-8")
     return load_card(card.folder)
