@@ -11,6 +11,7 @@ from ai_models.card import CARD_NAME, Card, SegmentationCard, load_card
 from ai_models.card_crop import Crop
 from ai_models.trust import Site, why_refused
 from ai_models.types import (
+    CardError,
     Image,
     LabelMap,
     ModelError,
@@ -39,9 +40,7 @@ def crop_card(card: Card) -> SegmentationCard | None:
     ------
     ModelError
         ``model.hash_mismatch``: it is another card; ``model.weights_missing``: there is none;
-        ``model.load_failed``: it outlines no images, or none of the labels.
-    CardError
-        It is no card.
+        ``model.load_failed``: it is no card, outlines no images, or has not all of the labels.
     """
     entry = card.input.crop
     if entry is None:
@@ -54,7 +53,10 @@ def crop_card(card: Card) -> SegmentationCard | None:
             f"{entry.sha256}: restore it, or check the model anew and then write that digest",
             reason="model.hash_mismatch",
         )
-    outlining = load_card(folder)
+    try:
+        outlining = load_card(folder)
+    except CardError as error:
+        raise ModelError(f"input.crop.model: {error}", reason="model.load_failed") from error
     if not isinstance(outlining, SegmentationCard) or outlining.input.kind != "image":
         raise ModelError(
             f"input.crop.model: {outlining.id} outlines nothing in images",
@@ -86,7 +88,7 @@ class Cropper:
 
         Raises
         ------
-        ModelError, CardError
+        ModelError
             As `crop_card`; ``model.refused`` where the site must not run it; as of any model.
         """
         self.close()

@@ -171,6 +171,18 @@ def test_another_card_or_other_weights_of_the_outlining_model_are_refused(tmp_pa
         Cropper(card).load()
 
 
+def test_a_card_that_is_none_is_told_as_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    write_cropped(tmp_path)
+    broken = tmp_path / "lungs" / "model.yaml"
+    before = file_sha256(broken)
+    broken.write_text("id: [")
+    card = tmp_path / "model.yaml"
+    card.write_text(card.read_text().replace(before, file_sha256(broken)))
+    with pytest.raises(ModelError, match="input.crop.model") as error:
+        Cropper(load_card(tmp_path)).load()
+    assert error.value.reason == "model.load_failed"
+
+
 def test_what_the_outlining_model_is_not_for_a_clinical_site_its_user_is_not_either(
     folder: Path
 ) -> None:
