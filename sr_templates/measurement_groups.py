@@ -62,7 +62,7 @@ class Finding:
 
     ``without`` are the roles of the series for want of which it is undetermined; ``highest_in`` is
     the number by which viewers show the image that speaks for it most, ``agreeing`` how many of
-    how many images say the same by themselves.
+    how many images say the same by themselves, ``differing`` how many say something else.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Finding:
     without: tuple[str, ...] = ()
     highest_in: int | None = None
     agreeing: tuple[int, int] | None = None
+    differing: int = 0
 
 
 def measurement_group(finding: Finding, algorithm: Algorithm) -> Any:

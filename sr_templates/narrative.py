@@ -92,6 +92,10 @@ class Narrator:
         """How many images of a series have its answer by themselves."""
         return self._sentence("agreeing").format(name=name, count=count, all=of)[:_UT_LIMIT]
 
+    def differing(self, name: str, count: int) -> str:
+        """How many images of a series speak for another answer than the series has."""
+        return self._sentence("differing").format(name=name, count=count)[:_UT_LIMIT]
+
     def thresholds(self, scales: Sequence[Scale]) -> list[str]:
         """What scores were compared with, a sentence for each scale."""
         return [

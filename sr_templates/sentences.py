@@ -14,6 +14,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
     "finding": frozenset({"name", "values"}),
     "highest_in": frozenset({"name", "number"}),
     "agreeing": frozenset({"name", "count", "all"}),
+    "differing": frozenset({"name", "count"}),
     "not_answered": frozenset({"name", "without"}),
     "thresholds": frozenset({"terms"}),
     "at_least": frozenset({"term", "bound"}),
@@ -51,6 +52,7 @@ class Sentences(Entry):
     finding: Wording | None = None
     highest_in: Wording | None = None
     agreeing: Wording | None = None
+    differing: Wording | None = None
     not_answered: Wording | None = None
     thresholds: Wording | None = None
     at_least: Wording | None = None
@@ -86,6 +88,7 @@ class AllSentences(Entry):
     finding: Wording
     highest_in: Wording
     agreeing: Wording
+    differing: Wording
     not_answered: Wording
     thresholds: Wording
     at_least: Wording

@@ -245,6 +245,7 @@ class _Writer:
               if one.highest_in is not None),
             *(say.agreeing(one.name, *one.agreeing) for one in findings
               if one.agreeing is not None),
+            *(say.differing(one.name, one.differing) for one in findings if one.differing),
             *say.thresholds(self._scales()),
             *self._followed(),
             *say.closing(self._names(not_found), (), is_analysed=True),

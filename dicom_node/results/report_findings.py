@@ -209,6 +209,7 @@ class Finder:
             without=tuple(dict.fromkeys(role for roles in without.values() for role in roles)),
             highest_in=None if key is None else self._number_of(key.decisive),
             agreeing=None if key is None else (key.agreeing, key.slices),
+            differing=0 if key is None else key.differing,
         )
 
     def _images(self, indices: Sequence[int]) -> tuple[tuple[str, str, tuple[int, ...]], ...]:

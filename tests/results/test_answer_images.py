@@ -174,3 +174,14 @@ def test_of_many_slices_the_highest_are_shown_and_the_decisive_one_always() -> N
     found = key_slices(group, evaluated(template, group, {name: 0.95}), {name: low})
     assert found is not None and found.shown == (1,)
     assert key_slices(group, evaluated(template, group, {name: 0.01}), {name: scores}) is None
+
+
+def test_slices_that_speak_for_another_class_are_told_and_those_that_show_none_are_not() -> None:
+    datasets = head()
+    assert not any("another answer" in one for one in texts(of_a_tumour(datasets)))
+    changed = {name: scores.copy() for name, scores in BY_SLICE.items()}
+    changed["pituitary"][4], changed["none"][7], changed["meningioma"][7] = 0.8, 0.1, 0.6
+    report = of_a_tumour(datasets, by_slice=changed)
+    said = "Brain tumour: images that speak for another answer by themselves: 2."
+    assert said in texts(report)
+    assert sources(report) == [str(datasets[index].SOPInstanceUID) for index in (2, 3)]
