@@ -26,8 +26,9 @@ def classification(
     Of a network that answers slice by slice, ``aggregate`` makes one score of those that are of
     the series and no filling up to the edges of the network; what it said of each
     of its own slices is told for the input's slice that lies there (the highest where several
-    do), and not at all where the two cut the patient in different directions. A score that
-    ``needs`` a companion which is absent is undetermined, and not among them.
+    do, or with ``decisive`` the one that decides), and not at all where the two cut the patient in
+    different directions. A score that ``needs`` a companion which is absent is undetermined, and
+    not among them.
 
     Raises
     ------
@@ -51,6 +52,9 @@ def classification(
         if where is None:
             notes = (*notes, "the network's slices are not those of the series: none is told of")
         else:
+            if card.output.aggregate == "decisive":
+                # All scores of a slice are those of one, or what it shows would not add up.
+                where = [[own[_decisive(by_slice[own], card)]] for own in where]
             slices = {
                 entry.name: _at(by_slice[:, entry.channel], where)
                 for entry in card.output.scores

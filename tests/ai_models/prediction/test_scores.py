@@ -61,6 +61,20 @@ def test_of_a_class_among_several_the_slice_decides_that_shows_most(tmp_path: Pa
     assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.1, 0.8, 0.2])
 
 
+def test_of_thinner_slices_the_decisive_one_is_told_with_all_of_its_scores(tmp_path: Path) -> None:
+    card = card_for(tmp_path, "classification", **{
+        **BY_SLICE, "output__aggregate": "decisive", "output__absence": "effusion",
+        "input__spacing_mm": [1.0, 1.0, 1.0],
+    })
+    nothing = np.array([0.9, 0.1, 0.8, 0.6, 0.5, 0.7], np.float32)
+    scores = np.stack([nothing, 0 * nothing, 1 - nothing], axis=1)
+    prediction = answered(card, volume(2, 3.0), Answer(scores=scores))
+    assert prediction.by_slice["effusion"].tolist() == pytest.approx([0.1, 0.5])
+    assert prediction.by_slice["nodule"].tolist() == pytest.approx([0.9, 0.5])
+    # So the slice of the series is found that decided.
+    assert prediction.scores["effusion"] == prediction.by_slice["effusion"].min()
+
+
 @pytest.mark.parametrize("wrong", [
     {"output__aggregate": "decisive"}, {"output__absence": "effusion"},
     {"output__aggregate": "decisive", "output__absence": "tumour"},
