@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ai_models.drafting.reading import Mark, Stems
+from ai_models.drafting.reading import ADJECTIVE, Mark, Stems
 
 _ARTICLES = frozenset({"the", "a", "an"})
 _INSIDE = frozenset({"in", "within", "of", "on", "at"})
@@ -77,10 +77,12 @@ def read_clause(clause: Sequence[Mark], groups: list[Group], only: Stems | None)
         else:
             _refuse_beside(pending, has_earlier=bool(own))
             rest = pending[:start]
+            _refuse_number_of_place(rest)
             if own:
                 _close(own[-1], rest)
             own.append(Group([item], before if own else [*rest, *before]))
         pending = []
+    _refuse_number_of_place(pending)
     if own:
         _close(own[-1], pending)
         groups += own
@@ -192,6 +194,24 @@ def _before(pending: Sequence[Mark]) -> tuple[list[Mark], list[str], int]:
             joints.append(pending[at - 1].value)
         at -= 1
     return before, joints, at
+
+
+def _refuse_number_of_place(marks: Sequence[Mark]) -> None:
+    """Refuse a number that is said of a place: ``the right lung measures 12 mm``."""
+    of_place = False
+    for at, mark in enumerate(marks):
+        if mark.kind == "site" and mark.unit != ADJECTIVE and not mark.in_brackets:
+            back = at - 1
+            while back >= 0 and (
+                marks[back].kind in ("side", "site")
+                or (marks[back].kind == "filler" and marks[back].value in _ARTICLES)
+            ):
+                back -= 1
+            of_place = back < 0 or not (
+                marks[back].kind == "filler" and marks[back].value in _INSIDE
+            )
+        elif mark.kind == "number" and of_place and not mark.in_brackets:
+            raise Unclear("anatomy", "a number is said of a place")
 
 
 def _refuse_beside(pending: Sequence[Mark], has_earlier: bool) -> None:

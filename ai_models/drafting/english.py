@@ -9,7 +9,7 @@ from __future__ import annotations
 # Words that say nothing of a finding.
 FILLERS = """
 a|an|the|is|are|was|were|be|been|being|has|have|had|having|there|it|its|their|they|this|that|these
-those|which|of|with|on|at|for|in|within|by|as|per|also|both of|each of|one of|here|and its|now
+those|which|of|with|on|at|for|in|within|by|as|per|also|here|and its|now
 remains|remain|remained|remaining|measures|measure|measuring|measured|measurement|measurements
 shows|show|showing|shown|demonstrates
 demonstrate|demonstrating|demonstrated|reveals|reveal|revealing|has a|contains|involves|involving
@@ -119,11 +119,12 @@ prior scan|previous scan|earlier scan|after|comparison
 QUANTITIES = {
     "long axis": """
         long axis|longest axis|longest diameter|long axis diameter|maximum diameter|maximal diameter
-        diameter|diameters|largest diameter|greatest diameter|length|in size|size|major axis
+        diameter|diameters|largest diameter|greatest diameter|length|major axis
         longest dimension|largest dimension|greatest dimension|maximum dimension|long diameter
         across its long axis
         greatest extent|longest extent
     """,
+    "size": "in size|size",
     "short axis": """
         short axis|shortest axis|short axis diameter|short diameter|minor axis|width|perpendicular
         perpendicular diameter|smallest diameter|across the long axis|orthogonal diameter
@@ -140,7 +141,7 @@ QUANTITIES = {
     """,
     "probability": """
         probability|likelihood|score|scores|model score|predicted probability|probabilities
-        probability of|likelihood of|score for|score of|probability for|with probability
+        probability of|likelihood of|score for|score of|probability for
         model probability|estimated probability
     """,
     "volume doubling time": """

@@ -101,7 +101,10 @@ def _is_meant(
     if number.role == "across":
         return quantity == "short axis"
     if number.quantity:
-        return quantity == number.quantity
+        return quantity == {"size": "long axis"}.get(number.quantity, number.quantity)
+    if item.unit in ("1", "%") and not number.in_brackets:
+        # "Present in 22 %" of what?
+        return False
     if stems_of(item.quantity)[:2] == statement.base[:2]:
         return True
     dimension = _UCUM.get(item.unit, ("", 1.0))[0]
@@ -118,7 +121,7 @@ def _is_meant(
 
 
 def _from_comparison(number: NumberSaid, statement: Statement, known: Known) -> bool:
-    if number.quantity not in ("", "volume", "long axis"):
+    if number.quantity not in ("", "volume", "size"):
         return False
     for item in known.of("comparison"):
         sources: list[tuple[float | None, str]] = []
@@ -128,7 +131,8 @@ def _from_comparison(number: NumberSaid, statement: Statement, known: Known) -> 
             sources.append((item.after_ml, "ml"))
         if item.status in ("gone", "beyond_present") and number.role == "":
             sources.append((item.before_ml, "ml"))
-        if number.role in ("", "percent") and statement.changes and number.quantity != "long axis":
+        # A change in size may be one of a length.
+        if number.role in ("", "percent") and statement.changes and number.quantity != "size":
             sources.append((item.percent, "%"))
         if number.role in ("", "before", "after"):
             sources.append((None if item.days is None else float(item.days), "d"))

@@ -26,6 +26,7 @@ class NumberSaid:
     quantity: str
     role: str
     is_count: bool = False
+    in_brackets: bool = False
 
 
 def numbers_said(
@@ -56,7 +57,7 @@ def numbers_said(
             taken.add(behind)
         found.append(NumberSaid(
             mark.number, mark.decimals, mark.unit, quantity, _role(marks, at, has_change),
-            is_count=at < head and _is_count(marks, at, quantity),
+            is_count=at < head and _is_count(marks, at, quantity), in_brackets=mark.in_brackets,
         ))
     return tuple(found), tuple(marks[at].value for at in waiting)
 

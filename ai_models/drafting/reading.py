@@ -16,6 +16,8 @@ from ai_models.drafting import english
 from ai_models.drafting.evidence import EvidenceItem, EvidenceList, Side
 
 Stems = tuple[str, ...]
+# In ``Mark.unit`` of a place that is told as ``pulmonary`` and not as ``lung``.
+ADJECTIVE = "adjective"
 LONGEST_SENTENCE = 400
 
 _CITED = re.compile(r"\s*[\[(]\s*(E\d{1,3}(?:\s*,\s*E\d{1,3})*)\s*[\])]")
@@ -233,7 +235,7 @@ class Reader:
                 plural = mark.kind == "mention" and taken[-1].is_plural
                 text = " ".join(one.text for one in taken)
                 return (
-                    Mark(mark.kind, mark.value, stems=mark.stems, is_plural=plural,
+                    Mark(mark.kind, mark.value, unit=mark.unit, stems=mark.stems, is_plural=plural,
                          in_brackets=inside, text=text),
                     len(words),
                 )
@@ -301,7 +303,7 @@ def _general() -> tuple[tuple[Stems, Mark], ...]:
     add(english.EARLIER, "earlier")
     for phrase in english.phrases(english.ADJECTIVES):
         adjective, _, place = phrase.partition("=")
-        found.setdefault(stems_of(adjective), Mark("site", place, is_plural=False))
+        found.setdefault(stems_of(adjective), Mark("site", place, unit=ADJECTIVE))
     add(english.PLACES, "site")
     add(english.OVERCLAIMS, "overclaim")
     add(english.FILLERS, "filler")

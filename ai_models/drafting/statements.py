@@ -13,6 +13,7 @@ from ai_models.drafting.clauses import CLAIMS, Group, Unclear, clauses_of, read_
 from ai_models.drafting.numbers_said import TIMES, NumberSaid, numbers_said
 from ai_models.drafting.reading import Mark, Stems
 
+_UNLIKELY = frozenset({"unlikely", "improbable"})
 _PLURAL_VERBS = frozenset({"are", "were", "have", "measure", "show"})
 
 
@@ -59,6 +60,7 @@ def statements_of(marks: Sequence[Mark], only: Stems | None) -> list[Statement]:
             raise Unclear("unknown_word", f"the guard does not know {mark.text!r}")
         if mark.kind == "overclaim":
             raise Unclear("overclaim", f"no evidence says {mark.text or mark.value!r}")
+    _refuse_probability_of_status(marks)
     groups: list[Group] = []
     for clause in clauses_of(marks):
         read_clause(clause, groups, only)
@@ -73,6 +75,8 @@ def _told(group: Group, earlier: Sequence[Group]) -> list[Statement]:
     status = _status(shared, negated)
     _refuse_unclear(group, shared, status, negated, has_earlier=bool(earlier))
     changes = _values(shared, "change")
+    if status == "present" and "gone" in changes:
+        raise Unclear("ambiguous", "there, and not there any more")
     if status == "not_found" and any(mark.kind == "earlier" for mark in shared):
         status, changes = "present", (*changes, "gone")
     found = []
@@ -117,6 +121,28 @@ def _refuse_unclear(
         raise Unclear("ambiguous", "of how many findings this is said is not clear")
     if not negated and not any(mark.kind in CLAIMS for mark in shared):
         raise Unclear("ambiguous", "what is said of the last finding is not clear")
+
+
+def _refuse_probability_of_status(marks: Sequence[Mark]) -> None:
+    """Refuse a probability that could be one of absence: ``absent with a probability of 0.03``."""
+    absent = any(
+        mark.kind == "not"
+        or (mark.kind == "status" and mark.value == "absent" and mark.text not in _UNLIKELY)
+        for mark in marks
+    )
+    for at, mark in enumerate(marks):
+        if mark.kind != "quantity" or mark.value != "probability" or mark.in_brackets:
+            continue
+        following = marks[at + 1] if at + 1 < len(marks) else mark
+        if following.kind == "filler" and following.value == "that":
+            raise Unclear("ambiguous", "of what the probability is, is not clear")
+        if absent and "score" not in mark.text and _follows_with(marks, at):
+            raise Unclear("ambiguous", "a probability of absence is in no evidence")
+
+
+def _follows_with(marks: Sequence[Mark], at: int) -> bool:
+    last = marks[max(0, at - 2) : at]
+    return any(mark.kind == "filler" and mark.value == "with" for mark in last)
 
 
 def _refuse_unsaid(

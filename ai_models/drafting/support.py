@@ -74,6 +74,7 @@ def _among(
     if not good or (statement.is_plural and failed):
         raise failed[0]
     if statement.is_plural:
+        _check_enough(statement, good)
         _check_all_numbers(statement, good)
     _check_counts(statement, good, reader, cited)
     _check_side_is_said(statement, reader, good)
@@ -235,6 +236,14 @@ def _check_counts(
         raise Unclear("count", "more than one is said, the evidence has one")
 
 
+def _check_enough(statement: Statement, good: Sequence[Known]) -> None:
+    """What is said of several must be cited of as many."""
+    more = _says_more(statement) or statement.numbers or statement.quantities
+    wanted = max(statement.counts, default=2)
+    if more and statement.ordinal is None and len(good) < wanted:
+        raise Unclear("not_cited", f"said of {wanted}, evidence of {len(good)} is cited")
+
+
 def _says_more(statement: Statement) -> bool:
     return bool(statement.changes or statement.terms or statement.sides)
 
@@ -272,8 +281,10 @@ def _check_quantity(quantity: str, statement: Statement, known: Known) -> None:
         return
     if quantity == "volume" and known.of("comparison"):
         return
-    if quantity == "long axis" and known.of("comparison") and not statement.numbers:
-        return
+    if quantity == "size":
+        if known.of("comparison"):
+            return
+        quantity = "long axis"
     if not any(quantity_of(one) == quantity for one in known.of("measurement", "score")):
         raise Unclear("quantity", f"the cited evidence has no {quantity} of it")
 

@@ -45,7 +45,10 @@ def contradictions_of(
     for kind, other in _changed_evidence(evidence, item, chance):
         now = other.by_id[item.id]
         for before, after in zip(true, sentences_of(other, now, seed), strict=False):
-            if after.text not in known and before.sentence.evidence == after.sentence.evidence:
+            # Of a score's own number, what else the sentence tells is only written anew.
+            is_rewritten = item.kind == "score" and kind == "number" and len(after.about) > 1
+            same = before.sentence.evidence == after.sentence.evidence
+            if same and after.text not in known and not is_rewritten:
                 yield Contradiction(kind, after.sentence, before.text)
     for said in true:
         for kind, change in _WORDS.items():
@@ -238,8 +241,14 @@ def _citations(
     if chance.random() < 0.7 or said.about[0].kind == "count":
         return
     ids = said.sentence.evidence
-    others = [one.id for one in evidence if one.entity not in {about.entity for about in said.about}
-              and one.kind != "count"]
+    # Another nodule may have the same size, and "a nodule" be any: then both are true.
+    names = {about.finding.rpartition(" ")[0] or about.finding for about in said.about}
+    has_number = any(about.finding.lower() in said.text.lower() for about in said.about)
+    others = [
+        one.id for one in evidence
+        if one.entity not in {about.entity for about in said.about} and one.kind != "count"
+        and (has_number or (one.finding.rpartition(" ")[0] or one.finding) not in names)
+    ]
     if others:
         for cited in ((chance.choice(others),), (*ids, chance.choice(others))):
             yield Contradiction("citation", replace(said.sentence, evidence=cited), said.text)

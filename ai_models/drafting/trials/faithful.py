@@ -210,7 +210,7 @@ def score(evidence: EvidenceList, item: EvidenceItem, chance: random.Random) -> 
         ),
         "absent": (
             "No {n}.", "There is no {n}.", "{T} is absent.", "No evidence of {n}.",
-            "{T} is not present.", "{T} is absent with a probability of {p}.",
+            "{T} is not present.", "{T} is absent (score {p}).",
             "No {n} is seen.", "{T} was not detected.", "{T}: absent (probability {p}).",
             "No sign of {n}.", "{T} is unlikely (probability {p}).", "Negative for {n}.",
             "There is no evidence of {n}, with a score of {p}.", "The images show no {n}.",
@@ -304,7 +304,7 @@ def _changed(title: str, item: EvidenceItem, chance: random.Random) -> Sequence[
             f"{title} has shrunk by {percent} % in {days} days, from {before} to {after} {unit}.",
             f"{title} decreased in volume from {before} {unit} to {after} {unit}.",
             f"{title} is smaller compared with the prior examination.",
-            f"{title} has decreased in size by {percent}% since the previous examination.",
+            f"{title} has decreased in volume by {percent}% since the previous examination.",
             f"{title} has shrunk over {days} days.",
         ),
         "steady": (

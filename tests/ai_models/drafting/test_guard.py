@@ -7,7 +7,7 @@ import pytest
 from ai_models.drafting.clauses import Unclear
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.guard import DraftSentence, Guard
-from tests.ai_models.drafting import written_again, written_scenes
+from tests.ai_models.drafting import tricks, written_again, written_scenes
 from tests.ai_models.drafting.written_scenes import CHEST, LUNGS, NODULES, evidence_of, measured
 
 WRITTEN = (*written_scenes.FAITHFUL, *written_again.FAITHFUL)
@@ -40,8 +40,8 @@ def test_sentences_that_people_write_on_evidence_are_kept() -> None:
     assert struck == STRUCK_ALL_THE_SAME
 
 
-@pytest.mark.parametrize("written", [written_scenes, written_again])
-def test_false_sentences_that_people_write_are_struck(written: object) -> None:
+@pytest.mark.parametrize("written", [written_scenes, written_again, tricks])
+def test_false_sentences_are_struck(written: object) -> None:
     kept = [
         text for evidence, cited, text in written.FALSE  # type: ignore[attr-defined]
         if not why_struck(evidence, cited, text)
