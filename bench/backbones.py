@@ -46,7 +46,11 @@ class Asked:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**_AS_A_WORKER, **os.environ},
         )
-        self.ready = self._line()
+        self.told: dict[str, Any] = {}
+
+    def wait(self) -> None:
+        """Until it has loaded; several load beside each other."""
+        self.told = self._line()
 
     def measure(self, images: int) -> dict[str, Any]:
         """What it took to ask of so many images at once."""
@@ -77,9 +81,11 @@ def measured(backbone: str, rounds: int) -> dict[str, Any]:
             check=True, stdout=subprocess.DEVNULL,
         )
         prepared = json.loads((directory / "prepared.json").read_text())
-        asked = []
+        asked: list[Asked] = []
         try:
-            asked = [Asked(way, directory) for way in WAYS]
+            asked.extend(Asked(way, directory) for way in WAYS)
+            for one in asked:
+                one.wait()
             found: dict[str, dict[int, list[dict[str, Any]]]] = {
                 way: {1: [], AT_ONCE: []} for way in WAYS
             }
@@ -97,7 +103,7 @@ def measured(backbone: str, rounds: int) -> dict[str, Any]:
         "spread_of_logits": float(answers[_REFERENCE].std()),
         "ways": {
             one.way: {
-                "bytes": prepared["bytes"][one.way], **one.ready, **summary(found[one.way]),
+                "bytes": prepared["bytes"][one.way], **one.told, **summary(found[one.way]),
                 "largest_difference": float(
                     np.abs(answers[one.way] - answers[_REFERENCE]).max()),
             }

@@ -24,9 +24,8 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from ai_models.backends.onnx_runtime import OnnxNetwork
-from ai_models.backends.torch_network import TorchNetwork
-from ai_models.card import load_card
+from ai_models.backends.monai_alone import import_monai
+from ai_models.card import Card, load_card
 from ai_models.compress.quantising import to_int8_static
 from ai_models.networks.backbones import build_backbone, family_of
 from ai_models.training.export import export_onnx
@@ -126,20 +125,27 @@ def ask(way: str, directory: Path) -> None:
     """Load a way, and answer lines until there are no more."""
     if WAYS[way] == "torch":
         declare_missing_operators()
-    card = load_card(directory / way)
-    begun = time.perf_counter()
-    kind = TorchNetwork if WAYS[way] == "torch" else OnnxNetwork
-    network = kind(card, "cpu", Site())
-    network.load()
-    load_s = time.perf_counter() - begun
+    network = opened(load_card(directory / way))
     shown = torch.from_numpy(np.load(directory / "pictures.npy"))
     np.save(directory / f"{way}.npy", network.run(shown).float().numpy())
     for _ in range(_WARM_UP):
         network.run(shown[:1])
-    print(json.dumps({"load_s": load_s, "notes": "; ".join(network.notes)}), flush=True)
+    print(json.dumps({"notes": "; ".join(network.notes)}), flush=True)
     for line in sys.stdin:
         seconds, cpu_s = _asked(network, shown[: int(line)])
         print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "peak_mb": _peak_mb()}), flush=True)
+
+
+def opened(card: Card) -> Any:
+    """The network of a card, loaded as `ai_models.backends.open_backend` does it."""
+    import_monai()
+    from ai_models.backends.onnx_runtime import OnnxNetwork
+    from ai_models.backends.torch_network import TorchNetwork
+
+    kind = OnnxNetwork if card.runtime.backend == "onnx" else TorchNetwork
+    network = kind(card, "cpu", Site())
+    network.load()
+    return network
 
 
 def _asked(network: Any, images: torch.Tensor) -> tuple[list[float], float]:
