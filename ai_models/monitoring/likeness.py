@@ -29,6 +29,10 @@ FEATURES = FIELDS * FIELDS * WAYS
 COMPONENTS = 60
 LEAST_PICTURES = 60
 """Fewer say too little about what is usual."""
+SHARE = 0.995
+"""Of the cases that choose, so many pass each limit."""
+LEAST_NOTICED = 0.25
+"""A change that is noticed in fewer pictures is not looked for: it would only refuse good ones."""
 _FLAT = 1e-4
 _Small = npt.NDArray[np.float64]
 
@@ -130,7 +134,7 @@ def gradients_of(small: _Small) -> _Small:
     return answer
 
 
-def learned_space(smalls: npt.NDArray[np.floating]) -> LearnedSpace:
+def learned_space(smalls: Sequence[_Small] | _Small) -> LearnedSpace:
     """The space of pictures ``(pictures, 28, 28)`` of `small_picture`.
 
     Raises
@@ -154,6 +158,26 @@ def learned_space(smalls: npt.NDArray[np.floating]) -> LearnedSpace:
     # What varies less along a component than elsewhere must not count for more.
     deviations = np.sqrt(np.maximum(variances[:count], rest))
     return LearnedSpace(mean, directions[:count], deviations, float(np.sqrt(rest)))
+
+
+def chosen_limits(found: Sequence[Distances], *, mirrored: bool = True) -> dict[str, float]:
+    """``limit``, and of each change that is noticed often enough the ratio that it needs.
+
+    Without ``mirrored`` that is not looked for.
+    """
+    own = np.array([one.own for one in found])
+    limits = {"limit": _ceiling(float(np.quantile(own, SHARE, method="higher")))}
+    for name in ("inverted", "turned", "mirrored") if mirrored else ("inverted", "turned"):
+        other = np.array([getattr(one, name) for one in found])
+        ratio = max(1.0, _ceiling(float(np.quantile(own / other, SHARE, method="higher"))))
+        # A picture that is changed has its distances the other way round.
+        if float(np.mean(other / own > ratio)) >= LEAST_NOTICED:
+            limits[name] = ratio
+    return limits
+
+
+def _ceiling(value: float) -> float:
+    return float(np.ceil(value * 100) / 100)
 
 
 def write_space(path: Path, space: LearnedSpace) -> str:

@@ -55,8 +55,11 @@ def measured_card(card: Card) -> Card:
 
     Nothing is explained, parts are not named, and an answer that the node would refuse (a quantity
     out of bounds, more boxes than can be meant) is an answer: early in training there are many.
+    Every case counts, whatever `input.quality` says of it.
     """
-    changed: dict[str, object] = {"explanation": None}
+    changed: dict[str, object] = {
+        "explanation": None, "input": card.input.model_copy(update={"quality": None}),
+    }
     if isinstance(card, SegmentationCard) and card.output.instances:
         changed["output"] = card.output.model_copy(
             update={"instances": False, "probabilities": True}

@@ -13,6 +13,7 @@ from dicom_node.cli import (
     models_gate,
     models_list,
     models_new,
+    models_quality,
     models_show,
     models_stage,
     models_verify,
@@ -20,7 +21,7 @@ from dicom_node.cli import (
 
 _ACTIONS = (
     models_list, models_show, models_new, models_verify, models_bench, models_compress,
-    models_stage, models_agreement, models_gate,
+    models_stage, models_agreement, models_gate, models_quality,
 )
 
 

@@ -27,6 +27,7 @@ from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.monitoring.likeness import (
     Distances,
     LearnedSpace,
+    chosen_limits,
     learned_space,
     small_picture,
     write_space,
@@ -38,10 +39,6 @@ from ai_models.training.settings import TrainingError
 from ai_models.types import FloatArray, ModelError, ModelInput
 
 REFERENCE = "quality.npy"
-SHARE = 0.995
-"""Of the cases that choose, so many pass each limit."""
-LEAST_NOTICED = 0.25
-"""A change that is noticed in fewer pictures is not looked for: it would only refuse good ones."""
 _MOST_CASES = 4000
 _LIKENESS = re.compile(r"^( +likeness:) .*$", re.MULTILINE)
 
@@ -71,26 +68,6 @@ def distances_in(
         space.distances(slices_of(recipe.draw(part, number).source, card))
         for number in range(recipe.counts[part])
     ]
-
-
-def chosen_limits(found: Sequence[Distances], *, mirrored: bool = True) -> dict[str, float]:
-    """``limit``, and of each change that is noticed often enough the ratio that it needs.
-
-    Without ``mirrored`` that is not looked for.
-    """
-    own = np.array([one.own for one in found])
-    limits = {"limit": _ceiling(float(np.quantile(own, SHARE, method="higher")))}
-    for name in ("inverted", "turned", "mirrored") if mirrored else ("inverted", "turned"):
-        other = np.array([getattr(one, name) for one in found])
-        ratio = max(1.0, _ceiling(float(np.quantile(own / other, SHARE, method="higher"))))
-        # A picture that is changed has its distances the other way round.
-        if float(np.mean(other / own > ratio)) >= LEAST_NOTICED:
-            limits[name] = ratio
-    return limits
-
-
-def _ceiling(value: float) -> float:
-    return float(np.ceil(value * 100) / 100)
 
 
 def with_likeness(text: str, sha256: str, limits: dict[str, float]) -> str:
