@@ -93,7 +93,8 @@ class Size(Entry):
     ``output.per`` is ``sequence``: then all slices are taken."""
     fit: Literal["stretch", "pad", "crop"] = "pad"
     """``stretch`` each edge; ``pad`` the rest with the lowest value after the longest edge was
-    fitted; ``crop`` or pad about the middle at ``spacing_mm``, nothing scaled."""
+    fitted, of an image whose pixels are not square in the patient's proportions; ``crop`` or pad
+    about the middle at ``spacing_mm``, nothing scaled."""
 
 
 def _axes_of_kind(values: dict[str, Any]) -> Literal[2, 3]:

@@ -29,7 +29,7 @@ def middle_mm(kind: str, seed: int = 3) -> np.ndarray:
     return np.asarray((phantom.affine_lps @ np.array([*index, 1.0]))[:3])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_each_kind_lies_where_it_should(seed: int) -> None:
     x, y, z = middle_mm("pituitary", seed)
     assert abs(x) < 8 and z < -25 and -30 < y < 5
