@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ai_models.card import Card
 
 Ratio = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
+Age = Annotated[float, Field(ge=0, le=150, allow_inf_nan=False)]
 _TOWARDS = {"L": 0, "R": 0, "P": 1, "A": 1, "H": 2, "F": 2}
 _OF_AN_IMAGE = ("orientation", "sides", "side_required", "min_contrast", "max_clipped", "min_field")
 
@@ -58,6 +59,9 @@ class Quality(Entry):
     Another one is refused, ``input.laterality``."""
     side_required: bool = False
     """Whether a picture that does not say its side is refused, too."""
+    age_years: tuple[Age, Age] | None = None
+    """From and below which age the patient may be, Patient's Age (0010,1010), else from the dates
+    of birth and study. Another one is refused, ``input.age``; who is of unknown age is taken."""
     min_edge_pixels: Count = 1
     """A picture, or slices, of fewer rows or columns is refused, ``input.too_few_pixels``."""
     min_grey_levels: Count = 16
@@ -113,6 +117,8 @@ def _headers(card: Card, quality: Quality) -> Iterator[tuple[str, str]]:
     for position, side in enumerate(quality.sides):
         if side in quality.sides[:position]:
             yield f"{here}.sides[{position}]", f"{side} is there already"
+    if quality.age_years is not None and quality.age_years[0] >= quality.age_years[1]:
+        yield f"{here}.age_years", "the first is not below the second"
     if quality.orientation is not None:
         rows, columns = quality.orientation
         if _TOWARDS[rows] == _TOWARDS[columns]:

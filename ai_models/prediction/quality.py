@@ -200,19 +200,19 @@ def check_likeness(found: Distances, likeness: Likeness) -> str:
 
 def _otherwise(found: Distances, likeness: Likeness) -> Iterator[tuple[str, str]]:
     """The reasons to think that it is shown otherwise than the model knows it, the surest first."""
-    words = {
-        "inverted": "black and white look exchanged",
-        "turned": "the picture looks turned, or upside down",
-        "mirrored": "left and right look exchanged, of the picture or within the patient",
-    }
-    ratios = {}
-    for name in words:
-        least, other = getattr(likeness, name), getattr(found, name)
+    ways = (
+        ("input.inverted", likeness.inverted, found.inverted, "black and white look exchanged"),
+        ("input.turned", likeness.turned, found.turned, "the picture looks turned, or upside down"),
+        ("input.mirrored", likeness.mirrored, found.mirrored,
+         "left and right look exchanged, of the picture or within the patient"),
+    )
+    known = []
+    for reason, least, other, words in ways:
         # What would be unlike anything learned from either way is neither.
         if least is not None and other <= likeness.limit and found.own > least * other:
-            ratios[name] = found.own / max(other, 1e-9)
-    for name in sorted(ratios, key=ratios.__getitem__, reverse=True):
-        yield f"input.{name}", (
-            f"{words[name]}: so it would be {ratios[name]:.2f} times as near to what the model "
-            "learned from"
+            known.append((found.own / max(other, 1e-9), reason, words))
+    for ratio, reason, words in sorted(known, reverse=True):
+        yield reason, (
+            f"{words}: otherwise it would be {ratio:.2f} times as near to what the model learned "
+            "from"
         )

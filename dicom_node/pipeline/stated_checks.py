@@ -19,6 +19,7 @@ from dicom_node.imaging.anatomy_terms import (
     views_of,
 )
 from dicom_node.imaging.elements import text
+from dicom_node.imaging.patient import age_in_years
 from dicom_node.imaging.volume import InputNote
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def check_stated(image: Dataset, entry: InputEntry) -> tuple[InputNote, ...]:
     Raises
     ------
     UnsuitableInput
-        ``input.body_part``, ``input.body_part_unknown``, ``input.orientation``,
+        ``input.body_part``, ``input.body_part_unknown``, ``input.age``, ``input.orientation``,
         ``input.laterality``, ``input.laterality_unknown``.
     """
     quality = entry.quality
     if quality is None:
         return ()
-    told = [_check_part(image, entry, quality)]
+    told = [_check_part(image, entry, quality), _check_age(image, quality)]
     if entry.kind == "image":
         told += [_view(image, entry), _check_orientation(image, quality)]
         told += [_check_side(image, quality)]
@@ -75,6 +76,22 @@ def _check_part(image: Dataset, entry: InputEntry, quality: Quality) -> str:
             f"the headers name {what}, the model takes {takes}", reason="input.body_part_unknown"
         )
     return f"part of the body not compared, the headers name {what}"
+
+
+def _check_age(image: Dataset, quality: Quality) -> str:
+    """Which age it is stays out of the message: that is the patient's."""
+    if quality.age_years is None:
+        return ""
+    youngest, oldest = quality.age_years
+    years = age_in_years(image)
+    if years is None:
+        return "age not known"
+    if not youngest <= years < oldest:
+        raise UnsuitableInput(
+            f"the patient is {'older' if years >= oldest else 'younger'} than the model takes, "
+            f"which is from {youngest:g} to below {oldest:g} years", reason="input.age",
+        )
+    return "age"
 
 
 def _view(image: Dataset, entry: InputEntry) -> str:

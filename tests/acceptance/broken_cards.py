@@ -257,6 +257,8 @@ INPUTS: list[Mistake] = [
      "'F'"),
     ("state_dict", {"input.quality": {"side_required": True}}, "input.quality.side_required",
      "which sides"),
+    ("state_dict", {"input.quality": {"age_years": [18, 0]}}, "input.quality.age_years",
+     "not below"),
     ("state_dict", {"input.quality": {"sides": ["L", "L"]}}, "input.quality.sides[1]",
      "there already"),
     ("state_dict", {"input.quality": {"body_part": "required"}, "input.body_part": []},

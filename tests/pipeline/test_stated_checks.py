@@ -101,6 +101,30 @@ def test_a_side_is_held_against_what_the_model_takes(
         assert check_stated(image, card)
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"PatientAge": "074Y"}, "older"),
+        ({"PatientBirthDate": "19400305", "StudyDate": "20040826"}, "older"),
+        ({"PatientAge": "018Y"}, "older"), ({"PatientAge": "003M"}, "younger"),
+    ],
+)
+def test_a_patient_of_another_age_is_refused_and_no_age_is_told(
+    values: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UnsuitableInput) as refused:
+        check_stated(chest(**values), entry(age_years=[1, 18]))
+    assert refused.value.reason == "input.age" and told in str(refused.value)
+    assert "74" not in str(refused.value) and "64" not in str(refused.value)
+
+
+def test_a_patient_of_a_fitting_or_unknown_age_is_taken() -> None:
+    (note,) = check_stated(chest(PatientAge="004Y"), entry(age_years=[0, 18]))
+    assert note.text.endswith("; age; view (PA)")
+    (note,) = check_stated(chest(PatientAge="000Y"), entry(age_years=[0, 18]))
+    assert "age not known" in note.text
+
+
 def test_a_card_without_quality_compares_nothing() -> None:
     card = InputEntry.model_validate({
         "kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"},
