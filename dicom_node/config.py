@@ -159,9 +159,10 @@ class DeliverySettings(Settings):
 
 
 class ResultsSettings(Settings):
-    """What results say to their reader."""
+    """What results say to their reader; ``impression`` is the folder of a ``writer.yaml``."""
 
     language: Literal["en", "de", "fr", "zh"] = "en"
+    impression: Path | None = None
 
 
 class LoggingSettings(Settings):
@@ -340,6 +341,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             "node": node, "models": models, "peers": peers,
             "security": config.security.anchored(base), "web": files_below(base, config.web),
             "database": files_below(base, config.database),
+            "results": files_below(base, config.results),
         }
     )._introduced()
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from ai_models.card import Card
+from ai_models.drafting.evidence import EvidenceList
+from ai_models.drafting.folder_writer import open_writer
+from ai_models.drafting.impression import Writer, WriterIdentity, Written
+from ai_models.drafting.writer_card import load_writer_card
 from ai_models.trust import Endpoint, Site, why_refused
 from ai_models.types import ModelError
 from ai_models.weights import verify_weights
@@ -21,6 +27,39 @@ def site_of(config: Config) -> Site:
             for name, one in models.endpoints.items()
         },
     )
+
+
+@dataclass(frozen=True)
+class AbsentWriter:
+    """A writer that the settings name and that cannot write: the template takes its place."""
+
+    problem: ModelError
+    identity: WriterIdentity = field(default_factory=lambda: WriterIdentity("absent"))
+
+    def write(self, evidence: EvidenceList, language: str) -> Written:
+        """Raise why it cannot."""
+        raise self.problem
+
+
+def writer_of(config: Config) -> Writer | None:
+    """Who drafts the impression of reports (``results.impression``); ``None``: nobody.
+
+    A card that is wrong, or that this site refuses, stops no node: it gives an `AbsentWriter`. So
+    does a folder of weights, which would take the memory of the process that receives.
+    """
+    folder = config.results.impression
+    if folder is None:
+        return None
+    try:
+        card = load_writer_card(folder)
+        if card.writer != "openai":
+            raise ModelError(
+                f"{card.id} has its weights in a folder: a node asks a host (writer: openai)",
+                reason="model.refused",
+            )
+        return open_writer(card, site_of(config))
+    except ModelError as error:
+        return AbsentWriter(error)
 
 
 def check_model(card: Card, site: Site) -> None:

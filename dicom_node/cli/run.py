@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = _earlier(named)
     shown = together(series, card.input, named)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    writer = _writer(arguments.impression, config)
+    writer = _writer(arguments.impression or config.results.impression, config)
     entries = _run_all(card, config, shown, arguments.output, earlier, writer)
     document = {
         "model": {"id": card.id, "version": card.version, "weights_sha256": card.weights_sha256,

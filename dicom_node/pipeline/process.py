@@ -19,6 +19,7 @@ from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop, drop_twins
 from dicom_node.records import Job
+from dicom_node.results.report_impression import impression_counts
 from dicom_node.spool import Spool
 
 
@@ -49,7 +50,8 @@ def process(job: Job, workshop: Workshop) -> Analysis:
 
     previous = workshop.ledger.versions.previous(job)
     writing = Writing(
-        workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous)
+        workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous),
+        workshop.writer,
     )
     taken = taken_by(job, workshop)
     try:
@@ -63,6 +65,8 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         job, analysis.objects, analysis.source(), workshop, analysis.request, previous
     )
     said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
+    if analysis.impression is not None:
+        said["impression"] = impression_counts(analysis.impression)
     workshop.ledger.predictions.keep(job.job_id, said)
     _keep_features(job, card, analysis, workshop)
     try:

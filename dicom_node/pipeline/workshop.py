@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from ai_models.drafting.impression import Writer
+
 
 @dataclass(frozen=True)
 class Workshop:
     """What every job is done with.
 
     ``language`` is that of the sentences in reports; in ``decoded`` are images that were read while
-    their series arrived.
+    their series arrived. A ``writer`` drafts the impression of reports.
     """
 
     ledger: Ledger
@@ -40,6 +42,7 @@ class Workshop:
     deadline_s: float
     language: str = "en"
     decoded: Decoded | None = None
+    writer: Writer | None = None
 
 
 def keep(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,14 +153,19 @@ def _told(writer: WriterIdentity) -> str:
     return f"{name} ({inside})" if inside else name
 
 
+def impression_counts(made: Impression) -> dict[str, Any]:
+    """Who wrote an impression and how much of it was kept, without a word of it."""
+    return {
+        "writer": asdict(made.writer), "fallback": made.fallback, "seconds": round(made.seconds, 3),
+        "sentences": dict(Counter(one.source for one in made.sentences)),
+        "struck": dict(Counter(one.reason for one in made.struck)),
+    }
+
+
 def impression_document(made: Impression) -> dict[str, Any]:
     """An impression with what was struck of it as JSON values, for the provenance of a result."""
-    writer = made.writer
     return {
-        "writer": {
-            "id": writer.id, "version": writer.version, "model": writer.model,
-            "sha256": writer.sha256,
-        },
+        "writer": asdict(made.writer),
         "sentences": [
             {"text": one.text, "evidence": list(one.evidence), "source": one.source}
             for one in made.sentences
