@@ -183,7 +183,7 @@ def tagged(
 ) -> list[list[Path]]:
     """Each written as a radiograph of its own that says what ``header`` says."""
     return [
-        [write_radiograph(folder / f"{number}", PhantomStudy(f"shown-{number}"), header,
+        [write_radiograph(folder / f"{number}", PhantomStudy(f"shown-{number}", age_y=6), header,
                           np.asarray(one.array, np.float32))]
         for number, one in enumerate(sources)
     ]

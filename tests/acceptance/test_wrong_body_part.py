@@ -39,7 +39,7 @@ def test_a_hand_sent_to_the_model_of_chests_is_declined_whatever_its_header_says
     hand = hand_radiograph(7, random_hand(rng), random_unit(rng), 1.0)
     files = {
         stated: write_radiograph(
-            tmp_path / f"hand-{number}", PhantomStudy(f"hand-{number}"),
+            tmp_path / f"hand-{number}", PhantomStudy(f"hand-{number}", age_y=6),
             replace(CHEST, body_part=stated), hand,
         )
         for number, stated in enumerate(STATED)

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def written(folder: Path, count: int) -> Path:
     for number in range(count):
         write_radiograph(
-            folder, PhantomStudy(f"taken-{number}"),
+            folder, PhantomStudy(f"taken-{number}", age_y=6),
             replace(CHEST, imager_spacing_mm=(5.0, 5.0)), picture(number), number=number + 1,
         )
     return folder
