@@ -23,7 +23,8 @@ approximately|about|around|roughly|circa|ca|approx|interval|value|values|level|n
 category|type|component|region|side|lesion count|rated|graded|classified
 scored|appearance|appears|appear|appearing|deemed|considered|regarded|stands|observed value|when
 where|according|based|assigned|labelled|labeled|characterised|characterized|described|consistency
-density type|morphology|total|overall|over time|up to|last|past|combined|indicate|indicates
+density type|morphology|total|overall|over time|long and short axis|long by short axis|did|does|do
+up to|last|past|combined|indicate|indicates
 indicating|indicated|together|taken together|respective|sum|final|presence|according to|in keeping
 equal to|equal|range|went|become|becomes|became|lies|lie|then|so|such|overall size|reach|reached
 extends|extending|extent|identification
@@ -36,7 +37,7 @@ probably|consistent with
 compatible with|in keeping with|identifiable
 """
 FOUND = """
-found|seen|detected|identified|visible|noted|observed|visualised|visualized|demonstrable|depicted
+found|find|seen|see|detected|detect|identified|identify|visible|noted|observed|visualised|visualized|demonstrable|depicted
 discernible|recognised|recognized|picked up|located by|marked|segmented|delineated
 """
 ABSENT = """
@@ -49,7 +50,8 @@ can not be ruled out|could not be ruled out|not excluded|not ruled out|cannot be
 can not be determined|could not be determined|not determined|cannot be decided|not certain
 not clear|neither confirmed nor excluded|remains open|remain open|suspected|suspicion of|borderline
 is not settled|cannot be settled|undecided|cannot be confirmed or excluded|not conclusive
-neither present nor absent|in the undetermined range|undetermined range|between the thresholds
+neither present nor absent|can neither be confirmed nor excluded
+in the undetermined range|undetermined range|between the thresholds
 """
 NOT_ANALYSED = """
 not analysed|not analyzed|not assessed|not evaluated|not answered|could not be assessed
@@ -85,6 +87,8 @@ CHANGES = {
     """,
     "new": "new|newly|newly appeared|interval appearance of|not present before|not seen before",
     "gone": """
+        can no longer be identified|can no longer be seen|can no longer be found
+        can no longer be detected|could no longer be identified|could no longer be found
         no longer seen|no longer found|no longer detected|no longer visible|no longer identified
         not found any more|not seen any more|not detected any more|not found anymore
         not seen anymore|not detected anymore|not found again|not seen again|not detected again

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 from ai_models.drafting.reading import Mark
 
+# Behind a number they say that it is one of then; "compared with" introduces another.
+_OF_THEN = frozenset({
+    "previously", "before", "earlier", "prior", "previous", "formerly", "ago", "originally",
+    "at the earlier examination", "at the prior examination", "at the previous examination",
+    "on the prior", "on the earlier examination", "on the prior examination",
+    "on the previous examination",
+})
 _OF = ("in", "of", "the", "its", "a", "on", "for")
 TIMES = ("d", "day", "week", "month", "year", "yr", "mo")
 
@@ -88,7 +95,7 @@ def _role(marks: Sequence[Mark], at: int, has_change: bool) -> str:
             return "" if marks[at].unit == "%" else "before"
         if last.kind == "relation" and not (last.text == "over" and marks[at].unit in TIMES):
             return "bound"
-    if following is not None and following.kind == "earlier" and following.value != "after":
+    if following is not None and following.kind == "earlier" and following.value in _OF_THEN:
         return "before"
     return ""
 

@@ -232,6 +232,12 @@ class Reader:
         for words, mark in self.lexicon.get(token.stem, ()):
             taken = tokens[at : at + len(words)]
             if tuple(one.stem for one in taken) == words:
+                after = tokens[at + len(words) : at + len(words) + 1]
+                if mark.kind == "count" and after and after[0].stem in english.UNIT_WORDS:
+                    # "Over one year"
+                    spelled = Token(token.text, token.stem, float(mark.value), 0, inside)
+                    found, taken_too = _number([spelled, *after], 0)
+                    return found, len(words) + taken_too - 1
                 plural = mark.kind == "mention" and taken[-1].is_plural
                 text = " ".join(one.text for one in taken)
                 return (

@@ -89,7 +89,9 @@ def _told(group: Group, earlier: Sequence[Group]) -> list[Statement]:
         numbers, left = numbers_said(marks, has_change=bool(changes), head=len(head))
         _refuse_unsaid(shared, changes, numbers)
         told = tuple(number for number in numbers if not number.is_count)
-        is_neutral = not status and not changes and _is_neutral(group, told)
+        # Of a finding that is not named only the number is told.
+        is_unnamed = not one.mark.text and bool(told)
+        is_neutral = not status and not changes and (is_unnamed or _is_neutral(group, told))
         found.append(Statement(
             one.mark.stems, one.ordinal, one.mark.is_plural,
             "" if is_neutral else status or "present", changes,

@@ -240,7 +240,8 @@ def _check_enough(statement: Statement, good: Sequence[Known]) -> None:
     """What is said of several must be cited of as many."""
     more = _says_more(statement) or statement.numbers or statement.quantities
     wanted = max(statement.counts, default=2)
-    if more and statement.ordinal is None and len(good) < wanted:
+    both = any(one.entity.side == "both" for one in good)
+    if more and statement.ordinal is None and not both and len(good) < wanted:
         raise Unclear("not_cited", f"said of {wanted}, evidence of {len(good)} is cited")
 
 
