@@ -72,7 +72,12 @@ def drafted_impression(
     else:
         not_found = request.labels
     narrator = Narrator(language, template.sentences)
-    evidence = evidence_of(request, template, narrator, findings, not_found)
+    try:
+        evidence = evidence_of(request, template, narrator, findings, not_found)
+    except ValueError as problem:
+        # More than a draft is made of, or a name or number that none may have: the report is as
+        # it was, and a job is not lost for want of a draft.
+        return Impression((), writer.identity, fallback="evidence", why=str(problem))
     return impression(evidence, writer, language)
 
 

@@ -105,6 +105,15 @@ def test_findings_that_the_draft_left_out_stand_in_it_by_the_template() -> None:
     ]
 
 
+def test_report_of_more_than_a_draft_is_made_of_is_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ai_models.drafting.evidence._MOST_ITEMS", 1)
+    plain, drafted, made, _ = chest()
+    assert drafted is plain
+    assert (made.fallback, made.why) == ("evidence", "more than 1 items of evidence")
+
+
 def test_section_is_in_other_forms_of_the_report() -> None:
     _, drafted, _, _ = chest()
     assert sentences_of(as_class(drafted, ENHANCED_SR)) == sentences_of(drafted)
