@@ -18,6 +18,7 @@ from ai_models.prediction.quality import (
     without_quality,
 )
 from ai_models.predictor import Predictor
+from ai_models.training.memory_network import measured_card
 from ai_models.training.phantoms.bones import random_unit
 from ai_models.training.phantoms.hands import hand_radiograph, random_hand
 from ai_models.types import FloatArray, Image, ModelError
@@ -184,6 +185,10 @@ def test_a_model_whose_reference_was_changed_is_not_loaded(chest_model: Predicto
     with pytest.raises(ModelError) as refused:
         Predictor(card.model_copy(update={"input": entry})).load()
     assert refused.value.reason == "model.hash_mismatch"
+
+
+def test_figures_of_training_are_of_all_cases(chest_model: Predictor) -> None:
+    assert measured_card(chest_model.card).input.quality is None
 
 
 def test_a_card_without_a_gate_refuses_nothing_and_says_nothing(chest_model: Predictor) -> None:
