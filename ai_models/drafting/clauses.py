@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ai_models.drafting.reading import ADJECTIVE, Mark, Stems
+from ai_models.drafting.reading import ADJECTIVE, OR_TERM, Mark, Stems
 
 _ARTICLES = frozenset({"the", "a", "an"})
 _INSIDE = frozenset({"in", "within", "of", "on", "at"})
+_COPULAS = frozenset({"is", "was", "as", ":", "are"})
 _BEFORE_A_NAME = frozenset({
     "number", "count", "side", "term", "site", "change", "status", "not", "quantity", "word",
 })  # fmt: skip
@@ -109,6 +110,9 @@ def _places(clause: Sequence[Mark]) -> list[Mark]:
     found = list(clause)
     named = [at for at, mark in enumerate(found) if mark.kind == "mention"]
     for at in named:
+        if at > named[0] and found[at].unit == OR_TERM and _is_predicate(found, at):
+            found[at] = Mark("term", " ".join(found[at].stems), in_brackets=found[at].in_brackets)
+            continue
         back = at - 1
         while back >= 0 and (
             found[back].kind in ("side", "site")
@@ -127,6 +131,14 @@ def _places(clause: Sequence[Mark]) -> list[Mark]:
             found[at] = Mark("site", " ".join(found[at].stems),
                              in_brackets=found[at].in_brackets)
     return found
+
+
+def _is_predicate(clause: Sequence[Mark], at: int) -> bool:
+    """Whether a name stands where a term does: ``is a meningioma``, ``: meningioma``."""
+    back = at - 1
+    while back >= 0 and clause[back].kind == "filler" and clause[back].value in _ARTICLES:
+        back -= 1
+    return back >= 0 and clause[back].kind == "filler" and clause[back].value in _COPULAS
 
 
 def _names(clause: Sequence[Mark]) -> list[Mark | Named]:

@@ -158,7 +158,7 @@ def _left_out(
             one.status for one in items
         ):
             continue
-        if all(one.kind in ("measurement", "term") and one.entity in about for one in items):
+        if all(one.kind == "measurement" and one.entity in about for one in items):
             continue
         yield _sentence(told, items, "template")
 

@@ -18,6 +18,8 @@ from ai_models.drafting.evidence import EvidenceItem, EvidenceList, Side
 Stems = tuple[str, ...]
 # In ``Mark.unit`` of a place that is told as ``pulmonary`` and not as ``lung``.
 ADJECTIVE = "adjective"
+# In that of a name which is a term of another finding as well: "brain tumour: meningioma".
+OR_TERM = "or term"
 LONGEST_SENTENCE = 400
 
 _CITED = re.compile(r"\s*[\[(]\s*(E\d{1,3}(?:\s*,\s*E\d{1,3})*)\s*[\])]")
@@ -194,9 +196,11 @@ class Reader:
     def _own(self) -> Iterator[tuple[Stems, Mark]]:
         """Phrases that stand in the evidence."""
         bases = {parts_of(item)[0] for item in self.evidence if item.kind != "limitation"}
+        terms = {stems_of(item.term) for item in self.evidence if item.term}
         for base in sorted(bases):
             for words in _names_of(base, bases):
-                yield words, Mark("mention", " ".join(base), stems=base)
+                unit = OR_TERM if words in terms else ""
+                yield words, Mark("mention", " ".join(base), unit=unit, stems=base)
         for item in self.evidence:
             if item.term:
                 words = stems_of(item.term)

@@ -182,6 +182,9 @@ def _held(known: Known) -> str:
     for kind in ("not_found", "not_analysed"):
         if kind in kinds:
             return kind
+    if kinds == {"measurement"} and all(quantity_of(one) == "probability" for one in items):
+        # A number that nothing says the meaning of: whether 0.4 is present is not for a draft.
+        return "only a number"
     changes = {one.status for one in items if one.kind == "comparison"}
     return "earlier_only" if kinds == {"comparison"} and not changes & _THERE else "present"
 

@@ -134,24 +134,48 @@ def _add_finding(found: _Gathering, finding: Finding, label: Label | None) -> No
         told = found.narrator.not_answered(finding.name, finding.without)
         found.add("not_analysed", name, **{**shared, "told": told})
         return
-    scores = [one for one in finding.evaluated if one.term.value.value in _PRESENCES]
+    scores = _presences(found.template, finding)
     probability = next((one for one in finding.measured if _is_probability(one)), None)
-    for score in scores:
+    for score, status in scores:
         number = {} if probability is None else _number(probability)
+        # What its term is worth is told with the term.
+        told = shared["told"] if score.term.value.value in _PRESENCES else ""
         found.add(
-            "score", name, status=_PRESENCES[score.term.value.value],
-            bounds=_bounds(found.template, score), **number, **shared,
+            "score", name, status=status, bounds=_bounds(found.template, score),
+            **{**number, **shared, "told": told},
         )
     for measured in finding.measured:
         is_known = measured.quantity.unit.value in UNITS
         if is_known and not (scores and measured is probability):
             found.add("measurement", name, **_number(measured), **shared)
     for one in finding.evaluated:
-        if one not in scores:
+        if one.term.value.value not in _PRESENCES:
             found.add("term", name, term=plain(one.term.value.meaning, "Term"), **shared)
     if len(found.items) == before:
         # A unit that no draft may tell, or no number at all: the template tells it itself.
         found.add("limitation", name, **shared)
+
+
+def _presences(template: ReportTemplate, finding: Finding) -> list[tuple[Evaluated, str]]:
+    """The evaluations that say something of presence, and what.
+
+    Without one of CID 240, a scale with a negative step ("Category 0") says absence by that one and
+    presence by the others. What is only the likeliest of several says neither.
+    """
+    known = [
+        (one, _PRESENCES[one.term.value.value]) for one in finding.evaluated
+        if one.term.value.value in _PRESENCES
+    ]
+    if known:
+        return known
+    for one in finding.evaluated:
+        for scale in template.scales.values():
+            if one.term in scale.steps and any(step.negative for step in scale.steps):
+                return [(one, "absent" if one.term.negative else "present")]
+        for group in template.image:
+            if group.largest_of is not None and one.term in group.largest_of.terms.values():
+                return [(one, "undetermined")]
+    return []
 
 
 def _is_probability(one: Measured) -> bool:

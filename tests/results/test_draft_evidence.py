@@ -94,6 +94,28 @@ def test_names_are_english_and_sentences_in_the_language_of_the_report() -> None
     assert item.told == "Pleuraerguss: Wahrscheinlichkeit 0.910, vorhanden."
 
 
+def test_what_is_only_the_likeliest_of_several_is_neither_present_nor_absent() -> None:
+    evidence = of_image(
+        {"glioma": 0.1, "meningioma": 0.8, "pituitary": 0.05, "none": 0.05}, "brain_tumour"
+    )
+    score, term = evidence.items[:2]
+    assert (score.kind, score.status, score.told) == ("score", "undetermined", "")
+    assert (term.kind, term.term) == ("term", "Meningioma")
+    for text in ("Brain tumour is present.", "No brain tumour.", "Brain tumour is meningioma."):
+        assert not is_kept(evidence, text, "E1", "E2")
+    (glioma,) = (one for one in evidence if one.finding == "Glioma")
+    assert is_kept(evidence, "The probability of glioma is 0.1.", glioma.id)
+    assert not is_kept(evidence, "Glioma is present.", glioma.id)
+    assert not is_kept(evidence, "No glioma.", glioma.id)
+
+
+def test_scale_with_a_negative_step_says_presence_where_nothing_else_does() -> None:
+    evidence = of_image({"pneumoconiosis": 0.9, "profusion": 1.6}, "pneumoconiosis")
+    assert [one.status for one in evidence if one.kind == "score"] == ["present"]
+    assert [one.term for one in evidence if one.kind == "term"] == ["Profusion category 2"]
+    assert is_kept(evidence, "Pneumoconiosis is present.", "E1")
+
+
 def test_numbers_of_a_whole_image_are_measurements() -> None:
     evidence = of_image({"bone_age_months": 131.6, "z_score": -1.2}, "bone_age")
     assert {(one.quantity, one.value, one.unit) for one in evidence} >= {

@@ -8,7 +8,14 @@ from ai_models.drafting.clauses import Unclear
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.guard import DraftSentence, Guard
 from tests.ai_models.drafting import tricks, written_again, written_last, written_scenes
-from tests.ai_models.drafting.written_scenes import CHEST, LUNGS, NODULES, evidence_of, measured
+from tests.ai_models.drafting.written_scenes import (
+    CHEST,
+    LUNGS,
+    NODULES,
+    evidence_of,
+    measured,
+    scored,
+)
 
 WRITTEN = (*written_scenes.FAITHFUL, *written_again.FAITHFUL, *written_last.FAITHFUL)
 # True, and struck all the same: listed in docs/drafted-impression.md.
@@ -114,3 +121,17 @@ def test_guard_records_what_it_strikes_and_keeps_the_order() -> None:
 
 def test_one_of_two_sides_must_be_named() -> None:
     assert why_struck(LUNGS, "E1", "The lung has a volume of 2210 ml.") == "side"
+
+
+def test_name_that_is_a_term_of_another_finding_is_read_as_that_term() -> None:
+    evidence = evidence_of(
+        scored("Brain tumour", "Brain", 0.9, "present"),
+        {"kind": "term", "finding": "Brain tumour", "term": "Meningioma", "site": "Brain"},
+        measured("Meningioma", "Probability", 0.4, "1", 3),
+        measured("Glioma", "Probability", 0.2, "1", 3),
+    )
+    assert why_struck(evidence, "E1 E2", "The brain tumour is classified as a meningioma.") == ""
+    assert why_struck(evidence, "E1 E2", "Brain tumour: meningioma.") == ""
+    assert why_struck(evidence, "E1 E2", "Brain tumour: glioma.")
+    assert why_struck(evidence, "E3", "Meningioma is present.") == "status"
+    assert why_struck(evidence, "E3", "The probability of meningioma is 0.4.") == ""
