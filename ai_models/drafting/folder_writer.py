@@ -32,9 +32,20 @@ class FolderWriter:
         return self._card.identity
 
     def write(self, evidence: EvidenceList, language: str) -> Written:
-        """See `Writer.write`; raises as `CausalLanguageModel` does, and ``model.wrong_output``."""
-        model = self._loaded()
-        answer = model.answer(messages(evidence, language), self._card.max_tokens)
+        """See `Writer.write`; raises as `CausalLanguageModel` does, ``model.wrong_output`` and
+        ``worker.out_of_memory``."""
+        from ai_models.backends.protocol import is_out_of_memory
+
+        try:
+            model = self._loaded()
+            answer = model.answer(messages(evidence, language), self._card.max_tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.close()
+            raise ModelError(
+                f"too little memory for {self._card.id}", reason="worker.out_of_memory"
+            ) from error
         return Written(sentences_in(answer), model.notes)
 
     def close(self) -> None:

@@ -77,6 +77,16 @@ def test_folder_that_is_another_one_or_none_is_a_fallback(tmp_path: Path) -> Non
     assert impression(TOLD, writer, "en").fallback == "model.hash_mismatch"
 
 
+def test_too_little_memory_is_a_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(FolderWriter, "_loaded", short)
+    weights = {"path": "model", "sha256": "0" * 64, "licence": "MIT", "source": "test"}
+    made = impression(TOLD, writer_in(tmp_path, weights=weights), "en")
+    assert made.fallback == "worker.out_of_memory"
+
+
 def test_words_are_those_of_the_draft() -> None:
     assert " ".join(WORDS[3:]) == DRAFT
     assert json.loads(DRAFT)
