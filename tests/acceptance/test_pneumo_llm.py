@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from ai_models.training.phantoms.radiograph_files import RadiographHeader, write
 from dicom_node.config import PeerSettings
 from dicom_node.results import sop_classes as classes
 from tests import peers
+from tests.acceptance import running_node
 from tests.acceptance.conftest import Site
 from tests.acceptance.running_node import RunningNode
 from tests.acceptance.test_radiograph_and_head import (
@@ -29,6 +32,7 @@ from tests.acceptance.test_radiograph_and_head import (
     check_words,
     complaints,
 )
+from tests.source_tree import ROOT
 
 MODEL_ID = "pneumoconiosis-dx"
 pytestmark = [
@@ -49,12 +53,28 @@ class NodeOfDust(RunningNode):
         self.config.write_text(yaml.safe_dump(settings))
 
 
+@contextmanager
+def _importing(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
+    own = running_node._environment()
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    patch.setattr(running_node, "_environment", lambda: {**own, "PYTHONPATH": path})
+    yield
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("place")
+    at_start = folder / "at-start"
+    at_start.mkdir()
+    # What tests/conftest.py does for this process, for the node and its workers.
+    (at_start / "sitecustomize.py").write_text(
+        "from tests.conftest import pytest_configure\npytest_configure()\n"
+    )
     with (
+        pytest.MonkeyPatch.context() as patch,
         peers.Orthanc(folder) as archive,
+        _importing(patch, at_start),
         NodeOfDust(folder / "node", archive.peer) as node,
     ):
         yield Site(archive, node)
