@@ -23,8 +23,8 @@ NO_REASONS = {
     "dataset.json", "input.json", "ledger.db", "model.yaml", "peer.http_", "peer.refused.http_",
     "intake.accept", "intake.association", "intake.enquiry", "intake.indexer", "intake.inventory",
     "intake.normalised", "intake.priors", "intake.repair", "intake.upper_layer", "input.accepted",
-    "input.clinical", "input.foreground", "input.size", "input.quality",
-    "input.quality.likeness.sha256",
+    "input.clinical", "input.crop", "input.crop.model", "input.foreground", "input.size",
+    "input.quality", "input.quality.likeness.sha256",
 }
 # Functions that put a family before their first argument.
 SHORT = {"decline": "input", "refused": "gate"}
