@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ai_models.card_base import Count, Digest, Entry, Fraction, Positive, Text
+from ai_models.card_base import Count, Digest, Entry, Finite, Fraction, Positive, Text
 
 if TYPE_CHECKING:
     from ai_models.card import Card
 
+Range = tuple[Finite, Finite]
 Ratio = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
 Age = Annotated[float, Field(ge=0, le=150, allow_inf_nan=False)]
 _TOWARDS = {"L": 0, "R": 0, "P": 1, "A": 1, "H": 2, "F": 2}
+_OF_A_VOLUME = ("min_extent_mm", "contrast_agent", "echo_time_ms")
 _OF_AN_IMAGE = ("orientation", "sides", "side_required", "min_contrast", "max_clipped", "min_field")
 
 
@@ -41,6 +43,14 @@ class Likeness(Entry):
     """The same of a picture turned by 90, 180 or 270 degrees, or upside down: ``input.turned``."""
     mirrored: Ratio | None = None
     """The same of left and right: ``input.mirrored``. Without it that is not looked at."""
+    brightness: Range | None = None
+    """From which to which mean of the prepared picture; another one is refused, ``input.exposure``.
+    Where edges run tells nothing of it, and answers hang on it."""
+    contrast: Range | None = None
+    """The same of its deviation."""
+    sharpness: Range | None = None
+    """The same of how fine its grain is for its contrast: low where it is blurred or enlarged, high
+    of noise. Another one is refused, ``input.sharpness``."""
 
 
 class Quality(Entry):
@@ -75,6 +85,15 @@ class Quality(Entry):
     min_field: Fraction = 0.1
     """Share of the picture within its uniform borders (collimators); a picture of less is refused,
     ``input.collimated``."""
+    min_extent_mm: Positive | None = None
+    """How far a volume must reach along its slices, counting those that show anything: what lies
+    beyond was not seen. A shorter one is refused, ``input.too_short``."""
+    contrast_agent: Literal["compared", "required"] = "compared"
+    """Whether a volume is refused, ``input.no_contrast_agent``, whose Contrast/Bolus Agent
+    (0018,0010; 0018,0012) is missing or says that there was none."""
+    echo_time_ms: tuple[Positive, Positive] | None = None
+    """From which to which Echo Time (0018,0081; 0018,9082) any image of an MR may have; another
+    one is refused, ``input.echo_time``. One that is not stated is taken."""
     likeness: Likeness | None = None
     """How like what the model learned from it must be; without it that is not looked at."""
 
@@ -95,6 +114,7 @@ def quality_problems(card: Card, folder: Path) -> Iterator[tuple[str, str]]:
         getattr(card.output, "per", "image") != "sequence"
     ):
         yield f"{here}.likeness", "of pictures and slices: input.ndim 2 expected"
+    yield from _reversed(f"{here}.likeness", likeness, ("brightness", "contrast", "sharpness"))
     there = folder / likeness.reference
     if Path(likeness.reference).is_absolute() or not there.resolve().is_relative_to(
         folder.resolve()
@@ -106,10 +126,11 @@ def quality_problems(card: Card, folder: Path) -> Iterator[tuple[str, str]]:
 
 def _headers(card: Card, quality: Quality) -> Iterator[tuple[str, str]]:
     entry, here = card.input, "input.quality"
-    if entry.kind == "volume":
-        for key in _OF_AN_IMAGE:
-            if quality.gives(key):
-                yield f"{here}.{key}", "of single images only: input.kind is volume"
+    elsewhere = _OF_AN_IMAGE if entry.kind == "volume" else _OF_A_VOLUME
+    only = "single images" if entry.kind == "volume" else "volumes"
+    for key in elsewhere:
+        if quality.gives(key):
+            yield f"{here}.{key}", f"of {only} only: input.kind is {entry.kind}"
     if quality.body_part == "required" and not entry.body_part:
         yield f"{here}.body_part", "input.body_part names no part that could be required"
     if quality.side_required and not quality.sides:
@@ -117,9 +138,15 @@ def _headers(card: Card, quality: Quality) -> Iterator[tuple[str, str]]:
     for position, side in enumerate(quality.sides):
         if side in quality.sides[:position]:
             yield f"{here}.sides[{position}]", f"{side} is there already"
-    if quality.age_years is not None and quality.age_years[0] >= quality.age_years[1]:
-        yield f"{here}.age_years", "the first is not below the second"
+    yield from _reversed(here, quality, ("age_years", "echo_time_ms"))
     if quality.orientation is not None:
         rows, columns = quality.orientation
         if _TOWARDS[rows] == _TOWARDS[columns]:
             yield f"{here}.orientation", "rows and columns run along one line"
+
+
+def _reversed(here: str, entry: Entry, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        found = getattr(entry, key)
+        if found is not None and found[0] >= found[1]:
+            yield f"{here}.{key}", "the first is not below the second"

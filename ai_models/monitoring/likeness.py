@@ -93,13 +93,19 @@ class LearnedSpace:
 
 def small_picture(picture: npt.NDArray[np.floating]) -> _Small | None:
     """``(rows, columns)`` as ``(28, 28)`` of mean 0 and deviation 1; ``None`` of one value."""
-    rows, columns = picture.shape
-    small: _Small = _averaging(rows) @ np.asarray(picture, np.float64) @ _averaging(columns).T
+    small = averaged(picture)
     deviation = float(small.std())
     if deviation < _FLAT * max(1.0, float(np.abs(small).max())):
         return None
     answer: _Small = (small - small.mean()) / deviation
     return answer
+
+
+def averaged(picture: npt.NDArray[np.floating]) -> _Small:
+    """``(rows, columns)`` as the means of 28 x 28 fields of it."""
+    rows, columns = picture.shape
+    small: _Small = _averaging(rows) @ np.asarray(picture, np.float64) @ _averaging(columns).T
+    return small
 
 
 def _averaging(count: int) -> _Small:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import yaml
 
 from ai_models.card import load_card
+from ai_models.monitoring.exposure import Exposure, exposure_of
 from ai_models.monitoring.likeness import Distances, LearnedSpace, read_space
-from ai_models.types import FloatArray, Image, ModelError, ModelInput
+from ai_models.types import FloatArray, Image, JointInput, ModelError, ModelInput, Volume
 from ai_models.yaml_lines import read_yaml
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _BLACK, _WHITE = 0.002, 0.998
 _UNIFORM = 0.03
 _MOST_SAMPLES = 1 << 20
 _GREY_LEVELS = 4095
+# Of the widest range of grey values of any slice: less is noise.
+_BLANK_SLICE = 0.02
 NOT_LOOKED_AT = "letters in the picture, such as the marker of its side, were not read"
 
 
@@ -70,17 +73,21 @@ class QualityGate:
         ModelError
             ``input.blank``, ``input.too_few_pixels``, ``input.too_few_grey_levels``,
             ``input.collimated``, ``input.clipped``, ``input.unlike``, ``input.inverted``,
-            ``input.turned``, ``input.mirrored``.
+            ``input.turned``, ``input.mirrored``, ``input.blank_slices``, ``input.too_short``,
+            ``input.exposure``, ``input.sharpness``.
         """
         quality = self._card.input.quality
         if quality is None:
             return ()
         told = [check_pixels(source.array, quality, is_displayed=isinstance(source, Image))]
+        if not isinstance(source, Image):
+            told.append(check_slices(source.array, _step_mm(source), quality))
         likeness = quality.likeness
         if likeness is not None:
             first = prepared.image.array[0]
             slices = first[None] if first.ndim == 2 else first
             told.append(check_likeness(self._learned(likeness).distances(slices), likeness))
+            told += check_exposure(exposure_of(slices), likeness)
         if isinstance(source, Image):
             told.append(NOT_LOOKED_AT)
         return ("passed before the model was run: " + "; ".join(told),)
@@ -139,6 +146,35 @@ def check_pixels(
     return f"size, grey values, exposed field, clipping ({100 * clipped:.0f} %)"
 
 
+def check_slices(
+    array: npt.NDArray[np.generic], step_mm: float, quality: Quality
+) -> str:
+    """Refuse a volume ``(slices, rows, columns)`` with slices that show nothing amid others, or
+    that reaches less far than the card asks: what is not in it would be called normal."""
+    spread = np.array([np.ptp(np.percentile(_thinned(one).astype(np.float32), (1, 99))) for one in array])
+    shown = np.flatnonzero(spread > _BLANK_SLICE * spread.max())
+    if not shown.size:
+        raise ModelError("no slice shows anything", reason="input.blank")
+    reach = int(shown[-1] - shown[0]) + 1
+    if blank := reach - shown.size:
+        raise ModelError(
+            f"{blank} of {reach} slices show nothing, amid others that do",
+            reason="input.blank_slices",
+        )
+    extent_mm, least_mm = reach * step_mm, quality.min_extent_mm
+    if least_mm is not None and extent_mm < least_mm:
+        raise ModelError(
+            f"the slices reach over {extent_mm:.0f} mm, {least_mm:g} mm are needed",
+            reason="input.too_short",
+        )
+    beyond = f", {len(array) - reach} at the ends show nothing" if reach < len(array) else ""
+    return f"slices over {extent_mm:.0f} mm{beyond}"
+
+
+def _step_mm(source: Volume | JointInput) -> float:
+    return float(np.linalg.norm(source.affine_lps[:3, 0]))
+
+
 def exposed_field(displayed: FloatArray) -> Field:
     """What of ``(rows, columns)`` lies within borders of one grey value, as collimators leave.
 
@@ -182,7 +218,8 @@ def check_likeness(found: Distances, likeness: Likeness) -> str:
     """Refuse what the model never learned from, and what it would have known shown otherwise."""
     for reason, sentence in _otherwise(found, likeness):
         raise ModelError(sentence, reason=reason)
-    if found.own > likeness.limit:
+    # What is no number is no distance that is allowed.
+    if not found.own <= likeness.limit:
         raise ModelError(
             "the picture is unlike all that the model learned from: its distance is "
             f"{found.own:.2f}, {likeness.limit:.2f} is allowed", reason="input.unlike",
@@ -196,6 +233,29 @@ def check_likeness(found: Distances, likeness: Likeness) -> str:
         f"like what the model learned from (distance {found.own:.2f} of at most "
         f"{likeness.limit:.2f}){not_so}"
     )
+
+
+def check_exposure(found: Exposure | None, likeness: Likeness) -> tuple[str, ...]:
+    """Refuse what is darker, flatter, harder, coarser or finer than what was learned from."""
+    ways = (
+        ("brightness", "input.exposure", "darker", "brighter"),
+        ("contrast", "input.exposure", "poorer in contrast", "richer in contrast"),
+        ("sharpness", "input.sharpness", "more blurred, or larger,", "noisier, or sharper,"),
+    )
+    looked_at = []
+    for name, reason, below, above in ways:
+        usual = getattr(likeness, name)
+        if usual is None:
+            continue
+        value = float("nan") if found is None else float(getattr(found, name))
+        if not usual[0] <= value <= usual[1]:
+            raise ModelError(
+                f"the picture is {below if value < usual[0] else above} than what the model "
+                f"learned from: {name} {value:.3f}, {usual[0]:g} to {usual[1]:g} is allowed",
+                reason=reason,
+            )
+        looked_at.append(name)
+    return (f"as usual in {' and '.join(looked_at)}",) if looked_at else ()
 
 
 def _otherwise(found: Distances, likeness: Likeness) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and print the line for the card."""
+    from ai_models.monitoring.exposure import chosen_ranges, exposure_of, told_limits
     from ai_models.monitoring.likeness import chosen_limits, learned_space, write_space
     from ai_models.types import ModelError
 
@@ -55,7 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
                 "not learned from", reason="model.quality",
             )
         space = learned_space([one for shown in learned for one in _small(shown)])
-        limits = chosen_limits([space.distances(one) for one in choosing])
+        limits: dict[str, float | tuple[float, float]] = {
+            **chosen_limits([space.distances(one) for one in choosing]),
+            **chosen_ranges([one for one in map(exposure_of, choosing) if one is not None]),
+        }
         sha256 = write_space(arguments.output, space)
     except ModelError as error:
         raise ModelFailed(str(error), reason=error.reason) from error
@@ -65,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{len(learned)} inputs learned from, limits chosen by {len(choosing)}; below "
           "input.quality of the card:")
-    told = ", ".join(f"{name}: {limit:g}" for name, limit in limits.items())
-    print(f'    likeness: {{reference: {arguments.output.name}, sha256: "{sha256}", {told}}}')
+    print(f'    likeness: {{reference: {arguments.output.name}, sha256: "{sha256}", '
+          f"{told_limits(limits)}}}")
     return 0
 
 

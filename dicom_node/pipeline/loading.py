@@ -24,7 +24,7 @@ from dicom_node.imaging.reading import read_header
 from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstance
 from dicom_node.imaging.volume import InputNote, LoadedVolume, VolumeLimits, load_volume
-from dicom_node.pipeline.stated_checks import check_stated
+from dicom_node.pipeline.stated_checks import check_acquisition, check_stated
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -144,9 +144,9 @@ def load_input(
         )
         _check_thickness(loaded.source_images, entry)
     _check_modality(loaded.source_images, entry)
-    return replace(
-        loaded, notes=(*loaded.notes, *check_stated(loaded.source_images[0], entry))
-    )
+    stated = check_stated(loaded.source_images[0], entry)
+    stated += check_acquisition(loaded.source_images, entry)
+    return replace(loaded, notes=(*loaded.notes, *stated))
 
 
 def limits_of(entry: InputEntry) -> VolumeLimits:

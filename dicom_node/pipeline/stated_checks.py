@@ -7,6 +7,7 @@ picture without a word of its part goes on to the checks of the picture itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ai_models.card_entries import InputEntry, Quality
@@ -18,7 +19,7 @@ from dicom_node.imaging.anatomy_terms import (
     sides_of,
     views_of,
 )
-from dicom_node.imaging.elements import text
+from dicom_node.imaging.elements import number, sequence, text
 from dicom_node.imaging.patient import age_in_years
 from dicom_node.imaging.volume import InputNote
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CHECKED = "input.checked"
 _FRONTAL = {"PA", "AP"}
+_NO_AGENT = frozenset({"", "NONE", "NO", "N", "0", "WITHOUT"})
 
 
 def check_stated(image: Dataset, entry: InputEntry) -> tuple[InputNote, ...]:
@@ -47,6 +49,60 @@ def check_stated(image: Dataset, entry: InputEntry) -> tuple[InputNote, ...]:
         told += [_check_side(image, quality)]
     sentence = "; ".join(one for one in told if one)
     return (InputNote(CHECKED, f"passed in the headers: {sentence}"),) if sentence else ()
+
+
+def check_acquisition(images: Sequence[Dataset], entry: InputEntry) -> tuple[InputNote, ...]:
+    """The same of how an MR was taken: every image of it counts.
+
+    Raises
+    ------
+    UnsuitableInput
+        ``input.no_contrast_agent``, ``input.echo_time``.
+    """
+    quality = entry.quality
+    if quality is None:
+        return ()
+    told = []
+    if quality.contrast_agent == "required":
+        if not all(_has_agent(one) for one in images):
+            raise UnsuitableInput(
+                "the headers name no contrast agent, the model knows images after one only",
+                reason="input.no_contrast_agent",
+            )
+        told.append("contrast agent")
+    if quality.echo_time_ms is not None:
+        told.append(_check_echo(images, quality.echo_time_ms))
+    return (InputNote(CHECKED, f"passed in the headers: {'; '.join(told)}"),) if told else ()
+
+
+def _has_agent(image: Dataset) -> bool:
+    if sequence(image, "ContrastBolusAgentSequence"):
+        return True
+    return text(image, "ContrastBolusAgent").strip().upper() not in _NO_AGENT
+
+
+def _check_echo(images: Sequence[Dataset], allowed_ms: tuple[float, float]) -> str:
+    stated = [one for image in images for one in _echo_times_ms(image)]
+    for echo_ms in stated:
+        if not allowed_ms[0] <= echo_ms <= allowed_ms[1]:
+            raise UnsuitableInput(
+                f"an echo time of {echo_ms:g} ms, the model takes {allowed_ms[0]:g} to "
+                f"{allowed_ms[1]:g} ms", reason="input.echo_time",
+            )
+    return "echo time" if stated else "echo time not stated"
+
+
+def _echo_times_ms(image: Dataset) -> Iterator[float]:
+    """Echo Time of an image, or of the frames of a multi-frame one (PS3.3 C.8.13.5.5)."""
+    own = number(image, "EchoTime")
+    if own is not None:
+        yield own
+    for kind in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for groups in sequence(image, kind):
+            for item in sequence(groups, "MREchoSequence"):
+                echo = number(item, "EffectiveEchoTime")
+                if echo is not None:
+                    yield echo
 
 
 def _check_part(image: Dataset, entry: InputEntry, quality: Quality) -> str:

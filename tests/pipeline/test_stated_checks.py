@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from ai_models.card_entries import InputEntry
 from dicom_node.errors import UnsuitableInput
-from dicom_node.pipeline.stated_checks import CHECKED, check_stated
+from dicom_node.pipeline.stated_checks import CHECKED, check_acquisition, check_stated
 from tests.imaging.test_anatomy_terms import coded, header
 
 
@@ -131,3 +131,44 @@ def test_a_card_without_quality_compares_nothing() -> None:
         "body_part": ["CHEST"],
     })
     assert check_stated(chest(BodyPartExamined="HAND", PatientOrientation=["R", "F"]), card) == ()
+
+
+def mr_entry(**quality: Any) -> InputEntry:
+    return InputEntry.model_validate({
+        "modality": ["MR"], "intensity": {"unit": "arbitrary"}, "quality": quality,
+    })
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"ContrastBolusAgent": "GADOVIST"}, ""), ({}, "input.no_contrast_agent"),
+     ({"ContrastBolusAgent": "none "}, "input.no_contrast_agent"),
+     ({"ContrastBolusAgentSequence": [Dataset()]}, ""),
+     ({"ContrastBolusAgent": "GD", "EchoTime": "98"}, "input.echo_time"),
+     ({"ContrastBolusAgent": "GD", "EchoTime": "12"}, "")],
+)
+def test_an_mr_before_contrast_medium_or_of_another_weighting_is_refused(
+    values: dict[str, object], reason: str
+) -> None:
+    card = mr_entry(contrast_agent="required", echo_time_ms=[1, 30])
+    # One image of the series is enough.
+    images = [header(ContrastBolusAgent="GD", EchoTime="12"), header(**values)]
+    if not reason:
+        (note,) = check_acquisition(images, card)
+        assert note.text == "passed in the headers: contrast agent; echo time"
+        return
+    with pytest.raises(UnsuitableInput) as refused:
+        check_acquisition(images, card)
+    assert refused.value.reason == reason
+
+
+def test_the_echo_of_a_multi_frame_mr_is_read_where_it_is() -> None:
+    echo, groups = Dataset(), Dataset()
+    echo.EffectiveEchoTime = 98.0
+    groups.MREchoSequence = [echo]
+    with pytest.raises(UnsuitableInput) as refused:
+        check_acquisition(
+            [header(PerFrameFunctionalGroupsSequence=[groups])], mr_entry(echo_time_ms=[1, 30]))
+    assert refused.value.reason == "input.echo_time"
+    assert check_acquisition([header()], mr_entry(echo_time_ms=[1, 30]))
+    assert check_acquisition([header()], mr_entry()) == ()

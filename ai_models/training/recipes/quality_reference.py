@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ai_models.card import CARD_NAME, Card, load_card
+from ai_models.monitoring.exposure import chosen_ranges, exposure_of, told_limits
 from ai_models.monitoring.likeness import (
-    Distances,
     LearnedSpace,
     chosen_limits,
     learned_space,
@@ -40,6 +40,7 @@ from ai_models.types import FloatArray, ModelError, ModelInput
 
 REFERENCE = "quality.npy"
 _MOST_CASES = 4000
+Limits = dict[str, float | tuple[float, float]]
 _LIKENESS = re.compile(r"^( +likeness:) .*$", re.MULTILINE)
 
 
@@ -60,17 +61,7 @@ def learned(recipe: ImageRecipe, card: Card) -> LearnedSpace:
     return learned_space(np.stack(smalls))
 
 
-def distances_in(
-    recipe: ImageRecipe, card: Card, part: Part, space: LearnedSpace
-) -> list[Distances]:
-    """Of every case of a part."""
-    return [
-        space.distances(slices_of(recipe.draw(part, number).source, card))
-        for number in range(recipe.counts[part])
-    ]
-
-
-def with_likeness(text: str, sha256: str, limits: dict[str, float]) -> str:
+def with_likeness(text: str, sha256: str, limits: Limits) -> str:
     """The text of a card whose ``input.quality.likeness`` is this.
 
     Raises
@@ -78,8 +69,7 @@ def with_likeness(text: str, sha256: str, limits: dict[str, float]) -> str:
     TrainingError
         The card has no such line.
     """
-    told = ", ".join(f"{name}: {value:g}" for name, value in limits.items())
-    line = f'{{reference: {REFERENCE}, sha256: "{sha256}", {told}}}'
+    line = f'{{reference: {REFERENCE}, sha256: "{sha256}", {told_limits(limits)}}}'
     changed, count = _LIKENESS.subn(lambda found: f"{found[1]} {line}", text)
     if count != 1:
         raise TrainingError("one line `likeness: {...}` below input.quality expected in the card")
@@ -95,9 +85,13 @@ def write_quality(recipe: ImageRecipe, card: Card) -> Card:
         return card
     space = learned(recipe, card)
     sha256 = write_space(card.folder / REFERENCE, space)
-    limits = chosen_limits(
-        distances_in(recipe, card, "validation", space), mirrored=not recipe.changes.mirror
-    )
+    choosing = [
+        slices_of(recipe.draw("validation", number).source, card)
+        for number in range(recipe.counts["validation"])
+    ]
+    limits: Limits = chosen_limits(
+        [space.distances(one) for one in choosing], mirrored=not recipe.changes.mirror
+    ) | chosen_ranges([one for one in map(exposure_of, choosing) if one is not None])
     path = card.folder / CARD_NAME
     path.write_text(with_likeness(path.read_text("utf-8"), sha256, limits), encoding="utf-8")
     return load_card(card.folder)

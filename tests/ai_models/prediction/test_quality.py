@@ -10,10 +10,13 @@ import pytest
 from ai_models.card import load_card
 from ai_models.card_entries import Likeness, Quality
 from ai_models.catalog import ZOO
+from ai_models.monitoring.exposure import Exposure
 from ai_models.monitoring.likeness import Distances
 from ai_models.prediction.quality import (
+    check_exposure,
     check_likeness,
     check_pixels,
+    check_slices,
     exposed_field,
     without_quality,
 )
@@ -164,6 +167,69 @@ def test_real_chests_pass_and_are_refused_upside_down_turned_and_inverted(
         assert refusal(chest_model, 1.0 - one) == "input.inverted"
         assert refusal(chest_model, np.rot90(one, 2)) == "input.turned"
         assert refusal(chest_model, np.rot90(one)) == "input.turned"
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (Exposure(0.1, 0.2, 0.5), "input.exposure"), (Exposure(0.9, 0.2, 0.5), "input.exposure"),
+        (Exposure(0.5, 0.01, 0.5), "input.exposure"), (Exposure(0.5, 0.4, 0.5), "input.exposure"),
+        (Exposure(0.5, 0.2, 0.1), "input.sharpness"), (Exposure(0.5, 0.2, 2.0), "input.sharpness"),
+        (Exposure(float("nan"), 0.2, 0.5), "input.exposure"), (None, "input.exposure"),
+        (Exposure(0.5, 0.2, 0.5), ""),
+    ],
+)
+def test_what_is_darker_flatter_or_noisier_than_usual_is_refused(
+    found: Exposure | None, reason: str
+) -> None:
+    usual = LIKENESS.model_copy(update={
+        "brightness": (0.3, 0.8), "contrast": (0.05, 0.25), "sharpness": (0.2, 0.9)})
+    assert check_exposure(found, LIKENESS) == ()
+    if not reason:
+        assert "brightness and contrast and sharpness" in check_exposure(found, usual)[0]
+        return
+    with pytest.raises(ModelError) as refused:
+        check_exposure(found, usual)
+    assert refused.value.reason == reason
+
+
+def test_a_distance_that_is_no_number_is_not_allowed() -> None:
+    with pytest.raises(ModelError) as refused:
+        check_likeness(Distances(float("nan"), 3.0, 3.0, 3.0), LIKENESS)
+    assert refused.value.reason == "input.unlike"
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [([1] * 12, ""), ([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0], ""),
+     ([1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1], "input.blank_slices"),
+     ([0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0], "input.too_short"), ([0] * 12, "input.blank")],
+)
+def test_what_slices_do_not_show_is_not_called_normal(shown: list[int], reason: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 1000, (32, 32))
+    stack = np.stack([grey * one for one in shown]).astype(np.int16)
+    quality = Quality.model_validate({"min_extent_mm": 50.0})
+    if not reason:
+        said = check_slices(stack, 5.0, quality)
+        assert f"slices over {5 * sum(shown)} mm" in said
+        assert ("at the ends show nothing" in said) == (0 in shown)
+        return
+    with pytest.raises(ModelError) as refused:
+        check_slices(stack, 5.0, quality)
+    assert refused.value.reason == reason
+
+
+@needs_shared(*REAL)
+def test_chests_in_a_window_that_nobody_learned_from_are_not_answered(
+    chest_model: Predictor
+) -> None:
+    # Contrast times three had a third of the ill called normal; too little had all called ill.
+    with np.load(shared(*REAL)) as content:
+        chests = content["val_images"][:12] / 255.0
+    for factor, fixed in ((0.12, 0.5), (0.2, 0.0), (4.0, 0.5)):
+        changed = np.clip(fixed + factor * (chests - fixed), 0, 1)
+        told = [refusal(chest_model, one) for one in changed]
+        assert set(told) <= {"input.exposure", "input.blank", "input.clipped", "input.unlike"}
 
 
 @needs_shared(*REAL)
