@@ -151,7 +151,9 @@ def check_slices(
 ) -> str:
     """Refuse a volume ``(slices, rows, columns)`` with slices that show nothing amid others, or
     that reaches less far than the card asks: what is not in it would be called normal."""
-    spread = np.array([np.ptp(np.percentile(_thinned(one).astype(np.float32), (1, 99))) for one in array])
+    spread = np.array([
+        np.ptp(np.percentile(_thinned(one).astype(np.float32), (1, 99))) for one in array
+    ])
     shown = np.flatnonzero(spread > _BLANK_SLICE * spread.max())
     if not shown.size:
         raise ModelError("no slice shows anything", reason="input.blank")
