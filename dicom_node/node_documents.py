@@ -45,7 +45,7 @@ def taken_by(ledger: Ledger, series_instance_uid: str) -> list[dict[str, str]]:
 def describe_job(
     ledger: Ledger, job: Job, outlook: Outlook, sender_ae_title: str
 ) -> dict[str, Any]:
-    """A job with its further inputs, what it waits for, its history, results and deliveries."""
+    """A job with its inputs, what it waits for, its draft, its history, results and deliveries."""
     deliveries = ledger.deliveries.of_job(job.job_id)
     results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
     return {
@@ -58,6 +58,7 @@ def describe_job(
         ],
         "failures": Counter(cause_of(one) for one in ledger.jobs.failures(job.job_id)),
         "seconds_by_stage": ledger.jobs.seconds_by_stage(job.job_id),
+        "impression": (ledger.predictions.of(job.job_id) or {}).get("impression"),
         "history": ledger.history("job", job.job_id),
         "results": [vars(result) for result in results.values()],
         "deliveries": [

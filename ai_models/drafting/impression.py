@@ -70,6 +70,7 @@ class Impression:
 
     ``fallback`` is the reason why nothing of a draft was used, empty where some was: the code of a
     ModelError, ``language``, ``empty`` or ``all_struck``; ``why`` says it to a person.
+    ``evidence`` is what the sentences cite from.
     """
 
     sentences: tuple[ImpressionSentence, ...]
@@ -79,6 +80,7 @@ class Impression:
     why: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    evidence: tuple[EvidenceItem, ...] = ()
 
     @property
     def is_drafted(self) -> bool:
@@ -108,7 +110,7 @@ def impression(evidence: EvidenceList, writer: Writer | None, language: str) -> 
     """
     template = TemplateWriter()
     if writer is None or isinstance(writer, TemplateWriter):
-        return Impression(_of_template(evidence), template.identity)
+        return Impression(_of_template(evidence), template.identity, evidence=evidence.items)
     if language not in LANGUAGES:
         return _fallen_back(evidence, writer, "language", f"the guard does not read {language}")
     started = time.monotonic()
@@ -128,7 +130,7 @@ def impression(evidence: EvidenceList, writer: Writer | None, language: str) -> 
                  for one in guarded.kept)
     return Impression(
         (*kept, *_left_out(evidence, guarded.kept)), writer.identity, guarded.struck,
-        notes=written.notes, seconds=seconds,
+        notes=written.notes, seconds=seconds, evidence=evidence.items,
     )
 
 
@@ -137,7 +139,8 @@ def _fallen_back(
     struck: tuple[Struck, ...] = (), notes: tuple[str, ...] = (), seconds: float = 0.0,
 ) -> Impression:
     return Impression(
-        _of_template(evidence), writer.identity, struck, reason, why, notes, seconds
+        _of_template(evidence), writer.identity, struck, reason, why, notes, seconds,
+        evidence.items,
     )
 
 

@@ -149,6 +149,11 @@ def _print(one: dict[str, Any]) -> None:
         stages = ", ".join(f"{name} {s:.2f} s" for name, s in job["seconds_by_stage"].items())
         if stages:
             print(f"    time: {stages}")
+        if job["impression"]:
+            from dicom_node.results.draft_record import record_lines
+
+            for line in record_lines(job["impression"]):
+                print(f"    {line}")
         for name, alike in _by_name(job["results"]).items():
             print(f"    {_counted(name, alike)}"
                   + (f"  {alike[0]['sop_instance_uid']}" if len(alike) == 1 else ""))

@@ -19,7 +19,7 @@ from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop, drop_twins
 from dicom_node.records import Job
-from dicom_node.results.report_impression import impression_counts
+from dicom_node.results.draft_record import draft_record
 from dicom_node.spool import Spool
 
 
@@ -66,7 +66,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     )
     said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
     if analysis.impression is not None:
-        said["impression"] = impression_counts(analysis.impression)
+        said["impression"] = draft_record(analysis.impression)
     workshop.ledger.predictions.keep(job.job_id, said)
     _keep_features(job, card, analysis, workshop)
     try:

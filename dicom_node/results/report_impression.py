@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,15 +155,6 @@ def _told(writer: WriterIdentity) -> str:
     inside = ", ".join(one for one in parts if one)
     name = f"{writer.name or writer.id} {writer.version}".strip()
     return f"{name} ({inside})" if inside else name
-
-
-def impression_counts(made: Impression) -> dict[str, Any]:
-    """Who wrote an impression and how much of it was kept, without a word of it."""
-    return {
-        "writer": asdict(made.writer), "fallback": made.fallback, "seconds": round(made.seconds, 3),
-        "sentences": dict(Counter(one.source for one in made.sentences)),
-        "struck": dict(Counter(one.reason for one in made.struck)),
-    }
 
 
 def impression_document(made: Impression) -> dict[str, Any]:

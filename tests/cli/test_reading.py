@@ -100,6 +100,28 @@ def test_show_names_what_was_sent_and_has_no_empty_words(filled: Site) -> None:
     assert "attempt 0" not in text and " (," not in text
 
 
+def test_show_prints_a_draft_beside_its_evidence(filled: Site) -> None:
+    ledger = filled.ledger()
+    ledger.predictions.keep("job-1", {"impression": {
+        "writer": {"id": "llama", "version": "1", "model": "m"}, "fallback": "",
+        "struck": {"side": 1}, "evidence": {"E1": "Nodule 1, left Lung: Long axis 8.4 mm"},
+        "told": [{"text": "Nodule 1: 8.4 mm.", "evidence": ["E1"], "source": "writer"}],
+        "unguarded": {"why": "", "struck": [
+            {"text": "On the right.", "reason": "side", "why": "it is left", "evidence": ["E1"]},
+        ]},
+    }})
+    ledger.close()
+    text = filled("show", "job-1").out
+    assert (
+        "    impression: AI draft, not reviewed; llama 1 (model m); 1 sentence struck (1 side)\n"
+        "      Nodule 1: 8.4 mm. [writer]\n"
+        "        E1: Nodule 1, left Lung: Long axis 8.4 mm\n"
+        "      struck (side): On the right.  it is left\n"
+    ) in text
+    (series,) = filled("show", "job-1", "--json").json()["series"]
+    assert series["jobs"][0]["impression"]["struck"] == {"side": 1}
+
+
 def test_show_counts_objects_that_went_the_same_way(filled: Site) -> None:
     pages = range(3, 63)
     ledger = filled.ledger()

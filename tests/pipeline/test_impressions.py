@@ -32,7 +32,7 @@ def drafted(workshop: Workshop, writer: Scripted) -> tuple[pydicom.Dataset, Any]
     return pydicom.dcmread(workshop.spool.resolve(kept.path)), said["impression"]
 
 
-def test_kept_report_has_the_draft_and_the_ledger_how_much_of_it_was_struck(
+def test_what_was_struck_stands_apart_in_the_ledger_and_in_no_report(
     workshop: Workshop,
 ) -> None:
     report, said = drafted(workshop, Scripted((
@@ -42,7 +42,9 @@ def test_kept_report_has_the_draft_and_the_ledger_how_much_of_it_was_struck(
     assert named(report, "121072") == []
     assert said["fallback"] == "all_struck"
     assert sum(said["struck"].values()) == 2
-    assert "normal" not in str(said)
+    struck = said.pop("unguarded")["struck"]
+    assert struck[0]["text"] == "The images are normal."
+    assert "normal" not in str(said) and "normal" not in str(report)
 
 
 def test_draft_that_is_kept_goes_to_the_destinations(workshop: Workshop) -> None:

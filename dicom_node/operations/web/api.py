@@ -16,6 +16,7 @@ from dicom_node.operations.web.studies import StudyList, chosen_lines
 from dicom_node.records import JobState
 
 _MOST = 1000
+_NOT_FOR_STRANGERS = frozenset({"path", "unguarded"})
 
 
 class Probes:
@@ -117,10 +118,11 @@ class Api:
 
 
 def anonymous(value: Any, key: str = "") -> Any:
-    """The same document with hashes for UIDs, and without paths."""
+    """The same document with hashes for UIDs, without paths and without a host's own words."""
     if isinstance(value, dict):
         return {
-            name: anonymous(one, name) for name, one in value.items() if name != "path"
+            name: anonymous(one, name) for name, one in value.items()
+            if name not in _NOT_FOR_STRANGERS
         }
     if isinstance(value, list | tuple):
         return [anonymous(one, key) for one in value]
