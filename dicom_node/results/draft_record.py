@@ -42,9 +42,9 @@ def impression_counts(made: Impression) -> dict[str, Any]:
 def draft_record(made: Impression) -> dict[str, Any]:
     """An impression as JSON values for the ledger.
 
-    Beside who wrote and how much was kept, also in a sentence (``standing``): ``told``, the sentences with the ids that they cite;
-    ``evidence``, what those ids are, in words; ``unguarded``, the sentences that were struck and
-    what a failed host said.
+    Beside who wrote and how much was kept, also in a sentence (``standing``): ``told``, the
+    sentences with the ids that they cite; ``evidence``, what those ids are, in words;
+    ``unguarded``, the sentences that were struck and what a failed host said.
     """
     cited = {one for sentence in made.sentences for one in sentence.evidence}
     cited |= {one for struck in made.struck for one in struck.sentence.evidence}

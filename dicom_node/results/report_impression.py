@@ -83,16 +83,17 @@ def drafted_impression(
 def with_impression(report: Dataset, made: Impression, request: ResultRequest) -> Dataset:
     """``report`` with the section, as another object; unchanged where nothing was drafted.
 
-    Another draft is another object: its words enter the SOP Instance UID.
+    Another draft is another object: all that the section says enters the SOP Instance UID.
     """
     if not made.is_drafted:
         return report
     changed = copy.deepcopy(report)
     sentences = [SectionSentence(one.text, one.groups) for one in made.sentences]
-    changed.ContentSequence.append(impression_section(
-        sentences, _told(made.writer), len(made.struck), language_of(request)
-    ))
-    words = json.dumps([[one.text, one.groups] for one in made.sentences])
+    writer, struck = _told(made.writer), len(made.struck)
+    changed.ContentSequence.append(
+        impression_section(sentences, writer, struck, language_of(request))
+    )
+    words = json.dumps([writer, struck, [[one.text, one.groups] for one in made.sentences]])
     digest = hashlib.sha256(words.encode()).hexdigest()
     kind = str(report.SOPInstanceUID)
     changed.SOPInstanceUID = request.identity.uid(f"impression.{kind}.{digest}")

@@ -91,6 +91,16 @@ def test_another_draft_is_another_object_and_the_same_one_the_same() -> None:
     assert len({plain.SOPInstanceUID, one.SOPInstanceUID, other.SOPInstanceUID}) == 3
 
 
+def test_section_that_says_anything_else_is_in_another_object() -> None:
+    _, two_struck, made, request = chest((*DRAFT, DraftSentence("All is normal.", ("E1",))))
+    plain, one_struck, _, _ = chest()
+    assert sentences_of(two_struck) == sentences_of(one_struck)
+    assert two_struck.SOPInstanceUID != one_struck.SOPInstanceUID
+    other = replace(made, writer=replace(made.writer, version="2"))
+    by_another = with_impression(plain, other, request)
+    assert by_another.SOPInstanceUID != two_struck.SOPInstanceUID
+
+
 def test_report_is_as_it_was_where_nothing_of_the_draft_is_left() -> None:
     plain, drafted, made, _ = chest((DRAFT[1],))
     assert drafted is plain
