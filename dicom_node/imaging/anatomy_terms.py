@@ -89,7 +89,9 @@ def regions_of(image: Dataset) -> tuple[set[str], bool]:
     """
     found: set[str] = set()
     is_unknown = False
-    terms = [region_of_term(one) for one in [text(image, "BodyPartExamined")] if one]
+    # One value is allowed, and several are found.
+    stated = text(image, "BodyPartExamined").split("\\")
+    terms = [region_of_term(one) for one in stated if one.strip()]
     for region in [*terms, *(_region_of_code(item) for item in _region_items(image))]:
         if region is None:
             is_unknown = True

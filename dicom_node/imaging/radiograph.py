@@ -13,6 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForProcessing,
+)
 
 from ai_models.types import Image
 from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_frames
@@ -26,6 +31,11 @@ from dicom_node.imaging.reading import read_header
 Values = npt.NDArray[np.float64]
 _VOI = ("WindowCenter", "WindowWidth", "VOILUTFunction", "PhotometricInterpretation")
 _MAX_PIXELS = 1 << 28
+_SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
+_FOR_PROCESSING = frozenset({
+    DigitalXRayImageStorageForProcessing, DigitalMammographyXRayImageStorageForProcessing,
+    DigitalIntraOralXRayImageStorageForProcessing,
+})
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,13 @@ def load_radiograph(path: Path) -> LoadedRadiograph:
     UnsuitableInput
         ``input.color``, ``input.multi_frame``, ``input.no_pixel_data``, ``input.pixel_format``,
         ``input.undecodable``, ``input.rescale_invalid``, ``input.not_an_image``,
-        ``input.too_large``.
+        ``input.too_large``, ``input.for_processing``, ``input.spacing_unknown``.
     """
     header = read_header(path)
     dataset = header.dataset
     if text(dataset, "SOPClassUID") in NOT_SOURCE_IMAGES:
         raise decline("not_an_image", "segmentations, maps and doses are no source images")
+    _check_intent(dataset)
     form = pixel_format(header)
     if form.frames != 1:
         raise decline("multi_frame", f"{form.frames} frames where one image is expected")
@@ -70,6 +81,7 @@ def load_radiograph(path: Path) -> LoadedRadiograph:
     padding = _padding(stored[0], form)
     values = rescaled(stored[0], rescale)
     displayed, notes = _apply_voi(values, dataset, ~padding)
+    notes += _shape_notes(dataset)
     if text(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1":
         displayed = 1.0 - displayed
     displayed[padding] = 0.0
@@ -81,6 +93,27 @@ def load_radiograph(path: Path) -> LoadedRadiograph:
         {text(dataset, "SOPInstanceUID"): digest},
         (*notes, *spacing_notes),
     )
+
+
+def _check_intent(dataset: Dataset) -> None:
+    """What a detector measured is no picture yet (PS3.3 C.8.11.1.1.1): often the logarithm is not
+    taken, and black is white."""
+    intent = text(dataset, "PresentationIntentType").upper()
+    if intent == "FOR PROCESSING" or text(dataset, "SOPClassUID") in _FOR_PROCESSING:
+        raise decline("for_processing", "the image is for processing, not for presentation")
+
+
+def _shape_notes(dataset: Dataset) -> list[InputNote]:
+    """Presentation LUT Shape says the same as Photometric Interpretation (PS3.3 C.8.11.3.1.2);
+    where it does not, viewers differ in what they show."""
+    shape = text(dataset, "PresentationLUTShape").upper()
+    stated = text(dataset, "PhotometricInterpretation").upper()
+    if _SHAPES.get(stated, shape) == shape or not shape:
+        return []
+    return [InputNote(
+        "input.presentation_contradicts",
+        f"black and white are those of {stated}, which the Presentation LUT Shape contradicts",
+    )]
 
 
 def _padding(stored: Stored, form: PixelFormat) -> npt.NDArray[np.bool_]:
@@ -140,4 +173,7 @@ def _pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, list[I
             f", magnified {magnification:g} times" if magnification else ""
         )
         return (spacing[0], spacing[1]), [InputNote("input.detector_spacing", text_)]
+    aspect = numbers(dataset, "PixelAspectRatio")
+    if len(aspect) == 2 and aspect[0] != aspect[1]:
+        raise decline("spacing_unknown", "pixels are not square, and how large they are is unknown")
     return None, []

@@ -20,7 +20,7 @@ from dicom_node.imaging.anatomy_terms import (
     views_of,
 )
 from dicom_node.imaging.elements import number, sequence, text
-from dicom_node.imaging.patient import age_in_years
+from dicom_node.imaging.patient import age_in_years, contradicts_age
 from dicom_node.imaging.volume import InputNote
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ def _check_age(image: Dataset, quality: Quality) -> str:
     if quality.age_years is None:
         return ""
     youngest, oldest = quality.age_years
+    if contradicts_age(image):
+        raise UnsuitableInput(
+            "Patient's Age and the dates of birth and study contradict each other",
+            reason="input.age",
+        )
     years = age_in_years(image)
     if years is None:
         return "age not known"

@@ -48,6 +48,7 @@ def test_codes_of_any_edition_are_the_region_of_the_term(
 def test_terms_and_codes_that_differ_are_both_told() -> None:
     image = header(BodyPartExamined="CHEST", AnatomicRegionSequence=[coded("85562004")])
     assert regions_of(image) == ({"CHEST", "HAND"}, False)
+    assert regions_of(header(BodyPartExamined=["CHEST", "HAND"])) == ({"CHEST", "HAND"}, False)
     unknown = header(AnatomicRegionSequence=[coded("1", "99MINE")])
     assert regions_of(unknown) == (set(), True)
     assert regions_of(header()) == (set(), False)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.imaging.patient import age_in_years, is_same_patient
+from dicom_node.imaging.patient import age_in_years, contradicts_age, is_same_patient
 
 
 def header(**elements: Any) -> Dataset:
@@ -23,6 +23,7 @@ def header(**elements: Any) -> Dataset:
     ({"PatientAge": "000Y"}, None),
     ({"PatientAge": "000Y", "PatientBirthDate": "19600101", "StudyDate": "20260101"}, 66.0),
     ({"PatientAge": "999Y"}, None),
+    ({"PatientBirthDate": "1960.01.01", "StudyDate": "2026.01.01"}, 66.0),
     ({}, None),
 ])
 def test_an_age_that_says_nothing_is_not_that_of_a_newborn(
@@ -31,6 +32,17 @@ def test_an_age_that_says_nothing_is_not_that_of_a_newborn(
     assert age_in_years(header(**elements)) == (
         None if years is None else pytest.approx(years, abs=0.01)
     )
+
+
+@pytest.mark.parametrize(("age", "born", "contradict"), [
+    ("004Y", "19400101", True), ("065Y", "19600101", False), ("066Y", "", False),
+    ("", "19400101", False), ("000Y", "19400101", False),
+])
+def test_an_age_far_from_that_of_the_dates_contradicts_them(
+    age: str, born: str, contradict: bool
+) -> None:
+    one = header(PatientAge=age, PatientBirthDate=born, StudyDate="20260101")
+    assert contradicts_age(one) == contradict
 
 
 @pytest.mark.parametrize(("one", "other", "same"), [

@@ -144,6 +144,41 @@ def test_colour_is_declined(photometric: str, tmp_path: Path) -> None:
     assert caught.value.reason == "input.color"
 
 
+@pytest.mark.parametrize("attributes", [
+    {"PresentationIntentType": "FOR PROCESSING"},
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"},
+])
+def test_what_a_detector_measured_is_no_picture_yet(
+    tmp_path: Path, attributes: dict[str, str]
+) -> None:
+    with pytest.raises(UnsuitableInput) as caught:
+        loaded(tmp_path, **attributes)
+    assert caught.value.reason == "input.for_processing"
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape", "told"),
+    [("MONOCHROME2", "INVERSE", True), ("MONOCHROME1", "IDENTITY", True),
+     ("MONOCHROME2", "IDENTITY", False), ("MONOCHROME1", "INVERSE", False)],
+)
+def test_a_presentation_shape_that_contradicts_black_and_white_is_told(
+    tmp_path: Path, stated: str, shape: str, told: bool
+) -> None:
+    found = loaded(tmp_path, photometric_interpretation=stated, PresentationLUTShape=shape)
+    assert ("input.presentation_contradicts" in codes(found)) == told
+    assert found.image.array[0, 0] == (1.0 if stated == "MONOCHROME1" else 0.0)
+
+
+def test_pixels_of_an_unknown_size_that_are_not_square_are_not_taken_for_square(
+    tmp_path: Path
+) -> None:
+    shape = {"PixelAspectRatio": ["2", "1"], "PixelSpacing": None}
+    with pytest.raises(UnsuitableInput) as caught:
+        loaded(tmp_path, **shape)
+    assert caught.value.reason == "input.spacing_unknown"
+    assert loaded(tmp_path, PixelAspectRatio=["2", "1"]).image.pixel_spacing_mm == (0.2, 0.15)
+
+
 @needs_shared("data", "dicom", "highdicom")
 def test_a_real_monochrome1_radiograph_shows_air_dark() -> None:
     path = shared("data", "dicom", "highdicom", "data", "test_files", "dx_image.dcm")

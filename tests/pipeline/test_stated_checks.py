@@ -125,6 +125,11 @@ def test_a_patient_of_a_fitting_or_unknown_age_is_taken() -> None:
     assert "age not known" in note.text
 
 
+def test_an_age_that_the_dates_contradict_is_not_believed() -> None:
+    image = chest(PatientAge="004Y", PatientBirthDate="19400305", StudyDate="20040826")
+    assert refusal(image, entry(age_years=[0, 18])) == "input.age"
+
+
 def test_a_card_without_quality_compares_nothing() -> None:
     card = InputEntry.model_validate({
         "kind": "image", "modality": ["DX"], "intensity": {"unit": "displayed"},
