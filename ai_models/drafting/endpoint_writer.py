@@ -36,7 +36,7 @@ class EndpointWriter:
         self._card = card
         self._asked = card.endpoint
         self._who = f"the host {card.endpoint.name}"
-        self._host = HttpEndpoint(site.endpoints[card.endpoint.name], self._who)
+        self._endpoint = site.endpoints[card.endpoint.name]
 
     @property
     def identity(self) -> WriterIdentity:
@@ -52,22 +52,29 @@ class EndpointWriter:
             ``worker.endpoint_unavailable``, ``model.endpoint_refused``, ``model.endpoint_key``,
             ``model.wrong_output``.
         """
-        base = "" if self._host.address.path.endswith("/v1") else "/v1"
+        # Several jobs may ask at one time: each has its own connection.
+        host = HttpEndpoint(self._endpoint, self._who)
+        base = "" if host.address.path.endswith("/v1") else "/v1"
         content = json.dumps(self.request(evidence, language)).encode()
-        self._host.open()
+        host.open()
         try:
-            reply = self._host.post(
+            reply = host.post(
                 f"{base}/chat/completions", content, {"Content-Type": "application/json"},
                 at_most=LARGEST_ANSWER_BYTES,
             )
         finally:
-            self._host.close()
+            host.close()
         document = _document(reply, self._who)
         return Written(sentences_in(text_of(document, self._who)), (
             f"{self._asked.model} on {self._who}, temperature {self._asked.temperature:g}, "
             f"seed {self._asked.seed}",
             "its weights lie on that host: their SHA-256 was not checked here",
         ))
+
+    @property
+    def within_s(self) -> float:
+        """How long the host may take, as the settings say."""
+        return self._endpoint.timeout_s
 
     def request(self, evidence: EvidenceList, language: str) -> dict[str, Any]:
         """The body of the request, as JSON values."""

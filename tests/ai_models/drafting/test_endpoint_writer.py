@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from ai_models.drafting.writer_card import load_writer_card
 from ai_models.trust import Endpoint, Site
 from ai_models.types import ModelError
 from tests.ai_models.backends.fake_openai import FakeOpenAi
+from tests.ai_models.backends.loopback import Asked, Given
 from tests.ai_models.drafting.test_impression import TOLD
 from tests.ai_models.drafting.writers import VALUES, writer_folder
 from tests.ports import free_port
@@ -68,6 +72,31 @@ def test_slow_host_is_left_when_its_time_is_up(tmp_path: Path) -> None:
     with FakeOpenAi("slow", text=DRAFT) as host:
         made = impression(TOLD, writer_at(tmp_path, host.url, timeout_s=0.3), "en")
     assert made.fallback == "worker.endpoint_unavailable"
+
+
+class BusyWithAnother(FakeOpenAi):
+    """Wants to be asked again by the first, when it has answered the second."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.is_asked, self.is_answered = threading.Event(), threading.Event()
+
+    def answer(self, asked: Asked) -> Given:
+        if asked.method == "POST" and not self.is_asked.is_set():
+            self.is_asked.set()
+            assert self.is_answered.wait(30)
+            return Given(429, b"", {"Retry-After": "0"})
+        return super().answer(asked)
+
+
+def test_job_that_is_done_hangs_up_for_no_other(tmp_path: Path) -> None:
+    with BusyWithAnother(text=DRAFT) as host, ThreadPoolExecutor(1) as pool:
+        writer = writer_at(tmp_path, host.url, timeout_s=30)
+        first = pool.submit(impression, TOLD, writer, "en")
+        assert host.is_asked.wait(30)
+        assert impression(TOLD, writer, "en").fallback == ""
+        host.is_answered.set()
+        assert first.result().fallback == ""
 
 
 def test_words_in_place_of_json_are_no_draft(tmp_path: Path) -> None:
