@@ -105,7 +105,8 @@ def read_rows(path: Path, sha256: str, of: str = "monitor") -> FloatArray:
         )
     try:
         rows = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    # A header may ask for terabytes that do not follow.
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise ModelError(f"{path} is no array: {error}", reason=_REASON) from error
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype != np.float32:
         raise ModelError(f"{path} holds no rows of float32", reason=_REASON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_a_space_is_read_as_it_was_written_and_nothing_else_is(tmp_path: Path) -
     with pytest.raises(ModelError) as refused:
         read_space(tmp_path / "quality.npy", "0" * 64)
     assert refused.value.reason == "model.hash_mismatch"
+
+
+def test_a_file_that_claims_terabytes_is_refused_as_one_that_is_no_array(tmp_path: Path) -> None:
+    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 128), }"
+    content = b"\x93NUMPY\x01\x00v\x00" + text.encode().ljust(117) + b"\n" + bytes(100)
+    path = tmp_path / "quality.npy"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="is no array"):
+        read_space(path, hashlib.sha256(content).hexdigest())
 
 
 def test_too_few_pictures_say_nothing_of_what_is_usual() -> None:
