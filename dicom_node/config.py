@@ -41,7 +41,7 @@ from dicom_node.config_peers import (
     Text,
     Whole,
 )
-from dicom_node.config_rules import PHASES, PRIOR, Name, Rule, RuleInput
+from dicom_node.config_rules import PHASES, PRIOR, Name, Rule, RuleInput, WriterFolder
 from dicom_node.config_security import (
     AccessSettings,
     SecuritySettings,
@@ -162,7 +162,7 @@ class ResultsSettings(Settings):
     """What results say to their reader; ``impression`` is the folder of a ``writer.yaml``."""
 
     language: Literal["en", "de", "fr", "zh"] = "en"
-    impression: Path | None = None
+    impression: WriterFolder = None
 
 
 class LoggingSettings(Settings):
@@ -341,6 +341,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             "node": node, "models": models, "peers": peers,
             "security": config.security.anchored(base), "web": files_below(base, config.web),
             "database": files_below(base, config.database),
+            "rules": [rule.anchored(base) for rule in config.rules],
             "results": files_below(base, config.results),
         }
     )._introduced()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from dicom_node import config_problems, input_roles, records
@@ -37,6 +45,12 @@ def _condition(value: object) -> Condition:
         ) from error
 
 
+def _writer(value: object) -> object:
+    if value is None or isinstance(value, Path) or (isinstance(value, str) and value.strip()):
+        return value
+    raise PydanticCustomError("writer", "the folder of a writer.yaml, or none")
+
+
 Name = Annotated[Text, AfterValidator(_name)]
 When = Annotated[
     Condition,
@@ -45,6 +59,10 @@ When = Annotated[
     WithJsonSchema({"type": "object", "minProperties": 1}),
 ]
 Role = Annotated[Text, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+WriterFolder = Annotated[Literal["none"] | Path | None, BeforeValidator(_writer)]
+"""Of a writer.yaml; ``"none"``: nobody drafts."""
 
 
 class RuleInput(Settings):
@@ -64,7 +82,9 @@ class RuleInput(Settings):
 class Rule(Settings):
     """Series that match ``when`` go through ``model``; the results go to ``send_to``.
 
-    The job waits for its further ``inputs`` for at most ``wait_s``.
+    The job waits for its further ``inputs`` for at most ``wait_s``. Its report's impression is
+    drafted by the writer in the folder ``impression``, by nobody where that is ``none``, and by
+    that of ``results`` where it is absent.
     """
 
     name: Name
@@ -74,3 +94,10 @@ class Rule(Settings):
     priority: Priority = Priority.ROUTINE
     inputs: dict[Role, RuleInput] = {}
     wait_s: Annotated[Seconds, Field(le=86_400)] = 900
+    impression: WriterFolder = None
+
+    def anchored(self, base: Path) -> Rule:
+        """The same with a relative folder of its writer below ``base``."""
+        if not isinstance(self.impression, Path):
+            return self
+        return self.model_copy(update={"impression": base / self.impression})

@@ -38,7 +38,7 @@ from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
 from dicom_node.node_headers import representative
 from dicom_node.node_locks import lock_data_dir
-from dicom_node.node_models import check_model, site_of, writer_of
+from dicom_node.node_models import check_model, site_of, writer_of, writers_of
 from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_rules import RuleModels, has_run
@@ -225,7 +225,7 @@ class Node:
                 node_equipment(self.config.node.ae_title, dicom_node.__version__),
                 destinations_of(self.config, self.ledger), self.config.models.deadline_s,
                 self.config.results.language, decoded=self._read_ahead(self._pool),
-                writer=writer_of(self.config),
+                writer=writer_of(self.config), writers=writers_of(self.config),
             )
             self._duties = DutyKeeper(workshop, self._events)
             rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from ai_models.card import Card
+from ai_models.drafting.endpoint_writer import EndpointWriter
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.folder_writer import open_writer
 from ai_models.drafting.impression import Writer, WriterIdentity, Written
@@ -14,6 +17,7 @@ from ai_models.types import ModelError
 from ai_models.weights import verify_weights
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError
+from dicom_node.pipeline.punctual_writer import PunctualWriter
 
 
 def site_of(config: Config) -> Site:
@@ -47,8 +51,40 @@ def writer_of(config: Config) -> Writer | None:
     A card that is wrong, or that this site refuses, stops no node: it gives an `AbsentWriter`. So
     does a folder of weights, which would take the memory of the process that receives.
     """
-    folder = config.results.impression
-    if folder is None:
+    return _writer_in(config.results.impression, config)
+
+
+def writers_of(config: Config) -> dict[str, Writer | None]:
+    """Who drafts by each rule, by its name: the rule's own, or that of ``results``.
+
+    A folder has one writer, who keeps no job longer than the time-out of its host.
+    """
+    made: dict[object, Writer | None] = {}
+    found: dict[str, Writer | None] = {}
+    for rule in config.rules:
+        folder = config.results.impression if rule.impression is None else rule.impression
+        if folder not in made:
+            made[folder] = _writer_in(folder, config)
+        found[rule.name] = made[folder]
+    return found
+
+
+def wrong_writers(config: Config) -> list[tuple[str, ModelError]]:
+    """The settings that name a writer that cannot write, by key path, and why it cannot."""
+    named = [("results.impression", config.results.impression)]
+    named += [
+        (f"rules[{position}].impression", rule.impression)
+        for position, rule in enumerate(config.rules)
+    ]
+    writers = [(key_path, _writer_in(folder, config)) for key_path, folder in named]
+    return [
+        (key_path, writer.problem) for key_path, writer in writers
+        if isinstance(writer, AbsentWriter)
+    ]
+
+
+def _writer_in(folder: Path | Literal["none"] | None, config: Config) -> Writer | None:
+    if not isinstance(folder, Path):
         return None
     try:
         card = load_writer_card(folder)
@@ -57,9 +93,10 @@ def writer_of(config: Config) -> Writer | None:
                 f"{card.id} has its weights in a folder: a node asks a host (writer: openai)",
                 reason="model.refused",
             )
-        return open_writer(card, site_of(config))
+        writer = open_writer(card, site_of(config))
     except ModelError as error:
         return AbsentWriter(error)
+    return PunctualWriter(writer, writer.within_s) if isinstance(writer, EndpointWriter) else writer
 
 
 def check_model(card: Card, site: Site) -> None:

@@ -42,7 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
-    from dicom_node.cli import check_data, check_inputs, check_models, check_peers, check_ports
+    from dicom_node.cli import (
+        check_data,
+        check_inputs,
+        check_models,
+        check_peers,
+        check_ports,
+        writers,
+    )
     from dicom_node.operations import doctor_certificates, doctor_host
     from dicom_node.operations.doctor import Check
 
@@ -74,6 +81,7 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
               "dicom-node web-token NAME writes the file"),
         Check("listeners", partial(check_ports.listeners, config), check_ports.TODO),
         Check("models", partial(check_models.models, config), check_models.TODO, 300.0),
+        Check("impressions", partial(writers.impressions, config)),
         Check("folders", partial(check_models.bad_folders, config), within_s=120.0),
         Check("further series", partial(check_inputs.further_series, config), within_s=120.0),
         Check("GPU", partial(check_models.devices, config), check_models.GPU_TODO, 180.0),

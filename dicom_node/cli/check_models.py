@@ -37,7 +37,7 @@ _NUMBERS_TOLD = 5
 def models(config: Config) -> str:
     """How many are known; raises what is wrong with those that the rules name."""
     from ai_models.types import ModelError
-    from dicom_node.node_models import AbsentWriter, check_model, site_of, writer_of
+    from dicom_node.node_models import check_model, site_of, wrong_writers
 
     catalog, site = open_catalog(config), site_of(config)
     known_before = model_stages(config)
@@ -63,8 +63,7 @@ def models(config: Config) -> str:
     for name in config.jobs.per_model:
         reason, message = outcome_of(name, whole=False)
         wrong += [(reason, f"jobs.per_model.{name}: {message}")] if reason else []
-    if isinstance(writer := writer_of(config), AbsentWriter):
-        wrong.append((writer.problem.reason, f"results.impression: {writer.problem}"))
+    wrong += [(problem.reason, f"{path}: {problem}") for path, problem in wrong_writers(config)]
     if wrong:
         (reason, text), *others = wrong
         text = "; ".join([text, *(f"{code}: {message}" for code, message in others)])

@@ -13,6 +13,7 @@ from dicom_node.cli.explain_inputs import Surroundings
 from dicom_node.cli.named_series import NEVER_HEARD, find_series
 from dicom_node.cli.opened import open_config, open_ledger, without_model
 from dicom_node.cli.output import print_json, tell_skipped
+from dicom_node.cli.writers import drafting_by_rule
 from dicom_node.errors import NotUnderstood
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         print("dicom-node: nothing to explain: no DICOM file, and no study, series or job "
               f"that this node knows ({NEVER_HEARD}): {' '.join(arguments.names)}", file=sys.stderr)
         return 1
+    drafting = drafting_by_rule(config)
     explained = {
-        uid: [_Answer(uid, rules.explain(rule, dataset), around) for rule in config.rules]
+        uid: [
+            _Answer(uid, rules.explain(rule, dataset), around, drafting.get(rule.name, ""))
+            for rule in config.rules
+        ]
         for uid, dataset in series.items()
     }
     without = {one.rule: one for one in without_model(config)}
@@ -69,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
                       f"{lacking.message}")
             for line in one.lines():
                 print(f"    {line}")
+            if one.match.matches and one.drafting:
+                print(f"    {one.drafting}")
             if one.not_analysed:
                 print(f"    was not analysed: {one.not_analysed}")
         for line in around.beside(uid, config.rules):
@@ -83,6 +90,7 @@ class _Answer:
     uid: str
     match: RuleMatch
     around: Surroundings
+    drafting: str
 
     def _selected(self) -> list[Selected]:
         return self.around.selected(self.uid, self.match.rule) if self.match.matches else []
@@ -109,6 +117,7 @@ class _Answer:
             "inputs": explain_inputs.as_dict(self._selected()),
             "waits_for": self._waits_for(),
             "not_analysed": self.not_analysed,
+            "drafting": self.drafting,
         }
 
 

@@ -116,9 +116,9 @@ def _earlier(named: dict[str, dict[str, list[Path]]]) -> Earlier | None:
     return Earlier(next(iter(series.values())))
 
 
-def _writer(folder: Path | None, config: Config) -> Writer | None:
+def _writer(folder: Path | str | None, config: Config) -> Writer | None:
     """Who drafts the impression."""
-    if folder is None:
+    if not isinstance(folder, Path):
         return None
     from ai_models.drafting.folder_writer import open_writer
     from ai_models.drafting.writer_card import load_writer_card

@@ -139,7 +139,10 @@ def analyse(
     with _timed(seconds, "describe"):
         request = _request(card, loaded, prediction, findings, writing, followed)
         objects = describe(prediction, findings, request, loaded)
-        objects, impression = with_impressions(objects, findings, request, writing.writer)
+    impression = None
+    if writing.writer is not None:
+        with _timed(seconds, "draft"):
+            objects, impression = with_impressions(objects, findings, request, writing.writer)
     return Analysis(
         outcome="no_finding" if objects[0][0] == "negative report" else "result",
         objects=objects,

@@ -51,7 +51,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     previous = workshop.ledger.versions.previous(job)
     writing = Writing(
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous),
-        workshop.writer,
+        workshop.writer_for(job),
     )
     taken = taken_by(job, workshop)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from dicom_node.results.writing import write_result
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydicom.dataset import Dataset
 
@@ -30,7 +30,8 @@ class Workshop:
     """What every job is done with.
 
     ``language`` is that of the sentences in reports; in ``decoded`` are images that were read while
-    their series arrived. A ``writer`` drafts the impression of reports.
+    their series arrived. Of a rule that is among ``writers`` that one drafts the impression of
+    reports, of any other ``writer`` does; without one nobody does.
     """
 
     ledger: Ledger
@@ -43,6 +44,11 @@ class Workshop:
     language: str = "en"
     decoded: Decoded | None = None
     writer: Writer | None = None
+    writers: Mapping[str, Writer | None] = field(default_factory=dict)
+
+    def writer_for(self, job: Job) -> Writer | None:
+        """Who drafts the impression of what a job finds."""
+        return self.writers.get(job.rule, self.writer)
 
 
 def keep(

@@ -64,3 +64,11 @@ def test_writer_that_fails_fails_no_job(workshop: Workshop, reason: str) -> None
     report, said = drafted(workshop, Scripted(problem=ModelError("nothing", reason=reason)))
     assert named(report, "121072") == []
     assert said["fallback"] == reason
+
+
+def test_a_rule_has_its_own_writer_and_another_rule_none(workshop: Workshop) -> None:
+    writer = Scripted((DraftSentence("The images are normal.", ("E1",)),))
+    job = started(workshop, "job-1")
+    for writers, who in (({job.rule: None}, None), ({job.rule: writer}, writer), ({}, None)):
+        assert dataclasses.replace(workshop, writers=writers).writer_for(job) is who
+    assert dataclasses.replace(workshop, writer=writer).writer_for(job) is writer
