@@ -189,7 +189,9 @@ def known_origin(
     if stated == "other" or seen is None:
         if stated is None:
             raise TrainingError(
-                f"{file} does not tell who trained it: say radiologynet, imagenet or other"
+                f"{file} does not tell who trained it, by its number of classes: say "
+                "--pretrained-by, or training.pretrained.origin in the recipe: radiologynet "
+                "(images as they are), imagenet (normalised ones) or other"
             )
         return stated
     if stated not in (None, seen):
