@@ -1,5 +1,6 @@
 """What the card's quality gate must refuse: nothing at all, and noise.
 
+What is shown has as many pixels as the card asks for, or the gate would refuse it for its size.
 The rest of the suite asks the network behind the gate: what is drawn is like nothing that a model
 of patients learned from.
 """
@@ -33,7 +34,7 @@ def check_quality(card: Card, predict: Predict, scene: Scene) -> Check:
     told = []
     for what, source in shown.items():
         try:
-            predict(source)
+            predict(_large_enough(source, quality.min_edge_pixels))
         except ModelError as error:
             if not error.reason.startswith("input."):
                 return failed(QUALITY, f"{what}: {error.reason}: {error}")
@@ -41,6 +42,31 @@ def check_quality(card: Card, predict: Predict, scene: Scene) -> Check:
         else:
             return failed(QUALITY, f"{what} was answered")
     return passed(QUALITY, f"refused: {', '.join(told)}")
+
+
+def _large_enough(source: ModelInput, edge_pixels: int) -> ModelInput:
+    """The same place in smaller pixels, where a slice has fewer rows or columns than that."""
+    times = -(-edge_pixels // min(source.array.shape[-2:]))
+    if times <= 1:
+        return source
+
+    def finer(array: np.ndarray) -> np.ndarray:
+        return array.repeat(times, axis=-2).repeat(times, axis=-1)
+
+    if isinstance(source, Image):
+        row, column = source.pixel_spacing_mm or (1.0, 1.0)
+        spacing = (row / times, column / times)
+        return replace(source, array=np.asarray(finer(source.array), dtype=np.float32),
+                       pixel_spacing_mm=spacing if source.pixel_spacing_mm else None)
+
+    def of(volume: Volume) -> Volume:
+        affine = volume.affine_lps.copy()
+        affine[:3, 1:3] /= times
+        # The edge of the first pixel stays where it was, its middle comes nearer to it.
+        affine[:3, 3] -= affine[:3, 1:3].sum(axis=1) * (times - 1) / 2
+        return replace(volume, array=finer(volume.array), affine_lps=affine)
+
+    return changed(source, of)
 
 
 def _noise(source: ModelInput) -> ModelInput:
