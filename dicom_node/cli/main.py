@@ -22,6 +22,7 @@ from dicom_node.cli import (
     check,
     conformance,
     demo,
+    draft,
     echo,
     explain,
     fetch,
@@ -49,8 +50,8 @@ from dicom_node.events import configure_logging
 
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
-    release, remove, send, fetch, echo, models, train, adapt, shift, replay, audit, web_token,
-    conformance, schema, init,
+    release, remove, send, fetch, echo, models, train, draft, adapt, shift, replay, audit,
+    web_token, conformance, schema, init,
 )
 # These end before there is any garbage to speak of.
 _SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release", "remove"})

@@ -27,7 +27,7 @@ NOT_FOUND = (
 _NO_NAME = (
     r"(?!(?i:no|not|nor|none|without|left|right|both|bilateral|the|there|this|that|an?|at|on|in|is|"
     r"was|were|are|has|had|and|or|for|new|stable|unchanged|normal|negative|positive|findings?|"
-    r"impression|possible|probable|likely|lungs?|heart)\b)"
+    r"impression|possible|probable|likely|lungs?|heart|dr|mrs?|ms|prof|doctor|professor)\b)"
 )
 _WORD = rf"{_NO_NAME}[^\W\d_a-zß-öø-ÿ][\w'’-]{{0,40}}"
 _NAMES = rf"(?:[A-Z]\.[ \t]*){{0,3}}{_WORD}(?:[ \t]+(?:[A-Z]\.[ \t]+)?{_WORD}){{0,2}}"

@@ -54,7 +54,8 @@ def split_of(pairs: Sequence[Pair], share: float, seed: int) -> Split:
     kept = [pairs[place] for place in places]
     named = sum(bool(one.patient) for one in kept)
     by = "patient" if named == len(kept) else "patient and text" if named else "text"
-    alike = groups_of([texts[place] for place in places], GROUP_THRESHOLD) if by != "patient" else []
+    unnamed = [texts[place] for place in places] if by != "patient" else []
+    alike = groups_of(unnamed, GROUP_THRESHOLD)
     groups: dict[str, list[Pair]] = defaultdict(list)
     for number, one in enumerate(kept):
         groups[f"patient {one.patient}" if one.patient else f"text {alike[number]}"].append(one)
