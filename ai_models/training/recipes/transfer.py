@@ -42,7 +42,7 @@ from ai_models.training.recipes.scored_images import (
     drawn_examples,
     with_quick_statistics,
 )
-from ai_models.training.settings import Settings, TrainingError
+from ai_models.training.settings import Settings
 from ai_models.training.torchvision_operators import declare_missing_operators
 
 EDGES = (64, 48)
@@ -303,16 +303,27 @@ def compared(experiment: Experiment, sources: Sources, folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare, and write the table."""
-    parser = argparse.ArgumentParser(description="Compare beginnings on parts of the data.")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--pretrained", type=Path, help="weights, such as RadiologyNET's")
-    parser.add_argument("--imagenet", type=Path, help="torchvision's weights of ImageNet")
-    parser.add_argument("--backbone", default=Experiment.backbone)
-    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS))
-    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
-    parser.add_argument("--seeds", type=int, default=Experiment.seeds)
-    parser.add_argument("--steps", type=int, default=Experiment.steps)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = argparse.ArgumentParser(description=(
+        "Compare beginnings on parts of the data: drawn wrists, every second one lacks mineral."
+    ))
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help="for transfer.md and transfer.json; a run that stopped goes on there")
+    parser.add_argument("--pretrained", type=Path, metavar="FILE",
+                        help="weights of the backbone, such as RadiologyNET's (default: some are "
+                             "made first, on drawn hands)")
+    parser.add_argument("--imagenet", type=Path, metavar="FILE",
+                        help="one more arm: torchvision's weights of ImageNet")
+    parser.add_argument("--backbone", default=Experiment.backbone, metavar="NAME",
+                        help="of the files, docs/backbones.md (default: %(default)s)")
+    parser.add_argument("--fractions", type=int, nargs="+", default=list(FRACTIONS), metavar="F",
+                        help=f"percent of the {Experiment.whole} cases (default: 5 25 50 100)")
+    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), metavar="R",
+                        help="learning rates, of which validation chooses (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=Experiment.seeds, metavar="N",
+                        help="runs of each arm and fraction (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=Experiment.steps, metavar="N",
+                        help="changes of the weights at most (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     declare_missing_operators()
@@ -321,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
         rates=tuple(options.rates), seeds=options.seeds, steps=options.steps,
     )
     if not 0 < min(experiment.fractions) <= max(experiment.fractions) <= 100:
-        raise TrainingError("--fractions: percent, from 1 to 100")
+        parser.error("--fractions: percent, from 1 to 100")
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.pretrained or pretrained(experiment, options.output)
     sources: dict[str, tuple[Path, Origin | None]] = {

@@ -38,7 +38,17 @@ def test_the_exit_code_says_whether_a_figure_differs(
     assert main(["--data", str(tmp_path)]) == 0
     monkeypatch.setattr(accuracy, "lung_tumour", lambda _: [row(value=0.7)])
     assert main(["--data", str(tmp_path)]) == 1
-    assert "**differs**" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "**differs**" in said and "\n0 of 2 figures differ" in said
+    assert "\n1 of 2 figures differ" in said
+
+
+def test_a_folder_without_the_data_is_no_figure_that_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pneumoniamnist.npz").touch()
+    assert main(["--data", str(tmp_path)]) == 2
+    assert "no val_patches.h5 below" in capsys.readouterr().err
 
 
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
