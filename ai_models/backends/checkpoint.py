@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _NUMBERS: list[Any] = [
         for name in ("scalar", "_reconstruct") for module in ("_core", "core")
     ),
 ]
+_MOST_INFLATED = 8
 
 
 class PickledProgramError(ModelError):
@@ -50,6 +52,7 @@ def read_checkpoint(path: Path) -> Any:
 
 def checkpoint_in(content: bytes, name: str) -> Any:
     """The same of the bytes of a file of this name."""
+    _check_inflated(content, name)
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -65,3 +68,17 @@ def checkpoint_in(content: bytes, name: str) -> Any:
         raise ModelError(
             f"torch cannot read {name}: {text}", reason="model.load_failed"
         ) from error
+
+
+def _check_inflated(content: bytes, name: str) -> None:
+    """torch writes its archives without compression: what inflates a lot is no checkpoint."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            inflated = sum(one.file_size for one in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        # Older files are no archives; of what is torn torch says it.
+        return
+    if inflated > _MOST_INFLATED * len(content):
+        raise ModelError(
+            f"{name} would become {inflated} bytes of {len(content)}", reason="model.load_failed"
+        )

@@ -35,6 +35,8 @@ _OLD_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 _COUNTER = "num_batches_tracked"
 _SECOND_HEAD = "AuxLogits."
 _EXAMPLES = 3
+# Values of one tensor that are fewer in the file: the largest of a known backbone has 103 million.
+_MOST_REPEATED = 1 << 27
 # What has a backbone, and which where its arguments do not say.
 _BACKBONE_OF = {"Backbone": "", "BackboneUNet": "resnet50", "BoneAge": "inception_v3"}
 _NAMES: Mapping[Origin, str] = {
@@ -148,6 +150,8 @@ def read_pretrained(path: Path, sha256: str | None = None) -> tuple[dict[str, to
         ``model.pickle``, ``model.load_failed``: reading it would run code, or it is torn.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise TrainingError(f"{path} cannot be read: it is no plain file")
         content = path.read_bytes()
     except OSError as error:
         raise TrainingError(f"{path} cannot be read: {error.strerror}") from error
@@ -163,6 +167,11 @@ def read_pretrained(path: Path, sha256: str | None = None) -> tuple[dict[str, to
     named: dict[str, torch.Tensor] = {}
     for name, tensor in given.items():
         plain = _plain_name(name)
+        if not _is_plain(tensor):
+            raise TrainingError(f"{path.name}: {name} is no tensor whose values are in the file")
+        if not tensor.is_floating_point() and not name.endswith(_COUNTER):
+            # Copied into a network, integers of a quantised one would pass for weights.
+            raise TrainingError(f"{path.name}: {name} holds {tensor.dtype}, no floating point")
         if not torch.isfinite(tensor).all():
             raise TrainingError(f"{path.name}: {name} holds values that are no numbers")
         if plain in named and not _same(named[plain], tensor):
@@ -276,6 +285,15 @@ def _tensors(loaded: Any, file: str) -> dict[str, torch.Tensor]:
         ):
             return dict(inner)
     raise TrainingError(f"{file} holds no weights by name (model_state, or a state_dict)")
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether every value has a place: a few bytes may claim to be a tensor of gigabytes."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        return False
+    # One value for many is no harm as long as they are not too many.
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.numel() <= max(stored, _MOST_REPEATED)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ def test_tensors_and_numbers_of_numpy_are_read(tmp_path: Path) -> None:
     assert found["best"] == 0.5 and found["fast"] == 0.25 and found["done"]
     assert torch.equal(found["weights"], torch.arange(3))
     assert np.array_equal(found["curve"], np.arange(4.0))
+
+
+def test_an_archive_that_inflates_to_many_times_its_size_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    torch.save({"weights": torch.zeros(1 << 20)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {one: archive.read(one) for one in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelError, match="would become") as refused:
+        read_checkpoint(path)
+    assert refused.value.reason == "model.load_failed"
 
 
 def test_numbers_that_numpy_1_wrote_are_read(tmp_path: Path) -> None:

@@ -133,6 +133,26 @@ def test_two_tensors_under_one_name_and_numbers_that_are_none_are_refused(tmp_pa
         read_pretrained(path)
 
 
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda one: one.flatten()[:1].expand(10**11), "no tensor whose values are in the file"),
+        (lambda one: one.to_sparse(), "no tensor whose values are in the file"),
+        (lambda one: one.to("meta"), "no tensor whose values are in the file"),
+        (lambda one: one.to(torch.int8), "torch.int8, no floating point"),
+        (lambda one: one.to(torch.complex64), "torch.complex64, no floating point"),
+    ],
+)
+def test_tensors_that_only_claim_to_be_weights_are_refused(
+    tmp_path: Path, broken: Any, words: str
+) -> None:
+    name = "features.0.0.weight"
+    path = tmp_path / "one.pth"
+    torch.save({"model_state": {name: broken(torch.ones(16, 3, 3, 3))}}, path)
+    with pytest.raises(TrainingError, match=f"{name} .*{words}"):
+        read_pretrained(path)
+
+
 def test_a_file_that_is_a_program_another_or_no_weights_is_refused(tmp_path: Path) -> None:
     path, _ = radiologynet_file(tmp_path, SMALL)
     with pytest.raises(TrainingError, match=f"{path.name} has SHA-256 "):
