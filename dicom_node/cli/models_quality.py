@@ -55,7 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
                 f"inputs of {_ONE_IN} patients at least expected: some choose the limits and are "
                 "not learned from", reason="model.quality",
             )
-        space = learned_space([one for shown in learned for one in _small(shown)])
+        try:
+            space = learned_space([one for shown in learned for one in _small(shown)])
+        except ModelError as error:
+            raise ModelError(
+                f"{error}, besides those of one patient in {_ONE_IN}, which choose the limits "
+                f"({len(choosing)} inputs)", reason=error.reason,
+            ) from error
         limits: dict[str, float | tuple[float, float]] = {
             **chosen_limits([space.distances(one) for one in choosing]),
             **chosen_ranges([one for one in map(exposure_of, choosing) if one is not None]),
