@@ -72,6 +72,9 @@ def draft_recipe(
         put_input(draft, wishes, axes=2 if found.is_image or beginning else 3, channels=1)
     except ModelError as error:
         raise TrainingError(str(error)) from error
+    if draft.get("input.kind") == "image":
+        draft.check("input.modality", "CR as well as DX? and write body_part, views and quality, "
+                    "which say what it may be shown: docs/quality-gate.md")
     _put_output(draft, wishes)
     begins: dict[str, Any] = {}
     if beginning is None:

@@ -72,6 +72,13 @@ def test_a_backbone_is_shown_images_as_its_weights_know_them(tmp_path: Path) -> 
     assert recipe["training"]["pretrained"]["origin"] == "imagenet"
 
 
+def test_a_person_is_told_to_say_what_a_model_of_images_may_be_shown(tmp_path: Path) -> None:
+    drafted(tmp_path, "--backbone", SMALL)
+    (text,) = (path.read_text() for path in tmp_path.glob("out-*/recipe.yaml"))
+    (line,) = (one for one in text.splitlines() if "modality:" in one)
+    assert "# check: CR as well as DX?" in line and "docs/quality-gate.md" in line
+
+
 def test_without_weights_it_begins_at_random_and_sees_images_as_they_are(tmp_path: Path) -> None:
     recipe = drafted(
         tmp_path, "--backbone", "inception_v3", task="regress", column="bone_age_months"
