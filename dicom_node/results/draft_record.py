@@ -80,7 +80,11 @@ def visible(text: str) -> str:
 
 def in_words(item: EvidenceItem) -> str:
     """One item of evidence for a person: ``Nodule 1, left Lung: Long axis 8.4 mm``."""
-    place = " ".join(filter(None, (_SIDES.get(item.side, item.side), item.site)))
+    said = item.finding.lower().split()
+    place = " ".join(
+        word for word in (_SIDES.get(item.side, item.side), item.site)
+        if word and word.lower() not in said
+    )
     name = ", ".join(filter(None, (item.finding, place)))
     return f"{name}: {_said(item)}"
 
@@ -131,17 +135,17 @@ def standing_of(record: Mapping[str, Any]) -> str:
     In one sentence, without a word of the draft.
     """
     writer = record["writer"]
-    inside = [
-        f"model {writer['model']}" if writer.get("model") else "",
-        f"SHA-256 {writer['sha256'][:16]}" if writer.get("sha256") else "",
-    ]
+    digest = writer.get("sha256") or ""
+    inside = []
+    if writer.get("model"):
+        known = f"SHA-256 {digest[:16]}" if digest else "whose digest is not known here"
+        inside = [f"model {writer['model']}", known]
     who = f"{writer.get('name') or writer['id']} {writer.get('version', '')}".strip()
-    told = ", ".join(filter(None, inside))
-    parts = [f"{who} ({told})" if told else who]
+    parts = [f"{who} ({', '.join(inside)})" if inside else who]
     if record.get("fallback"):
         parts.append(f"the template stands in: {record['fallback']}")
     struck = record.get("struck", {})
-    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(struck.items()))
+    reasons = ", ".join(f"{reason}: {number}" for reason, number in sorted(struck.items()))
     count = sum(struck.values())
     if count:
         parts.append(f"{count} {'sentence' if count == 1 else 'sentences'} struck ({reasons})")

@@ -25,6 +25,8 @@ from dicom_node.events import hash_uid
 from tests import peers
 from tests.acceptance import series
 from tests.acceptance.running_node import PATIENCE_S, RunningNode, wait_until
+from tests.acceptance.test_drafted_impression import HalfLiar
+from tests.ai_models.drafting.writers import writer_folder
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -95,11 +97,13 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     if chromium is None:
         pytest.skip("chromium is not installed: tests/install_tools.sh")
     folder = tmp_path_factory.mktemp("hospital")
-    with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive:
+    with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive, HalfLiar() as host:
         node = RunningNode(folder / "node", archive.peer, "intake,deliver,web")
         port = peers.free_port()
         document = yaml.safe_load(node.config.read_text())
         document["web"] = {"port": port, "tokens_file": str(folder / "tokens")}
+        document["models"]["endpoints"] = {"language": {"url": host.url}}
+        document["results"] = {"impression": str(writer_folder(folder / "writer"))}
         document["rules"] = [{"name": "lungs on chest CT", "model": "lungs-ct",
                               "when": {"Modality": "CT", "BodyPartExamined": ["CHEST"]},
                               "send_to": ["pacs"]}]  # fmt: skip
@@ -228,7 +232,21 @@ def look_at_results(hospital: Hospital, page: Page) -> None:
     assert name.endswith("-segmentation.dcm")
     assert "PLANTED" not in name
     assert pydicom.dcmread(started.value.path()).Modality == "SEG"
+    look_at_draft(page)
     hospital.look(page, "study")
+
+
+def look_at_draft(page: Page) -> None:
+    """The impression beside its evidence, and what was struck of it."""
+    draft = page.locator("table.draft")
+    expect(page.get_by_text("AI draft, not reviewed")).to_be_visible()
+    row = draft.get_by_role("row").filter(has_text="the writer")
+    expect(row).to_have_count(1)
+    words = re.compile(r"lung has a volume of .* ml\..*E\d+ .* lung: Volume .* ml", re.DOTALL)
+    expect(row).to_contain_text(words)
+    page.get_by_text("Struck sentences of the writer (1)").click()
+    expect(page.locator("s")).to_contain_text("lung has a volume of")
+    expect(page.get_by_text("The evidence does not say this.")).to_be_visible()
 
 
 def find_out_why_there_is_none(hospital: Hospital) -> None:
@@ -246,6 +264,7 @@ def find_out_why_there_is_none(hospital: Hospital) -> None:
     hospital.look(page, "rules")
     page.goto(hospital.address + hospital.study(hospital.head))
     page.get_by_role("link", name="Route by hand").click()
+    expect(page.get_by_role("heading", name="by hand")).to_be_visible()
     hospital.look(page, "route")
     page.get_by_role("button", name="Run lungs-ct").click()
     expect(page.locator("article .stage.delivered")).to_be_visible(timeout=PATIENCE_S * 1000)

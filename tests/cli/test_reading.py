@@ -113,7 +113,8 @@ def test_show_prints_a_draft_beside_its_evidence(filled: Site) -> None:
     ledger.close()
     text = filled("show", "job-1").out
     assert (
-        "    impression: AI draft, not reviewed; llama 1 (model m); 1 sentence struck (1 side)\n"
+        "    impression: AI draft, not reviewed; llama 1 (model m, whose digest is not known here);"
+        " 1 sentence struck (side: 1)\n"
         "      Nodule 1: 8.4 mm. [writer]\n"
         "        E1: Nodule 1, left Lung: Long axis 8.4 mm\n"
         "      struck (side): On the right.  it is left\n"

@@ -29,7 +29,7 @@ def test_each_sentence_stands_with_what_it_cites_in_words() -> None:
     text = "\n".join(record_lines(record))
     assert text.startswith(
         "impression: AI draft, not reviewed; Scripted 1.0 (model llama, SHA-256 abababababababab); "
-        "1 sentence struck (1 side)\n  Pleural effusion is present. [writer]\n    E2: Pleural"
+        "1 sentence struck (side: 1)\n  Pleural effusion is present. [writer]\n    E2: Pleural"
     )
     assert "  struck (side): Left pleural effusion." in text
 
@@ -55,7 +55,9 @@ def test_words_of_a_hostile_host_can_be_written_and_move_no_cursor() -> None:
     (EvidenceItem("E1", "measurement", "Nodule 1", "left", "Lung", "Long axis", 8.4, 1, "mm"),
      "Nodule 1, left Lung: Long axis 8.4 mm"),
     (EvidenceItem("E1", "measurement", "Lung", "both", "Lung", "Mean", -812.0, 0, "[hnsf'U]"),
-     "Lung, both sides Lung: Mean -812 HU"),
+     "Lung, both sides: Mean -812 HU"),
+    (EvidenceItem("E1", "measurement", "Right lung", "right", "Lung", "Volume", 1112.0, 1, "ml"),
+     "Right lung: Volume 1112.0 ml"),
     (EvidenceItem("E1", "count", "Nodule", site="Lung", value=2.0), "Nodule, Lung: 2 found"),
     (EvidenceItem("E1", "score", "Pneumothorax", quantity="Probability", value=0.031, decimals=3,
                   unit="1", status="absent"), "Pneumothorax: absent, probability 0.031"),
