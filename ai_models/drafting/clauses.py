@@ -16,6 +16,9 @@ _COPULAS = frozenset({"is", "was", "as", ":", "are"})
 _BEFORE_A_NAME = frozenset({
     "number", "count", "side", "term", "site", "change", "status", "not", "quantity", "word",
 })  # fmt: skip
+_EXPLAINS = frozenset({
+    "suggestive of", "indicative of", "consistent with", "compatible with", "in keeping with",
+})  # fmt: skip
 CLAIMS = frozenset({
     "number", "count", "side", "term", "site", "change", "status", "not", "quantity", "found",
     "not_analysed", "relation", "change_noun",
@@ -239,5 +242,7 @@ def _refuse_beside(pending: Sequence[Mark], has_earlier: bool) -> None:
     was_there = last.value.startswith(("previously", "known"))
     if last.kind in ("earlier", "relation") and not was_there:
         raise Unclear("comparison", "a finding is compared with another one")
+    if has_earlier and last.text in _EXPLAINS:
+        raise Unclear("ambiguous", "a finding is said to be explained by another one")
     if has_earlier and last.kind == "filler" and last.value in _INSIDE - {"of"}:
         raise Unclear("ambiguous", "a finding is said to be in another one")

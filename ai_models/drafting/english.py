@@ -13,7 +13,7 @@ those|which|of|with|on|at|for|in|within|by|as|per|also|here|and its|now
 remains|remain|remained|remaining|measures|measure|measuring|measured|measurement|measurements
 shows|show|showing|shown|demonstrates
 demonstrate|demonstrating|demonstrated|reveals|reveal|revealing|has a|contains|involves|involving
-computed|calculated|reported|quantified|determined|estimated|given|amounts|amounting|corresponds
+computed|calculated|reported|report|reports|quantified|determined|estimated|given|amounts|amounting|corresponds
 corresponding|equals|totals|totalling|totaling|reads|reading|gives|comes|located|lying|situated
 examination|exam|study|images|image|scan|series|imaging|ct|mri|mr|radiograph|radiographs|x ray
 present examination|present study|present scan|present images|current examination|current study
@@ -26,7 +26,7 @@ where|according|based|assigned|labelled|labeled|characterised|characterized|desc
 density type|morphology|total|overall|over time|long and short axis|long by short axis|did|does|do
 up to|last|past|combined|indicate|indicates
 indicating|indicated|together|taken together|respective|sum|final|presence|according to|in keeping
-equal to|equal|range|went|become|becomes|became|lies|lie|then|so|such|overall size|reach|reached
+equal to|equal|range|went|become|becomes|became|lies|lie|then|such|overall size|reach|reached
 extends|extending|extent|identification
 in this|on this|time|period|course|within a|a total of|dimension
 """
@@ -37,8 +37,10 @@ probably|consistent with
 compatible with|in keeping with|identifiable
 """
 FOUND = """
-found|find|seen|see|detected|detect|identified|identify|visible|noted|observed|visualised|visualized|demonstrable|depicted
-discernible|recognised|recognized|picked up|located by|marked|segmented|delineated
+found|find|can be seen|can be found
+seen|see|detected|detect|identified|identify|visible|noted|observed|visualised
+visualized|demonstrable|depicted
+discernible|recognised|recognized|picked up|located by|segmented|delineated
 """
 ABSENT = """
 absent|negative for|negative|free of|absence of|lack of|lacking|devoid of|unlikely|improbable
@@ -122,7 +124,8 @@ prior scan|previous scan|earlier scan|after|comparison
 # Numbers of what they follow or precede.
 QUANTITIES = {
     "long axis": """
-        long axis|longest axis|longest diameter|long axis diameter|maximum diameter|maximal diameter
+        long|long axis|longest axis|longest diameter
+        long axis diameter|maximum diameter|maximal diameter
         diameter|diameters|largest diameter|greatest diameter|length|major axis
         longest dimension|largest dimension|greatest dimension|maximum dimension|long diameter
         across its long axis
@@ -130,8 +133,8 @@ QUANTITIES = {
     """,
     "size": "in size|size",
     "short axis": """
-        short axis|shortest axis|short axis diameter|short diameter|minor axis|width|perpendicular
-        perpendicular diameter|smallest diameter|across the long axis|orthogonal diameter
+        short axis|shortest axis|short axis diameter|short diameter|minor axis|width|wide
+        perpendicular|perpendicular diameter|smallest diameter|across the long axis|orthogonal diameter
     """,
     "volume": "volume|volumes|volumetry|in volume|volumetrically|volumetric size",
     "area": "area|surface|section|largest section|cross section|cross sectional area|largest area",

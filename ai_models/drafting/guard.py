@@ -104,10 +104,13 @@ class Guard:
             raise Unclear("unwritable", "it is too long, or has signs that no finding needs")
         spoken_of: list[Entity] = []
         bases: set[Stems] = set()
+        changed: list[Entity] = []
         for statement in statements_of(self._reader.marks(text), _only(cited)):
-            spoken_of += check(statement, self._reader, cited)
+            entities = check(statement, self._reader, cited)
+            spoken_of += entities
+            changed += entities if statement.is_of_change else []
             bases.add(statement.base)
-        _check_citations(cited, spoken_of, bases)
+        _check_citations(cited, spoken_of, bases, changed)
         return DraftSentence(text, ids)
 
     def _is_told(self, text: str, cited: Sequence[EvidenceItem]) -> bool:
@@ -122,13 +125,18 @@ def _only(cited: Sequence[EvidenceItem]) -> Stems | None:
 
 
 def _check_citations(
-    cited: Sequence[EvidenceItem], spoken_of: Sequence[Entity], bases: set[Stems]
+    cited: Sequence[EvidenceItem], spoken_of: Sequence[Entity], bases: set[Stems],
+    changed: Sequence[Entity],
 ) -> None:
-    """A citation of what the sentence does not speak of would lead the reader astray."""
+    """A citation of what the sentence does not speak of would lead the reader astray.
+
+    What became of a finding would even be hidden by it: what is cited counts as told.
+    """
     for item in cited:
         if item.kind == "count":
             astray = stems_of(item.finding) not in bases
         else:
-            astray = not any(item in one.items for one in spoken_of)
+            among = changed if item.kind == "comparison" else spoken_of
+            astray = not any(item in one.items for one in among)
         if astray:
             raise Unclear("citation", f"{item.id} is cited, and the sentence is not about it")

@@ -127,12 +127,13 @@ def _from_comparison(number: NumberSaid, statement: Statement, known: Known) -> 
         sources: list[tuple[float | None, str]] = []
         if number.role == "before":
             sources.append((item.before_ml, "ml"))
-        if number.role in ("", "after"):
+        if number.role in ("", "after", "now"):
             sources.append((item.after_ml, "ml"))
         if item.status in ("gone", "beyond_present") and number.role == "":
             sources.append((item.before_ml, "ml"))
         # A change in size may be one of a length.
-        if number.role in ("", "percent") and statement.changes and number.quantity != "size":
+        is_of_now = number.role in ("", "percent", "now")
+        if is_of_now and statement.changes and number.quantity != "size":
             sources.append((item.percent, "%"))
         if number.role in ("", "before", "after"):
             sources.append((None if item.days is None else float(item.days), "d"))
@@ -159,6 +160,9 @@ def agrees(number: NumberSaid, value: float, dimension: str, factor: float) -> b
     elif said_dimension != dimension:
         return False
     said = number.value * said_factor
+    if dimension == "1" and said != exact and not 0 < said < 1 and 0 <= exact <= 1:
+        # What is likely is not certain, however it is rounded.
+        return False
     half = 0.5 * said_factor * 10.0**-number.decimals
     away = abs(said - exact)
     return away <= half * (1 + 1e-9) + 1e-12 and away <= MOST_ROUNDING * abs(exact) + 1e-12

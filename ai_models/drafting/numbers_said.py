@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from ai_models.drafting.reading import Mark
 
 # Behind a number they say that it is one of then; "compared with" introduces another.
-_OF_THEN = frozenset({
+OF_THEN = frozenset({
     "previously", "before", "earlier", "prior", "previous", "formerly", "ago", "originally",
     "at the earlier examination", "at the prior examination", "at the previous examination",
     "on the prior", "on the earlier examination", "on the prior examination",
     "on the previous examination",
 })
+_NOW = frozenset({"now", "currently", "today"})
 _OF = ("in", "of", "the", "its", "a", "on", "for")
 TIMES = ("d", "day", "week", "month", "year", "yr", "mo")
 
@@ -24,7 +25,7 @@ class NumberSaid:
 
     ``unit`` is the word behind it, ``quantity`` what it is said to be a number of, both empty where
     the sentence does not say. ``role`` is ``before``, ``after``, ``percent``, ``across`` (the
-    second of ``8 x 5 mm``, ``across3`` a third) or ``bound`` (``less than 8 mm``).
+    second of ``8 x 5 mm``, ``across3`` a third), ``bound`` (``less than 8 mm``) or ``now``.
     """
 
     value: float
@@ -81,6 +82,9 @@ def _quantity_behind(marks: Sequence[Mark], at: int) -> int | None:
 def _role(marks: Sequence[Mark], at: int, has_change: bool) -> str:
     last = _solid(marks, at, -1)
     following = _solid(marks, at, 1)
+    tense = _tense(marks, at)
+    if tense:
+        return tense
     if last is not None:
         if last.value in ("x", "by") and _is_number_before(marks, at):
             return "across3" if _in_chain(marks, at) > 1 else "across"
@@ -95,9 +99,22 @@ def _role(marks: Sequence[Mark], at: int, has_change: bool) -> str:
             return "" if marks[at].unit == "%" else "before"
         if last.kind == "relation" and not (last.text == "over" and marks[at].unit in TIMES):
             return "bound"
-    if following is not None and following.kind == "earlier" and following.value in _OF_THEN:
+    if following is not None and following.kind == "earlier" and following.value in OF_THEN:
         return "before"
     return ""
+
+
+def _tense(marks: Sequence[Mark], at: int) -> str:
+    """``before`` of ``was 8 mm, now 9 mm`` and ``8 mm 90 days ago``, ``now`` of ``now 9 mm``."""
+    near = [one.value for one in marks[max(0, at - 2) : at]]
+    if _NOW & set(near):
+        return "now"
+    if any(one.value in _NOW for one in marks) and {"was", "were"} & set(near):
+        return "before"
+    behind = [one for one in marks[at + 1 :] if one.kind != "filler" and one.value != ","][:2]
+    if marks[at].unit in TIMES or len(behind) < 2 or marks[at].unit in ("", "%"):
+        return ""
+    return "before" if behind[0].unit in TIMES and behind[1].value in OF_THEN else ""
 
 
 def _solid(marks: Sequence[Mark], at: int, step: int) -> Mark | None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ai_models.drafting.clauses import CLAIMS, Group, Unclear, clauses_of, read_clause
-from ai_models.drafting.numbers_said import TIMES, NumberSaid, numbers_said
+from ai_models.drafting.misleading import refuse_misleading
+from ai_models.drafting.numbers_said import OF_THEN, TIMES, NumberSaid, numbers_said
 from ai_models.drafting.reading import Mark, Stems
 
 _UNLIKELY = frozenset({"unlikely", "improbable"})
@@ -38,6 +39,13 @@ class Statement:
     quantities: tuple[str, ...] = ()
     relation: str = ""
 
+    @property
+    def is_of_change(self) -> bool:
+        """Whether it says what became of the finding, or what it was."""
+        return bool(self.changes) or any(
+            one.role in ("before", "after", "percent") or one.unit in TIMES for one in self.numbers
+        )
+
 
 def statements_of(marks: Sequence[Mark], only: Stems | None) -> list[Statement]:
     """What the marks say.
@@ -60,6 +68,7 @@ def statements_of(marks: Sequence[Mark], only: Stems | None) -> list[Statement]:
             raise Unclear("unknown_word", f"the guard does not know {mark.text!r}")
         if mark.kind == "overclaim":
             raise Unclear("overclaim", f"no evidence says {mark.text or mark.value!r}")
+    refuse_misleading(marks)
     _refuse_probability_of_status(marks)
     groups: list[Group] = []
     for clause in clauses_of(marks):
@@ -78,7 +87,9 @@ def _told(group: Group, earlier: Sequence[Group]) -> list[Statement]:
     if status == "present" and "gone" in changes:
         raise Unclear("ambiguous", "there, and not there any more")
     if status == "not_found" and any(mark.kind == "earlier" for mark in shared):
+        _refuse_not_found_then(shared)
         status, changes = "present", (*changes, "gone")
+    _refuse_likeness(group, shared)
     found = []
     for position, one in enumerate(group.named):
         own = [*one.before, *one.after]
@@ -123,6 +134,23 @@ def _refuse_unclear(
         raise Unclear("ambiguous", "of how many findings this is said is not clear")
     if not negated and not any(mark.kind in CLAIMS for mark in shared):
         raise Unclear("ambiguous", "what is said of the last finding is not clear")
+
+
+def _refuse_not_found_then(shared: Sequence[Mark]) -> None:
+    """``not found 90 days ago`` is not ``not found any more``."""
+    at = next(at for at, mark in enumerate(shared) if mark.value == "not_found")
+    if any(mark.kind == "earlier" and mark.value in OF_THEN for mark in shared[at:]):
+        raise Unclear("comparison", "not found then, and not now, are two things")
+
+
+def _refuse_likeness(group: Group, shared: Sequence[Mark]) -> None:
+    """``nodules of the same size`` are as large as each other, and may have changed."""
+    several = len(group.named) > 1 or any(one.mark.is_plural for one in group.named)
+    alike = any(
+        mark.kind == "change" and mark.text.startswith(("same", "similar")) for mark in shared
+    )
+    if several and alike:
+        raise Unclear("ambiguous", "as large as before, or as each other, is not said")
 
 
 def _refuse_probability_of_status(marks: Sequence[Mark]) -> None:

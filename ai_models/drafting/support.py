@@ -8,6 +8,7 @@ from dataclasses import replace
 from ai_models.drafting.clauses import Unclear
 from ai_models.drafting.evidence import EvidenceItem
 from ai_models.drafting.number_support import Known, check_number, quantity_of
+from ai_models.drafting.numbers_said import TIMES
 from ai_models.drafting.reading import Entity, Reader, stems_of
 from ai_models.drafting.statements import Statement
 
@@ -59,8 +60,10 @@ def _among(
     if not known:
         return _only_counted(statement, reader, cited)
     sides = set(statement.sides)
-    if statement.is_plural and len(sides) == 2:
+    if (sides == {"left", "right"} and statement.is_plural) or len(sides) == 3:
         sides = {"both"}
+    if "both" in sides and len(sides) == 2:
+        raise Unclear("side", "both sides and one of them are said")
     if "both" in sides:
         return _both_sides(statement, known, reader, cited)
     failed: list[Unclear] = []
@@ -147,6 +150,11 @@ def _check_one(statement: Statement, known: Known, *, is_one_of_several: bool = 
             check_number(number, statement, known)
     for quantity in statement.quantities:
         _check_quantity(quantity, statement, known)
+    bounds = any(one.role == "bound" or one.quantity == "threshold" for one in statement.numbers)
+    if statement.relation and not bounds and "threshold" not in statement.quantities and not (
+        statement.relation == "above" and any(one.unit in TIMES for one in statement.numbers)
+    ):
+        raise Unclear("comparison", f"{statement.relation} what is not said")
 
 
 def _check_status(statement: Statement, known: Known) -> None:
@@ -155,8 +163,6 @@ def _check_status(statement: Statement, known: Known) -> None:
     said = statement.status
     if said == "not_found" and held == "absent":
         said = "absent"
-    if said == "undetermined" and held == "not_analysed":
-        said = "not_analysed"
     if said == "absent" and held == "not_found":
         raise Unclear("status", "not found is said to be absent")
     if said == "present" and held == "earlier_only" and statement.changes:
@@ -223,6 +229,10 @@ def _check_counts(
             for item in one.items
         )
     ]
+    if statement.counts and not counts and any(
+        item.kind == "score" for one in everything for item in one.items
+    ):
+        raise Unclear("count", "a score says whether, and not how many")
     total = int(counts[0].value or 0) if counts else len(present)
     for count in statement.counts:
         if count == total and (

@@ -46,10 +46,14 @@ def written(item: EvidenceItem, chance: random.Random, *, units: bool = True) ->
     if item.unit == "mo" and kind < 0.3 and value >= 24:
         return f"{plain(value / 12, 1)} years"
     if item.unit == "1" and item.quantity == "Probability" and kind < 0.4:
-        return f"{plain(value * 100, 0 if value > 0.2 else 1)}{chance.choice(UNIT_WORDS['%'])}"
+        places = 0 if 0.2 < value < 0.99 else 1
+        return f"{plain(value * 100, places)}{chance.choice(UNIT_WORDS['%'])}"
     fewest = next(
         places for places in range(item.decimals + 1)
-        if abs(round(value, places) - value) <= 0.05 * abs(value) or places == item.decimals
+        if places == item.decimals or (
+            abs(round(value, places) - value) <= 0.05 * abs(value)
+            and not (item.unit == "1" and round(value, places) == 1)
+        )
     )
     number = plain(value, chance.randint(fewest, item.decimals))
     if not units or item.unit == "1":

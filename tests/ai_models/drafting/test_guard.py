@@ -7,7 +7,13 @@ import pytest
 from ai_models.drafting.clauses import Unclear
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.guard import DraftSentence, Guard
-from tests.ai_models.drafting import tricks, written_again, written_last, written_scenes
+from tests.ai_models.drafting import (
+    tricks,
+    written_again,
+    written_against,
+    written_last,
+    written_scenes,
+)
 from tests.ai_models.drafting.written_scenes import (
     CHEST,
     LUNGS,
@@ -17,7 +23,10 @@ from tests.ai_models.drafting.written_scenes import (
     scored,
 )
 
-WRITTEN = (*written_scenes.FAITHFUL, *written_again.FAITHFUL, *written_last.FAITHFUL)
+WRITTEN = (
+    *written_scenes.FAITHFUL, *written_again.FAITHFUL, *written_last.FAITHFUL,
+    *written_against.FAITHFUL,
+)
 # True, and struck all the same: listed in docs/drafted-impression.md.
 STRUCK_ALL_THE_SAME = frozenset({
     "Nodules in both lungs: nodule 1 (8.4 mm) and nodule 2 (12 mm).",
@@ -31,6 +40,16 @@ STRUCK_ALL_THE_SAME = frozenset({
     "The second nodule, in the right lung, measures 12 mm.",
     "High likelihood of pleural effusion (0.884).",
     "The probability of pneumothorax is low (0.031).",
+    "The software marked two nodules.",
+    "Nodule 1 occupies 0.312 ml.",
+    "Since the previous examination nodule 1 has increased by 68 % in volume.",
+    "Nodule 1 is larger than on the prior scan.",
+    "Of the two nodules, nodule 1 has grown and nodule 2 is stable.",
+    "There is a nodule of 8.4 mm in the left lung and one of 12 mm in the right lung.",
+    "Consolidation together with pleural effusion.",
+    "There are signs of pleural effusion and of consolidation.",
+    "Whether there is a lung lesion could not be assessed.",
+    "Skeletal age is 131.6 months.",
 })
 
 
@@ -48,7 +67,9 @@ def test_sentences_that_people_write_on_evidence_are_kept() -> None:
     assert struck == STRUCK_ALL_THE_SAME
 
 
-@pytest.mark.parametrize("written", [written_scenes, written_again, tricks])
+@pytest.mark.parametrize("written", [
+    written_scenes, written_again, tricks, written_against,
+])
 def test_false_sentences_are_struck(written: object) -> None:
     kept = [
         text for evidence, cited, text in written.FALSE  # type: ignore[attr-defined]
