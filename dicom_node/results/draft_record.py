@@ -18,7 +18,7 @@ from ai_models.drafting.impression import Impression
 
 UNGUARDED = "unguarded"
 """The key under which a record has what a host said and the guard did not pass."""
-NOTICE = "AI draft, not reviewed"
+NOTICE, NO_DRAFT = "AI draft, not reviewed", "no draft in the report"
 _UNITS = {
     "[hnsf'U]": "HU", "1": "", "mo": "months", "a": "years", "d": "days", "{SUVbw}g/ml": "g/ml SUV",
 }
@@ -114,7 +114,8 @@ def _said(item: EvidenceItem) -> str:
 
 def record_lines(record: Mapping[str, Any]) -> list[str]:
     """A record for a terminal, as ``dicom-node show`` prints it."""
-    lines = [f"impression: {NOTICE}; {standing_of(record)}"]
+    notice = NO_DRAFT if record.get("fallback") else NOTICE
+    lines = [f"impression: {notice}; {standing_of(record)}"]
     evidence = record.get("evidence", {})
     for one in record.get("told", []):
         lines.append(f"  {one['text']} [{one['source']}]")

@@ -37,6 +37,7 @@ def test_each_sentence_stands_with_what_it_cites_in_words() -> None:
 def test_template_that_stands_in_says_why() -> None:
     problem = ModelError("the host is away", reason="worker.endpoint_unavailable")
     lines = record_lines(draft_record(impression(TOLD, Scripted(problem=problem), "en")))
+    assert lines[0].startswith("impression: no draft in the report; Scripted")
     assert lines[0].endswith("the template stands in: worker.endpoint_unavailable")
     assert "  why: the host is away" in lines
     assert any(line.endswith("[template]") for line in lines)

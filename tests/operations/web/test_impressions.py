@@ -62,4 +62,5 @@ def test_template_that_stands_in_is_said_with_its_reason(site: Site, viewer: Tes
     text = words_of(viewer)
     assert "the template stands in: worker.endpoint_unavailable" in text
     assert "The template stands in because: away" in text
-    assert "the writer" not in text
+    assert "no draft in the report" in text
+    assert "AI draft" not in text and "the writer" not in text
