@@ -132,10 +132,20 @@ def _clipped(shown: Picture) -> Picture:
     return np.clip(middle + 8 * (shown - middle), 0.0, 1.0)
 
 
+def _noisy(shown: Picture) -> Picture:
+    noise = np.random.default_rng(1).normal(0.0, 0.2, shown.shape)
+    return np.clip(shown + noise, 0.0, 1.0)
+
+
 CHANGES: Mapping[str, Callable[[Picture], Picture]] = {
     "as they are": lambda one: one,
     "black and white exchanged": _black_and_white,
     "contrast times 8": _clipped,
+    "contrast times 3": lambda one: np.clip(0.5 + 3 * (one - 0.5), 0.0, 1.0),
+    "contrast times 0.5": lambda one: 0.5 + 0.5 * (one - 0.5),
+    "contrast times 0.15": lambda one: 0.5 + 0.15 * (one - 0.5),
+    "half as bright": lambda one: 0.5 * one,
+    "with noise": _noisy,
     "turned by 90 degrees": lambda one: np.rot90(one, 1, (-2, -1)),
     "turned by 180 degrees": lambda one: np.rot90(one, 2, (-2, -1)),
     "upside down": lambda one: one[..., ::-1, :],
