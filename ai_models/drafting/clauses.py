@@ -94,9 +94,16 @@ def read_clause(clause: Sequence[Mark], groups: list[Group], only: Stems | None)
         if groups:
             groups[-1].after += pending
         elif only is not None:
+            _refuse_status_of_nothing(pending)
             groups.append(Group([Named(Mark("mention", stems=only), None)], [], list(pending)))
         else:
             raise Unclear("no_finding", "what is said is said of no finding")
+
+
+def _refuse_status_of_nothing(pending: Sequence[Mark]) -> None:
+    """``The examination is negative`` is said of more than of the one finding that it cites."""
+    if any(one.kind in ("status", "found", "not", "not_analysed") for one in pending):
+        raise Unclear("no_finding", "of what that is said is not clear")
 
 
 def _close(group: Group, rest: Sequence[Mark]) -> None:

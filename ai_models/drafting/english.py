@@ -17,22 +17,22 @@ computed|calculated|reported|report|reports|quantified|determined|estimated|give
 corresponding|equals|totals|totalling|totaling|reads|reading|gives|comes|located|lying|situated
 examination|exam|study|images|image|scan|series|imaging|ct|mri|mr|radiograph|radiographs|x ray
 present examination|present study|present scan|present images|current examination|current study
-current scan|current images|current|currently|today|model|algorithm|software|analysis|automated
+current scan|current images|current|currently|model|algorithm|software|analysis|automated
 automatic|automatically|classifier|network|finding|findings|impression|result|results|regarding
 approximately|about|around|roughly|circa|ca|approx|interval|value|values|level|number
-category|type|component|region|side|lesion count|rated|graded|classified
-scored|appearance|appears|appear|appearing|deemed|considered|regarded|stands|observed value|when
+category|type|region|side|lesion count|rated|graded|classified
+scored|appearance|appears|appear|appearing|deemed|considered|regarded|stands|observed value
 where|according|based|assigned|labelled|labeled|characterised|characterized|described|consistency
 density type|morphology|total|overall|over time|long and short axis|long by short axis|did|does|do
 up to|last|past|combined|indicate|indicates
-indicating|indicated|together|taken together|respective|sum|final|presence|according to|in keeping
-equal to|equal|range|went|become|becomes|became|lies|lie|then|such|overall size|reach|reached
-extends|extending|extent|identification
+indicating|indicated|together|taken together|respective|sum|presence|according to|in keeping
+equal to|range|went|become|becomes|became|lies|lie|then|such|overall size|reach|reached
+extent|identification
 in this|on this|time|period|course|within a|a total of|dimension
 """
 # Presence, absence and doubt.
 PRESENT = """
-suggestive of|indicative of|present|positive|positive for|exists|evident|apparent|likely|probable
+suggestive of|indicative of|present|positive|positive for|exists|evident|likely|probable
 probably|consistent with
 compatible with|in keeping with|identifiable
 """
@@ -134,7 +134,8 @@ QUANTITIES = {
     "size": "in size|size",
     "short axis": """
         short axis|shortest axis|short axis diameter|short diameter|minor axis|width|wide
-        perpendicular|perpendicular diameter|smallest diameter|across the long axis|orthogonal diameter
+        perpendicular|perpendicular diameter|smallest diameter|across the long axis
+        orthogonal diameter
     """,
     "volume": "volume|volumes|volumetry|in volume|volumetrically|volumetric size",
     "area": "area|surface|section|largest section|cross section|cross sectional area|largest area",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ai_models.drafting.clauses import Unclear
 from ai_models.drafting.numbers_said import OF_THEN, TIMES
-from ai_models.drafting.reading import ADJECTIVE, Mark
+from ai_models.drafting.reading import ADJECTIVE, OR_TERM, Mark
 
 _ARTICLES = frozenset({"the", "a", "an", "this", "that", "side"})
 _PICTURES = frozenset({"image", "scan", "radiograph", "x ray", "series", "ct", "mri", "mr"})
@@ -19,12 +19,17 @@ _ABOUT = frozenset({
 })  # fmt: skip
 _BECOMES = frozenset({"become", "became", "went"})
 _REMAINS = frozenset({"remain", "remained", "remaining"})
+_SINCE = frozenset({"now", "currently", "over time"})
 _IN_A_NAME = ("site", "side", "term", "filler")
 # What may follow such a word, articles and the like passed over.
 _FOLLOWS = {
     "interval": ("change", "change_noun", "number"),
     "past": ("number",),
+    "equal": ("number",),
+    "last": ("number",),
     "total": ("quantity", "number", "count"),
+    "combined": ("quantity", "number"),
+    "overall": ("quantity", "number"),
 }
 
 
@@ -36,6 +41,10 @@ def refuse_misleading(marks: Sequence[Mark]) -> None:
     Unclear
         ``side``, ``count``, ``comparison``, ``overclaim``, ``ambiguous``.
     """
+    if any(one.value in _SINCE for one in marks) and not any(
+        one.kind in ("number", "change") for one in marks
+    ):
+        raise Unclear("comparison", "what was otherwise before is not said")
     for at, mark in enumerate(marks):
         if mark.kind == "side":
             _refuse_side_of_picture(marks, at)
@@ -46,6 +55,7 @@ def refuse_misleading(marks: Sequence[Mark]) -> None:
         elif mark.kind == "filler":
             _refuse_becoming(marks, at)
             _refuse_alone(marks, at)
+            _refuse_taken_for_another(marks, at)
         if mark.kind == "number" and mark.unit in TIMES:
             _refuse_change_of_then(marks, at)
         if mark.kind == "change" and mark.text in ("larger", "bigger", "smaller"):
@@ -115,6 +125,17 @@ def _refuse_change_of_then(marks: Sequence[Mark], at: int) -> None:
     of_change = last is not None and (last.kind == "change" or last.unit == "%")
     if of_change and following is not None and following.value in OF_THEN:
         raise Unclear("comparison", "when it changed is in no evidence")
+
+
+def _refuse_taken_for_another(marks: Sequence[Mark], at: int) -> None:
+    """``A, described as B`` and ``two types of A``."""
+    following = _next(marks, at)
+    is_name = following is not None and following.kind == "mention"
+    is_name = is_name and following is not None and following.unit != OR_TERM
+    if marks[at].value == "as" and is_name and any(one.kind == "mention" for one in marks[:at]):
+        raise Unclear("ambiguous", "a finding is said to be another one")
+    if marks[at].value in ("category", "type") and at and marks[at - 1].kind == "mention":
+        raise Unclear("count", "kinds of a finding are in no evidence")
 
 
 def _refuse_comparative_name(marks: Sequence[Mark], at: int) -> None:

@@ -210,6 +210,7 @@ class Reader:
                 words = stems_of(item.quantity)
                 yield words, Mark("quantity", " ".join(words))
                 known = {one[0] for one, _ in _general()}
+                known |= set(parts_of(item)[0])
                 yield from (((one,), Mark("filler", one)) for one in words if one not in known)
             if "embolism" in item.finding.lower():
                 yield ("clot", "volume"), Mark("quantity", "volume")

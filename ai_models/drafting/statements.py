@@ -136,6 +136,14 @@ def _refuse_unclear(
         raise Unclear("ambiguous", "what is said of the last finding is not clear")
 
 
+def _refuse_both(shared: Sequence[Mark]) -> None:
+    """``undetermined and considered present`` is not ``undetermined whether it is present``."""
+    first = next(at for at, mark in enumerate(shared) if mark.kind in ("status", "found"))
+    joined = next((at for at, mark in enumerate(shared) if at > first and mark.kind == "joint"), 0)
+    if joined and any(mark.kind in ("status", "found") for mark in shared[joined:]):
+        raise Unclear("ambiguous", "undetermined and present")
+
+
 def _refuse_not_found_then(shared: Sequence[Mark]) -> None:
     """``not found 90 days ago`` is not ``not found any more``."""
     at = next(at for at, mark in enumerate(shared) if mark.value == "not_found")
@@ -265,6 +273,7 @@ def _status(shared: Sequence[Mark], negated: bool) -> str:
         return "not_analysed"
     said = {"present" if one == "found" else one for one in said}
     if said == {"undetermined", "present"}:
+        _refuse_both(shared)
         return "undetermined"
     if said == {"absent", "not_found"}:
         return "absent"

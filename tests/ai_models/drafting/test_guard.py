@@ -11,6 +11,7 @@ from tests.ai_models.drafting import (
     tricks,
     written_again,
     written_against,
+    written_against_again,
     written_last,
     written_scenes,
 )
@@ -69,6 +70,7 @@ def test_sentences_that_people_write_on_evidence_are_kept() -> None:
 
 @pytest.mark.parametrize("written", [
     written_scenes, written_again, tricks, written_against,
+    written_against_again,
 ])
 def test_false_sentences_are_struck(written: object) -> None:
     kept = [
