@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_models.drafting.writer_card import WriterCard
+from ai_models.folder_copy import check_beside
 from ai_models.training.language.deidentifying import NOT_FOUND
 from ai_models.training.language.pairs import Pair, PairFile, read_pairs
 from ai_models.training.language.prompts import messages_of, tokenized
@@ -20,8 +22,9 @@ from ai_models.training.language.splitting import (
     split_of,
 )
 from ai_models.training.language.tuning_settings import TuningSettings, read_deepspeed
-from ai_models.training.language.written import WriterWords, write_writer
+from ai_models.training.language.written import NOT_COPIED, WriterWords, write_writer
 from ai_models.training.settings import TrainingError
+from ai_models.weights import folder_sha256
 
 RECORD_NAME = "training.json"
 _CHECKPOINTS = "checkpoints"
@@ -78,6 +81,10 @@ def fine_tune(request: Request) -> dict[str, Any]:
     if (output / RECORD_NAME).exists():
         raise TrainingError(f"{output} has a writer already: say another --output")
     check_base(request.base)
+    if request.bert_score is not None:
+        check_base(request.bert_score)
+    if settings.method != "full" and not request.merge:
+        check_beside(request.base, NOT_COPIED, "model.load_failed")
     shared = request.deepspeed
     deepspeed = read_deepspeed(shared, settings.method) if shared is not None else None
     file = read_pairs(request.data)
@@ -94,7 +101,7 @@ def fine_tune(request: Request) -> dict[str, Any]:
     pad = tokenizer.pad_token_id
     tuned = tune(
         request.base, training, held_back, tokenizer.eos_token_id if pad is None else pad,
-        output / _CHECKPOINTS, settings, run=f"{file.sha256} {request.base.resolve()}",
+        output / _CHECKPOINTS, settings, run=f"{file.sha256} {_as_it_lies(request.base)}",
         deepspeed=deepspeed,
     )
     tuned.save(output / ("model" if settings.method == "full" else "adapter"))
@@ -110,12 +117,21 @@ def fine_tune(request: Request) -> dict[str, Any]:
     card = write_writer(
         output, request.base, request.words, settings, merge=request.merge, tokenizer=tokenizer
     )
+    record["base_sha256"] = folder_sha256(request.base)
     record["writer"] = {"id": card.id, "version": card.version, "sha256": card.identity.sha256}
     # Of several processes each holds a GPU: the writer would be loaded beside them.
     record["held_back"] = _measured(card, split.held_back, request) if alone else None
     (output / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n")
     shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
     return record
+
+
+def _as_it_lies(folder: Path) -> str:
+    """Names, sizes and times of its files: quicker than a digest, and enough to see a change."""
+    found = sorted(one for one in folder.rglob("*") if one.is_file())
+    told = [(str(one.relative_to(folder)), one.stat().st_size, one.stat().st_mtime_ns)
+            for one in found]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _data_told(

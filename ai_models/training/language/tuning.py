@@ -23,6 +23,7 @@ from ai_models.backends.offline import no_network
 from ai_models.training.language.prompts import padded
 from ai_models.training.language.tuning_settings import TuningSettings
 from ai_models.training.settings import Diverged, TrainingError
+from ai_models.training.torchvision_operators import declare_missing_operators
 from ai_models.types import ModelError
 
 Example = Mapping[str, list[int]]
@@ -50,6 +51,7 @@ def check_base(folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder. TrainingError where it has no sign for the end of a text."""
+    declare_missing_operators()
     transformers = import_transformers()
     with no_network(folder.name):
         found = transformers.AutoTokenizer.from_pretrained(
@@ -219,9 +221,13 @@ class Tuned:
 
 
 def _without_path(path: Path) -> None:
-    """The name of the base in place of the folder where it lay on this machine."""
+    """The name of the base in place of the folder where it lay on this machine, and the layers in
+    one order: peft keeps them as a set, and the digest of the same adapter would be another one."""
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "base_model_name_or_path": "model"}, indent=1) + "\n")
+    values |= {
+        "base_model_name_or_path": "model", "target_modules": sorted(values["target_modules"]),
+    }
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def _four_bit(transformers: Any) -> dict[str, Any]:
@@ -230,12 +236,17 @@ def _four_bit(transformers: Any) -> dict[str, Any]:
             "qlora needs a GPU and the bitsandbytes package (dicom-node[qlora])",
             reason="model.backend_missing",
         )
+    return four_bit_options(transformers, torch.cuda.current_device())
+
+
+def four_bit_options(transformers: Any, device: int | str) -> dict[str, Any]:
+    """How a base is loaded as NF4 with double quantisation."""
     return {
         "quantization_config": transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         ),
-        "device_map": {"": torch.cuda.current_device()},
+        "device_map": {"": device},
     }
 
 

@@ -71,8 +71,10 @@ def write_pairs(path: Path, made: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def write_base(folder: Path, data: Path, *, template: bool = False) -> Path:
-    """A random Llama of two layers and 32 channels; its words are those of the file and of the
+def write_base(
+    folder: Path, data: Path, *, template: bool = False, width: int = 32,
+) -> Path:
+    """A random Llama of two layers; its words are those of the file and of the
     questions, the identifiers among them: each would have a token of its own."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -99,7 +101,7 @@ def write_base(folder: Path, data: Path, *, template: bool = False) -> Path:
     torch.manual_seed(3)
     llama: Any = LlamaForCausalLM
     llama(LlamaConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, intermediate_size=64,
+        vocab_size=len(words), hidden_size=width, num_hidden_layers=2, intermediate_size=2 * width,
         num_attention_heads=2, eos_token_id=1, pad_token_id=0, bos_token_id=None,
         tie_word_embeddings=False, initializer_range=0.2,
     )).save_pretrained(folder)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +79,6 @@ def test_every_weight_learns_and_the_writer_loads(
     request_of: Request, capsys: pytest.CaptureFixture[str],
 ) -> None:
     record = fine_tune(request_of)
-    print("full", record["losses"][::6], record["losses"][-1], record["held_back_loss"])
     assert falls(record["losses"])
     assert len(record["losses"]) == 30
     card = load_writer_card(request_of.output)
@@ -129,7 +132,6 @@ def test_model_is_trained_on_the_very_tokens_that_it_is_asked_with(
 def test_lora_learns_and_merged_weights_answer_as_the_adapter_does(request_of: Request) -> None:
     both = replace(request_of, settings=LORA, merge=True)
     record = fine_tune(both)
-    print("lora", record["losses"][::6], record["losses"][-1], record["held_back_loss"])
     assert falls(record["losses"])
     adapter = both.output / "adapter"
     asked = torch.arange(3, 43)[None]
@@ -191,6 +193,56 @@ def test_lora_changes_nothing_at_the_start(request_of: Request) -> None:
         before = module(input_ids=asked).logits
         after = tuning.prepared(module, LORA).eval()(input_ids=asked).logits
     assert torch.equal(before, after)
+
+
+def test_lora_on_four_bit_learns_and_is_merged(
+    request_of: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="4 bit needs bitsandbytes (dicom-node[qlora])")
+    # bitsandbytes quantises on a processor as well, slowly: enough for so small a base.
+    monkeypatch.setattr(tuning, "_four_bit", lambda lib: tuning.four_bit_options(lib, "cpu"))
+    base = write_base(tmp_path / "wide", request_of.data, width=128)
+    settings = replace(LORA, method="qlora", precision="bf16")
+    record = fine_tune(replace(request_of, base=base, settings=settings, merge=True))
+    assert falls(record["losses"])
+    assert load_writer_card(request_of.output).precision == "bf16"
+    asked = torch.arange(3, 43)[None]
+    whole = logits_of(request_of.output / "model", None, asked)
+    with_adapter = logits_of(base, request_of.output / "adapter", asked)
+    print(f"\nmerged and rounded to bf16: {float((whole - with_adapter).abs().max()):.2e} apart")
+    assert torch.allclose(whole, with_adapter, atol=0.05 * float(whole.abs().max()))
+
+
+def test_run_that_was_killed_goes_on_with_the_same_losses(request_of: Request) -> None:
+    def command(output: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "ai_models.training.language", "--data", str(request_of.data),
+            "--base", str(request_of.base), "--output", str(output), "--method", "lora", "--steps",
+            "60", "--batch", "4", "--checkpoint-every", "5", "--measure", "0",
+        ]
+
+    killed, straight = request_of.output, request_of.output.with_name("straight")
+    with subprocess.Popen(command(killed), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (
+            killed / "checkpoints" / "checkpoint-10" / "complete"
+        ).exists():
+            time.sleep(0.05)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    for output in (killed, straight):
+        subprocess.run(command(output), check=True, stdout=subprocess.DEVNULL)
+    ones, others = (json.loads((one / RECORD_NAME).read_text()) for one in (killed, straight))
+    assert len(ones["losses"]) == 60
+    assert ones["losses"] == others["losses"]
+    assert ones["writer"] == others["writer"]
+
+
+def test_base_with_a_link_is_refused_before_the_training(request_of: Request) -> None:
+    (request_of.base / "more.json").symlink_to(request_of.base / "config.json")
+    with pytest.raises(ModelError, match="link") as raised:
+        fine_tune(replace(request_of, settings=LORA))
+    assert raised.value.reason == "model.load_failed"
+    assert not request_of.output.exists()
 
 
 def test_four_bit_needs_a_gpu_and_says_so(request_of: Request) -> None:
