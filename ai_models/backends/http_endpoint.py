@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ai_models.backends.http_watch import Watch
 from ai_models.backends.reach import Address, address_of
 from ai_models.trust import Endpoint
 from ai_models.types import ModelError
@@ -61,6 +62,7 @@ class HttpEndpoint:
         self._who = who
         self._key = ""
         self._client: Any = None
+        self._watch = Watch(endpoint.timeout_s)
 
     @property
     def address(self) -> Address:
@@ -78,6 +80,7 @@ class HttpEndpoint:
         fields = {"Accept-Encoding": "identity"}
         if self._key:
             fields["Authorization"] = f"Bearer {self._key}"
+        self._watch = Watch(self._endpoint.timeout_s)
         self._client = httpx.Client(
             base_url=f"{self._address.scheme}://{self._address.authority}",
             headers=fields, timeout=self._endpoint.timeout_s, verify=verified,
@@ -151,10 +154,15 @@ class HttpEndpoint:
             raise ModelError("predict before load", reason="model.not_loaded")
         httpx = import_httpx()
         try:
-            with self._client.stream(
-                method, self._address.path + path, content=content, headers=dict(fields)
+            with self._watch.asking(), self._client.stream(
+                method, self._address.path + path, content=content, headers=dict(fields),
+                extensions={"trace": self._watch.trace},
             ) as answer:
+                self._watch.begin()
                 body = self._body(answer, at_most)
+                if self._watch.is_over:
+                    # A body without a length ends where its connection does.
+                    raise self._too_slow()
                 return Reply(answer.status_code, dict(answer.headers.items()), body)
         except httpx.TimeoutException as error:
             raise ModelError(
@@ -162,6 +170,8 @@ class HttpEndpoint:
                 reason=UNAVAILABLE,
             ) from error
         except httpx.HTTPError as error:
+            if self._watch.is_over:
+                raise self._too_slow() from error
             raise self._unreachable(error) from error
 
     def _body(self, answer: Any, at_most: int) -> bytes:
@@ -178,11 +188,14 @@ class HttpEndpoint:
                     f"{self._who} answers more than {at_most} bytes", reason=WRONG_OUTPUT
                 )
             if time.monotonic() > latest:
-                raise ModelError(
-                    f"{self._who} did not end its answer within {self._endpoint.timeout_s:g} s",
-                    reason=UNAVAILABLE,
-                )
+                raise self._too_slow()
         return bytes(body)
+
+    def _too_slow(self) -> ModelError:
+        return ModelError(
+            f"{self._who} did not end its answer within {self._endpoint.timeout_s:g} s",
+            reason=UNAVAILABLE,
+        )
 
     def _unreachable(self, error: BaseException) -> ModelError:
         cause: BaseException | None = error

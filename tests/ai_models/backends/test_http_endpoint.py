@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +177,62 @@ def test_package_that_is_not_installed_is_named(
     with pytest.raises(ModelError, match=r"dicom-node\[endpoints\]") as caught:
         OpenInferenceNetwork(served_card(tmp_path), "cpu", site).probe()
     assert caught.value.reason == "model.backend_missing"
+
+
+@pytest.mark.parametrize("trickle", [
+    b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n", b"",
+])
+def test_host_that_sends_a_little_for_ever_is_left(trickle: bytes) -> None:
+    ended = threading.Event()
+
+    def tell(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(
+                trickle or b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+            )
+            while not ended.wait(0.05):
+                connection.sendall(
+                    trickle if b"100" in trickle else b"A: b\r\n" if trickle else b"a"
+                )
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = threading.Thread(target=tell, args=(server,))
+        host.start()
+        try:
+            port = server.getsockname()[1]
+            endpoint = HttpEndpoint(Endpoint(f"http://127.0.0.1:{port}", None, 0.3), "the host")
+            endpoint.open()
+            with pytest.raises(ModelError, match="did not end its answer within 0.3 s") as caught:
+                endpoint.post("/x", b"{}", {}, at_most=1000)
+            endpoint.close()
+        finally:
+            ended.set()
+            host.join()
+    assert caught.value.reason == "worker.endpoint_unavailable"
+
+
+def test_body_without_a_length_that_is_cut_off_by_the_time_is_no_answer() -> None:
+    ended = threading.Event()
+
+    def tell(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n{}")
+            ended.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = threading.Thread(target=tell, args=(server,))
+        host.start()
+        try:
+            port = server.getsockname()[1]
+            endpoint = HttpEndpoint(Endpoint(f"http://127.0.0.1:{port}", None, 0.3), "the host")
+            endpoint.open()
+            with pytest.raises(ModelError, match=r"within 0\.3 s"):
+                endpoint.post("/x", b"{}", {}, at_most=1000)
+            endpoint.close()
+        finally:
+            ended.set()
+            host.join()
