@@ -36,8 +36,13 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|(?-i:Mar|MAR)|march|apr(?:il)?|(?-i:May|MAY)|june?|july?|"
     r"aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
-_YEAR = r"(?:19|20)\d\d"
-_NO_UNIT = r"(?![ \t]?(?:ml|mm|cm|cc|hu|mg|to)\b)"
+_THREE_DIGITS = r"(?=(?:[\w/-]{0,10}?\d){3})"
+_FIVE_DIGITS = r"(?=(?:[\w/-]{0,4}?\d){5})"
+_YEAR = r"(?:19\d\d|20[0-4]\d)"
+_NO_UNIT = (
+    r"(?![ \t]?(?:ml|mm|cm|cc|hu|mg|to|cubic|square|days?|weeks?|months?|hounsfield|"
+    r"milli\w+|centi\w+|cm3|mm3|mm2|cm2)\b|[ \t]?[%×])"
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,13 @@ _RULES = (
     _rule("uid", r"(?<![\w.])(?P<it>[0-2](?:\.\d{1,39}){4,30})(?![\w.])"),
     _rule("accession", r"\bacc(?:ession)?\b\.?(?:[ \t]*(?:number|num|no|id|nr))?[ \t.:#=]{0,4}"
           rf"(?P<it>{_NUMBER})"),
-    _rule("record", r"\b(?:mrn|ssn|nhs|medical record|hospital|patient|case|chart|study|id)\b"
-          r"(?:[ \t]*(?:number|num|no|id|nr))?[ \t.:#=]{0,4}"
-          rf"(?P<it>(?=[\w/-]{{0,10}}\d[\w/-]{{0,10}}\d[\w/-]{{0,10}}\d){_NUMBER})"),
+    _rule("record", r"\b(?:(?:mrn|ssn|nhs|medical record|id)\b(?:[ \t]*(?:number|num|no|id|nr)\b)?|"
+          r"(?:hospital|patient|case|chart|study|exam)"
+          r"(?:[ \t]*(?:number|num|no|id|nr)\b|[ \t]*[:#]))"
+          rf"[ \t.:#=]{{0,4}}(?P<it>{_THREE_DIGITS}{_NUMBER})"),
+    # "The previous study 520 days before" is a distance: without a word for a number it is long.
+    _rule("record", rf"\b(?:hospital|patient|case|chart|study|exam)[ \t]+(?P<it>{_FIVE_DIGITS}"
+          rf"{_NUMBER})"),
     _rule("record", r"(?<![\w-])(?P<it>\d{3}-\d{2}-\d{4})(?![\w-])"),
     _rule("phone", r"\b(?:phone|telephone|tel|fax|pager|mobile|cell|extension|ext|beeper)\b"
           r"(?:[ \t]*(?:number|num|no|nr))?[ \t.:#=]{0,4}(?P<it>\+?\(?\d[\d()./ -]{2,20}\d)"),

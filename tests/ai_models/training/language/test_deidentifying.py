@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from ai_models.drafting.trials.faithful import sentences_of
+from ai_models.drafting.trials.scenes import scene_of
 from ai_models.training.language.deidentifying import Deidentified
 
 PLANTED = {
@@ -29,6 +33,8 @@ PLANTED = {
     "MRN: 483920": "483920",
     "Medical record number AB-48392": "48392",
     "Patient ID 48392": "48392",
+    "Case no. 4839": "4839",
+    "Patient 4839201-A was seen.": "4839201",
     "SSN 123-45-6789": "6789",
     "Accession # CR2039481": "2039481",
     "acc. no. 77-3829": "3829",
@@ -50,6 +56,8 @@ LEFT = (
     "Mean attenuation -812.5 HU, probability 0.031, 68 % in 182 days.",
     "No pneumothorax. PA view. PA Chest. A 64-year-old man, case of pneumonia.",
     "Small cell 12 mm lesion; extension 10 mm; in 3 months; segment 4a/4b.",
+    "Nodule 1 has enlarged since the previous study 520 days earlier.",
+    "The left lung has a volume of 2051 millilitres, from 2010 cubic millimetres, in 2000 days.",
     "Right. Left. Bilateral effusions, heart not enlarged. Patient has no fever.",
 )
 
@@ -68,6 +76,14 @@ def test_findings_are_left_as_they_are(text: str) -> None:
     cleaner = Deidentified()
     assert cleaner.clean(text) == text
     assert not cleaner.counts
+
+
+def test_no_word_of_sentences_on_measurements_is_taken_for_an_identifier() -> None:
+    for seed in range(60):
+        evidence = scene_of(random.Random(seed))
+        for item in evidence:
+            for said in sentences_of(evidence, item, seed):
+                assert Deidentified().clean(said.text) == said.text
 
 
 @pytest.mark.parametrize(("text", "kept"), [
