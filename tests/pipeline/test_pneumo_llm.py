@@ -13,6 +13,7 @@ import pytest
 
 from ai_models.card import load_card
 from ai_models.catalog import ZOO
+from ai_models.prediction.quality import without_quality
 from ai_models.predictor import Predictor
 from ai_models.training.phantoms.bones import XRAY_UNITS
 from ai_models.training.phantoms.dicom_files import PhantomStudy
@@ -23,7 +24,7 @@ from ai_models.training.phantoms.pneumoconiosis import (
 )
 from ai_models.training.phantoms.radiograph_files import CHEST, write_radiograph
 from ai_models.trust import Site, why_refused
-from ai_models.types import ClassificationPrediction
+from ai_models.types import ClassificationPrediction, ModelError
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse
 from dicom_node.results.equipment import node_equipment
 
@@ -33,17 +34,20 @@ HEADER = replace(CHEST, imager_spacing_mm=(SPACING_MM, SPACING_MM), magnificatio
 
 
 @cache
-def loaded() -> Predictor:
-    predictor = Predictor(load_card(MODEL))
+def loaded(gated: bool = True) -> Predictor:
+    card = load_card(MODEL)
+    predictor = Predictor(card if gated else without_quality(card))
     predictor.load()
     return predictor
 
 
-def analysed(folder: Path, picture: Any, **header: Any) -> tuple[float, str, Analysis]:
+def analysed(
+    folder: Path, picture: Any, gated: bool = True, **header: Any
+) -> tuple[float, str, Analysis]:
     """The score, the words of the report, and all of it."""
     path = write_radiograph(
         folder, PhantomStudy("dust", age_y=55), replace(HEADER, **header), picture)
-    predictor = loaded()
+    predictor = loaded(gated)
     found = analyse(
         [path], predictor.card, lambda _card, source: predictor.predict(source), WRITING)
     assert isinstance(found.prediction, ClassificationPrediction)
@@ -84,7 +88,11 @@ def test_where_one_lung_is_white_the_whole_image_is_looked_at_and_the_report_say
     picture = chest_radiograph(91_001, ChestVariation(0), XRAY_UNITS[0]).displayed
     left = picture[:, picture.shape[1] // 2 :]
     left[:] = np.maximum(left, 0.8)
-    _, words, _ = analysed(tmp_path, picture)
+    with pytest.raises(ModelError) as refused:
+        analysed(tmp_path, picture)
+    assert refused.value.reason == "input.unlike"
+    # Behind the gate, which declines it, the crop does what it did.
+    _, words, _ = analysed(tmp_path, picture, gated=False)
     assert "the whole image was looked at, which this model is not made for" in words
 
 
@@ -92,6 +100,7 @@ def test_where_one_lung_is_white_the_whole_image_is_looked_at_and_the_report_say
 def test_a_chest_that_lies_on_its_side_is_cropped_to_what_is_found(tmp_path: Path) -> None:
     picture = chest_radiograph(91_005, ChestVariation(2), XRAY_UNITS[1]).displayed
     for turns in range(4):
-        score, words, _ = analysed(tmp_path / str(turns), np.rot90(picture, turns).copy())
+        score, words, _ = analysed(
+            tmp_path / str(turns), np.rot90(picture, turns).copy(), gated=False)
         assert 0.0 <= score <= 1.0
         assert "rectangle" in words or "whole image" in words
