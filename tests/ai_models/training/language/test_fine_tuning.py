@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -20,9 +21,9 @@ from ai_models.training.language import tuning
 from ai_models.training.language.fine_tuning import RECORD_NAME, Request, fine_tune
 from ai_models.training.language.pairs import read_pairs
 from ai_models.training.language.prompts import MASKED, messages_of, tokenized
-from ai_models.training.language.tuning_settings import TuningSettings
+from ai_models.training.language.tuning_settings import TuningSettings, zero3_configuration
 from ai_models.training.language.written import WriterWords
-from ai_models.training.settings import TrainingError
+from ai_models.training.settings import Diverged, TrainingError
 from ai_models.types import ModelError
 from ai_models.weights import folder_sha256
 from tests.ai_models.training.language.pair_files import (
@@ -263,3 +264,19 @@ def test_base_that_is_pickled_or_has_code_is_refused(request_of: Request) -> Non
     with pytest.raises(ModelError) as raised:
         fine_tune(request_of)
     assert raised.value.reason == "model.pickle"
+
+
+def test_several_gpus_need_deepspeed_and_say_so(request_of: Request) -> None:
+    if importlib.util.find_spec("deepspeed") is not None:
+        pytest.skip("DeepSpeed is installed")
+    place = request_of.output.with_name("zero3.json")
+    place.write_text(json.dumps(zero3_configuration(offload=False)))
+    with pytest.raises(ModelError, match="deepspeed") as raised:
+        fine_tune(replace(request_of, deepspeed=place))
+    assert raised.value.reason == "model.backend_missing"
+
+
+def test_loss_that_is_no_number_ends_the_training(request_of: Request) -> None:
+    with pytest.raises(Diverged, match="no number"):
+        fine_tune(replace(request_of, settings=replace(FULL, rate=1e25)))
+    assert not (request_of.output / "writer.yaml").exists()
