@@ -22,6 +22,13 @@ from ai_models.networks.pneumo_llm import PneumoLlm
 from ai_models.types import ModelError
 
 _LONGEST_REASON = 600
+# A network is made before its weights are looked at: one of ten million layers would take all
+# memory and hours first. Several times the largest that there are.
+_LARGEST: Mapping[str, int] = {
+    "num_hidden_layers": 512, "num_attention_heads": 1024, "num_key_value_heads": 1024,
+    "hidden_size": 1 << 16, "intermediate_size": 1 << 19, "vocab_size": 1 << 21,
+    "image_size": 4096, "patch_size": 4096,
+}
 _TYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 }
@@ -152,7 +159,19 @@ def _settings(folder: Path, part: _Part) -> Mapping[str, Any]:
             f"the weights in {folder.name} are quantised, which nothing here reads",
             reason="model.load_failed",
         )
+    for key, value in (settings.get("vision_config") or settings).items():
+        if key in _LARGEST and value is not None:
+            _check_size(folder.name, key, value)
     return settings
+
+
+def _check_size(name: str, key: str, value: object) -> None:
+    is_size = isinstance(value, int) and not isinstance(value, bool)
+    if not is_size or not 0 < int(str(value)) <= _LARGEST[key]:
+        raise ModelError(
+            f"{key} in config.json of {name}: a whole number from 1 to {_LARGEST[key]} expected",
+            reason="model.load_failed",
+        )
 
 
 def _loaded(folder: Path, part: _Part, dtype: torch.dtype, attention: str) -> nn.Module:

@@ -172,3 +172,19 @@ def test_a_folder_lies_beside_the_card(written: tuple[Path, PneumoLlm], tmp_path
 def test_folders_are_of_the_network_that_is_built_on_them(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="LungUNet is built on none"):
         build("LungUNet", {}, {"clip": tmp_path})
+
+
+@pytest.mark.parametrize(("part", "key", "value"), [
+    ("llama", "num_hidden_layers", 10**7), ("llama", "hidden_size", 2**31),
+    ("llama", "num_attention_heads", 0), ("clip", "image_size", 2**20),
+])
+def test_settings_that_would_take_all_memory_are_refused_before_a_network_is_made(
+    parts: dict[str, Path], part: str, key: str, value: int
+) -> None:
+    path = parts[part] / "config.json"
+    settings = json.loads(path.read_text())
+    (settings.get("vision_config") or settings)[key] = value
+    path.write_text(json.dumps(settings))
+    reason, told = refused(parts)
+    assert reason == "model.load_failed"
+    assert key in told
