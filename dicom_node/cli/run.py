@@ -338,6 +338,11 @@ def print_analysis(uid: str, analysis: Analysis, notes: Sequence[str]) -> None:
         print(line)
     for note in notes:
         print(f"  note: {note}")
+    if analysis.impression is not None:
+        from dicom_node.results.draft_record import draft_record, record_lines
+
+        for line in record_lines(draft_record(analysis.impression)):
+            print(f"  {line}")
     inner = analysis.prediction.seconds_by_stage
     within = ", ".join(
         f"{words} {inner[stage]:.2f}" for stage, words in _WITHIN_THE_MODEL if stage in inner

@@ -51,6 +51,24 @@ def test_draft_of_a_host_stands_in_the_report_without_what_was_struck(site: Site
     assert told[0] == "Whether there is pneumothorax is undetermined."
     assert not any("left" in one for one in told)
     assert "planted" not in sent and "normal." not in sent.split("evidence")[-1]
+    assert "  impression: AI draft, not reviewed; " in answer.out
+    assert "    Whether there is pneumothorax is undetermined. [writer]" in answer.out
+    assert "    struck (side): Pneumothorax is present on the left." in answer.out
+
+
+@pytest.mark.long
+def test_draft_that_cannot_be_read_is_said_where_the_model_is_tried(site: Site) -> None:
+    chest_model(site)
+    write_instance(radiograph(), site.folder / "image.dcm")
+    with FakeOpenAi(text='{"sentences": []}') as host:
+        site.settings(more=f"models: {{devices: [cpu], endpoints: {{language: "
+                           f"{{url: '{host.url}', timeout_s: 20}}}}}}\n")
+        answer = site("run", site.folder / "chest", site.folder / "image.dcm", "--output",
+                      site.folder / "out", "--impression", writer_folder(site.folder / "writer"))
+    assert answer.code == 0, answer.err
+    assert "  impression: no draft in the report; " in answer.out
+    assert "the template stands in: model.wrong_output" in answer.out
+    assert "    why: the draft has no list of sentences" in answer.out
 
 
 def test_writer_whose_host_is_not_named_is_wrong_use(site: Site) -> None:
