@@ -107,6 +107,20 @@ def outline_pneumo_llm(clip: Path, llama: Path, **arguments: Any) -> PneumoLlm:
         return _hung_on(models[0], models[1], given)
 
 
+def image_edge(clip: Path, llama: Path) -> int:
+    """Pixels of an edge of the pictures that ``clip`` takes, where both folders are what they say.
+
+    Raises
+    ------
+    ModelError
+        As `check_part`.
+    """
+    check_part(clip, _CLIP)
+    check_part(llama, _LLAMA)
+    settings = _settings(clip, _CLIP)
+    return int(settings.get("vision_config", settings).get("image_size", 224))
+
+
 def check_part(folder: Path, part: _Part) -> None:
     """Refuse a folder that is of another model, brings code, or keeps its weights otherwise.
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from ai_models.card import load_card
 from ai_models.training.augmentation import NONE
 from ai_models.training.settings import Settings, TrainingError
+from ai_models.types import ModelError
 
 EPOCHS, BATCH, WARM_UP_EPOCHS = 100, 16, 2
 RATE, FIRST_RATE, LAST_RATE = 3e-4, 5e-7, 1e-7
@@ -63,12 +65,19 @@ def recipe_values(
         Folder of a model that outlines lungs in radiographs as labels 1 and 2.
     llama_licence
         Of the LLaMA; empty: none, which keeps the model from a clinical site.
+
+    Raises
+    ------
+    TrainingError, ModelError
+        No cases; a folder is not there, or is of another model.
     """
+    from ai_models.backends.frozen_parts import image_edge
     from ai_models.training.import_pneumollm import card_values
 
     settings = published_settings(cases)
     arguments = {"pool": pool, "train_engine": train_engine, "frozen": frozen}
     card = card_values("0" * 64, arguments, llama_licence)
+    card["input"]["size"]["edges"] = [image_edge(clip, llama)] * 2
     card |= {"manufacturer": "this site", "name": "PneumoLLM, trained here"}
     for key in ("evidence", "weights"):
         del card[key]
@@ -76,6 +85,7 @@ def recipe_values(
     for name, folder in (("clip", clip), ("llama", llama)):
         network["folders"][name]["path"] = str(folder.absolute())
     if lungs is not None:
+        load_card(lungs)
         card["input"]["crop"] = {"model": str(lungs.absolute()), "labels": [1, 2]}
     known = {
         name: getattr(settings, name) for name in (
@@ -109,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
             train_engine=not options.engine_as_published, frozen=options.frozen,
             llama_licence=options.llama_licence,
         )
-    except TrainingError as error:
+    except (TrainingError, ModelError) as error:
         print(error, file=sys.stderr)
         return 1
     options.output.mkdir(parents=True, exist_ok=True)

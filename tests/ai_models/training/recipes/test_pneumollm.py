@@ -19,7 +19,7 @@ from ai_models.training.recipes.pneumollm import main, published_settings, recip
 from ai_models.training.settings import TrainingError
 from ai_models.trust import Site, why_refused
 from ai_models.types import ClassificationPrediction, Image
-from tests.ai_models.backends.pneumo_models import write_parts, write_pneumo_model
+from tests.ai_models.backends.pneumo_models import CLIP, write_parts, write_pneumo_model
 
 
 def test_the_schedule_is_the_published_one() -> None:
@@ -66,6 +66,23 @@ def test_the_defects_of_the_published_training_can_be_had(parts: Path, tmp_path:
     assert legacy["card"]["runtime"]["network"]["arguments"]["train_engine"] is False
     other = recipe_values(parts / "clip", parts / "llama", 8, pool="diagnosis")
     assert other["card"]["runtime"]["network"]["arguments"]["pool"] == "diagnosis"
+
+
+def test_pictures_have_the_size_that_the_folder_of_clip_takes(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = written_recipe(parts, tmp_path)["card"]["input"]["size"]
+    assert size == {"edges": [CLIP["image_size"]] * 2, "fit": "stretch"}
+    for given, said in (
+        (["--clip", str(tmp_path / "away")], "no config.json in"),
+        (["--clip", str(parts / "llama")], "clip or clip_vision_model expected"),
+        (["--llama", str(tmp_path / "away")], "no config.json in"),
+        (["--lungs", str(tmp_path / "away")], "model.yaml: cannot be read: No such file"),
+    ):
+        assert main(["--clip", str(parts / "clip"), "--llama", str(parts / "llama"), "--cases",
+                     "8", "--output", str(tmp_path / "none"), *given]) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_training_makes_a_model_that_answers(parts: Path, tmp_path: Path) -> None:
