@@ -83,8 +83,15 @@ class Predictor:
         """Verify and load the weights. ModelError with a reason of ``model.*``."""
         self._backend.load()
         self._noticing.load()
-        self._cropper.load()
+        self.load_crop()
         self._quality.load()
+
+    def load_crop(self) -> None:
+        """Load what outlines the part that is looked at, and nothing else.
+
+        For a network that is in memory already. ModelError as `load`.
+        """
+        self._cropper.load()
 
     def warm_up(self) -> None:
         """Run one empty input."""

@@ -39,6 +39,11 @@ def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predict
     """A predictor whose answers are those of a network in evaluation mode, in fp32.
 
     Parts of a segmentation stay one label, and their probabilities are handed on.
+
+    Raises
+    ------
+    ModelError
+        What outlines the part that is looked at (`input.crop`) cannot be loaded.
     """
     card = measured_card(card)
 
@@ -47,7 +52,9 @@ def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predict
     ) -> _InMemory:
         return _InMemory(card, network, device)
 
-    return Predictor(card, device, backend=TiledBackend(card, device, Site(), made))
+    predictor = Predictor(card, device, backend=TiledBackend(card, device, Site(), made))
+    predictor.load_crop()
+    return predictor
 
 
 def measured_card(card: Card) -> Card:

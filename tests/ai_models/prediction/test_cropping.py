@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
 from ai_models.card import load_card
@@ -16,6 +17,7 @@ from ai_models.card_crop import Crop
 from ai_models.prediction.cropping import Cropper, window_about
 from ai_models.prediction.preparing import prepare
 from ai_models.predictor import Predictor
+from ai_models.training.memory_network import predictor_of
 from ai_models.trust import Site
 from ai_models.types import CardError, ClassificationPrediction, Image, ModelError
 from ai_models.weights import file_sha256, verify_weights
@@ -208,3 +210,22 @@ def test_the_outlining_model_lies_beside_the_card(
     path.write_text(path.read_text().replace("model: lungs", f"model: {crop['model']}"))
     with pytest.raises(CardError, match=said):
         load_card(tmp_path / "model")
+
+
+def test_a_network_that_is_being_trained_looks_at_the_rectangle_as_the_node_will(
+    folder: Path,
+) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.mean(dim=(2, 3)).repeat(1, 2)
+
+    card = load_card(folder)
+    predictor = predictor_of(Mean(), card)
+    said = predictor.predict(chest())
+    predictor.close()
+    seen = prepare(chest(), card, BOTH).image.array
+    whole = prepare(chest(), card).image.array
+    assert isinstance(said, ClassificationPrediction)
+    score = said.scores["pneumonia"]
+    assert score == pytest.approx(float(1 / (1 + np.exp(-seen.mean()))), abs=0.01)
+    assert abs(seen.mean() - whole.mean()) > 0.1
