@@ -90,7 +90,8 @@ def _writer_in(folder: Path | Literal["none"] | None, config: Config) -> Writer 
         card = load_writer_card(folder)
         if card.writer != "openai":
             raise ModelError(
-                f"{card.id} has its weights in a folder: a node asks a host (writer: openai)",
+                f"{card.id} has its weights in a folder, and a node asks a host (writer: openai): "
+                "serve the folder by one, or try it by dicom-node run --impression",
                 reason="model.refused",
             )
         writer = open_writer(card, site_of(config))

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from dicom_node.operations.selftest import SelftestBook
     from dicom_node.pipeline.inference import InferencePool
 
-TODO = "dicom-node models verify MODEL says more; models.directories and rules in the settings"
+TODO = (
+    "dicom-node models verify MODEL says more; models.directories, rules and impression in the "
+    "settings"
+)
 GPU_TODO = "nvidia-smi on the host; restart it after a driver update"
 _DRIVER_WITHIN_S, _WORKER_WITHIN_S = 20.0, 120.0
 _NUMBERS_TOLD = 5
