@@ -120,6 +120,12 @@ def test_check_and_explain_say_who_drafts_by_which_rule(tmp_path: Path) -> None:
     assert impressions(Config()) == []
 
 
+def test_check_warns_where_a_writer_cannot_write(tmp_path: Path) -> None:
+    (finding,) = impressions(rules_with(tmp_path, "", "missing", "other"))
+    assert finding.outcome == "warning"
+    assert "nobody drafts the impression: " in finding.found and "rule 2" in finding.found
+
+
 def test_check_warns_of_a_writer_in_a_language_that_the_guard_does_not_read(
     tmp_path: Path,
 ) -> None:

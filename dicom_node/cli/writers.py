@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dicom_node.config import Config
 
 _NAME = "impressions"
+_NOBODY = "nobody drafts the impression"
 
 
 def impressions(config: Config) -> list[Finding]:
@@ -32,9 +33,11 @@ def impressions(config: Config) -> list[Finding]:
     by_text: dict[str, list[str]] = {}
     for rule, text in told.items():
         by_text.setdefault(text, []).append(repr(rule))
-    return [ok(_NAME, "; ".join(
-        f"{text}, by {', '.join(rules)}" for text, rules in by_text.items()
-    ))]
+    found = "; ".join(f"{text}, by {', '.join(rules)}" for text, rules in by_text.items())
+    if any(text.startswith(_NOBODY) for text in by_text):
+        return [warning(_NAME, found, "mend the writer, as the check of models says; until then "
+                        "reports have the sentences of their templates")]
+    return [ok(_NAME, found)]
 
 
 def drafting_by_rule(config: Config) -> dict[str, str]:
@@ -50,9 +53,9 @@ def drafting_by_rule(config: Config) -> dict[str, str]:
         if writer is None:
             continue
         if isinstance(writer, AbsentWriter):
-            found[rule] = f"nobody drafts the impression: {writer.problem.reason}: {writer.problem}"
+            found[rule] = f"{_NOBODY}: {writer.problem.reason}: {writer.problem}"
         elif language not in LANGUAGES:
-            found[rule] = f"nobody drafts the impression: the guard does not read {language}"
+            found[rule] = f"{_NOBODY}: the guard does not read {language}"
         else:
             who = writer.identity
             found[rule] = f"{who.name or who.id} {who.version} drafts the impression"

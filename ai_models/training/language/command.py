@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 EPILOG = (
     "A line of the file: {\"findings\": \"...\", \"impression\": \"...\", \"modality\": \"CT\", "
@@ -91,6 +93,20 @@ def run_command(arguments: argparse.Namespace) -> int:
         print(f"loss held back {record['held_back_loss']:.4f}")
         for name, told in (record["held_back"] or {}).items():
             print(f"{name}: {json.dumps(told)}")
+        if told := of_no_use(record["held_back"]):
+            print(told)
         print(f"the writer is in {asked.output}, with {RECORD_NAME}; DEMONSTRATION, NOT FOR "
               "CLINICAL USE")
     return 0
+
+
+def of_no_use(held_back: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """What a person is told of a writer most of whose drafts the node could not read; or nothing.
+    """
+    every = (held_back or {}).get("all")
+    if every is None or 2 * every["unreadable"] <= every["drafts"]:
+        return ""
+    return (
+        f"of no use as it is: {every['unreadable']} of {every['drafts']} drafts are not in the "
+        "form that the node reads, and the template would stand in for them"
+    )
