@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import yaml
 from onnx import helper, numpy_helper
 
 from ai_models.card import load_card
@@ -41,6 +42,44 @@ def lungs_onnx() -> bytes:
         [declared("image", ("batch", 1, *EDGES))], [declared("logits", ("batch", 3, *EDGES))],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
     )
+
+
+def always(*logits: float, edges: tuple[int, int] = EDGES) -> bytes:
+    """One answer for every pixel, whatever it is shown; of ``edges`` that may be others."""
+    weights = np.zeros((len(logits), 1, 1, 1), dtype=np.float32)
+    step = [EDGES[0] // edges[0], EDGES[1] // edges[1]]
+    return model_bytes(
+        [helper.make_node("Conv", ["image", "w", "b"], ["logits"], strides=step)],
+        [declared("image", ("batch", 1, *EDGES))],
+        [declared("logits", ("batch", len(logits), *edges))],
+        [numpy_helper.from_array(weights, "w"),
+         numpy_helper.from_array(np.array(logits, dtype=np.float32), "b")],
+    )
+
+
+def with_other_lungs(folder: Path, weights: bytes | None = None, **entry: Any) -> Path:
+    """The same, but what outlines has other ``weights``, or an input with ``entry`` besides."""
+    write_cropped(folder)
+    lungs = folder / "lungs" / "model.yaml"
+    before = file_sha256(lungs)
+    values = yaml.safe_load(lungs.read_text())
+    values["input"] |= entry
+    if weights is not None:
+        (folder / "lungs" / "weights.onnx").write_bytes(weights)
+        values["weights"]["sha256"] = file_sha256(folder / "lungs" / "weights.onnx")
+    lungs.write_text(yaml.safe_dump(values))
+    card = folder / "model.yaml"
+    card.write_text(card.read_text().replace(before, file_sha256(lungs)))
+    return folder
+
+
+def answered(folder: Path) -> ClassificationPrediction:
+    predictor = Predictor(load_card(folder))
+    predictor.load()
+    said = predictor.predict(chest())
+    predictor.close()
+    assert isinstance(said, ClassificationPrediction)
+    return said
 
 
 def chest(*, mirrored: bool = False, with_left: bool = True) -> Image:
@@ -148,8 +187,9 @@ def test_the_answer_is_of_the_rectangle_and_notes_come_with_it(folder: Path) -> 
     other = predictor.predict(chest(mirrored=True))
     alone = predictor.predict(chest(with_left=False))
     predictor.close()
-    for one in (said, other, alone):
-        assert isinstance(one, ClassificationPrediction)
+    assert isinstance(said, ClassificationPrediction)
+    assert isinstance(other, ClassificationPrediction)
+    assert isinstance(alone, ClassificationPrediction)
     assert said.scores["pneumonia"] == pytest.approx(other.scores["pneumonia"], abs=0.02)
     assert said.scores["pneumonia"] > alone.scores["pneumonia"] + 0.02
     assert any("rectangle" in note for note in said.notes)
@@ -229,3 +269,67 @@ def test_a_network_that_is_being_trained_looks_at_the_rectangle_as_the_node_will
     score = said.scores["pneumonia"]
     assert score == pytest.approx(float(1 / (1 + np.exp(-seen.mean()))), abs=0.01)
     assert abs(seen.mean() - whole.mean()) > 0.1
+
+
+@pytest.mark.parametrize(("weights", "reason"), [
+    (always(np.nan, np.nan, np.nan), "model.not_finite"),
+    (always(0, np.nan, 0), "model.not_finite"),
+    (always(0, np.inf, -np.inf), "model.not_finite"),
+    (always(0, 0, 0, edges=(20, 16)), "model.wrong_output"),
+    (always(0, 0, 0, 0), "model.wrong_output"),
+], ids=["nothing but NaN", "a label of NaN", "infinity", "other edges", "a label too many"])
+def test_what_is_no_outline_is_refused(weights: bytes, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        answered(with_other_lungs(tmp_path, weights))
+    assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(("weights", "said"), [
+    (always(9, 0, 0), "does not find Right and Left in it"),
+    (always(0, 9, 0), "does not find Left in it"),
+], ids=["nothing", "everything is one lung"])
+def test_outlines_of_nothing_and_of_everything_are_no_rectangle(
+    weights: bytes, said: str, tmp_path: Path
+) -> None:
+    found = answered(with_other_lungs(tmp_path, weights))
+    assert any("whole image" in note and said in note for note in found.notes)
+
+
+def test_where_the_gate_of_the_outlining_model_declines_the_whole_image_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    found = answered(with_other_lungs(tmp_path, quality={"min_edge_pixels": 500}))
+    assert any("whole image" in note and "500 each way" in note for note in found.notes)
+
+
+def test_an_outlining_model_that_is_not_there_or_is_cropped_itself_is_not_loaded(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ModelError) as error:
+        answered(with_other_lungs(
+            tmp_path / "own", crop={"model": "lungs", "sha256": "0" * 64, "labels": [1]}))
+    assert error.value.reason == "model.load_failed"
+    shutil.rmtree(write_cropped(tmp_path / "gone") / "lungs")
+    with pytest.raises(ModelError) as error:
+        answered(tmp_path / "gone")
+    assert error.value.reason == "model.weights_missing"
+
+
+def test_files_that_change_while_the_node_runs_change_no_answer_and_are_refused_at_the_next_load(
+    tmp_path: Path,
+) -> None:
+    predictor = Predictor(load_card(write_cropped(tmp_path)))
+    predictor.load()
+    before = predictor.predict(chest())
+    (tmp_path / "lungs" / "weights.onnx").write_bytes(always(9, 0, 0))
+    after = predictor.predict(chest())
+    assert isinstance(before, ClassificationPrediction)
+    assert isinstance(after, ClassificationPrediction)
+    assert (after.scores, after.notes) == (before.scores, before.notes)
+    with pytest.raises(ModelError) as error:
+        predictor.load()
+    assert error.value.reason == "model.hash_mismatch"
+    # What was not verified does not answer.
+    with pytest.raises(ModelError) as error:
+        predictor.predict(chest())
+    assert error.value.reason == "model.not_loaded"
