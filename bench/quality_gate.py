@@ -23,10 +23,10 @@ from scipy import ndimage
 
 from ai_models.card import Card, load_card
 from ai_models.catalog import ZOO
-from ai_models.prediction.preparing import prepare
 from ai_models.prediction.quality import QualityGate
 from ai_models.training.phantoms.dicom_files import PhantomStudy
 from ai_models.training.phantoms.radiograph_files import CHEST, RadiographHeader, write_radiograph
+from ai_models.training.recipes.quality_reference import Shown as Given
 from ai_models.training.recipes.quality_reference import exact_interval, recipe_for
 from ai_models.types import Image, ModelError, ModelInput, Volume
 from dicom_node.errors import NodeError
@@ -84,6 +84,7 @@ class Shown:
         self.card = card
         self._gate = QualityGate(card)
         self._gate.load()
+        self._given = Given(card)
         self.rows: list[Row] = []
 
     def pictures(self, shown: str, sources: Sequence[ModelInput]) -> None:
@@ -101,7 +102,7 @@ class Shown:
 
     def _of(self, source: ModelInput) -> str:
         try:
-            self._gate.check(source, prepare(_told(source, self.card), self.card))
+            self._gate.check(source, self._given.prepared(_told(source, self.card)))
         except ModelError as error:
             return error.reason
         return ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ai_models.card import Card
     from ai_models.training.cases import Case
+    from ai_models.trust import Site
     from ai_models.types import FloatArray
 
 # Of so many patients one chooses the limits, and is not learned from.
@@ -41,15 +42,17 @@ def run(arguments: argparse.Namespace) -> int:
     from ai_models.monitoring.exposure import chosen_ranges, exposure_of, told_limits
     from ai_models.monitoring.likeness import chosen_limits, learned_space, write_space
     from ai_models.types import ModelError
+    from dicom_node.node_models import site_of
 
-    card = named_card(open_config(arguments), arguments)
+    config = open_config(arguments)
+    card = named_card(config, arguments)
     if card.input.size is None:
         raise ConfigurationError(
             f"{card.id} {card.version} has no input.size: the gate compares pictures that its "
             "network takes whole"
         )
     try:
-        learned, choosing = _inputs(card, arguments.folder)
+        learned, choosing = _inputs(card, arguments.folder, site_of(config))
         if not choosing:
             raise ModelError(
                 f"inputs of {_ONE_IN} patients at least expected: some choose the limits and are "
@@ -80,9 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _inputs(card: Card, folder: Path) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Prepared ``(slices, rows, columns)``, to learn from and to choose by: no patient in both."""
+def _inputs(card: Card, folder: Path, site: Site) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Prepared ``(slices, rows, columns)``, to learn from and to choose by: no patient in both.
+
+    Of a card with ``input.crop`` the part that is looked at, which is all that the gate is shown.
+    """
     from ai_models.adapt.inputs import inputs_alone
+    from ai_models.prediction.cropping import Cropper
     from ai_models.prediction.preparing import prepare
     from ai_models.training.prepared import read_input
     from ai_models.training.settings import TrainingError
@@ -90,6 +97,8 @@ def _inputs(card: Card, folder: Path) -> tuple[list[FloatArray], list[FloatArray
     from dicom_node.pipeline.training_cases import NodeReader
 
     reader = NodeReader()
+    cropper = Cropper(card, site=site)
+    cropper.load()
     cases: list[Case] = inputs_alone(folder, card, reader)
     patients = sorted({case.patient for case in cases})
     choose = set(patients[_ONE_IN - 1 :: _ONE_IN])
@@ -97,7 +106,8 @@ def _inputs(card: Card, folder: Path) -> tuple[list[FloatArray], list[FloatArray
     choosing: list[FloatArray] = []
     for case in cases:
         try:
-            array = prepare(read_input(case, card, reader), card).image.array
+            source = read_input(case, card, reader)
+            array = prepare(source, card, cropper.find(source).window).image.array
         except (TrainingError, ModelError) as error:
             print(f"{case.name}: left out: {error}", file=sys.stderr)
             continue

@@ -12,11 +12,15 @@ import yaml
 
 from ai_models.card import load_card
 from ai_models.catalog import ZOO
+from ai_models.prediction.preparing import prepare
 from ai_models.predictor import Predictor
 from ai_models.training.phantoms.dicom_files import PhantomStudy
 from ai_models.training.phantoms.radiograph_files import CHEST, write_radiograph
+from ai_models.trust import Site as ModelSite
 from ai_models.types import Image, ModelError
+from dicom_node.cli.models_quality import _inputs
 from tests.ai_models.monitoring.test_likeness import picture
+from tests.ai_models.prediction.test_cropping import chest, write_cropped
 from tests.cli.running import Site
 
 COUNT = 80
@@ -71,3 +75,16 @@ def test_too_few_pictures_and_a_model_of_volumes_are_told(
     assert answer.code == 1 and "too few to say what is usual" in answer.err
     answer = site("models", "quality", ZOO / "lungs-ct", tmp_path / "taken")
     assert answer.code == 2 and "has no input.size" in answer.err
+
+
+def test_of_a_cropped_model_what_it_looks_at_is_learned_from(tmp_path: Path) -> None:
+    """The gate is shown the rectangle: whole images were unlike all that it was to take."""
+    card = load_card(write_cropped(tmp_path / "mine"))
+    write_radiograph(
+        tmp_path / "taken", PhantomStudy("taken", age_y=60),
+        replace(CHEST, imager_spacing_mm=(4.0, 4.0)), chest().array,
+    )
+    learned, choosing = _inputs(card, tmp_path / "taken", ModelSite())
+    assert len(learned) == 1 and not choosing
+    whole = prepare(chest(), card).image.array
+    assert abs(float(learned[0].mean()) - float(whole.mean())) > 0.15

@@ -32,7 +32,8 @@ from ai_models.monitoring.likeness import (
     small_picture,
     write_space,
 )
-from ai_models.prediction.preparing import prepare
+from ai_models.prediction.cropping import Cropper
+from ai_models.prediction.preparing import Prepared, prepare
 from ai_models.prediction.quality import QualityGate
 from ai_models.training.recipes.scored_images import ImageRecipe, Part
 from ai_models.training.settings import TrainingError
@@ -44,18 +45,36 @@ Limits = dict[str, float | tuple[float, float]]
 _LIKENESS = re.compile(r"^( +likeness:) .*$", re.MULTILINE)
 
 
-def slices_of(source: ModelInput, card: Card) -> FloatArray:
-    """``(slices, rows, columns)`` of the first channel, as the network gets it; one of an image."""
-    first: FloatArray = prepare(source, card).image.array[0]
-    return first[None] if first.ndim == 2 else first
+class Shown:
+    """What the network of a card is shown: with ``input.crop`` the part that is looked at.
+
+    Raises
+    ------
+    ModelError
+        As `Cropper.load`.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._cropper = Cropper(card)
+        self._cropper.load()
+
+    def prepared(self, source: ModelInput) -> Prepared:
+        """As the node prepares it. ModelError as `Cropper.find` and `prepare`."""
+        return prepare(source, self._card, self._cropper.find(source).window)
+
+    def slices_of(self, source: ModelInput) -> FloatArray:
+        """``(slices, rows, columns)`` of the first channel; one of an image."""
+        first: FloatArray = self.prepared(source).image.array[0]
+        return first[None] if first.ndim == 2 else first
 
 
-def learned(recipe: ImageRecipe, card: Card) -> LearnedSpace:
+def learned(recipe: ImageRecipe, shown: Shown) -> LearnedSpace:
     """The space of what the model learned from; mirrored, too, where it was."""
     smalls: list[npt.NDArray[np.float64]] = []
     for number in range(min(recipe.counts["train"], _MOST_CASES)):
-        shown = slices_of(recipe.draw("train", number).source, card)
-        smalls += [one for one in map(small_picture, shown) if one is not None]
+        slices = shown.slices_of(recipe.draw("train", number).source)
+        smalls += [one for one in map(small_picture, slices) if one is not None]
     if recipe.changes.mirror:
         smalls += [one[:, ::-1] for one in smalls]
     return learned_space(np.stack(smalls))
@@ -83,10 +102,11 @@ def write_quality(recipe: ImageRecipe, card: Card) -> Card:
     """
     if card.input.quality is None or card.input.quality.likeness is None:
         return card
-    space = learned(recipe, card)
+    shown = Shown(card)
+    space = learned(recipe, shown)
     sha256 = write_space(card.folder / REFERENCE, space)
     choosing = [
-        slices_of(recipe.draw("validation", number).source, card)
+        shown.slices_of(recipe.draw("validation", number).source)
         for number in range(recipe.counts["validation"])
     ]
     limits: Limits = chosen_limits(
@@ -104,12 +124,13 @@ def refused_share(recipe: ImageRecipe, card: Card, part: Part = "held_back") -> 
     """
     gate = QualityGate(card)
     gate.load()
+    shown = Shown(card)
     reasons: dict[str, int] = {}
     count = recipe.counts[part]
     for number in range(count):
         source = recipe.draw(part, number).source
         try:
-            gate.check(source, prepare(source, card))
+            gate.check(source, shown.prepared(source))
         except ModelError as error:
             reasons[error.reason] = reasons.get(error.reason, 0) + 1
     refused = sum(reasons.values())
