@@ -30,6 +30,7 @@ _DTYPES = {
     "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "nf4": torch.bfloat16,
 }
 _LONGEST_REASON = 300
+_LORA, _FIRST = ".lora_", (".lora_A", ".lora_embedding_A")
 
 
 @dataclass(frozen=True)
@@ -134,16 +135,18 @@ class CausalLanguageModel:
         Raises
         ------
         ModelError
-            ``model.not_loaded``; ``model.wrong_output``: it is empty, or was cut off.
+            ``model.not_loaded``; ``model.not_finite``; ``model.wrong_output``: it is empty, or was
+            cut off.
         """
         if self._module is None:
             raise ModelError("answer before load", reason="model.not_loaded")
         asked = self._asked(messages).to(self._place)
         ends = self._ends()
+        checks = import_transformers().LogitsProcessorList([_Finite()])
         with torch.inference_mode():
             written = self._module.generate(
                 **asked, do_sample=False, num_beams=1, max_new_tokens=max_tokens,
-                pad_token_id=next(iter(ends), 0),
+                pad_token_id=next(iter(ends), 0), logits_processor=checks,
             )[0][asked["input_ids"].shape[1] :]
         if len(written) >= max_tokens and int(written[-1]) not in ends:
             raise ModelError(
@@ -190,6 +193,16 @@ class CausalLanguageModel:
         )
 
 
+class _Finite:
+    """Stops where a word has no number: the likeliest of NaN is the first word of the list."""
+
+    def __call__(self, _written: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        # What must not be written has minus infinity.
+        if bool((torch.isnan(scores) | torch.isposinf(scores)).any()):
+            raise ModelError("the model answered NaN or infinity", reason="model.not_finite")
+        return scores
+
+
 def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
     try:
         with no_network(folder.name):
@@ -208,17 +221,21 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
 
 
 def _adapted(module: Any, adapter: Path) -> Any:
-    if str(read_settings(adapter / "adapter_config.json").get("peft_type", "")) != "LORA":
+    settings = read_settings(adapter / "adapter_config.json")
+    if str(settings.get("peft_type", "")) != "LORA":
         raise ModelError(f"{adapter.name} is no LoRA adapter", reason="model.load_failed")
     try:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ModelError(
             "an adapter needs the peft package (dicom-node[adapt])", reason="model.backend_missing"
         ) from error
     try:
+        ranks = _ranks(adapter)
+        _check_rank(adapter, settings, ranks)
         with no_network(adapter.name):
             model = PeftModel.from_pretrained(module, str(adapter), is_trainable=False)
+        asked = get_peft_model_state_dict(model, save_embedding_layers=False)
     except ModelError:
         raise
     except Exception as error:  # the library raises ValueError, KeyError, RuntimeError and more
@@ -227,4 +244,37 @@ def _adapted(module: Any, adapter: Path) -> Any:
             f"the adapter {adapter.name} does not fit its model: {said}",
             reason="model.load_failed",
         ) from error
+    # The library leaves out what it has no place for, and the model would write without it.
+    strange = {name for name in asked if _LORA in name} ^ set(ranks)
+    if strange or not ranks:
+        raise ModelError(
+            f"the adapter {adapter.name} does not fit its model: {len(strange)} tensors are in one "
+            f"of them only{': ' if strange else ''}{', '.join(sorted(strange)[:2])}",
+            reason="model.load_failed",
+        )
     return model
+
+
+def _ranks(adapter: Path) -> dict[str, int]:
+    """The rank of each LoRA tensor in the folder, 0 of all but ``A``; weights are not read."""
+    from safetensors import safe_open
+
+    ranks = {}
+    for path in sorted(adapter.glob("*.safetensors")):
+        with safe_open(str(path), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                if _LORA in name:
+                    is_first = any(one in name for one in _FIRST)
+                    ranks[name] = tensors.get_slice(name).get_shape()[0] if is_first else 0
+    return ranks
+
+
+def _check_rank(adapter: Path, settings: Mapping[str, Any], ranks: Mapping[str, int]) -> None:
+    """Refuse a rank that no tensor has: layers of it are made first, and may take all memory."""
+    most = max(ranks.values(), default=0)
+    for rank in (settings.get("r"), *(settings.get("rank_pattern") or {}).values()):
+        if not isinstance(rank, int) or not 1 <= rank <= most:
+            raise ModelError(
+                f"{adapter.name} says rank {rank!r}, and its tensors have {most} at most",
+                reason="model.load_failed",
+            )

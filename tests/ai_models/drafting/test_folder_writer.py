@@ -144,3 +144,62 @@ def test_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoConfig": "x.Y"}}))
     assert impression(TOLD, writer_in(tmp_path), "en").fallback == "model.remote_code"
+
+
+def write_adapter(folder: Path, module: Any, *, tensors: Any = None, **settings: Any) -> Any:
+    """A LoRA of ``module`` with these ``settings`` and what ``tensors`` makes of its tensors."""
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file, save_file
+
+    get_peft_model(module, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(folder))
+    if tensors is not None:
+        path = folder / "adapter_model.safetensors"
+        save_file({k: v.contiguous() for k, v in tensors(load_file(path)).items()}, path)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    return {"path": folder.name, "sha256": folder_sha256(folder)}
+
+
+@LOADED
+@pytest.mark.parametrize("changes", [
+    {"tensors": lambda found: {k.replace("q_proj", "nowhere"): v for k, v in found.items()}},
+    {"tensors": lambda _: {"another": torch.zeros(1)}},
+    {"target_modules": ["q_proj", "v_proj"]},
+    {"target_modules": ["nothing"]},
+    {"r": 50_000}, {"r": -1}, {"r": "two"}, {"rank_pattern": {"q_proj": 60_000}},
+], ids=[
+    "tensors of another model", "no tensors of it", "some tensors missing", "no layer", "rank",
+    "no rank", "rank in words", "rank of a layer",
+])
+def test_adapter_that_does_not_fit_is_refused_and_not_left_out(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """The library left it out, and the draft of the model alone was told as the adapter's."""
+    adapter = write_adapter(
+        tmp_path / "adapter", write_model(tmp_path / "model", WORDS), **changes)
+    made = impression(TOLD, writer_in(tmp_path, adapter=adapter), "en")
+    assert made.fallback == "model.load_failed", made.why
+
+
+@LOADED
+def test_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", [*WORDS, "more", "words"])
+    write_model(tmp_path / "model", WORDS)
+    adapter = write_adapter(tmp_path / "adapter", other)
+    made = impression(TOLD, writer_in(tmp_path, adapter=adapter), "en")
+    assert made.fallback == "model.load_failed"
+
+
+@LOADED
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_words_without_a_number_are_not_written(tmp_path: Path, value: float) -> None:
+    """Of NaN the first word of the list is the likeliest, and may be the one that ends a draft."""
+    from safetensors.torch import load_file, save_file
+
+    write_model(tmp_path / "model", WORDS)
+    path = tmp_path / "model" / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.weight"][0, 0] = value
+    save_file(weights, path, metadata={"format": "pt"})
+    made = impression(TOLD, writer_in(tmp_path), "en")
+    assert made.fallback == "model.not_finite", made.why
