@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ai_models.backends.architectures import build
 from ai_models.backends.frozen_parts import build_pneumo_llm, outline_pneumo_llm
@@ -17,7 +18,7 @@ from ai_models.networks.pneumo_llm import PneumoLlm
 from ai_models.predictor import Predictor
 from ai_models.trust import Site, why_refused
 from ai_models.types import CardError, ClassificationPrediction, Image, ModelError
-from ai_models.weights import verify_weights
+from ai_models.weights import folder_sha256, verify_weights
 from tests.ai_models.backends.pneumo_models import ARGUMENTS, write_pneumo_model
 from tests.ai_models.networks.tiny_pneumo_llm import picture
 
@@ -188,3 +189,25 @@ def test_settings_that_would_take_all_memory_are_refused_before_a_network_is_mad
     reason, told = refused(parts)
     assert reason == "model.load_failed"
     assert key in told
+
+
+@pytest.mark.parametrize(("part", "tensor"), [("clip", "q_proj.weight"), ("llama", "gate_proj")])
+def test_one_weight_of_a_folder_that_is_no_number_is_no_answer(
+    written: tuple[Path, PneumoLlm], tmp_path: Path, part: str, tensor: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(written[0], folder)
+    before = folder_sha256(folder / part)
+    path = folder / part / "model.safetensors"
+    weights = load_file(path)
+    # A whole CLIP has one for words as well, which nobody asks.
+    name = next(one for one in weights if tensor in one and "text_model" not in one)
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    card = folder / "model.yaml"
+    card.write_text(card.read_text().replace(before, folder_sha256(folder / part)))
+    predictor = Predictor(load_card(folder))
+    predictor.load()
+    with pytest.raises(ModelError) as error:
+        predictor.predict(Image(np.random.default_rng(0).random((40, 40), np.float32), None))
+    assert error.value.reason == "model.not_finite"
