@@ -109,8 +109,8 @@ def test_what_is_known_of_the_patient_travels_to_a_worker_with_the_image(tmp_pat
 
 
 def seen(folder: Path, card: Card, **attributes: Any) -> np.ndarray:
-    """What the network is given of a radiograph, ``(channels, rows, columns)``."""
-    paths = write_series([radiograph(**attributes)], folder)
+    """What the network is given of a radiograph of square pixels, ``(channels, rows, columns)``."""
+    paths = write_series([radiograph(PixelSpacing=["0.2", "0.2"], **attributes)], folder)
     array: np.ndarray = prepare(load_input(paths, card.input).model_input, card).image.array
     return array
 
