@@ -68,7 +68,9 @@ def run_again(config: Config) -> None:
         assert len(node.ledger.jobs.latest()) == 1
 
 
-@pytest.mark.parametrize(("damage", "times_sent"), [(destroy, 2), (destroy_instances, 1)])
+@pytest.mark.parametrize(("damage", "times_sent"), [
+    (destroy, 2), pytest.param(destroy_instances, 1, marks=pytest.mark.long),
+])
 def test_a_rebuilt_node_comes_to_the_same_objects_and_no_uid_has_two_contents(
     tmp_path: Path, archive: ScriptedPeer, damage: Callable[[Path], None], times_sent: int
 ) -> None:

@@ -192,10 +192,11 @@ def openai(folder: Path, stack: ExitStack) -> Path:
 NETWORKS = (onnx, torchscript, state_dict, safetensors, torch_export)
 FOLDERS = (monai_bundle, nnunet, hf_segmentation, hf_classification, hf_regression, hf_text)
 OTHERS = (command, command_detection, open_inference_http, open_inference_grpc, openai)
-# What differs little from another here and takes a minute: `make test-long`.
+# What differs little from another here, or from the test of `models verify` (onnx), and takes a
+# minute: `make test-long`.
 LONG = (
-    safetensors, torch_export, hf_classification, hf_regression, hf_text, open_inference_grpc,
-    command_detection,
+    onnx, torchscript, safetensors, torch_export, hf_classification, hf_regression, hf_text,
+    open_inference_grpc, command_detection,
 )
 
 

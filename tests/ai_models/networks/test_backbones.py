@@ -135,7 +135,7 @@ def test_what_is_no_backbone_is_refused(arguments: dict[str, object], message: s
 @pytest.mark.parametrize(
     "backbone",
     [
-        name if name == "resnet18"
+        name if name == "mobilenet_v3_small"
         else pytest.param(name, marks=pytest.mark.long)
         for name in BACKBONES
     ],
