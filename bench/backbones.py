@@ -139,7 +139,7 @@ def report(result: dict[str, Any]) -> str:
         f"Throughput: {AT_ONCE} at once. Torch and ONNX compute in fp32 where nothing else is "
         "said. Difference: the largest of a logit to torch in fp32, and what that is of the "
         "deviation of all logits. Of random weights, whose logits differ little, int8 and bf16 "
-        "say nothing of how well a trained network answers with them: `dicom-node compress` "
+        "say nothing of how well a trained network answers with them: `dicom-node models compress` "
         "measures that.",
         "",
         "| backbone, edge | way | ms | spread ms | images/s | lowest to highest | CPU ms of one "
