@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ai_models.backends.generating import written_by
 from ai_models.backends.huggingface_folder import (
     has_safetensors,
     import_transformers,
@@ -21,7 +22,6 @@ from ai_models.backends.huggingface_folder import (
 )
 from ai_models.backends.huggingface_text import settled_device
 from ai_models.backends.offline import no_network
-from ai_models.backends.openai import clean_text
 from ai_models.backends.protocol import is_out_of_memory
 from ai_models.types import ModelError
 from ai_models.weights import folder_sha256
@@ -141,22 +141,7 @@ class CausalLanguageModel:
         if self._module is None:
             raise ModelError("answer before load", reason="model.not_loaded")
         asked = self._asked(messages).to(self._place)
-        ends = self._ends()
-        checks = import_transformers().LogitsProcessorList([_Finite()])
-        with torch.inference_mode():
-            written = self._module.generate(
-                **asked, do_sample=False, num_beams=1, max_new_tokens=max_tokens,
-                pad_token_id=next(iter(ends), 0), logits_processor=checks,
-            )[0][asked["input_ids"].shape[1] :]
-        if len(written) >= max_tokens and int(written[-1]) not in ends:
-            raise ModelError(
-                "the draft was cut off at max_tokens, and half a draft is not taken",
-                reason="model.wrong_output",
-            )
-        text = clean_text(self._tokenizer.decode(written, skip_special_tokens=True))
-        if not text:
-            raise ModelError("the model wrote an empty draft", reason="model.wrong_output")
-        return text
+        return written_by(self._module, self._tokenizer, asked, max_tokens, "max_tokens")
 
     def close(self) -> None:
         """Let go of the weights."""
@@ -174,10 +159,6 @@ class CausalLanguageModel:
             "\n".join(one["content"] for one in messages), return_tensors="pt"
         )
 
-    def _ends(self) -> list[int]:
-        ends = self._module.generation_config.eos_token_id
-        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-
     def _four_bit(self, transformers: Any) -> Any:
         """NF4 with double quantisation; bitsandbytes has it on a GPU only."""
         import importlib.util
@@ -191,16 +172,6 @@ class CausalLanguageModel:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-
-
-class _Finite:
-    """Stops where a word has no number: the likeliest of NaN is the first word of the list."""
-
-    def __call__(self, _written: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        # What must not be written has minus infinity.
-        if bool((torch.isnan(scores) | torch.isposinf(scores)).any()):
-            raise ModelError("the model answered NaN or infinity", reason="model.not_finite")
-        return scores
 
 
 def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
@@ -239,6 +210,8 @@ def _adapted(module: Any, adapter: Path) -> Any:
     except ModelError:
         raise
     except Exception as error:  # the library raises ValueError, KeyError, RuntimeError and more
+        if is_out_of_memory(error):
+            raise
         said = " ".join(str(error).split())[:_LONGEST_REASON]
         raise ModelError(
             f"the adapter {adapter.name} does not fit its model: {said}",

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from ai_models.backends.generating import written_by
 from ai_models.backends.huggingface_folder import (
     FolderLoader,
     check_folder,
     import_transformers,
 )
-from ai_models.backends.openai import clean_text, pictures
+from ai_models.backends.openai import pictures
 from ai_models.backends.protocol import Answer, NetworkInput, check_device
 from ai_models.card import TextCard
 from ai_models.trust import Site
@@ -95,7 +96,8 @@ class TextWriter:
         Raises
         ------
         ModelError
-            ``model.wrong_output``: the text is empty, or was cut off at ``output.max_tokens``.
+            ``model.not_finite``; ``model.wrong_output``: the text is empty, or was cut off at
+            ``output.max_tokens``.
         """
         if self._module is None:
             raise ModelError("predict before load", reason="model.not_loaded")
@@ -103,23 +105,9 @@ class TextWriter:
         for name, value in asked.items():
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 asked[name] = value.to(self._module.dtype)
-        output = self._card.output
-        ends = self._end_tokens()
-        written = self._module.generate(
-            **asked, do_sample=False, num_beams=1, max_new_tokens=output.max_tokens,
-            pad_token_id=next(iter(ends), 0),
-        )[0]
-        prompt = asked["input_ids"][0]
-        if torch.equal(written[: len(prompt)], prompt):
-            written = written[len(prompt) :]
-        if len(written) >= output.max_tokens and int(written[-1]) not in ends:
-            raise ModelError(
-                "the text was cut off at output.max_tokens, and half a text is not taken",
-                reason="model.wrong_output",
-            )
-        text = clean_text(self._reader.decode(written, skip_special_tokens=True))
-        if not text:
-            raise ModelError("the model wrote an empty text", reason="model.wrong_output")
+        text = written_by(
+            self._module, self._reader, asked, self._card.output.max_tokens, "output.max_tokens"
+        )
         return Answer(text=text, notes=self._notes)
 
     def _asked(self, array: FloatArray) -> Any:
@@ -160,10 +148,6 @@ class TextWriter:
             messages, add_generation_prompt=True, tokenize=True, return_dict=True,
             return_tensors="pt",
         )
-
-    def _end_tokens(self) -> list[int]:
-        ends = self._module.generation_config.eos_token_id
-        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     def close(self) -> None:
         """See `Backend.close`."""

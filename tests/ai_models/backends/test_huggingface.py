@@ -158,6 +158,21 @@ def test_an_empty_text_is_none(tmp_path: Path) -> None:
         open_folder(folder).predict(radiograph(1))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_text_of_no_numbers_is_none(tmp_path: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = write_language_model(tmp_path)
+    path = folder / "model/model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"][0] = value
+    save_file(weights, path, metadata={"format": "pt"})
+    renew_digest(folder)
+    with pytest.raises(ModelError) as told:
+        open_folder(folder).predict(radiograph(1))
+    assert told.value.reason == "model.not_finite"
+
+
 def test_a_model_with_eyes_is_shown_the_picture(tmp_path: Path) -> None:
     backend = open_folder(write_model_with_eyes(tmp_path))
     answer = backend.predict(radiograph(1))
