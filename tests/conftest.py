@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_kept: list[Any] = []  # a torch library that is let go takes its operators with it
-
 
 class _OperatorsBeforeTorchvision(MetaPathFinder):
     """Declares two operators that torchvision built for CUDA misses beside a torch for CPUs.
@@ -32,26 +28,16 @@ class _OperatorsBeforeTorchvision(MetaPathFinder):
     imported only where torchvision is.
     """
 
+    has_looked = False
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> None:
-        if fullname == "torchvision" and not _kept:
-            _kept.append(None)
-            _declare()
+        if fullname == "torchvision" and not self.has_looked:
+            self.has_looked = True
+            from ai_models.training.torchvision_operators import declare_missing_operators
 
-
-def _declare() -> None:
-    found = importlib.util.find_spec("torchvision")
-    version = Path(found.origin or "").with_name("version.py") if found is not None else None
-    if version is None or not version.is_file() or "+cu" not in version.read_text():
-        return
-    import torch
-
-    if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)
+            declare_missing_operators()
 
 
 def pytest_configure() -> None:
