@@ -18,6 +18,7 @@ need dicom3tools command -v dciodvfy
 need libgdcm-tools command -v gdcmconv
 need libpixelmed-java test -e /usr/share/java/pixelmed.jar
 need default-jre-headless command -v java
+need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 need iproute2 command -v ip
 need systemd-container command -v systemd-nspawn
 need systemd command -v systemd-analyze
@@ -36,11 +37,16 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 fi
 
 # Debian starts a server when its package is installed; Orthanc would listen on every interface.
+# Of PostgreSQL only the programs are wanted: the tests make clusters of their own.
+no_cluster=/etc/postgresql-common/createcluster.d/dicom-node-tests.conf
+mkdir -p "${no_cluster%/*}"
+echo 'create_main_cluster = false' >$no_cluster
+trap 'rm -f $no_cluster' EXIT
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
-    trap 'rm -f $policy' EXIT
+    trap 'rm -f $policy $no_cluster' EXIT
 fi
 echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
