@@ -154,7 +154,7 @@ class HttpEndpoint:
             raise ModelError("predict before load", reason="model.not_loaded")
         httpx = import_httpx()
         try:
-            with self._watch.asking(), self._client.stream(
+            with self._watch.asking(len(content or b"")), self._client.stream(
                 method, self._address.path + path, content=content, headers=dict(fields),
                 extensions={"trace": self._watch.trace},
             ) as answer:

@@ -1,7 +1,8 @@
-"""An end to waiting for a host that sends a byte now and then.
+"""An end to waiting for a host that sends, or takes, a byte now and then.
 
-The limits of httpx are of one read each: a host that sends its header a byte a second, or says
-``100 Continue`` for ever, would never meet one. Here its connection is shut after a time.
+The limits of httpx are of one read or write each: a host that sends its header a byte a second,
+says ``100 Continue`` for ever, or reads what it is asked a byte a second, would never meet one.
+Here its connection is shut after a time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _OPENED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 _SENT = (".send_request_body.complete",)
 # What httpx ends itself is to be told as that.
 _MORE_S = 0.25
+# A volume may be on its way for longer than an answer: so fast at least is a host to take it.
+SLOWEST_BYTES_PER_S = 1_000_000
 
 
 class Watch:
@@ -28,18 +31,23 @@ class Watch:
         self.is_over = False
 
     @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """While one question is asked; the time begins when it has been sent."""
+    def asking(self, size_bytes: int = 0) -> Iterator[None]:
+        """While one question of so many bytes is asked.
+
+        Until it is sent there is the time-out and what the bytes may take; then the time for the
+        answer begins.
+        """
         self.is_over = False
+        self.begin(size_bytes / SLOWEST_BYTES_PER_S)
         try:
             yield
         finally:
             self._stop()
 
-    def begin(self) -> None:
-        """Count the time from now."""
+    def begin(self, more_s: float = 0.0) -> None:
+        """Count the time from now, and ``more_s`` seconds on top of it."""
         self._stop()
-        self._timer = threading.Timer(self._timeout_s + _MORE_S, self._end)
+        self._timer = threading.Timer(self._timeout_s + _MORE_S + more_s, self._end)
         self._timer.daemon = True
         self._timer.start()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ai_models.backends import http_watch
 from ai_models.backends.http_endpoint import HttpEndpoint, Reply, clean, read_key, read_object
 from ai_models.backends.open_inference import OpenInferenceNetwork
 from ai_models.trust import Endpoint, Site
@@ -236,3 +237,79 @@ def test_body_without_a_length_that_is_cut_off_by_the_time_is_no_answer() -> Non
         finally:
             ended.set()
             host.join()
+
+
+def test_host_that_reads_a_little_for_ever_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_watch, "SLOWEST_BYTES_PER_S", 1e9)
+    ended = threading.Event()
+    read = bytearray()
+
+    def take(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            while not ended.wait(0.05):
+                read.extend(connection.recv(100))
+
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        host = threading.Thread(target=take, args=(server,))
+        host.start()
+        try:
+            port = server.getsockname()[1]
+            endpoint = HttpEndpoint(Endpoint(f"http://127.0.0.1:{port}", None, 0.4), "the host")
+            endpoint.open()
+            with pytest.raises(ModelError, match=r"within 0\.4 s") as caught:
+                endpoint.post("/x", b"x" * (16 << 20), {}, at_most=1000)
+            endpoint.close()
+        finally:
+            ended.set()
+            host.join()
+    assert caught.value.reason == "worker.endpoint_unavailable"
+    assert read.startswith(b"POST /x")
+
+
+def test_name_that_leads_elsewhere_later_gets_nothing_without_its_certificate(
+    tmp_path: Path, no_other_trust: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = self_signed(tmp_path / "named.pem", "DNS:llm.hospital.example")
+    monkeypatch.setenv("SSL_CERT_FILE", str(named.with_suffix(".crt")))
+    key = tmp_path / "key"
+    key.write_text("secret-key")
+    with Echo(named) as host, Echo(no_other_trust) as thief:
+        leads_to = [host.port]
+        asked_for = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, _port, *more, **told: asked_for(
+            "127.0.0.1", leads_to[0], *more, **told) if name == "llm.hospital.example"
+            else asked_for(name, _port, *more, **told))
+        endpoint = HttpEndpoint(
+            Endpoint("https://llm.hospital.example:8000/v1", key, 5.0), "the host")
+        for number in (1, 2):
+            endpoint.open()
+            if number == 1:
+                assert endpoint.post("/x", b"{}", {}, at_most=100).status == 200
+            else:
+                leads_to[0] = thief.port
+                with pytest.raises(ModelError, match="not trusted") as caught:
+                    endpoint.post("/x", b"{}", {}, at_most=100)
+            endpoint.close()
+    assert caught.value.reason == "model.endpoint_refused"
+    assert (len(host.asked), thief.asked) == (1, [])
+
+
+@pytest.mark.parametrize("name", [
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy",
+])
+def test_proxy_of_the_environment_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, no_other_trust: Path, name: str,
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Echo() as proxy, Echo() as plain, Echo(no_other_trust) as encrypted:
+        monkeypatch.setenv(name, proxy.url)
+        for host in (plain, encrypted):
+            endpoint = opened(host)
+            assert endpoint.post("/x", b"{}", {}, at_most=10).status == 200
+            endpoint.close()
+    assert proxy.asked == []
