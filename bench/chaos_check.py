@@ -116,11 +116,12 @@ def archived_results(site: Site, account: Account) -> list[ArchivedResult]:
         for identifier in site.archive.post("/tools/find", query):
             data = site.archive.get(f"/instances/{identifier}/file", "application/dicom")
             dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-            found.append(_result(dataset, modality, source_uids))
+            found.append(result_of(dataset, modality, source_uids))
     return found
 
 
-def _result(dataset: Dataset, modality: str, source_uids: set[str]) -> ArchivedResult:
+def result_of(dataset: Dataset, modality: str, source_uids: set[str]) -> ArchivedResult:
+    """What one archived data set is, and which images of the run it refers to."""
     referenced = frozenset(
         str(item.ReferencedSOPInstanceUID)
         for series in _series_items(dataset)
@@ -140,7 +141,10 @@ def _series_items(dataset: Dataset) -> Iterable[Dataset]:
         yield from study.get("ReferencedSeriesSequence", [])
 
 
-def check_results(account: Account, archived: list[ArchivedResult], verdict: Verdict) -> None:
+def check_results(
+    account: Account, archived: list[ArchivedResult], verdict: Verdict,
+    expected: Counter[str] = EXPECTED,
+) -> None:
     """Exactly one set of results per version of a series, and one of its whole."""
     series_of = {uid: series for series, uids in account.series.items() for uid in uids}
     versions: dict[frozenset[str], list[ArchivedResult]] = defaultdict(list)
@@ -153,9 +157,9 @@ def check_results(account: Account, archived: list[ArchivedResult], verdict: Ver
         series = {series_of[uid] for uid in sources}
         name = f"{' and '.join(sorted(series))} ({len(sources)} images)"
         kinds = Counter(one.modality for one in results)
-        for modality in sorted(kinds - EXPECTED):
+        for modality in sorted(kinds - expected):
             verdict.duplicates.append(f"{kinds[modality]} {modality} of series {name}")
-        for modality in sorted(EXPECTED - kinds):
+        for modality in sorted(expected - kinds):
             verdict.losses.append(f"{kinds[modality]} {modality} of series {name}")
         if len(series) > 1:
             verdict.others.append(f"one set of results of several series: {name}")

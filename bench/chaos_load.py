@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.uid import generate_uid
@@ -73,21 +74,26 @@ class Account:
             self.digests[uid] = data_set_digest(path)
 
 
-def make_series(folder: Path, chance: random.Random) -> tuple[str, list[tuple[str, Path]]]:
-    """A generated chest CT of `_SHAPE` whose pixels and UIDs come from ``chance`` alone."""
+def make_series(
+    folder: Path, chance: random.Random, shape: tuple[int, int, int] = _SHAPE, **attributes: Any
+) -> tuple[str, list[tuple[str, Path]]]:
+    """A generated chest CT whose pixels and UIDs come from ``chance`` alone.
+
+    ``shape`` has at least 24 rows and 32 columns; ``attributes`` are set on every image.
+    """
     entropy = f"{chance.getrandbits(128):032x}"
 
     def uid(*what: str) -> str:
         return str(generate_uid(entropy_srcs=[entropy, *what]))
 
-    values_hu = np.full(_SHAPE, -1000, np.int16)
+    values_hu = np.full(shape, -1000, np.int16)
     row, column = chance.randrange(2, 10), chance.randrange(2, 14)
     values_hu[1:5, row : row + 10, column : column + 14] = 40 + chance.randrange(400)
     series_uid = uid("series")
     datasets = ct_series(
-        _SHAPE, (2.0, 2.0, 2.0), values_hu=values_hu, StudyInstanceUID=uid("study"),
+        shape, (2.0, 2.0, 2.0), values_hu=values_hu, StudyInstanceUID=uid("study"),
         SeriesInstanceUID=series_uid, FrameOfReferenceUID=uid("frame"),
-        PatientID=entropy[:12],
+        PatientID=entropy[:12], **attributes,
     )  # fmt: skip
     folder.mkdir(parents=True)
     files = []

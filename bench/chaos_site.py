@@ -24,6 +24,13 @@ from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DISK_BYTES = 512 << 20
+OPEN_WORK = {
+    "series": "SELECT count(*) FROM series WHERE state IN ('receiving', 'complete')",
+    "jobs": "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'failed')",
+    "deliveries": "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'failed')",
+    "commitments": "SELECT count(*) FROM deliveries WHERE state = 'sent'"
+    " AND commitment IN ('wanted', 'asked')",
+}
 _READY_WITHIN_S = 180.0
 _STOPPED_WITHIN_S = 120.0
 MODEL = "tiny"
@@ -261,14 +268,7 @@ class Site:
 
     def open_work(self) -> Mapping[str, int]:
         """What the ledger has not brought to an end, by kind; empty when the node is quiet."""
-        questions = {
-            "series": "SELECT count(*) FROM series WHERE state IN ('receiving', 'complete')",
-            "jobs": "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'failed')",
-            "deliveries": "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'failed')",
-            "commitments": "SELECT count(*) FROM deliveries WHERE state = 'sent'"
-            " AND commitment IN ('wanted', 'asked')",
-        }
-        found = {kind: int(self.query(text)[0][0]) for kind, text in questions.items()}
+        found = {kind: int(self.query(text)[0][0]) for kind, text in OPEN_WORK.items()}
         return {kind: number for kind, number in found.items() if number}
 
 

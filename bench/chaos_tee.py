@@ -12,6 +12,7 @@ import hashlib
 import socket
 import struct
 import threading
+import time
 from collections import Counter, defaultdict
 
 from dicom_node.intake.command import ProtocolViolation, decode_command
@@ -63,7 +64,14 @@ class _Half:
 
 
 class Tee:
-    """Listens on 127.0.0.1 and passes every association on to the archive's port.
+    """Listens and passes every association on to the archive's port of 127.0.0.1.
+
+    Parameters
+    ----------
+    archive_port
+        Where the archive listens.
+    host, port
+        Where this listens; any free port without one.
 
     Attributes
     ----------
@@ -71,17 +79,20 @@ class Tee:
         SOP Instance UID to the digests of the data sets that were sent under it.
     stored
         SOP Instance UID to how often the archive answered its C-STORE with 0x0000.
+    stored_at
+        SOP Instance UID to when it did so first, in seconds since the epoch.
     """
 
-    def __init__(self, archive_port: int) -> None:
+    def __init__(self, archive_port: int, host: str = "127.0.0.1", port: int = 0) -> None:
         self._archive_port = archive_port
         self._lock = threading.Lock()
         self._lose_answers = 0
         self.contents: dict[str, set[str]] = defaultdict(set)
         self.stored: Counter[str] = Counter()
+        self.stored_at: dict[str, float] = {}
         self.statuses: Counter[int] = Counter()
         self.lost_answers = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listening = socket.create_server((host, port), backlog=64)
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._accept, name="tee", daemon=True).start()
 
@@ -158,6 +169,7 @@ class Tee:
             self.statuses[status] += 1
             if status == 0:
                 self.stored[_uid(one)] += 1
+                self.stored_at.setdefault(_uid(one), time.time())
             if self._lose_answers:
                 self._lose_answers -= 1
                 self.lost_answers += 1

@@ -46,8 +46,11 @@ class Given:
 class LoopbackServer:
     """Answers requests by `answer`, each in a thread of its own, and keeps them in ``asked``.
 
-    ``certificate`` is a file with a key and its certificate, for TLS.
+    ``certificate`` is a file with a key and its certificate, for TLS. Where a test has made a
+    network of its own, ``host`` is its address there.
     """
+
+    host = "127.0.0.1"
 
     def __init__(self, certificate: Path | None = None) -> None:
         self.certificate = certificate
@@ -60,7 +63,7 @@ class LoopbackServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}"
 
     def answer(self, asked: Asked) -> Given:
         raise NotImplementedError
@@ -105,7 +108,7 @@ class LoopbackServer:
                 if not isinstance(sys.exc_info()[1], ConnectionError):
                     super().handle_error(request, client_address)  # type: ignore[arg-type]
 
-        self._server = Server(("127.0.0.1", self.port), Handler)
+        self._server = Server((self.host, self.port), Handler)
         if self.certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.certificate)
