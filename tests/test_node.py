@@ -21,7 +21,8 @@ from dicom_node.delivery.sender import Sender
 from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
 from dicom_node.events import Events, configure_logging
 from dicom_node.intake.closing import SeriesCloser
-from dicom_node.ledger.engine import InlineEngine, QueueLimits, Standing
+from dicom_node.ledger.engine import QueueLimits, Standing
+from dicom_node.ledger.inline_engine import InlineEngine
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node import Node
 from dicom_node.pipeline.dispatch import JobDispatch

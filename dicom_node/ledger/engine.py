@@ -19,17 +19,18 @@ reconciler submits every open ledger row under its deterministic id.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 
-from dbos import DBOS, Serializer
+from dbos import DBOS, Serializer, SetWorkflowID
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.ledger.database import create_engine, unavailable
@@ -76,6 +77,9 @@ class JobEngine(Protocol):
         not_before: datetime | None = None,
     ) -> None:
         """Ask once for one attempt of one job; the same again changes nothing."""
+
+    def start_here(self, kind: str, key: str, attempt: int) -> None:
+        """Begin one attempt at once in this process, whatever its queue has to do."""
 
     def standing(self, kind: str, key: str, attempt: int) -> Standing:
         """Whether the engine knows this attempt, and is finished with it."""
@@ -140,6 +144,7 @@ class DbosEngine:
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._lanes: set[str] = set()
+        self._workflows: dict[str, Callable[[str, int], None]] = {}
 
     def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
         """See `JobEngine.start`.
@@ -190,7 +195,7 @@ class DbosEngine:
                     self._running.discard(name)
 
         run.__name__ = run.__qualname__ = kind
-        DBOS.workflow(name=kind)(run)
+        self._workflows[kind] = DBOS.workflow(name=kind)(run)
 
     def _register_queue(self, name: str, limits: QueueLimits) -> None:
         if limits.per_lane is not None:
@@ -227,6 +232,19 @@ class DbosEngine:
             options["delay_seconds"] = delay_s
         with unavailable("the engine took no job"):
             DBOS.enqueue_workflow_with_options(options, key, attempt)  # type: ignore[arg-type]
+
+    def start_here(self, kind: str, key: str, attempt: int) -> None:
+        """See `JobEngine.start_here`.
+
+        What a process that died had begun is begun again by who resumes its work.
+        """
+        def start() -> None:
+            with SetWorkflowID(engine_id(kind, key, attempt)):
+                DBOS.start_workflow(self._workflows[kind], key, attempt)
+
+        with unavailable("the engine began nothing"):
+            # In a context of its own: what a handler starts is no part of its own work.
+            contextvars.Context().run(start)
 
     def standing(self, kind: str, key: str, attempt: int) -> Standing:
         """See `JobEngine.standing`."""
@@ -279,88 +297,3 @@ def _log_as_everything_else_does() -> None:
     log.setLevel(logging.ERROR)
     log.handlers.clear()
     log.propagate = True
-
-
-class InlineEngine:
-    """A `JobEngine` for tests and one-shot commands: threads, a clock and no disk."""
-
-    def __init__(self) -> None:
-        self._handlers: Mapping[str, Handler] = {}
-        self._submitted: dict[str, tuple[float, int, str, str, int]] = {}
-        self._taken: set[str] = set()
-        self._done: set[str] = set()
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="inline-engine", daemon=True)
-
-    def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
-        """See `JobEngine.start`; limits are met because one job runs at a time."""
-        self._handlers = handlers
-        self._thread.start()
-
-    def submit(
-        self,
-        kind: str,
-        key: str,
-        attempt: int,
-        *,
-        lane: str | None = None,
-        priority: int = 10,
-        not_before: datetime | None = None,
-    ) -> None:
-        """See `JobEngine.submit`."""
-        name = engine_id(kind, key, attempt)
-        due = not_before.timestamp() if not_before else 0.0
-        with self._wake:
-            if name not in self._taken:
-                self._submitted.setdefault(name, (due, priority, kind, key, attempt))
-            self._wake.notify()
-
-    def standing(self, kind: str, key: str, attempt: int) -> Standing:
-        """See `JobEngine.standing`."""
-        name = engine_id(kind, key, attempt)
-        with self._wake:
-            if name in self._done:
-                return Standing.FINISHED
-            known = name in self._taken or name in self._submitted
-            return Standing.OPEN if known else Standing.UNKNOWN
-
-    def sweep(self) -> int:
-        """See `JobEngine.sweep`; nothing can be left behind."""
-        return 0
-
-    def prune(self, older_than: timedelta) -> int:
-        """See `JobEngine.prune`; when it ended is not kept, so all of it is forgotten."""
-        with self._wake:
-            forgotten = len(self._done)
-            self._taken -= self._done
-            self._done.clear()
-            return forgotten
-
-    def stop(self) -> None:
-        """See `JobEngine.stop`."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout=30)
-
-    def _due(self) -> Sequence[tuple[int, float, str]]:
-        now = time.time()
-        return sorted((p, due, n) for n, (due, p, *_) in self._submitted.items() if due <= now)
-
-    def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not self._stopping and not self._due():
-                    self._wake.wait(0.05)
-                if self._stopping:
-                    return
-                name = self._due()[0][2]
-                _, _, kind, key, attempt = self._submitted.pop(name)
-                self._taken.add(name)
-            # A boundary: as with the durable engine, a handler that raises ends its own job only.
-            with contextlib.suppress(Exception):
-                self._handlers[kind](key, attempt)
-            with self._wake:
-                self._done.add(name)

@@ -71,6 +71,9 @@ class HeldEngine:
             self.given.append((key, attempt))
             self.waiting.append((key, attempt))
 
+    def start_here(self, kind: str, key: str, attempt: int) -> None:
+        """Deliveries begin in their queue."""
+
     def standing(self, kind: str, key: str, attempt: int) -> Standing:
         if (key, attempt) not in self.given or (key, attempt) in self.lost:
             return Standing.UNKNOWN

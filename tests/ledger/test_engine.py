@@ -20,11 +20,11 @@ from dicom_node.ledger import engine as engine_module
 from dicom_node.ledger.engine import (
     DbosEngine,
     Handler,
-    InlineEngine,
     JobEngine,
     QueueLimits,
     Standing,
 )
+from dicom_node.ledger.inline_engine import InlineEngine
 
 PATIENCE_S = 60.0
 ONE = {"infer": QueueLimits(per_host=1)}
@@ -116,6 +116,25 @@ def test_the_most_urgent_waiting_job_runs_first(engine: JobEngine) -> None:
     record.gate.set()
     record.wait(4)
     assert [key for key, _ in record.ran] == ["running", "stat", "routine", "background"]
+
+
+def test_what_is_begun_here_waits_for_no_place_in_a_queue(engine: JobEngine) -> None:
+    record, beside = Record(), Record()
+    record.gate.clear()
+
+    def infer(key: str, attempt: int) -> None:
+        engine.start_here("draft", key, attempt)
+        record.handle(key, attempt)
+
+    engine.start({"infer": infer, "draft": beside.handle}, ONE)
+    engine.submit("infer", "a", 1)
+    beside.wait(1)
+    until(lambda: engine.standing("draft", "a", 1) is Standing.FINISHED)
+    assert engine.standing("infer", "a", 1) is Standing.OPEN
+    engine.start_here("draft", "a", 1)
+    record.gate.set()
+    record.wait(1)
+    assert (record.ran, beside.ran) == ([("a", 1)], [("a", 1)])
 
 
 def test_a_delayed_attempt_does_not_start_before_its_time(engine: JobEngine) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dicom_node.ledger.engine import InlineEngine, Standing
+from dicom_node.ledger.engine import Standing
+from dicom_node.ledger.inline_engine import InlineEngine
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline import dispatch as module
 from dicom_node.pipeline.dispatch import JobDispatch
