@@ -104,7 +104,8 @@ def report(samples: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         f"{facts.get('late_series', 0)} series with late slices; a destination away "
         f"{facts.get('absences', 0)} times; {facts.get('queries', 0)} questions to the web "
         f"page, {facts.get('failed_queries', 0)} without an answer; "
-        f"{facts.get('removed_studies', 0)} studies removed meanwhile. Jobs: {jobs}. Deliveries: {sent}. Still open at the end: {facts.get('open_work', '?')}. "
+        f"{facts.get('removed_studies', 0)} studies removed meanwhile. Jobs: {jobs}. "
+        f"Deliveries: {sent}. Still open at the end: {facts.get('open_work', '?')}. "
         f"The node used {100 * cpu:.0f} % of one core.", "",
         "A line through the medians of each minute of the second half: what it grows by in an "
         "hour, with the 95 % interval. Flat: the interval holds zero, or the growth is under "
