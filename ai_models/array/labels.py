@@ -15,6 +15,8 @@ from ai_models.types import LabelMap
 
 MOST_OVERLAPPING = 64
 VALUES = 256
+# Up to this value comparing with each is faster than counting all of them.
+_FEW = 8
 BoolArray = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
@@ -58,10 +60,15 @@ def values_in(label_map: LabelMap) -> list[int]:
 
 def voxels_by_label(label_map: LabelMap) -> Counts:
     """How many voxels each label has: ``(256,)``, by label value; of the background none."""
+    counts: Counts = np.zeros(VALUES, np.int64)
     if not is_overlapping(label_map):
-        counts: Counts = np.bincount(label_map.ravel(), minlength=VALUES)
+        highest = int(label_map.max(initial=0))
+        if highest > _FEW:
+            counts[:] = np.bincount(label_map.ravel(), minlength=VALUES)
+        else:
+            for value in range(1, highest + 1):
+                counts[value] = np.count_nonzero(label_map == value)
     else:
-        counts = np.zeros(VALUES, np.int64)
         marked = label_map[label_map != 0]
         for value in values_in(marked):
             counts[value] = np.count_nonzero(marked & bit_of(value))
@@ -73,26 +80,33 @@ def voxels_by_slice(label_map: LabelMap) -> Counts:
     """As `voxels_by_label` for every slice: ``(slices, 256)``."""
     if not len(label_map):
         return np.zeros((0, VALUES), np.int64)
-    return np.stack([voxels_by_label(plane) for plane in label_map])
+    return np.stack([voxels_by_label(box_of(plane)) for plane in label_map])
+
+
+def box_of(plane: LabelMap) -> LabelMap:
+    """The smallest rectangle of a slice with all that is marked on it; empty where nothing is."""
+    return place_of(plane)[2]
+
+
+def place_of(plane: LabelMap) -> tuple[int, int, LabelMap]:
+    """The first row and column of `box_of`, and the box: a view of ``plane``."""
+    rows = np.flatnonzero(plane.max(axis=1, initial=0))
+    if not rows.size:
+        return 0, 0, plane[:0, :0]
+    band = plane[rows[0] : rows[-1] + 1]
+    columns = np.flatnonzero(band.max(axis=0))
+    return int(rows[0]), int(columns[0]), band[:, columns[0] : columns[-1] + 1]
 
 
 def occupied_slices(label_map: LabelMap) -> BoolArray:
     """Which label values occur on which slice: ``(slices, 256)``, the background left out."""
-    occupied = np.zeros((len(label_map), VALUES), bool)
     if is_overlapping(label_map):
+        occupied = np.zeros((len(label_map), VALUES), bool)
         bits = [np.bitwise_or.reduce(plane, axis=None) for plane in label_map]
         octets = np.array(bits, "<u8").view(np.uint8).reshape(len(bits), 8)
         occupied[:, 1 : MOST_OVERLAPPING + 1] = np.unpackbits(octets, axis=1, bitorder="little")
         return occupied
-    for values, plane in zip(occupied, label_map, strict=True):
-        rows = np.flatnonzero(plane.max(axis=1))
-        if rows.size:
-            band = plane[rows[0] : rows[-1] + 1]
-            columns = np.flatnonzero(band.max(axis=0))
-            box = band[:, columns[0] : columns[-1] + 1]
-            values[:] = np.bincount(box.ravel(), minlength=VALUES) > 0
-    occupied[:, 0] = False
-    return occupied
+    return voxels_by_slice(label_map) > 0
 
 
 def overlapping(masks: Mapping[int, BoolArray], shape: tuple[int, ...]) -> LabelMap:

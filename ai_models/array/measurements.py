@@ -7,10 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ai_models.array.labels import VALUES, is_overlapping, mask_of, values_in, voxels_by_label
+from ai_models.array.labels import (
+    VALUES,
+    is_overlapping,
+    mask_of,
+    place_of,
+    values_in,
+    voxels_by_label,
+)
 from ai_models.types import Image, LabelMap, Volume
 
 SLAB_VOXELS = 256 * 1024
+# Of more labels on a slice one look at all of them is faster than one at each.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,43 @@ def measure_image(label_map: LabelMap, image: Image) -> dict[int, Measurement]:
 
 
 def _slab_sums(
+    label_map: LabelMap, array: npt.NDArray[np.generic], first_slice: int
+) -> npt.NDArray[np.float64]:
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2 and not is_overlapping(label_map):
+        # All sums are whole numbers that float64 holds exactly: their order changes nothing.
+        sums = np.zeros((6, VALUES))
+        for place, (labels, values) in enumerate(zip(label_map, array, strict=True), first_slice):
+            _add_plane(sums, labels, values, place)
+        return sums
+    return _sums_in_order(label_map, array, first_slice)
+
+
+def _add_plane(
+    sums: npt.NDArray[np.float64], labels: LabelMap, array: npt.NDArray[np.generic], place: int
+) -> None:
+    """Add one slice of whole numbers to ``sums``, looking no further than to what is marked."""
+    top, left, box = place_of(labels)
+    found = np.flatnonzero(voxels_by_label(box))
+    if len(found) > _FEW:
+        sums += _sums_in_order(labels[None], array[None], place)
+        return
+    rows, columns = box.shape
+    values = array[top : top + rows, left : left + columns]
+    for value in found:
+        mask = box == value
+        # Counts of a row or a column, which float32 holds exactly.
+        marked = mask.astype(np.float32)
+        per_row, per_column = marked.sum(axis=1), marked.sum(axis=0)
+        count = float(per_row.sum(dtype=np.float64))
+        here = values[mask].astype(np.float64)
+        sums[:, value] += (
+            count, here.sum(), np.square(here).sum(), place * count,
+            per_row @ np.arange(top, top + rows, dtype=np.float64),
+            per_column @ np.arange(left, left + columns, dtype=np.float64),
+        )
+
+
+def _sums_in_order(
     label_map: LabelMap, array: npt.NDArray[np.generic], first_slice: int
 ) -> npt.NDArray[np.float64]:
     flat = np.flatnonzero(label_map)

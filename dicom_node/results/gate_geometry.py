@@ -28,12 +28,20 @@ class Grid:
     directions: Vector
     spacing_mm: Vector
 
-    def moments(self, plane: int, mask: npt.NDArray[np.bool_]) -> tuple[int, Vector]:
-        """Voxel count and sum of voxel centres (LPS mm) of a (rows, columns) mask."""
-        per_row, per_column = mask.sum(axis=1), mask.sum(axis=0)
-        count = int(per_row.sum())
-        columns = float(per_column @ np.arange(len(per_column)))
-        rows = float(per_row @ np.arange(len(per_row)))
+    def moments(
+        self, plane: int, mask: npt.NDArray[np.bool_], origin: tuple[int, int] = (0, 0)
+    ) -> tuple[int, Vector]:
+        """Voxel count and sum of voxel centres (LPS mm) of a (rows, columns) mask.
+
+        ``origin`` is the row and the column of its first voxel.
+        """
+        # Counts of a row or a column, which float32 holds exactly; their sums float64 does.
+        marked = mask.astype(np.float32)
+        per_row, per_column = marked.sum(axis=1), marked.sum(axis=0)
+        count = int(per_row.sum(dtype=np.float64))
+        top, left = origin
+        columns = float(per_column @ np.arange(left, left + len(per_column), dtype=np.float64))
+        rows = float(per_row @ np.arange(top, top + len(per_row), dtype=np.float64))
         along_row = columns * self.spacing_mm[1] * self.directions[0]
         along_column = rows * self.spacing_mm[0] * self.directions[1]
         return count, count * self.positions_mm[plane] + along_row + along_column

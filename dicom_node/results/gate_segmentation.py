@@ -12,10 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from ai_models.array.labels import bit_of, has_overlap, is_overlapping, mask_of, renumbered
+from ai_models.array.labels import (
+    bit_of,
+    has_overlap,
+    is_overlapping,
+    mask_of,
+    place_of,
+    renumbered,
+)
 from ai_models.types import FloatArray, Label, LabelMap
 from dicom_node.results.gate_geometry import (
     Grid,
@@ -24,6 +30,7 @@ from dicom_node.results.gate_geometry import (
     planes_of_frames,
     source_grid,
 )
+from dicom_node.results.gate_pixels import Mask, bytes_of_frames, frame_mask
 from dicom_node.results.gate_reading import check_references, read_back, refused
 from dicom_node.results.segmentation_frames import PROBABILITY_STEPS, is_probable
 from dicom_node.results.segmentation_segments import segment_numbers
@@ -32,8 +39,6 @@ _CENTROID_TOLERANCE_MM = 0.01
 _RIGHT, _LEFT = "24028007", "7771000"
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-
-Mask = npt.NDArray[np.bool_]
 
 
 def check_segmentation(
@@ -118,7 +123,7 @@ def check_probability_map(
     _check_segments(decoded, labels, {value: n for n, value in enumerate(shown, start=1)})
     check_references(decoded, source_images)
     frames = _segment_frames(decoded, source_grid(source_images, frame_numbers))
-    pixels = _bytes_of_frames(decoded)
+    pixels = bytes_of_frames(decoded)
     for number, value in enumerate(shown, start=1):
         for plane, wanted in enumerate(probabilities[value]):
             frame = frames.pop((plane, number), None)
@@ -239,7 +244,7 @@ def _shown_planes(
         planes = planes_of_frames(decoded, source)
         if len(set(planes)) != len(planes):
             raise refused("geometry", "two frames show the same slice")
-        yield from zip(planes, _bytes_of_frames(decoded), strict=True)
+        yield from zip(planes, bytes_of_frames(decoded), strict=True)
         return
     kind = np.uint64 if overlapping else np.uint8
     on_plane = defaultdict(list)
@@ -248,7 +253,7 @@ def _shown_planes(
     for plane, frames in on_plane.items():
         shown: LabelMap = np.zeros((int(decoded.Rows), int(decoded.Columns)), kind)
         for number, index in frames:
-            rows, mask = _frame_mask(decoded, index)
+            rows, mask = frame_mask(decoded, index)
             if overlapping:
                 _mark(shown[rows], mask, number)
                 continue
@@ -265,47 +270,6 @@ def _mark(shown: LabelMap, mask: Mask, number: int) -> None:
     shown[mask] |= bit
 
 
-def _frame_mask(decoded: Dataset, frame: int) -> tuple[slice, Mask]:
-    """The rows of a frame between its first and last bits that are set, and their mask.
-
-    Unpacked from the bits (PS3.5 8.1.1: least significant bit first, no padding between frames).
-    """
-    rows, columns = int(decoded.Rows), int(decoded.Columns)
-    start, stop = frame * rows * columns, (frame + 1) * rows * columns
-    if stop > 8 * len(decoded.PixelData):
-        raise refused("unreadable", "PixelData is shorter than its frames")
-    packed = np.frombuffer(decoded.PixelData, np.uint8)
-    occupied = np.flatnonzero(packed[start // 8 : -(-stop // 8)])
-    if not occupied.size:
-        return slice(0), np.zeros((0, columns), bool)
-    first_bit = (start // 8 + int(occupied[0])) * 8
-    last_bit = (start // 8 + int(occupied[-1])) * 8 + 8
-    first_row = max(first_bit - start, 0) // columns
-    last_row = min(-(-(last_bit - start) // columns), rows)
-    start, stop = start + first_row * columns, start + last_row * columns
-    bits = np.unpackbits(packed[start // 8 : -(-stop // 8)], bitorder="little")
-    mask = bits[start % 8 :][: stop - start].reshape(last_row - first_row, columns)
-    return slice(first_row, last_row), mask.view(bool)
-
-
-def _bytes_of_frames(decoded: Dataset) -> LabelMap:
-    frames = (int(decoded.NumberOfFrames), int(decoded.Rows), int(decoded.Columns))
-    size = int(np.prod(frames))
-    if decoded.file_meta.TransferSyntaxUID.is_compressed:
-        return _decompressed(decoded).reshape(frames)
-    if size > len(decoded.PixelData):
-        raise refused("unreadable", "PixelData is shorter than its frames")
-    return np.frombuffer(decoded.PixelData, np.uint8, size).reshape(frames)
-
-
-def _decompressed(decoded: Dataset) -> LabelMap:
-    try:
-        pixels: LabelMap = decoded.pixel_array
-    except (ValueError, RuntimeError, AttributeError) as problem:
-        raise refused("unreadable", f"the pixels cannot be decompressed: {problem}") from problem
-    return pixels
-
-
 def _compare(
     shown: Mapping[int, LabelMap], label_map: LabelMap, numbers: dict[int, int], grid: Grid | None
 ) -> None:
@@ -314,7 +278,7 @@ def _compare(
     differing = [
         plane
         for plane, wanted in enumerate(label_map)
-        if not np.array_equal(shown.get(plane, empty), renumbered(wanted, numbers))
+        if not _shows(shown.get(plane, empty), wanted, numbers)
     ]
     if not differing:
         return
@@ -330,6 +294,16 @@ def _compare(
     raise refused("voxels", "a voxel shows a segment that is none of the labels")
 
 
+def _shows(shown: LabelMap, wanted: LabelMap, numbers: dict[int, int]) -> bool:
+    """Whether a plane shows the numbers of the labels where they are, and nothing beside them."""
+    top, left, box = place_of(wanted)
+    rows, columns = box.shape
+    there = shown[top : top + rows, left : left + columns]
+    return np.array_equal(there, renumbered(box, numbers)) and bool(
+        np.count_nonzero(there) == np.count_nonzero(shown)
+    )
+
+
 class _Sum:
     """Running voxel count and sum of voxel centres of one segment."""
 
@@ -337,12 +311,14 @@ class _Sum:
         self.count = 0
         self.centres_mm = np.zeros(3)
 
-    def add(self, plane: int, mask: Mask, grid: Grid | None) -> None:
-        """Count a plane; without a grid no centres are known."""
+    def add(
+        self, plane: int, mask: Mask, grid: Grid | None, origin: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Count a plane from ``origin`` on; without a grid no centres are known."""
         if grid is None:
             self.count += int(np.count_nonzero(mask))
             return
-        count, centres_mm = grid.moments(plane, mask)
+        count, centres_mm = grid.moments(plane, mask, origin)
         self.count += count
         self.centres_mm = self.centres_mm + centres_mm
 
@@ -387,5 +363,6 @@ def _left_mm(shown: Mapping[int, LabelMap], grid: Grid, number: int) -> float:
     """How far to the patient's left the centroid of a segment lies."""
     total = _Sum()
     for plane, segments in shown.items():
-        total.add(plane, mask_of(segments, number), grid)
+        top, left, box = place_of(segments)
+        total.add(plane, mask_of(box, number), grid, (top, left))
     return float(total.centroid_mm[0])

@@ -39,6 +39,17 @@ def test_measures_agree_with_the_voxels_one_by_one(
         assert one.centroid_lps_mm == pytest.approx(tuple(points.mean(axis=0)))
 
 
+@pytest.mark.parametrize("labels_each", [3, 40])
+def test_whole_numbers_and_the_same_as_floats_measure_alike(labels_each: int) -> None:
+    random = np.random.default_rng(7)
+    labels = random.integers(0, labels_each, (6, 23, 19)).astype(np.uint8)
+    labels[:, :4], labels[2] = 0, 0
+    array = random.integers(-32768, 32767, labels.shape).astype(np.int16)
+    assert measure(labels, Volume(array, np.eye(4))) == measure(
+        labels, Volume(array.astype(np.float32), np.eye(4))
+    )
+
+
 def test_sheared_voxel_has_the_volume_of_its_determinant() -> None:
     affine = np.diag([5.0, 1.0, 1.0, 1.0])
     affine[1, 0] = 3.0
