@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -111,6 +112,8 @@ class Sampler:
             "at_s": time.time() - self._begun, "uses": uses, "cpu_s": cpu_s_of(processes),
             "store_ms": [round(1e3 * one, 2) for one in stores],
             "result_s": [round(one, 2) for one in self._results()], "ledger_mb": data_mb,
+            # What others on the machine do is in every time.
+            "load": os.getloadavg()[0],
         }  # fmt: skip
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

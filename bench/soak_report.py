@@ -72,6 +72,7 @@ def curves(samples: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, flo
                           ("threads", "threads"), ("processes", "processes")):
             add(name, at_s, sum(use[key] for use in one["uses"].values()))
         add("ledger, MB", at_s, one["ledger_mb"])
+        add("load of the machine", at_s, one["load"])
         for taken in one["store_ms"]:
             add("C-STORE, ms", at_s, taken)
         for taken in one["result_s"]:
@@ -131,12 +132,13 @@ def draw(samples: Sequence[dict[str, Any]], path: Path) -> None:
     found, lines = curves(samples), verdicts(samples)
     half_s = samples[-1]["at_s"] / 2
     memory = [name for name in found if name.startswith("memory")]
-    panels = (memory, ["file handles", "threads"], ["C-STORE, ms"], ["results, s"])
-    figure, axes = pyplot.subplots(4, 1, figsize=(10, 13), sharex=True)
+    panels = (memory, ["file handles", "threads"], ["C-STORE, ms"], ["results, s"],
+              ["load of the machine"])
+    figure, axes = pyplot.subplots(5, 1, figsize=(10, 15), sharex=True)
     for axis, names in zip(axes, panels, strict=True):
         for name in names:
             points = found.get(name, [])
-            is_dots = len(names) == 1
+            is_dots = name in ("C-STORE, ms", "results, s")
             drawn = axis.plot(
                 [at / 60 for at, _ in points], [value for _, value in points],
                 "." if is_dots else "-", markersize=2, label=name,
