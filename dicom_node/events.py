@@ -178,6 +178,18 @@ class Events(Told):
     def worker_changed(self, device: str, what: str, reason: str = "") -> None:
         self._emit(logging.INFO, "inference worker", device=device, what=what, reason=reason)
 
+    def impression_drafted(
+        self, job_id: str, writer: str, fallback: str, *, kept: int, struck: Mapping[str, int]
+    ) -> None:
+        """What a writer, by the id of its card, did for a job.
+
+        ``kept`` counts its sentences in the report, ``struck`` those that the guard did not pass,
+        by reason. ``fallback`` is the code for which the template's sentences stand.
+        """
+        self._emit(logging.WARNING if fallback else logging.INFO, "impression drafted" if not
+                   fallback else "impression not drafted", job=job_id, writer=writer,
+                   reason=fallback, kept=kept, struck=sum(struck.values()))
+
     def model_changed(self, model_id: str, version: str, what: str, reason: str) -> None:
         is_bad = what in ("gone", "damaged", "canary failed", "canary ended")
         self._emit(logging.WARNING if is_bad else logging.INFO, "model", model=model_id,

@@ -46,9 +46,10 @@ from dicom_node.node_versions import ModelVersions
 from dicom_node.operations.retention import settle_removals
 from dicom_node.operations.systemd import ServiceManager
 from dicom_node.pipeline.ahead import Ahead
-from dicom_node.pipeline.attempts import AttemptRules, run_attempt
+from dicom_node.pipeline.attempts import AttemptRules, run_attempt, run_draft
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.dispatch import JobDispatch
+from dicom_node.pipeline.drafting import Drafts
 from dicom_node.pipeline.duties import DutyKeeper
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
 from dicom_node.pipeline.outbox import take_up_results
@@ -120,6 +121,7 @@ class Node:
         )
         self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
         self._pool: InferencePool | None = None
+        self._drafts = Drafts(config.results.drafts_at_once, self._engine, self.ledger)
         self._duties: DutyKeeper | None = None
         self._ahead: Ahead | None = None
         self._listeners: Listeners | None = None
@@ -224,13 +226,16 @@ class Node:
                 self.ledger, self.spool, self.catalog, self._pool,
                 node_equipment(self.config.node.ae_title, dicom_node.__version__),
                 destinations_of(self.config, self.ledger), self.config.models.deadline_s,
-                self.config.results.language, decoded=self._read_ahead(self._pool),
-                writer=writer_of(self.config), writers=writers_of(self.config),
+                self.config.results.language, self._read_ahead(self._pool),
+                writer_of(self.config), writers_of(self.config), self._drafts,
             )
             self._duties = DutyKeeper(workshop, self._events)
             rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)
             handlers["infer"] = lambda key, attempt: run_attempt(
                 key, attempt, workshop, self._events, rules
+            )
+            handlers["draft"] = partial(
+                run_draft, workshop=workshop, events=self._events, rules=rules
             )
             queues["infer"] = QueueLimits(per_host=len(devices))
         if "deliver" in self._roles:
@@ -351,6 +356,7 @@ class Node:
         self._deliveries.close()
         if self._ahead is not None:
             self._ahead.stop()
+        self._drafts.close()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.
         self._engine.stop()

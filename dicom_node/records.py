@@ -35,6 +35,10 @@ class JobState(StrEnum):
     HELD = "held"
 
 
+# Why a job runs whose model has answered: it holds no device.
+DRAFTING = "drafting"
+
+
 class DeliveryState(StrEnum):
     """Where one result object on its way to one destination stands."""
 

@@ -22,6 +22,7 @@ from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
 from dicom_node.ledger.duties import Duties
+from dicom_node.ledger.drafts import Drafts
 from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.job_inputs import JobInputs
@@ -82,6 +83,8 @@ class Ledger:
         What the node owes beyond the first results of its jobs.
     stages
         Which version of each model runs.
+    drafts
+        Which jobs wait for nothing but their draft.
     predictions, agreements
         What models said, and how two versions of one compare.
     features
@@ -123,6 +126,7 @@ class Ledger:
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
         self.features = EncoderFeatures(database)
+        self.drafts = Drafts(database)
         self.removals = Removals(database)
         self.pruning = Pruning(database)
         self.measures = Measures(database)

@@ -27,10 +27,11 @@ from ai_models.types import (
 )
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import LEFT_OUT
+from dicom_node.pipeline.beforehand import beforehand
 from dicom_node.pipeline.companions import LACKING, load_together
 from dicom_node.pipeline.description import Findings, describe, findings_in
 from dicom_node.pipeline.follow_up import Earlier, follow_up
-from dicom_node.pipeline.impressions import with_impressions
+from dicom_node.pipeline.impressions import takes_a_draft, with_impressions
 from dicom_node.pipeline.loading import Loaded
 from dicom_node.results import report
 from dicom_node.results.equipment import Equipment
@@ -95,7 +96,8 @@ class Analysis:
 
     def source(self) -> Source:
         """What forms of the objects are made from."""
-        return source_of(self.loaded, self.request.equipment)
+        source = source_of(self.loaded, self.request.equipment)
+        return replace(source, repaired=self.request.repaired)
 
 
 def source_of(loaded: Loaded, equipment: Equipment) -> Source:
@@ -128,7 +130,7 @@ def analyse(
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
         loaded = load_together(paths, card.input, companions or {}, missing or {}, ahead)
-    with _timed(seconds, "model"):
+    with _timed(seconds, "model"), beforehand(loaded):
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):
         findings = findings_in(prediction, card, loaded)
@@ -139,11 +141,7 @@ def analyse(
     with _timed(seconds, "describe"):
         request = _request(card, loaded, prediction, findings, writing, followed)
         objects = describe(prediction, findings, request, loaded)
-    impression = None
-    if writing.writer is not None:
-        with _timed(seconds, "draft"):
-            objects, impression = with_impressions(objects, findings, request, writing.writer)
-    return Analysis(
+    analysis = Analysis(
         outcome="no_finding" if objects[0][0] == "negative report" else "result",
         objects=objects,
         loaded=loaded,
@@ -151,7 +149,24 @@ def analyse(
         findings=findings,
         seconds_by_stage=seconds,
         request=request,
-        impression=impression,
+    )
+    return with_draft(analysis, writing.writer)
+
+
+def with_draft(analysis: Analysis, writer: Writer | None) -> Analysis:
+    """``analysis`` with the impression that ``writer`` drafts in its report.
+
+    As it was without a writer, or a report to draft for.
+    """
+    if writer is None or not takes_a_draft(analysis.objects):
+        return analysis
+    seconds = dict(analysis.seconds_by_stage)
+    with _timed(seconds, "draft"):
+        objects, impression = with_impressions(
+            analysis.objects, analysis.findings, analysis.request, writer
+        )
+    return replace(
+        analysis, objects=objects, impression=impression, seconds_by_stage=seconds
     )
 
 
@@ -255,6 +270,7 @@ def _request(
         lacking=_lacking(loaded),
         is_complete=loaded.is_complete,
         further_images=loaded.further_images,
+        repaired=loaded.repaired,
     )
 
 

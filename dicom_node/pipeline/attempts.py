@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events, about_study
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
+from dicom_node.pipeline.analysis import Analysis
 from dicom_node.pipeline.canary import falls_back
-from dicom_node.pipeline.process import process
+from dicom_node.pipeline.process import finish, process_or_leave
 from dicom_node.pipeline.retry import last_words, next_delay_s
 from dicom_node.pipeline.shadow import run_shadow
 from dicom_node.pipeline.workshop import Workshop
@@ -61,8 +63,21 @@ def _run(
         jobs.cancel(job_id, SUPERSEDED)
         events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
         return
+    def work() -> str:
+        if job.shadow:
+            return run_shadow(job, workshop)
+        return _outcome(job, process_or_leave(job, workshop), events)
+
+    _to_its_end(job, work, workshop, events, rules)
+
+
+def _to_its_end(
+    job: Job, work: Callable[[], str], workshop: Workshop, events: Events, rules: AttemptRules,
+) -> None:
+    """Do ``work``, which answers the outcome, or nothing where another is left to go on."""
+    jobs, job_id, attempt = workshop.ledger.jobs, job.job_id, job.attempt
     try:
-        _process(job, workshop, events, rules)
+        _process(job, work, workshop, events, rules)
     except Superseded:
         jobs.cancel(job_id, SUPERSEDED)
         events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
@@ -70,14 +85,43 @@ def _run(
         events.job_changed(job_id, "overtaken", "another attempt decided", attempt)
 
 
+def run_draft(
+    job_id: str,
+    attempt: int,
+    workshop: Workshop,
+    events: Events,
+    rules: AttemptRules = DEFAULT_RULES,
+) -> None:
+    """Go on with an attempt that was left to its draft (`dicom_node.pipeline.drafting`).
+
+    It ends as `run_attempt` says. Where it was left in a process that is gone, the job is queued
+    again.
+    """
+    drafts = workshop.drafts
+    computed = drafts.take(job_id, attempt) if drafts is not None else None
+    if drafts is None or computed is None:
+        if workshop.ledger.drafts.begin_anew(job_id, attempt):
+            events.job_changed(job_id, "queued", "its draft ended with the node", attempt)
+        return
+    job = computed.job
+    try:
+        with about_study(job.study_instance_uid):
+            _to_its_end(job, lambda: _outcome(job, finish(computed, workshop), events), workshop,
+                        events, rules)
+    finally:
+        drafts.done(job_id, attempt)
+
+
 def _is_superseded(job: Job, workshop: Workshop) -> bool:
     series = workshop.ledger.receipts.find_series(job.series_instance_uid)
     return series is not None and series.state in (SeriesState.RECEIVING, SeriesState.COMPLETE)
 
 
-def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) -> None:
+def _process(
+    job: Job, work: Callable[[], str], workshop: Workshop, events: Events, rules: AttemptRules,
+) -> None:
     try:
-        outcome = run_shadow(job, workshop) if job.shadow else process(job, workshop).outcome
+        outcome = work()
     except (LedgerUnavailable, Overtaken):
         raise
     except NodeError as error:
@@ -89,7 +133,21 @@ def _process(job: Job, workshop: Workshop, events: Events, rules: AttemptRules) 
         if not falls_back(job, reason, workshop, events, is_last=True):
             _record_failure(job, reason, None, workshop, events)
     else:
-        events.job_changed(job.job_id, "succeeded", outcome, job.attempt)
+        if outcome:
+            events.job_changed(job.job_id, "succeeded", outcome, job.attempt)
+
+
+def _outcome(job: Job, analysis: Analysis | None, events: Events) -> str:
+    if analysis is None:
+        return ""
+    made = analysis.impression
+    if made is not None:
+        events.impression_drafted(
+            job.job_id, made.writer.id, made.fallback,
+            kept=sum(one.source == "writer" for one in made.sentences),
+            struck=Counter(one.reason for one in made.struck),
+        )
+    return analysis.outcome
 
 
 def _fail(

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_node.ledger.engine import JobEngine, Standing
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline import drafting
 from dicom_node.pipeline.choice import Limits, choose, urgency
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
-from dicom_node.records import Job, JobState, Priority
+from dicom_node.records import DRAFTING, Job, JobState, Priority
 
 KIND = "infer"
 _SILENT_AFTER = timedelta(seconds=60)
@@ -56,7 +57,7 @@ class JobDispatch:
         """Hand to the engine what runs and what comes next, as far as it does not have it."""
         now = datetime.now(UTC)
         running = self._ledger.jobs.running()
-        if any(job.priority is not Priority.STAT for job in running):
+        if any(job.priority is not Priority.STAT for job in _computing(running)):
             self._others_last_began = now
         # What was running when the node ended goes on first; the engine knows what is running.
         for job in running:
@@ -79,6 +80,7 @@ class JobDispatch:
 
     def _chosen(self, running: list[Job], now: datetime) -> tuple[list[Job], bool]:
         """What the engine is to have, the next one first, and whether any STAT waits."""
+        running = _computing(running)
         in_use = [job.model_id for job in running]
         full = [model for model, most in self._per_model.items() if in_use.count(model) >= most]
         waiting = self._ledger.jobs.waiting(
@@ -110,10 +112,23 @@ class JobDispatch:
         held: set[tuple[str, int]] = set()
         for job in looked_at.values():
             name = (job.job_id, job.attempt)
-            standing = self._engine.standing(KIND, *name)
+            standing = self._standing(job)
             if standing is not Standing.UNKNOWN:
                 held.add(name)
             # Either way: after a clock was set back the change lies in the future.
             if standing is Standing.FINISHED and abs(now - job.changed_at) > _SILENT_AFTER:
                 self._ledger.jobs.bump(job.job_id, job.attempt, "engine_lost_it")
         self._submitted = {name: self._submitted.get(name, _FIRST) for name in held}
+
+    def _standing(self, job: Job) -> Standing:
+        """Of an attempt, or of its draft where only that is missing."""
+        standing = self._engine.standing(KIND, job.job_id, job.attempt)
+        if standing is Standing.FINISHED and job.reason == DRAFTING:
+            draft = self._engine.standing(drafting.KIND, job.job_id, job.attempt)
+            return Standing.OPEN if draft is Standing.OPEN else standing
+        return standing
+
+
+def _computing(running: list[Job]) -> list[Job]:
+    """Those of the running jobs that still need their model."""
+    return [job for job in running if job.reason != DRAFTING]

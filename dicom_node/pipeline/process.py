@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ai_models.card import Card
@@ -9,8 +10,10 @@ from ai_models.catalog import Catalog
 from ai_models.types import ModelError, ModelInput, Prediction
 from dicom_node.errors import ModelFailed, UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
-from dicom_node.pipeline.analysis import Analysis, Writing, analyse
+from dicom_node.ledger.versions import Version
+from dicom_node.pipeline.analysis import Analysis, Writing, analyse, with_draft
 from dicom_node.pipeline.earlier import earlier_of
+from dicom_node.pipeline.impressions import takes_a_draft
 from dicom_node.pipeline.packing import Packed, pack, predecessors
 from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.pipeline.revocation import Revocation
@@ -23,14 +26,42 @@ from dicom_node.results.draft_record import draft_record
 from dicom_node.spool import Spool
 
 
+@dataclass(frozen=True)
+class Computed:
+    """A job whose model has answered: ``analysis`` has everything but a draft."""
+
+    job: Job
+    card: Card
+    analysis: Analysis
+    previous: Version | None
+    images: int
+
+
 def process(job: Job, workshop: Workshop) -> Analysis:
-    """Do a job: inputs, inference, objects, gate, forms, outbox, ledger; in this order.
+    """Do a job: inputs, inference, objects, gate, draft, forms, outbox, ledger; in this order.
 
     The results are on disk before the ledger says that they exist, and nothing is sent before
     the ledger does. A card that was updated since the job was asked for is used as it is now,
     and the ledger says so. Raises what `dicom_node.pipeline.analysis.analyse` raises, and
     `Overtaken` when the job is no longer this attempt's.
     """
+    return finish(compute(job, workshop), workshop)
+
+
+def process_or_leave(job: Job, workshop: Workshop) -> Analysis | None:
+    """`process`, but for a draft: of a job that wants one `finish` is left to do, and ``None`` says
+    so. Its device is free meanwhile."""
+    computed = compute(job, workshop)
+    is_wanted = workshop.writer_for(job) is not None and takes_a_draft(computed.analysis.objects)
+    if workshop.drafts is None or not is_wanted:
+        return finish(computed, workshop)
+    workshop.ledger.drafts.begin(job.job_id, job.attempt)
+    workshop.drafts.leave(computed)
+    return None
+
+
+def compute(job: Job, workshop: Workshop) -> Computed:
+    """The first part of `process`: all that takes a device."""
     card = card_of(job, workshop.catalog)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
     paths = [workshop.spool.resolve(instance.path) for instance in instances]
@@ -51,7 +82,6 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     previous = workshop.ledger.versions.previous(job)
     writing = Writing(
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous),
-        workshop.writer_for(job),
     )
     taken = taken_by(job, workshop)
     try:
@@ -61,8 +91,15 @@ def process(job: Job, workshop: Workshop) -> Analysis:
         )
     except UnreadableInstances as error:
         raise error.below(workshop.spool.root) from error
+    return Computed(job, card, analysis, previous, len(paths))
+
+
+def finish(computed: Computed, workshop: Workshop) -> Analysis:
+    """The second part of `process`: the draft where a writer is asked, and all that is kept."""
+    job, card = computed.job, computed.card
+    analysis = with_draft(computed.analysis, workshop.writer_for(job))
     packed = pack(
-        job, analysis.objects, analysis.source(), workshop, analysis.request, previous
+        job, analysis.objects, analysis.source(), workshop, analysis.request, computed.previous
     )
     said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
     if analysis.impression is not None:
@@ -72,7 +109,7 @@ def process(job: Job, workshop: Workshop) -> Analysis:
     try:
         workshop.ledger.jobs.succeed(
             job.job_id, packed.results, packed.deliveries,
-            _reason(job, packed, analysis, len(paths), workshop.spool),
+            _reason(job, packed, analysis, computed.images, workshop.spool),
             analysis.seconds_by_stage, attempt=job.attempt, model_version=card.version,
         )
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from ai_models.drafting.impression import Writer
+    from dicom_node.pipeline.drafting import Drafts
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Workshop:
 
     ``language`` is that of the sentences in reports; in ``decoded`` are images that were read while
     their series arrived. Of a rule that is among ``writers`` that one drafts the impression of
-    reports, of any other ``writer`` does; without one nobody does.
+    reports, of any other ``writer`` does; without one nobody does. A job is left to ``drafts`` when
+    only its draft is missing; without them it holds its place until it has that.
     """
 
     ledger: Ledger
@@ -45,6 +47,7 @@ class Workshop:
     decoded: Decoded | None = None
     writer: Writer | None = None
     writers: Mapping[str, Writer | None] = field(default_factory=dict)
+    drafts: Drafts | None = None
 
     def writer_for(self, job: Job) -> Writer | None:
         """Who drafts the impression of what a job finds."""

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 import yaml
 
-from dicom_node.records import JobState
+from dicom_node.records import DRAFTING, JobState, Priority
 from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.backends.fake_openai import FakeOpenAi
 from tests.ai_models.backends.loopback import Asked, Given
@@ -63,8 +63,13 @@ def drafting_node(folder: Path, port: int, host: Host, timeout_s: float) -> Runn
     told["completeness"] = {"after_release_s": 1, "quiet_period_s": 3, "give_up_after_s": 30}
     told["models"]["directories"] = [str(folder / "models")]
     told["models"]["endpoints"] = {"language": {"url": host.url, "timeout_s": timeout_s}}
-    told["rules"] = [{"name": "all", "when": {"Modality": "CT"}, "send_to": ["pacs"],
-                      "model": "tiny", "impression": str(writer_folder(folder / "writer"))}]
+    told["rules"] = [
+        {"name": "urgent", "when": {"StudyDescription": "urgent"}, "priority": "stat",
+         "send_to": ["pacs"], "model": "tiny", "impression": "none"},
+        {"name": "all", "when": {"Modality": "CT"}, "send_to": ["pacs"], "model": "tiny",
+         "impression": str(writer_folder(folder / "writer"))},
+    ]
+    told["routing"] = {"match": "first"}
     node.config.write_text(yaml.safe_dump(told))
     return node
 
@@ -99,6 +104,30 @@ def test_a_node_killed_while_a_host_drafts_sends_one_report_with_one_draft(
     assert str(named(report, "121073")[0].TextValue) == sentence["text"]
     assert "impression: AI draft, not reviewed; Radiology Llama 1.0" in shown
     assert "struck (overclaim): The images are normal." in shown
+
+
+def test_a_stat_job_overtakes_a_job_in_its_draft_on_the_only_device(
+    tmp_path: Path, host: Host
+) -> None:
+    with (
+        scripted_peer(sop_classes=RESULT_CLASSES) as archive,
+        drafting_node(tmp_path, archive.port, host, 200.0) as node,
+    ):
+        routine, urgent = ct_series((12, 32, 40)), ct_series((12, 32, 40))
+        node.send(write_series(routine, tmp_path / "routine"))
+        assert host.is_asked.wait(240), "the host was not asked"
+        for one in urgent:
+            one.StudyDescription = "urgent"
+        node.send(write_series(urgent, tmp_path / "urgent"))
+        (job,) = node.wait_for_series(str(urgent[0].SeriesInstanceUID))
+        (before,) = node.ledger.jobs.of_series(str(routine[0].SeriesInstanceUID))
+        assert (job.state, job.priority) == (JobState.SUCCEEDED, Priority.STAT), job.reason
+        assert (before.state, before.reason) == (JobState.RUNNING, DRAFTING)
+        host.may_answer.set()
+        (after,) = node.wait_for_series(str(routine[0].SeriesInstanceUID))
+        said = node.ledger.predictions.of(after.job_id)
+    assert (after.state, after.attempt) == (JobState.SUCCEEDED, before.attempt)
+    assert said is not None and said["impression"]["fallback"] == ""
 
 
 def test_a_host_that_never_answers_holds_the_first_job_for_its_time_and_no_other(

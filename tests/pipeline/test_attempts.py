@@ -62,7 +62,7 @@ def attempt(
     def run(
         job_id: str, number: int, process: Process, rules: AttemptRules = DEFAULT_RULES
     ) -> None:
-        monkeypatch.setattr(attempts, "process", process)
+        monkeypatch.setattr(attempts, "process_or_leave", process)
         run_attempt(job_id, number, workshop, Events(), rules)
 
     return run

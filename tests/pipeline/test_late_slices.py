@@ -46,7 +46,7 @@ def run(
         )
         return SimpleNamespace(outcome="result")
 
-    monkeypatch.setattr(attempts, "process", process)
+    monkeypatch.setattr(attempts, "process_or_leave", process)
     run_attempt("job-1", 1, cast(Workshop, SimpleNamespace(ledger=ledger)), Events())
     done = ledger.jobs.find("job-1")
     assert done is not None
