@@ -162,11 +162,11 @@ class ResultsSettings(Settings):
     """What results say to their reader; ``impression`` is the folder of a ``writer.yaml``.
 
     ``drafts_at_once`` is how many jobs of this host may wait for nothing but their draft.
-    drafts_at_once: Annotated[Whole, Field(ge=1, le=64)] = 4
     """
 
     language: Literal["en", "de", "fr", "zh"] = "en"
     impression: WriterFolder = None
+    drafts_at_once: Annotated[Whole, Field(ge=1, le=64)] = 4
 
 
 class LoggingSettings(Settings):

@@ -21,8 +21,8 @@ from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import Database, sqlite_url
 from dicom_node.ledger.decisions import Decisions
 from dicom_node.ledger.deliveries import Deliveries
-from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.drafts import Drafts
+from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.files import Files
 from dicom_node.ledger.job_inputs import JobInputs
@@ -81,10 +81,10 @@ class Ledger:
         What follows when they take other things than was thought.
     duties
         What the node owes beyond the first results of its jobs.
-    stages
-        Which version of each model runs.
     drafts
         Which jobs wait for nothing but their draft.
+    stages
+        Which version of each model runs.
     predictions, agreements
         What models said, and how two versions of one compare.
     features
@@ -122,11 +122,11 @@ class Ledger:
         self.profiles = Profiles(database)
         self.replanning = Replanning(database)
         self.duties = Duties(database)
+        self.drafts = Drafts(database)
         self.stages = ModelStages(database)
         self.predictions = Predictions(database)
         self.agreements = Agreements(database)
         self.features = EncoderFeatures(database)
-        self.drafts = Drafts(database)
         self.removals = Removals(database)
         self.pruning = Pruning(database)
         self.measures = Measures(database)
