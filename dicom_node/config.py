@@ -48,13 +48,13 @@ from dicom_node.config_security import (
     files_below,
     tls_problem,
 )
+from dicom_node.config_storage import GIBIBYTE, StorageSettings
 from dicom_node.config_web import SelftestSettings, ShiftSettings, TracingSettings, WebSettings
 from dicom_node.errors import ConfigurationError, UnknownName
 
 __all__ = ["SENDER", "Config", "PeerSettings", "Rule", "describe", "json_schema", "load"]
 
 SENDER = "sender"
-GIBIBYTE = 1024**3
 
 
 def _uid(value: str) -> str:
@@ -66,16 +66,27 @@ def _uid(value: str) -> str:
 
 
 Uid = Annotated[Text, AfterValidator(_uid)]
-Hours = Annotated[float, Strict(), Field(ge=0, le=876_000)]
-Days = Annotated[float, Strict(), Field(ge=0, le=36_500)]
+
+
+def _host_name(value: str) -> str:
+    if len(value) > 48 or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value):
+        raise PydanticCustomError(
+            "host_name", "null, or at most 48 letters, digits, '.', '-' and '_', such as worker-1"
+        )
+    return value
+
 
 class NodeSettings(Settings):
-    """Who the node is on the network and where it keeps everything."""
+    """Who the node is on the network and where it keeps everything.
+
+    ``host_name`` ``None``: what the machine is called.
+    """
 
     ae_title: AETitle = "DICOMNODE"
     host: Host = "0.0.0.0"  # noqa: S104 - a DICOM node listens on the hospital's network
     port: ListenPort = 11112
     data_dir: Path = Path("/var/lib/dicom-node")
+    host_name: Annotated[Text, AfterValidator(_host_name)] | None = None
 
 
 class CompletenessSettings(Settings):
@@ -84,21 +95,6 @@ class CompletenessSettings(Settings):
     quiet_period_s: Seconds = 20
     after_release_s: Seconds = 2
     give_up_after_s: Seconds = 3600
-
-
-class StorageSettings(Settings):
-    """How full the disk may become and how long what is done with stays.
-
-    Below ``make_room_below_free_bytes`` what was delivered goes before ``keep_delivered_for_h``.
-    """
-
-    refuse_below_free_bytes: Annotated[Whole, Field(ge=0)] = 5 * GIBIBYTE
-    make_room_below_free_bytes: Annotated[Whole, Field(ge=0)] = 20 * GIBIBYTE
-    keep_delivered_for_h: Hours = 24
-    keep_declined_for_h: Hours = 24
-    keep_committed_for_d: Days = 30
-    keep_quarantined_for_d: Days = 30
-    keep_records_for_d: Days = 30
 
 
 class IntakeSettings(Settings):
@@ -345,6 +341,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             "node": node, "models": models, "peers": peers,
             "security": config.security.anchored(base), "web": files_below(base, config.web),
             "database": files_below(base, config.database),
+            "storage": config.storage.anchored(base),
             "rules": [rule.anchored(base) for rule in config.rules],
             "results": files_below(base, config.results),
         }

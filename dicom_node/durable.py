@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,11 +57,16 @@ def link_or_copy(source: str, target: str) -> None:
         write_durably(target, lambda file: [file.write(piece) for piece in read_chunks(source)])
 
 
+def _unique() -> str:
+    # Process and thread ids are those of one host only.
+    return f"{os.getpid()}-{secrets.token_hex(6)}"
+
+
 def write_once(target: str, write: Callable[[BinaryIO], object]) -> bool:
     """As `write_durably`, but a file that has the name keeps it; whether the new one got it."""
     if os.path.exists(target):
         return False
-    temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.new"
+    temporary = f"{target}.{_unique()}.new"
     write_durably(temporary, write)
     try:
         # Unlike a rename, a link fails when another thread or process was faster.
@@ -74,7 +80,7 @@ def write_once(target: str, write: Callable[[BinaryIO], object]) -> bool:
 
 def write_durably(target: str, write: Callable[[BinaryIO], object]) -> None:
     """Write a temporary file, sync it, give it its name; the caller syncs the directory."""
-    temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"
+    temporary = f"{target}.{_unique()}.tmp"
     try:
         with open(temporary, "wb") as file:
             write(file)

@@ -4,6 +4,7 @@
     ├── TransientError                   the same thing may succeed later: retried
     │   ├── OutOfSpace          0xA700   the disk is at its watermark
     │   ├── StorageFailed       0xA701   the disk refused a write, a sync or a rename
+    │   │   └── StoreUnavailable 0xA700  the object store does not answer, or not as it should
     │   ├── LedgerUnavailable   0xA702   the database did not answer in time
     │   │   └── LedgerDamaged   0xA702   the database is malformed: the next start rebuilds it
     │   ├── PeerUnavailable     0xA702   no association with a peer, or it was aborted
@@ -72,6 +73,16 @@ class StorageFailed(TransientError):
 
     status = 0xA701
     reason = "storage.failed"
+
+
+class StoreUnavailable(StorageFailed):
+    """The object store of ``storage.spool`` does not answer, is busy, or lets the node not in.
+
+    "Refused: out of resources": what is missing is room that can be reached.
+    """
+
+    status = 0xA700
+    reason = "store.unavailable"
 
 
 class LedgerUnavailable(TransientError):

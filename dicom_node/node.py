@@ -57,7 +57,7 @@ from dicom_node.pipeline.workshop import Workshop
 from dicom_node.results.equipment import node_equipment
 from dicom_node.results.profile import Wanted
 from dicom_node.routing.rules import compare
-from dicom_node.spool import Spool
+from dicom_node.spool import Spool, open_spool
 
 ROLES = frozenset({"intake", "work", "deliver", "web"})
 _TICK_S = 0.1
@@ -91,7 +91,7 @@ class Node:
         self._roles = frozenset(roles)
         limit_decoded_bytes(config.intake.max_decoded_bytes)
         self._locks = lock_data_dir(config.node.data_dir, self._roles)
-        self.spool = Spool(config.node.data_dir / "spool", config.storage.refuse_below_free_bytes)
+        self.spool = open_spool(config)
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
         self.ledger, was_rebuilt = _sound_ledger(url, events)
         self._is_first_start = not was_rebuilt and not has_run(self.ledger, self.spool)

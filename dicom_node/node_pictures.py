@@ -153,7 +153,7 @@ class PictureMaker:
 
     def _draw(self, job: Job) -> _Drawn:
         instances = self._ledger.receipts.instances(job.series_instance_uid)
-        paths = [self._spool.resolve(one.path) for one in instances]
+        paths = self._spool.resolve_all([one.path for one in instances])
         if not any(path.exists() for path in paths):
             raise NotUnderstood("the images are not kept any more", reason="picture.removed")
         card = self._card(job)

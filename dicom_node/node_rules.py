@@ -36,13 +36,13 @@ class RuleModels:
     why_refused
         Why this site must not run a model; ``None`` when it may.
     decides
-        Whether this process keeps in the ledger what it finds: of several processes of a node
+        Whether this process keeps in the ledger what it finds now: of several processes of a node
         only one does.
     """
 
     def __init__(
         self, config: Config, catalog: Catalog, ledger: Ledger, events: Events,
-        why_refused: Callable[[Card], str | None], *, decides: bool = True,
+        why_refused: Callable[[Card], str | None], *, decides: Callable[[], bool] = lambda: True,
     ) -> None:
         self._config = config
         self._catalog = catalog
@@ -113,7 +113,9 @@ class RuleModels:
                 self._tell(before, served=True)
         self._is_kept &= found == self._known
         self._known = found
-        if self._decides and not self._is_kept:
+        decides = self._decides()
+        self._is_kept &= decides
+        if decides and not self._is_kept:
             self._ledger.stages.put_rules_without_model(list(found.values()))
             self._is_kept = True
 
@@ -147,8 +149,7 @@ def has_run(ledger: Ledger, spool: Spool) -> bool:
     """
     if ledger.stages.all() or ledger.receipts.count_by_state():
         return True
-    kept = spool.root / "instances"
-    return kept.is_dir() and any(kept.iterdir())
+    return spool.has_any()
 
 
 def rules_without_model(

@@ -161,7 +161,7 @@ def test_the_quarantine_is_not_counted_anew_for_each_file(
         counts.append(folder)
         return scandir(folder)
 
-    monkeypatch.setattr("dicom_node.quarantine.os.scandir", counting)
+    monkeypatch.setattr("dicom_node.spool.quarantine.os.scandir", counting)
     for number in range(30):
         spool.quarantine(part_of(spool, b"bad%d" % number), "why", "because")
     assert len(counts) == 1
@@ -170,7 +170,7 @@ def test_the_quarantine_is_not_counted_anew_for_each_file(
 def test_a_quarantine_of_very_many_small_files_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_node.quarantine.MOST_FILES", 4)
+    monkeypatch.setattr("dicom_node.spool.quarantine.MOST_FILES", 4)
     spool = Spool(tmp_path)
     for number in range(2):
         spool.quarantine(part_of(spool, b"bad%d" % number), "why", "because")

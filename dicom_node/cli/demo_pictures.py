@@ -27,7 +27,7 @@ def draw(node: Node, series_instance_uid: str, output: Path) -> None:
         print(f"\n{card.name}: nothing was found, and the report says so")
         return
     instances = node.ledger.receipts.instances(series_instance_uid)
-    loaded = load_volume([node.spool.resolve(instance.path) for instance in instances])
+    loaded = load_volume(node.spool.resolve_all([instance.path for instance in instances]))
     segments = read_label_map(received, loaded.source_images, loaded.frame_numbers)
     label_map = _by_label(received, segments, card.labels)
     print(f"\nmeasured on the segmentation that came back ({card.intended_use.split('.')[0]})")

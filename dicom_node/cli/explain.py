@@ -156,9 +156,9 @@ def _in_node(config: Config, uids: list[str]) -> tuple[dict[str, Dataset], Surro
     if not received:
         return {}, Surroundings({})
     from dicom_node.node_headers import representative
-    from dicom_node.spool import Spool
+    from dicom_node.spool import open_spool
 
-    spool = Spool(config.node.data_dir / "spool")
+    spool = open_spool(config)
     found = {}
     for series in received:
         uid = series.series_instance_uid

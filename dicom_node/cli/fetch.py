@@ -168,11 +168,10 @@ class _Fetch:
         from dicom_node.events import Events
         from dicom_node.intake.indexer import Indexer
         from dicom_node.intake.retrieval import get_into_spool
-        from dicom_node.spool import Spool
+        from dicom_node.spool import open_spool
 
         ledger = open_ledger(self._config)
-        data_dir = self._config.node.data_dir
-        spool = Spool(data_dir / "spool", self._config.storage.refuse_below_free_bytes)
+        spool = open_spool(self._config)
         indexer = Indexer(ledger, spool, "fetch")
         indexer.start()
         try:

@@ -34,14 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print which series each rule would gain and lose; nothing is changed."""
     from dicom_node.config_yaml import read_text
     from dicom_node.node_replay import parse_rules, replay
-    from dicom_node.spool import Spool
+    from dicom_node.spool import open_spool
 
     config = open_config(arguments)
     rules = config.rules
     if arguments.rules is not None:
         rules = parse_rules(config, read_text(arguments.rules), str(arguments.rules))
     ledger = open_ledger(config, read_only=True)
-    spool = Spool(config.node.data_dir / "spool")
+    spool = open_spool(config)
     found = replay(config, ledger, spool, arguments.days, rules, limit=_MOST)
     if arguments.json:
         print_json({**vars(found), "rules": [vars(one) for one in found.rules]})

@@ -69,7 +69,7 @@ class Shipping:
         self._spool = spool
         self._events = events
         # Copies in another transfer syntax are as large as the results: they go where those are.
-        scratch = spool.root / "incoming"
+        scratch = spool.scratch
         self._sender = sender or Sender(config.node.ae_title, idle_s=_IDLE_S, scratch=scratch)
         self._stow_sender = StowSender(scratch=scratch)
         self._capabilities = Capabilities(config, ledger, events, self._sender.timeouts)

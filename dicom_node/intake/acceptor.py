@@ -54,12 +54,16 @@ _HEARD_WITHIN_S = 2.0
 
 
 class Listeners:
-    """The listener processes of a node; ``tell`` gets the events of all of them."""
+    """The listener processes of a host; ``tell`` gets the events of all of them.
+
+    ``process_id`` is the beginning of what they are called in the associations that they report.
+    """
 
     def __init__(
         self, settings: ListenerSettings, database_url: str, count: int, logging: dict[str, str],
-        tell: Sink = lambda *_: None,
+        tell: Sink = lambda *_: None, process_id: str = "",
     ) -> None:  # fmt: skip
+        self._process_id = process_id or uuid4().hex[:16]
         self._count = count
         self._database_url = database_url
         self._logging = logging
@@ -79,7 +83,7 @@ class Listeners:
         self._voices: list[ChildVoice | None] = [None] * count
         self._started_at = [0.0] * count
         self._ids = [""] * count
-        self._is_full = FullDisk(settings.spool_root, settings.refuse_below_free_bytes)
+        self._is_full = FullDisk(settings.spool.root, settings.spool.refuse_below_free_bytes)
 
     @property
     def ids(self) -> list[str]:
@@ -183,7 +187,7 @@ class Listeners:
             start_new_session=True,
             env=_environment(),
         )
-        self._ids[slot] = uuid4().hex
+        self._ids[slot] = f"{self._process_id}.{slot}.{uuid4().hex[:12]}"
         orders = {
             "listener_id": self._ids[slot],
             "settings": self._settings.to_json(),
@@ -213,11 +217,12 @@ class Listeners:
 
 
 def start_listeners(
-    config: Config, database_url: str, tell: Sink = lambda *_: None
+    config: Config, database_url: str, tell: Sink = lambda *_: None, process_id: str = ""
 ) -> Listeners:
     """Start the listener processes of `config` on one port and wait until they listen.
 
     ``tell`` gets what happens in them, from threads of its own; they have logged it already.
+    ``process_id`` says whose they are, without a dot.
 
     Raises
     ------
@@ -234,6 +239,7 @@ def start_listeners(
         listener_count(config.intake.listener_processes),
         {"level": config.logging.level, "form": config.logging.format},
         tell,
+        process_id,
     )
     listeners.start()
     return listeners
@@ -295,14 +301,13 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     from dicom_node.intake.listener import Listener
     from dicom_node.intake.normalised import NormalisedServices
     from dicom_node.ledger.ledger import Ledger
-    from dicom_node.spool import Spool
 
     configure_logging(orders["logging"]["level"], orders["logging"]["form"])
     _let_the_node_tell()
     settings = ListenerSettings.from_json(orders["settings"])
     events = Events()
     forwarder = EventForwarder(events, sys.stdout.fileno())
-    spool = Spool(Path(settings.spool_root), settings.refuse_below_free_bytes)
+    spool = settings.spool.open()
     ledger = Ledger.open(orders["database_url"])
     share = (orders["shared_fd"], orders["slot"], orders["slots"])
     active = ActiveAssociations(*share)

@@ -7,7 +7,6 @@ committed, whatever it did with it: a modality may delete its own copy upon our 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,9 +94,8 @@ def _why_not(sop_class_uid: str, files: Sequence[Kept], spool: Spool) -> int | N
 
 
 def _is_there(kept: Kept, spool: Spool) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return spool.resolve(kept.path).stat().st_size == kept.size_bytes
-    return False
+    found = spool.look(kept.path)
+    return found is not None and found.size_bytes == kept.size_bytes
 
 
 def asked_for(data_set: bytes, *, explicit_vr: bool) -> tuple[str, list[tuple[str, str]]]:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
 
-from dicom_node.errors import NotUnderstood
+from dicom_node.errors import NotUnderstood, StorageFailed, StoreUnavailable
 from dicom_node.events import Events
 from dicom_node.intake.header import read_head
 from dicom_node.intake.store import instance_of
 from dicom_node.records import Association, Instance
-from dicom_node.spool import Spool, StoredFile
+from dicom_node.spool import Spool
 
 _PAGE = 5000
 _BATCH = 1000
@@ -80,7 +80,7 @@ def take_inventory(
             ledger.index(instances, is_there=spool.has)
             indexed += len(instances)
     missing = comparison.missing if forget and comparison.files else []
-    gone = [path for path in missing if not spool.resolve(path).exists()]
+    gone = [path for path in missing if not spool.has(path)]
     return Inventory(indexed, ledger.forget_files(gone) if gone else 0, unreadable)
 
 
@@ -123,16 +123,18 @@ def _read(
     spool: Spool, relative_paths: Sequence[str], listener_id: str, events: Events
 ) -> Iterator[Instance]:
     for relative in relative_paths:
-        path = spool.resolve(relative)
         try:
-            head = read_head(path)
-            found = path.stat()
+            kept = spool.look(relative)
+            if kept is None:
+                continue
+            head = read_head(spool.resolve(relative))
         except FileNotFoundError:
             continue
-        except (NotUnderstood, OSError):
+        except StoreUnavailable:
+            raise
+        except (NotUnderstood, OSError, StorageFailed):
             events.unexpected("intake.inventory")
             continue
-        kept = StoredFile(relative, found.st_size, f"{found.st_size}-{found.st_mtime_ns}", "new")
-        received_at = datetime.fromtimestamp(found.st_mtime, UTC)
+        received_at = datetime.fromtimestamp(kept.modified_at, UTC)
         unknown = Association("", head.calling_ae_title, listener_id, received_at)
         yield instance_of(head, kept, unknown, received_at)

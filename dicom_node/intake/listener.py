@@ -158,7 +158,7 @@ class Listener:
         )
         active = active or ActiveAssociations()
         room = Room(
-            active, spool.free_bytes, self.settings.refuse_below_free_bytes, study_bytes
+            active, spool.free_bytes, self.settings.spool.refuse_below_free_bytes, study_bytes
         )
         tls = self.settings.tls
         self._surroundings = Surroundings(

@@ -7,11 +7,11 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dicom_node.spool import SpoolPlace
+
 if TYPE_CHECKING:
     from dicom_node.config import Config, PeerSettings
     from dicom_node.config_security import TlsSettings
-
-SPOOL_DIRECTORY = "spool"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class ListenerSettings:
     ae_title: str
     host: str
     port: int
-    spool_root: str
-    refuse_below_free_bytes: int
+    spool: SpoolPlace
     calling_ae_titles: tuple[str, ...] | None
     check_called_ae_title: bool
     max_associations: int
@@ -70,7 +69,7 @@ class ListenerSettings:
 
     @classmethod
     def of(cls, config: Config) -> ListenerSettings:
-        """The listener's part of `config`; the spool is ``spool`` in ``node.data_dir``."""
+        """The listener's part of `config`."""
         access, intake = config.access, config.intake
         # A DICOMweb server may have no AE title, and so let nobody in.
         callers = tuple(sorted({p.ae_title for p in config.peers.values() if p.ae_title}))
@@ -78,8 +77,7 @@ class ListenerSettings:
             ae_title=config.node.ae_title,
             host=config.node.host,
             port=config.node.port,
-            spool_root=str(config.node.data_dir / SPOOL_DIRECTORY),
-            refuse_below_free_bytes=config.storage.refuse_below_free_bytes,
+            spool=SpoolPlace.of(config),
             calling_ae_titles=None if access.accept_unknown_callers else callers,
             check_called_ae_title=access.check_called_ae_title,
             max_associations=access.max_associations,
@@ -113,6 +111,7 @@ class ListenerSettings:
         for name in ("calling_ae_titles", "private_sop_classes", "allowed_networks"):
             if fields[name] is not None:
                 fields[name] = tuple(fields[name])
+        fields["spool"] = SpoolPlace.from_fields(fields["spool"])
         fields["callers"] = tuple(_caller(one) for one in fields["callers"])
         fields["tls"] = fields["tls"] and TlsSettings.model_validate(fields["tls"])
         return cls(**fields)

@@ -13,13 +13,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from dicom_node.config import Config
 from dicom_node.errors import TransientError
 from dicom_node.events import Events
-from dicom_node.leaving import Leaving
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.removals import Holding, Removal
 from dicom_node.operations.audit_subjects import Subjects
@@ -48,7 +48,7 @@ def settle_removals(ledger: Ledger, spool: Spool) -> tuple[int, int]:
     ------
     LedgerUnavailable, StorageFailed, OutOfSpace
     """
-    leaving = Leaving(spool.root, spool.quarantined)
+    leaving = spool.leaving
     put_back = deleted = 0
     for token in leaving.tokens():
         if ledger.removals.is_taken(token):
@@ -71,15 +71,21 @@ class Retention:
         Where studies are.
     events
         Told of every removal.
+    leads
+        Whether this process, of several on one ledger and spool, is to remove now.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, spool: Spool, events: Events) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, spool: Spool, events: Events,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._leads = leads
         self._storage = config.storage
         self._rules = rules_of(config)
         self._ledger = ledger
         self._spool = spool
         self._events = events
-        self._leaving = Leaving(spool.root, spool.quarantined)
+        self._leaving = spool.leaving
         self._place = (0.0, "")
         self._rest_until_s = self._prune_at_s = 0.0
         self._looked_at: set[str] = set()
@@ -110,6 +116,10 @@ class Retention:
             The next tick goes on.
         """
         now_s = time.monotonic()
+        if not self._leads():
+            # Whoever leads now settles what is set aside.
+            self._unsettled.clear()
+            return
         self._settle()
         for study in self._ledger.removals.asked():
             if not self.remove(study):
@@ -158,7 +168,7 @@ class Retention:
         if line:
             # Before images are refused, wherever that line was drawn.
             line = max(line, self._storage.refuse_below_free_bytes + _A_STUDY_BYTES)
-        return self._spool.free_bytes() < line
+        return self._spool.free_for_kept_bytes() < line
 
     def remove(self, study_instance_uid: str) -> Removal | None:
         """Remove one study if it may go now; its files are deleted later.
@@ -234,6 +244,9 @@ class Retention:
 
     def _reason_besides(self, holding: Holding, last_came_at: float) -> str:
         """The same, but for a study that is being sent again: the rest of it would come alone."""
+        if not self._leads():
+            # It took so long that another one may have put the files back.
+            return ""
         reason = self._reason(holding)
         age_s = time.time() - last_came_at
         return reason if reason == ASKED or age_s >= self._rules.lately.total_seconds() else ""

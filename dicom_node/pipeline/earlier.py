@@ -21,7 +21,7 @@ def earlier_of(job: Job, workshop: Workshop) -> Earlier | None:
     instances = workshop.ledger.receipts.instances(uid) if uid else []
     if not instances:
         return Earlier(reason=asked[0].reason if not uid else "its images are not kept any more")
-    paths = [workshop.spool.resolve(instance.path) for instance in instances]
+    paths = workshop.spool.resolve_all([instance.path for instance in instances])
     return Earlier(
         paths, said=_said(job, uid, workshop), segmentations=_segmentations(job, uid, workshop)
     )
@@ -54,4 +54,4 @@ def _segmentations(job: Job, series_instance_uid: str, workshop: Workshop) -> li
     for one in ledger.receipts.series_of_study(series.study_instance_uid) if series else ():
         if one.modality == "SEG":
             found += [i.path for i in ledger.receipts.instances(one.series_instance_uid)]
-    return [workshop.spool.resolve(path) for path in found if workshop.spool.has(path)]
+    return workshop.spool.resolve_all([path for path in found if workshop.spool.has(path)])

@@ -58,7 +58,7 @@ def _drop_twins(spool: Spool, known: Mapping[str, str], paths: Sequence[str]) ->
     """
     for path in paths:
         named = known.get(PurePosixPath(path).stem, path)
-        if named != path and spool.resolve(named).exists():
+        if named != path and spool.has(named):
             spool.remove(path)
 
 
@@ -72,13 +72,15 @@ def _read(spool: Spool, files: list[tuple[str, float]], events: Events) -> Itera
                 sop_class_uid=str(dataset.SOPClassUID),
                 series_instance_uid=str(dataset.SeriesInstanceUID),
                 study_instance_uid=str(dataset.StudyInstanceUID),
-                job_id=path.parent.name,
+                job_id=PurePosixPath(relative).parent.name,
                 kind=UNKNOWN_KIND,
                 path=relative,
                 created_at=datetime.fromtimestamp(written_at, UTC),
             )
         except (NotUnderstood, AttributeError):
-            spool.quarantine(path, "outbox.unreadable", "a result could not be read any more")
+            spool.quarantine_kept(
+                relative, "outbox.unreadable", "a result could not be read any more"
+            )
             events.unexpected("outbox")
             continue
         yield result

@@ -132,7 +132,7 @@ def _as_on_disk(dataset: Dataset, workshop: Workshop) -> Dataset:
     it must not be answered for as not analysed.
     """
     known = workshop.ledger.jobs.find_result(str(dataset.SOPInstanceUID))
-    if known is None or not workshop.spool.resolve(known.path).exists():
+    if known is None or not workshop.spool.has(known.path):
         return dataset
     return read_kept(known, workshop)
 

@@ -64,7 +64,7 @@ def compute(job: Job, workshop: Workshop) -> Computed:
     """The first part of `process`: all that takes a device."""
     card = card_of(job, workshop.catalog)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
-    paths = [workshop.spool.resolve(instance.path) for instance in instances]
+    paths = workshop.spool.resolve_all([instance.path for instance in instances])
 
     def predict(card: Card, source: ModelInput) -> Prediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)

@@ -6,7 +6,6 @@ The objects are those that the node keeps; their images are read again where a f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import UnknownName
@@ -75,11 +74,10 @@ def _source(job: Job, canonical: Sequence[Result], workshop: Workshop) -> Source
     if report.kind == NOT_ANALYSED:
         return answer_source(headers_of(job, workshop), workshop)
     analysed = _evidence(read_kept(report, workshop))
-    paths: list[Path] = [
-        workshop.spool.resolve(one.path)
-        for one in workshop.ledger.receipts.instances(job.series_instance_uid)
+    paths = workshop.spool.resolve_all([
+        one.path for one in workshop.ledger.receipts.instances(job.series_instance_uid)
         if one.sop_instance_uid in analysed
-    ]
+    ])
     try:
         entry = card_of(job, workshop.catalog).input
     except UnknownName:

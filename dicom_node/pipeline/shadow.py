@@ -42,7 +42,7 @@ def run_shadow(job: Job, workshop: Workshop) -> str:
     if not any(one.version == shadow.version and one.stage is Stage.SHADOW for one in stages):
         return _end(job, "not compared: it is no shadow any more", seconds, workshop)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
-    paths = [workshop.spool.resolve(instance.path) for instance in instances]
+    paths = workshop.spool.resolve_all([instance.path for instance in instances])
     try:
         loaded, expected = _run(job, paths, live, workshop, seconds, "live")
     except PermanentError as error:

@@ -34,7 +34,9 @@ def taken_by(job: Job, workshop: Workshop) -> Taken:
         seen |= {uid} - {""}
         instances = workshop.ledger.receipts.instances(uid) if uid else []
         if instances:
-            taken.companions[one.role] = [workshop.spool.resolve(each.path) for each in instances]
+            taken.companions[one.role] = workshop.spool.resolve_all(
+                [each.path for each in instances]
+            )
         else:
             taken.missing[one.role] = NOT_KEPT if uid else one.reason
     return taken

@@ -15,7 +15,7 @@ from dicom_node.events import Events
 from dicom_node.intake.listener import Listener
 from dicom_node.intake.settings import ListenerSettings
 from dicom_node.records import Association, Instance
-from dicom_node.spool import Spool
+from dicom_node.spool import Spool, SpoolPlace
 from tests.intake.serving import ServingNode, serving_node
 
 CONTEXTS = ((1, CT, [EXPLICIT]), (3, VERIFICATION, [EXPLICIT]))
@@ -47,8 +47,6 @@ class Node:
             "ae_title": "DICOMNODE",
             "host": "127.0.0.1",
             "port": 0,
-            "spool_root": str(root),
-            "refuse_below_free_bytes": 0,
             "calling_ae_titles": None,
             "check_called_ae_title": True,
             "max_associations": 16,
@@ -59,8 +57,10 @@ class Node:
             "acse_timeout_s": 10.0,
             "private_sop_classes": (),
         }
+        watermark_bytes = settings.pop("refuse_below_free_bytes", 0)
+        values["spool"] = SpoolPlace(str(root), watermark_bytes)
         self.settings = ListenerSettings(**{**values, **settings})
-        self.spool = Spool(root, self.settings.refuse_below_free_bytes)
+        self.spool = Spool(root, watermark_bytes)
         self.told = Told()
         self.happened: list[tuple[str, Mapping[str, object]]] = []
         events = Events(lambda name, arguments: self.happened.append((name, arguments)))

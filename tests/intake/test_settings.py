@@ -26,7 +26,7 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
 
 
 def test_the_spool_lies_in_the_data_directory() -> None:
-    assert Path(settings_of().spool_root) == Path("/data/spool")
+    assert Path(settings_of().spool.root) == Path("/data/spool")
 
 
 @pytest.mark.parametrize(

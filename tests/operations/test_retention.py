@@ -118,7 +118,7 @@ def test_without_room_the_oldest_delivered_studies_go_before_their_time(tmp_path
         # Each study that goes makes room for half a gibibyte.
         return (1 << 30) + (1 << 29) * len(site.ledger.removals.latest(9))
 
-    site.spool.free_bytes = free_bytes  # type: ignore[method-assign]
+    site.spool.free_for_kept_bytes = free_bytes  # type: ignore[method-assign]
     # Nothing has just been received.
     with site.ledger._database.write() as connection:
         connection.execute(sa.update(tables.series).values(last_received_at=0.0))

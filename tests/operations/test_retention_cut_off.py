@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node import leaving
+from dicom_node.spool import leaving
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.spool import StoredFile

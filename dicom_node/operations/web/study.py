@@ -146,9 +146,9 @@ class StudyPage:
         raise HTTPException(404, "There is no such object.")
 
     def _file(self, user: str, job: Job, result: Result) -> Response:
-        path = self._desk.ports.spool.resolve(result.path)
-        if not path.exists():
+        if not self._desk.ports.spool.has(result.path):
             raise HTTPException(410, "This object is not kept any more.")
+        path = self._desk.ports.spool.resolve(result.path)
         self._desk.ports.events.web_action(
             user, f"download {result.kind}", hash_uid(result.sop_instance_uid),
             study_instance_uid=result.study_instance_uid,
@@ -220,7 +220,7 @@ class StudyPage:
             tuple(_sent_alike(deliveries, kept, next_try)),
             tuple(
                 Download(hash_uid(one.sop_instance_uid), _title(one),
-                         self._desk.ports.spool.resolve(one.path).exists())
+                         self._desk.ports.spool.has(one.path))
                 for one in results
             ),
             ledger.jobs.seconds_by_stage(job.job_id),

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -80,7 +81,9 @@ class Quarantine:
         with self._lock:
             if not os.path.exists(f"{self._folder}/{name}.bin"):
                 self._check_room(size_bytes)
-                link_or_copy(path, f"{self._folder}/{name}.bin")
+                # Another process may have been faster with the same bytes.
+                with suppress(FileExistsError):
+                    link_or_copy(path, f"{self._folder}/{name}.bin")
             write_durably(
                 f"{self._folder}/{name}.json",
                 lambda file: file.write(json.dumps(sidecar, indent=1).encode()),

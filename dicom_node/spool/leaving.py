@@ -19,27 +19,14 @@ import errno
 import filecmp
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.durable import storage_error, sync_directory
-from dicom_node.quarantine import Quarantine
+from dicom_node.spool.kept import SetAside
+from dicom_node.spool.quarantine import Quarantine
 
 _FOLDER = "removing"
 _GONE = "gone"
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """What was set aside: fingerprint by the relative path that each image had, and all bytes.
-
-    ``last_came_at`` is when an image last came, also one that was here before (seconds since the
-    epoch; 0 without images).
-    """
-
-    fingerprints: dict[str, str]
-    size_bytes: int
-    last_came_at: float
 
 
 class Leaving:
@@ -197,7 +184,6 @@ class Leaving:
         except OSError as failure:
             raise storage_error(failure) from failure
         return True
-
 
     def _mark(self, token: str) -> None:
         """Before the first file is deleted: what is left of this is put back no more."""
