@@ -14,9 +14,10 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -60,8 +61,13 @@ class ArchivedResult:
 def check(site: Site, account: Account) -> Verdict:
     """Everything that must be true; the node must have stopped and the archive must run."""
     verdict = Verdict()
-    _check_spool(site, account, verdict)
-    _check_ledger(site, account, verdict)
+    check_spool(site.node.data_dir / "spool", account, verdict)
+    check_ledger(site.query, account, verdict)
+    for kind, number in site.open_work().items():
+        verdict.others.append(f"{number} {kind} open")
+    (found,) = site.query("PRAGMA integrity_check")[0]
+    if found != "ok":
+        verdict.others.append(f"the ledger's integrity check: {found}")
     archived = archived_results(site, account)
     verdict.results = len(archived)
     check_results(account, archived, verdict)
@@ -69,8 +75,8 @@ def check(site: Site, account: Account) -> Verdict:
     return verdict
 
 
-def _check_spool(site: Site, account: Account, verdict: Verdict) -> None:
-    spool = site.node.data_dir / "spool"
+def check_spool(spool: Path, account: Account, verdict: Verdict) -> None:
+    """Every acknowledged instance lies in the spool, with the bytes that were sent."""
     kept = {path.stem: path for path in (spool / "instances").rglob("*.dcm")}
     for uid, times in account.acknowledged.items():
         if not times:
@@ -86,25 +92,23 @@ def _check_spool(site: Site, account: Account, verdict: Verdict) -> None:
         verdict.others.append(f"{path.name} in the quarantine")
 
 
-def _check_ledger(site: Site, account: Account, verdict: Verdict) -> None:
-    known = {row[0] for row in site.query("SELECT sop_instance_uid FROM instances")}
+def check_ledger(
+    query: Callable[[str], list[tuple[Any, ...]]], account: Account, verdict: Verdict
+) -> None:
+    """Every acknowledged instance is indexed, every series was looked at, and nothing is dead."""
+    known = {row[0] for row in query("SELECT sop_instance_uid FROM instances")}
     for uid, times in account.acknowledged.items():
         if times and uid not in known:
             verdict.losses.append(f"instance {uid} was acknowledged and is not in the ledger")
-    states = dict(site.query("SELECT series_instance_uid, state FROM series"))
+    states = dict(query("SELECT series_instance_uid, state FROM series"))
     for series_uid in account.series:
         if states.get(series_uid) != "routed":
             verdict.losses.append(f"series {series_uid} is {states.get(series_uid)}, not routed")
-    for kind, number in site.open_work().items():
-        verdict.others.append(f"{number} {kind} open")
-    for job_id, reason in site.query("SELECT job_id, reason FROM jobs WHERE state = 'dead'"):
+    for job_id, reason in query("SELECT job_id, reason FROM jobs WHERE state = 'dead'"):
         verdict.losses.append(f"job {job_id} is dead: {reason}")
     dead = "SELECT delivery_id, reason FROM deliveries WHERE state = 'dead'"
-    for delivery_id, reason in site.query(dead):
+    for delivery_id, reason in query(dead):
         verdict.losses.append(f"delivery {delivery_id} is dead: {reason}")
-    (found,) = site.query("PRAGMA integrity_check")[0]
-    if found != "ok":
-        verdict.others.append(f"the ledger's integrity check: {found}")
 
 
 def archived_results(site: Site, account: Account) -> list[ArchivedResult]:

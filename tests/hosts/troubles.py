@@ -1,0 +1,169 @@
+"""What befalls hosts while they work, and how long the others take to make up for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.hosts.modality import Modalities, Sent
+from tests.hosts.node_host import NodeHost, wait_until
+from tests.hosts.site import Site
+
+_MADE_UP_WITHIN_S = 300.0
+_RUNNING = (
+    "SELECT j.job_id, c.process_id FROM jobs j JOIN job_claims c"
+    " ON c.job_id = j.job_id AND c.attempt = j.attempt"
+    " JOIN hosts h ON h.process_id = c.process_id"
+    " WHERE j.state = 'running' AND h.host_name = :name"
+)
+
+
+@dataclass
+class Trouble:
+    """One thing that happened, and its figures in seconds and numbers."""
+
+    what: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+Strike = Callable[[Site, Sent], Trouble]
+
+
+def worker_without_power(name: str) -> Strike:
+    """A worker is gone for good, in the middle of a job."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        jobs = _until_it_works(site, node)
+        node.power_off()
+        return Trouble(f"{name} lost its power", _until_moved_on(site, jobs))
+
+    return strike
+
+
+def receiver_without_power(name: str) -> Strike:
+    """A receiver is gone for good; what it kept last nobody else was told."""
+
+    def strike(site: Site, sent: Sent) -> Trouble:
+        site.named(name).power_off()
+        at = time.monotonic()
+        kept = [uid for uid, receiver in dict(sent.receivers).items() if receiver == name]
+        unknown = set(kept) - _known(site)
+        figures = {"acknowledged and not indexed": float(len(unknown))}
+        wait_until(
+            lambda: not set(kept) - _known(site), f"all that {name} kept is indexed",
+            _MADE_UP_WITHIN_S,
+        )
+        figures["s until all that it kept was indexed"] = round(time.monotonic() - at, 1)
+        return Trouble(f"{name} lost its power", figures)
+
+    return strike
+
+
+def cut_off_for(name: str, seconds: float) -> Strike:
+    """A host hears and reaches nobody for some time, and works on as far as it can."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        jobs = _until_it_works(site, node) if node.roles == "work" else {}
+        at = time.monotonic()
+        node.host.unplug()
+        figures = _until_moved_on(site, jobs) if jobs else {}
+        time.sleep(max(0.0, at + seconds - time.monotonic()))
+        node.host.plug_in()
+        back = time.monotonic()
+        wait_until(
+            lambda: _does_something(site, node), f"{name} takes part again", _MADE_UP_WITHIN_S
+        )
+        figures["s until it took part again"] = round(time.monotonic() - back, 1)
+        return Trouble(f"{name} was cut off for {seconds:g} s", figures)
+
+    return strike
+
+
+def without_database_for(name: str, seconds: float) -> Strike:
+    """A host reaches everybody but the database for some time."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        jobs = _until_it_works(site, node) if node.roles == "work" else {}
+        at = time.monotonic()
+        node.host.lose(site.database)
+        figures = _until_moved_on(site, jobs) if jobs else {}
+        time.sleep(max(0.0, at + seconds - time.monotonic()))
+        node.host.find(site.database)
+        back = time.monotonic()
+        wait_until(
+            lambda: _does_something(site, node), f"{name} takes part again", _MADE_UP_WITHIN_S
+        )
+        figures["s until it took part again"] = round(time.monotonic() - back, 1)
+        return Trouble(f"{name} did not reach the database for {seconds:g} s", figures)
+
+    return strike
+
+
+def strike_all(
+    site: Site, modalities: Modalities, plan: Sequence[tuple[float, Strike]],
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Trouble]:
+    """Let each happen when its part of the series has been acknowledged."""
+    sent, troubles = modalities.sent, []
+    for part, strike in plan:
+        due = part * len(sent.account.series)
+        wait_until(
+            lambda due=due: len(sent.ended_at) >= due,  # type: ignore[misc]
+            f"{due:.0f} series are acknowledged", 1800.0,
+        )
+        trouble = strike(site, sent)
+        say(f"{trouble.what}: {trouble.figures}")
+        troubles.append(trouble)
+    return troubles
+
+
+def _until_it_works(site: Site, node: NodeHost) -> dict[str, str]:
+    """Wait until jobs run there: job to process."""
+    wait_until(lambda: bool(site.query(_RUNNING, name=node.name)), f"{node.name} runs a job")
+    return dict(site.query(_RUNNING, name=node.name))
+
+
+def _until_moved_on(site: Site, jobs: dict[str, str]) -> dict[str, float]:
+    """Wait until other processes have those jobs, and until they are done."""
+    begun = time.monotonic()
+
+    def rows() -> dict[str, tuple[str, str]]:
+        found = site.query(
+            "SELECT j.job_id, j.state, coalesce(c.process_id, '') FROM jobs j"
+            " LEFT JOIN job_claims c ON c.job_id = j.job_id AND c.attempt = j.attempt"
+            " WHERE j.job_id = ANY(:jobs)",
+            jobs=list(jobs),
+        )
+        return {job: (state, process) for job, state, process in found}
+
+    def is_taken_over() -> bool:
+        return all(
+            state == "succeeded" or process not in ("", jobs[job])
+            for job, (state, process) in rows().items()
+        )
+
+    wait_until(is_taken_over, "its jobs are taken over", _MADE_UP_WITHIN_S)
+    figures = {"jobs it ran": float(len(jobs))}
+    figures["s until they ran elsewhere"] = round(time.monotonic() - begun, 1)
+    wait_until(
+        lambda: all(state == "succeeded" for state, _ in rows().values()), "its jobs are done",
+        _MADE_UP_WITHIN_S,
+    )
+    figures["s until they were done"] = round(time.monotonic() - begun, 1)
+    return figures
+
+
+def _known(site: Site) -> set[str]:
+    return {row[0] for row in site.query("SELECT sop_instance_uid FROM instances")}
+
+
+def _does_something(site: Site, node: NodeHost) -> bool:
+    """A worker runs a job, another one is among the living."""
+    if node.roles == "work":
+        return bool(site.query(_RUNNING, name=node.name)) or not site.open_work().get("jobs")
+    alive = "SELECT 1 FROM hosts WHERE host_name = :name AND gone = ''"
+    return bool(site.query(alive, name=node.name))
