@@ -9,6 +9,7 @@
     python -m bench backbones [OPTIONS]   ten classifiers of images by torch and by ONNX Runtime
     python -m bench arrival [OPTIONS]   from the last slice to the model, reading ahead or not
     python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
+    python -m bench hosts [OPTIONS]     2,000 series on several hosts, of which some die
     python -m bench soak [OPTIONS]      an hour of mixed load: memory, handles, threads, latency
 """
 
@@ -16,7 +17,18 @@ from __future__ import annotations
 
 import sys
 
-from bench import arrival, backbones, chaos, inference, ledger, load, receive, segmentation, soak
+from bench import (
+    arrival,
+    backbones,
+    chaos,
+    hosts,
+    inference,
+    ledger,
+    load,
+    receive,
+    segmentation,
+    soak,
+)
 
 _SHORT_LEDGER = ("--instances", "200000", "--calls", "50")
 _SHORT_SEGMENTATION = ("--cases", "100x20", "--rounds", "1")
@@ -36,6 +48,7 @@ def main() -> int:
         "backbones": backbones.main,
         "arrival": arrival.main,
         "chaos": chaos.main,
+        "hosts": hosts.main,
         "soak": soak.main,
     }
     name, *options = sys.argv[1:] or [""]
