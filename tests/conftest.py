@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.databases import (  # noqa: F401 - fixtures
+    _emptied,
+    database_url,
+    mark_long,
+    postgres,
+    postgresql_url,
+)
+
 if TYPE_CHECKING:
     from tests.tls_files import Site
 
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 # that has none take what it waits for, and a network of milliseconds takes a minute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As ai_models does: some tests load ONNX Runtime before it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class _OperatorsBeforeTorchvision(MetaPathFinder):
@@ -52,3 +62,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Site:
     from tests.tls_files import site
 
     return site(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before pytest chooses by ``-m``."""
+    mark_long(items)

@@ -199,6 +199,29 @@ def database(url: str, name: str, *, template: str | None = None) -> str:
     return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
+_EMPTY = """
+DO $$ DECLARE one record; BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    SET LOCAL session_replication_role = replica;
+    FOR one IN SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+            WHERE schemaname IN ('public', 'dbos') AND tablename NOT LIKE '%migrations' LOOP
+        EXECUTE 'DELETE FROM ' || one.name;
+    END LOOP;
+    FOR one IN SELECT format('%I.%I', schemaname, sequencename) AS name FROM pg_sequences LOOP
+        EXECUTE 'ALTER SEQUENCE ' || one.name || ' RESTART';
+    END LOOP;
+END $$
+"""
+
+
+def empty_database(url: str) -> None:
+    """Delete every row in the database of ``url``; who is connected to it is cut off."""
+    with _connected(url) as connection:
+        # As it is: a colon would begin a parameter's name.
+        connection.exec_driver_sql(_EMPTY.replace("%", "%%"), ())
+
+
 def drop_database(url: str) -> None:
     """Remove the database of ``url``; who is connected to it is cut off."""
     named = sa.make_url(url)

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.config import SENDER
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import rows, tables, things
 from dicom_node.ledger.database import Database
 from dicom_node.records import Circuit, CircuitState
 
@@ -44,7 +44,7 @@ class Circuits:
         """
         if decide(found := self.find(destination)) == found:
             return found, found
-        with self._database.write() as connection:
+        with self._database.write(on=[things.circuit(destination)]) as connection:
             before = _find(connection, destination)
             after = decide(before)
             if after != before:

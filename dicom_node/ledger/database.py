@@ -3,12 +3,13 @@
 SQLite is opened as a durable store and not as the library's defaults have it: write-ahead log,
 ``synchronous=FULL`` (a commit is on disk when it returns), ``BEGIN IMMEDIATE`` (a transaction
 that reads and then writes cannot be overtaken between the two), 30 s of patience with other
-writers. Reads run in autocommit and never wait for a writer.
+writers. Reads run in autocommit and never wait for a writer. How PostgreSQL is opened, and what
+stands there for ``BEGIN IMMEDIATE``, says `dicom_node.ledger.postgres`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
-from dicom_node.ledger import tables
+from dicom_node.ledger import postgres, tables
 from dicom_node.ledger.counts import keep_counts
 from dicom_node.ledger.guard import Guard, suspect, suspect_path
 from dicom_node.ledger.migration import migrate
@@ -74,10 +75,10 @@ def create_engine(
     url
         ``sqlite:////absolute/path`` or ``postgresql://user@host/database``.
     immediate
-        Whether transactions take SQLite's write lock at their beginning; without it every
-        statement is its own transaction, which is right for reading only.
+        Whether there are transactions, which take SQLite's write lock at their beginning; without
+        it every statement is its own, which is right for reading only.
     read_only
-        Whether SQLite refuses every statement that writes.
+        Whether the database refuses every statement that writes.
 
     Raises
     ------
@@ -86,9 +87,7 @@ def create_engine(
     """
     parsed = sa.make_url(url)
     if not parsed.drivername.startswith("sqlite"):
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        return postgres.create_engine(parsed, reading=not immediate, read_only=read_only)
     refuse_network_file_system(Path(parsed.database or ".").parent)
     # An error's text would quote the parameters of its statement, UIDs among them.
     engine = sa.create_engine(parsed, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True)
@@ -143,7 +142,7 @@ def unavailable(what: str) -> Iterator[None]:
             raise LedgerDamaged(f"{what}: the ledger is damaged ({cause})") from error
         damaged = type(error) is sa.exc.DatabaseError
         passing = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
-        if not damaged and not isinstance(error, passing):
+        if not damaged and not isinstance(error, passing) and not postgres.is_passing(cause):
             raise
         found = str(cause or error).splitlines()[0]
         raise LedgerUnavailable(f"{what}: {found}") from error
@@ -177,20 +176,39 @@ class Database:
         self._reading = create_engine(url, immediate=False, read_only=read_only)
         self.is_sqlite = self._writing.dialect.name == "sqlite"
         if read_only:
-            if self._path is not None and not self._path.exists():
-                raise LedgerUnavailable(f"there is no ledger at {self._path}")
+            self._need_ledger()
             return
         if self._path is not None and guarded:
             self._guard = Guard(self._path)
         # Several processes may open a new database at once: the write lock lets one create.
         with self.write() as connection:
+            if not self.is_sqlite:
+                postgres.take_time(connection)
             migrate(connection, tables.metadata)
             if self.is_sqlite:
                 keep_counts(connection)
 
+    def _need_ledger(self) -> None:
+        if self._path is not None:
+            if not self._path.exists():
+                raise LedgerUnavailable(f"there is no ledger at {self._path}")
+            return
+        with self.read() as connection:
+            if not self.is_sqlite and not sa.inspect(connection).has_table("transitions"):
+                raise LedgerUnavailable("there is no ledger in the database: start the node once")
+
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, on: Iterable[str] | None = None) -> Iterator[sa.Connection]:
         """One transaction: committed at the end of the block, rolled back on an error.
+
+        What it reads stays true until it ends. SQLite lets nobody else write meanwhile, and
+        PostgreSQL nobody who writes ``on`` one of the same things; without ``on`` nobody at all.
+
+        Parameters
+        ----------
+        on
+            Names of all that the transaction decides by, as the functions of
+            `dicom_node.ledger.things` give them; empty where it decides by nothing.
 
         Raises
         ------
@@ -198,12 +216,32 @@ class Database:
             When the database is locked, full, read-only or unreachable.
         """
         with self._watched("the ledger cannot be written"), self._writing.begin() as connection:
+            if not self.is_sqlite:
+                postgres.lock(connection, on)
             yield connection
+
+    def write_more(self, connection: sa.Connection, on: Iterable[str]) -> None:
+        """Within a transaction on some things: let nobody else write on these either.
+
+        They must be of a kind that no transaction begins with: two that wait for each other end
+        in `LedgerUnavailable`.
+        """
+        if not self.is_sqlite:
+            postgres.lock_more(connection, on)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading; each statement sees the last committed state."""
         with self._watched("the ledger cannot be read"), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def read_at_once(self) -> Iterator[sa.Connection]:
+        """A connection for one statement whose many rows are fetched a few at a time."""
+        with self.read() as connection:
+            if not self.is_sqlite:
+                # What a server keeps for later belongs to a transaction.
+                connection.execution_options(isolation_level="READ COMMITTED")
             yield connection
 
     @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import replacing, rows, states, tables
+from dicom_node.ledger import replacing, rows, states, tables, things
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
@@ -122,7 +123,7 @@ class Deliveries:
         transaction.
         """
         now = datetime.now(UTC).timestamp()
-        with self._database.write() as connection:
+        with self._recording(delivery_id, outcome) as connection:
             state = self._state(connection, delivery_id)
             was_replaced = state is DeliveryState.REPLACED and outcome.stored
             if state not in states.OPEN_DELIVERIES and not was_replaced:
@@ -146,6 +147,14 @@ class Deliveries:
                 return DeliveryState.DEAD
             self._queue_again(connection, delivery_id, outcome.reason, retry_at, now)
             return DeliveryState.PENDING
+
+    def _recording(
+        self, delivery_id: str, outcome: SendOutcome
+    ) -> AbstractContextManager[sa.Connection]:
+        """What is refused by its class concerns all that goes there, whatever series it is of."""
+        if is_class_refused(outcome.reason):
+            return self._database.write()
+        return things.writing_on_job(self._database, things.job_of(delivery_id))
 
     def _bury(
         self, connection: sa.Connection, delivery_id: str, reason: str,
@@ -231,7 +240,7 @@ class Deliveries:
     def put_off(self, delivery_id: str, until: datetime) -> None:
         """Let an open delivery that was not tried go with the next attempt of its shipment."""
         wanted = [str(state) for state in states.OPEN_DELIVERIES]
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, things.job_of(delivery_id)) as connection:
             connection.execute(
                 sa.update(_d)
                 .where(_d.c.delivery_id == delivery_id, _d.c.state.in_(wanted))
@@ -280,7 +289,7 @@ class Deliveries:
     def bump(self, shipment: Shipment) -> None:
         """Give a shipment a new attempt, because the engine lost the one it had."""
         wanted = [str(state) for state in states.OPEN_DELIVERIES]
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, shipment.job_id) as connection:
             connection.execute(
                 sa.update(_d)
                 .where(

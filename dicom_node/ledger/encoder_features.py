@@ -51,7 +51,7 @@ class EncoderFeatures:
         }
         insert = self._database.insert(_f).values(values)
         own = (_f.c.model_id == model_id) & (_f.c.model_version == model_version)
-        with self._database.write() as connection:
+        with self._database.write(on=()) as connection:
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["job_id"], set_=values)
             )

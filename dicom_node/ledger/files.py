@@ -24,9 +24,7 @@ class Files:
 
     def after(self, path: str, limit: int) -> list[tuple[str, str]]:
         """Path and fingerprint of the ``limit`` files that follow ``path`` in byte order."""
-        # PostgreSQL compares by the rules of a language unless it is told otherwise.
-        name = _i.c.path if self._database.is_sqlite else _i.c.path.collate("C")
-        query = sa.select(_i.c.path, _i.c.fingerprint).where(name > path).order_by(name)
+        query = sa.select(_i.c.path, _i.c.fingerprint).where(_i.c.path > path).order_by(_i.c.path)
         with self._database.read() as connection:
             return [(row[0], row[1]) for row in connection.execute(query.limit(limit))]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, job_inputs, rows, tables, unclean_ends, versions
+from dicom_node.ledger import duties, job_inputs, rows, tables, things, unclean_ends, versions
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import (
@@ -20,7 +20,7 @@ from dicom_node.ledger.overtaking import (
 )
 from dicom_node.ledger.queueing import Inputs, insert_jobs
 from dicom_node.ledger.states import IllegalTransition
-from dicom_node.records import Delivery, Job, JobState, Priority, Result, SeriesState
+from dicom_node.records import DRAFTING, Delivery, Job, JobState, Priority, Result, SeriesState
 
 _j, _r = tables.jobs, tables.results
 # A job that was running at so many ends of the node is likely to be what ends it. Networks and
@@ -49,7 +49,7 @@ class Jobs:
         series is not ``complete`` any more.
         """
         now = _now()
-        with self._database.write() as connection:
+        with self._database.write(on=[things.series(series_instance_uid)]) as connection:
             row = connection.execute(
                 sa.select(tables.series.c.last_received_at, tables.series.c.state).where(
                     tables.series.c.series_instance_uid == series_instance_uid
@@ -109,7 +109,7 @@ class Jobs:
         attempt: here every process counts the same jobs.
         """
         now = _now()
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             row = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one_or_none()
             if row is None or row.attempt != attempt:
                 return None
@@ -136,8 +136,10 @@ class Jobs:
     ) -> bool:
         if row.model_id not in per_model:
             return False
+        self._database.write_more(connection, [things.model(row.model_id)])
         query = sa.select(sa.func.count()).where(
-            _j.c.state == str(JobState.RUNNING), _j.c.model_id == row.model_id
+            _j.c.state == str(JobState.RUNNING), _j.c.model_id == row.model_id,
+            _j.c.reason != DRAFTING,
         )
         return int(connection.execute(query).scalar_one()) >= per_model[row.model_id]
 
@@ -166,7 +168,7 @@ class Jobs:
             instances meanwhile (`Superseded`); nothing is recorded.
         """
         now = _now()
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             refuse_overtaken(connection, job_id, attempt)
             refuse_superseded(connection, job_id, attempt)
             if versions.record(self._database, connection, job_id, results, deliveries, now):
@@ -190,7 +192,7 @@ class Jobs:
             When ``attempt`` is given and is not the one that runs; nothing is recorded.
         """
         now = _now()
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             refuse_overtaken(connection, job_id, attempt)
             rows.change_state(connection, "job", job_id, JobState.FAILED, reason, now)
             if retry_at is None:
@@ -238,7 +240,7 @@ class Jobs:
         Without ``if_running`` one that has begun meanwhile is left alone.
         """
         states_of_it = (JobState.QUEUED, JobState.RUNNING)[: 1 + if_running]
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             row = connection.execute(sa.select(_j).where(_j.c.job_id == job_id)).one()
             if row.attempt != attempt or row.state not in states_of_it:
                 return

@@ -84,10 +84,8 @@ def insert_deliveries(
             values["delivery_id"] = ":".join((*shipment, f"{places[shipment]:02d}"))
             places[shipment] += 1
         insert = database.insert(_d).values(values)
-        done = connection.execute(
-            insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
-        )
-        if done.rowcount:
+        insert = insert.on_conflict_do_nothing(index_elements=["sop_instance_uid", "destination"])
+        if rows.is_inserted(connection, insert):
             rows.record_transition(
                 connection, "delivery", values["delivery_id"], "", delivery.state,
                 delivery.reason, delivery.attempt, now,

@@ -95,7 +95,7 @@ class Overview:
         """Study and Series Instance UID of every series, what received something last first."""
         query = sa.select(_s.c.study_instance_uid, _s.c.series_instance_uid)
         query = query.order_by(_s.c.last_received_at.desc())
-        with self._database.read() as connection:
+        with self._database.read_at_once() as connection:
             found = connection.execution_options(yield_per=_CHUNK).execute(query)
             yield from ((row[0], row[1]) for row in found)
 

@@ -27,7 +27,7 @@ class Predictions:
         now = datetime.now(UTC).timestamp()
         values = {"job_id": job_id, "document": json.dumps(document), "at": now}
         insert = self._database.insert(_p).values(values)
-        with self._database.write() as connection:
+        with self._database.write(on=()) as connection:
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["job_id"], set_=values)
             )
@@ -57,7 +57,7 @@ class Agreements:
             "at": datetime.now(UTC).timestamp(),
         }
         insert = self._database.insert(_a).values(values)
-        with self._database.write() as connection:
+        with self._database.write(on=()) as connection:
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["job_id"], set_=values)
             )

@@ -52,12 +52,12 @@ def _insert(database: Database, connection: sa.Connection, job: Job, now: float)
         "shadow": int(job.shadow),
     }
     insert = database.insert(_j).values(values)
-    done = connection.execute(insert.on_conflict_do_nothing(index_elements=["job_id"]))
-    if done.rowcount:
+    is_new = rows.is_inserted(connection, insert.on_conflict_do_nothing(index_elements=["job_id"]))
+    if is_new:
         rows.record_transition(
             connection, "job", job.job_id, "", JobState.QUEUED, job.reason, job.attempt, now
         )
-    return bool(done.rowcount)
+    return is_new
 
 
 def _revive(connection: sa.Connection, job: Job, now: float) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import rows, tables, things
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.removals import begin_anew
@@ -56,7 +56,8 @@ class Receipts:
             Nothing was recorded; the same call may be made again.
         """
         latest = {instance.path: instance for instance in instances}
-        with self._database.write() as connection:
+        touched = {things.series(instance.series_instance_uid) for instance in instances}
+        with self._database.write(on=touched) as connection:
             for association in associations:
                 self._record_association(connection, association)
             known = self._fingerprints(connection, list(latest))
@@ -169,12 +170,17 @@ class Receipts:
             "first_instance", 0, _now(),
         )
 
-    def lose_associations(self, living_listeners: Iterable[str]) -> int:
-        """Close as ``lost`` every open association of a listener that no longer lives."""
+    def lose_associations(self, living_listeners: Iterable[str], of_process: str = "") -> int:
+        """Close as ``lost`` every open association of a listener that no longer lives.
+
+        Where others receive as well, only of the listeners of one process; of processes that are
+        gone see `dicom_node.ledger.hosts`.
+        """
+        own = [_a.c.listener_id.startswith(f"{of_process}.")] if of_process else []
         with self._database.write() as connection:
             done = connection.execute(
                 sa.update(_a)
-                .where(_a.c.ended == "", _a.c.listener_id.not_in(list(living_listeners)))
+                .where(_a.c.ended == "", _a.c.listener_id.not_in(list(living_listeners)), *own)
                 .values(ended="lost", closed_at=_now())
             )
             return int(done.rowcount)
@@ -265,7 +271,7 @@ class Receipts:
         ``only_from`` is the state that the decision was taken in. ``unless`` is asked when the
         write lock is held: what was true before a long wait for it need not be true any more.
         """
-        with self._database.write() as connection:
+        with self._database.write(on=[things.series(series_instance_uid)]) as connection:
             row = connection.execute(
                 sa.select(_s.c.last_received_at, _s.c.state).where(
                     _s.c.series_instance_uid == series_instance_uid

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.config import SENDER
-from dicom_node.ledger import duties, rows, states, tables
+from dicom_node.ledger import duties, rows, states, tables, things
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.profiles import find_profile, put_profile
 from dicom_node.records import DeliveryState, DestinationProfile
@@ -99,9 +99,13 @@ def note_acceptance(
     if before is None or not before.refused:
         return
     stored = _answered(connection, delivery_id)
-    if stored is not None and stored.sop_class_uid in before.refused:
-        refused = before.refused - {stored.sop_class_uid}
-        put_profile(database, connection, replace(before, refused=refused))
+    if stored is None or stored.sop_class_uid not in before.refused:
+        return
+    # Of two at once each would put back what the other has taken out.
+    database.write_more(connection, [things.profile(recipient.name)])
+    before = find_profile(connection, recipient.name) or before
+    refused = before.refused - {stored.sop_class_uid}
+    put_profile(database, connection, replace(before, refused=refused))
 
 
 def note_refusal(

@@ -121,6 +121,15 @@ _KEYS = {
 }
 
 
+def is_inserted(connection: sa.Connection, insert: sa.Insert) -> bool:
+    """Insert one row unless it is there; whether it was not.
+
+    Of an INSERT the number of rows is not kept otherwise: with PostgreSQL it would be -1.
+    """
+    done = connection.execute(insert, execution_options={"preserve_rowcount": True})
+    return done.rowcount > 0
+
+
 def record_transition(
     connection: sa.Connection,
     kind: str,

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+# SQLite counts by itself only in a column of this very type, and as far in it.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 instances = Table(
     "instances",
@@ -385,7 +387,7 @@ agreements = Table(
 transitions = Table(
     "transitions",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _NUMBER, primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),
     Column("key", String(160), nullable=False),
     Column("from_state", String(16), nullable=False),

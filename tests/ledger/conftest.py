@@ -1,10 +1,9 @@
-"""A fresh ledger and short ways to fill it."""
+"""A fresh ledger, on each database, and short ways to fill it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -24,8 +23,8 @@ START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path / "ledger.db")
+def ledger(database_url: str) -> Iterator[Ledger]:
+    opened = Ledger.open(database_url)
     yield opened
     opened.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -26,11 +25,11 @@ def test_each_source_has_one_line_and_its_latest_word_counts(ledger: Ledger) -> 
     assert book.of_series("1.2.5") == []
 
 
-def test_an_announcement_outlives_a_restart_and_needs_no_series_yet(tmp_path: Path) -> None:
-    first = Ledger.open(tmp_path / "ledger.db")
+def test_an_announcement_outlives_a_restart_and_needs_no_series_yet(database_url: str) -> None:
+    first = Ledger.open(database_url)
     first.announcements.record("1.2.3", "mpps", "1.2", 7, "CT01", True)
     first.close()
-    second = Ledger.open(tmp_path / "ledger.db")
+    second = Ledger.open(database_url)
     assert [one.expected_instances for one in second.announcements.of_series("1.2.3")] == [7]
     second.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Circuit, CircuitState
@@ -23,10 +22,10 @@ def test_a_destination_of_which_nothing_is_known_is_closed(ledger: Ledger) -> No
     assert ledger.circuits.find("pacs").state is CircuitState.CLOSED
 
 
-def test_a_circuit_outlives_the_node(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_circuit_outlives_the_node(ledger: Ledger) -> None:
     before, after = ledger.circuits.change("pacs", opened)
     assert (before.state, after.state) == (CircuitState.CLOSED, CircuitState.OPEN)
-    again = Ledger.open(tmp_path / "ledger.db")
+    again = Ledger.open(ledger.url)
     assert again.circuits.all() == {"pacs": after}
     again.close()
 

@@ -6,6 +6,7 @@ import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from dicom_node.ledger import tables
@@ -15,43 +16,43 @@ from dicom_node.records import SendOutcome, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 
 
-def counted(path: Path, kind: str) -> dict[str, int]:
-    with sqlite3.connect(path) as connection:
-        rows = connection.execute(f"SELECT state, count(*) FROM {kind} GROUP BY state")
-        return dict(rows.fetchall())
+def counted(ledger: Ledger, kind: str) -> dict[str, int]:
+    with ledger._database.read() as connection:
+        rows = connection.execute(
+            sa.text(f"SELECT state, count(*) FROM {kind} GROUP BY state")
+        )
+        return {row[0]: row[1] for row in rows}
 
 
-def agree(ledger: Ledger, path: Path) -> None:
-    assert ledger.receipts.count_by_state() == counted(path, "series")
-    assert ledger.jobs.count_by_state() == counted(path, "jobs")
-    assert ledger.deliveries.count_by_state() == counted(path, "deliveries")
+def agree(ledger: Ledger) -> None:
+    assert ledger.receipts.count_by_state() == counted(ledger, "series")
+    assert ledger.jobs.count_by_state() == counted(ledger, "jobs")
+    assert ledger.deliveries.count_by_state() == counted(ledger, "deliveries")
 
 
-def work(ledger: Ledger, path: Path) -> None:
+def work(ledger: Ledger) -> None:
     """A series from its first image to its results, and the counts after every step."""
     ledger.index([instance(1), instance(2), instance(1, series="1.2.4")])
-    agree(ledger, path)
+    agree(ledger)
     ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
     ledger.jobs.route("1.2.3", [job()], "rules", seen=START)
-    agree(ledger, path)
+    agree(ledger)
     ledger.jobs.start("job-1", 1)
     ledger.jobs.fail("job-1", "model.failed", retry_at=START, attempt=1)
-    agree(ledger, path)
+    agree(ledger)
     ledger.jobs.start("job-1", 2)
     ledger.jobs.succeed("job-1", [result(1)], [delivery(1)], "result", {}, attempt=2)
     ledger.jobs.route("1.2.3", [job()], "rules", seen=START)
-    agree(ledger, path)
+    agree(ledger)
     outcome = SendOutcome("2.25.1", 0, stored=True, transient=False)
     ledger.deliveries.record(delivery(1).delivery_id, outcome, retry_at=None)
-    agree(ledger, path)
+    agree(ledger)
     ledger.index([instance(3, at=START + timedelta(minutes=1))])
-    agree(ledger, path)
+    agree(ledger)
 
 
-def test_the_kept_counts_are_those_of_counting_after_every_change(
-    ledger: Ledger, tmp_path: Path
-) -> None:
-    work(ledger, tmp_path / "ledger.db")
+def test_the_kept_counts_are_those_of_counting_after_every_change(ledger: Ledger) -> None:
+    work(ledger)
     assert ledger.receipts.count_by_state() == {"receiving": 2}
     assert ledger.jobs.count_by_state() == {"succeeded": 1}
     assert ledger.deliveries.count_by_state() == {"sent": 1}
@@ -68,7 +69,7 @@ def test_a_ledger_that_kept_no_counts_is_counted_when_it_is_opened(tmp_path: Pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE state_counts")
     again = Ledger.open(path)
-    agree(again, path)
+    agree(again)
     again.index([instance(1, series="1.2.5")])
     assert again.receipts.count_by_state() == {"receiving": 3}
     again.close()
@@ -82,18 +83,16 @@ def test_rows_that_are_written_or_removed_past_the_ledger_are_counted_too(tmp_pa
         connection.execute("INSERT OR IGNORE INTO series SELECT * FROM series")
         connection.execute("UPDATE series SET state = 'routed'")
         connection.execute("DELETE FROM series WHERE series_instance_uid = '1.2.4'")
-    agree(ledger, path)
+    agree(ledger)
     assert ledger.receipts.count_by_state() == {"routed": 1}
     ledger.close()
 
 
-def test_a_transaction_that_fails_leaves_the_counts_as_they_were(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_transaction_that_fails_leaves_the_counts_as_they_were(ledger: Ledger) -> None:
     ledger.index([instance(1)])
-    with sqlite3.connect(tmp_path / "ledger.db") as connection:
-        connection.execute("UPDATE series SET state = 'routed'")
-        connection.rollback()
+    with pytest.raises(ZeroDivisionError), ledger._database.write() as connection:
+        connection.execute(sa.text("UPDATE series SET state = 'routed'"))
+        raise ZeroDivisionError
     assert ledger.receipts.count_by_state() == {"receiving": 1}
 
 
@@ -115,9 +114,9 @@ def test_a_state_that_an_earlier_version_did_not_know_is_counted(tmp_path: Path)
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM state_counts WHERE state = 'replaced'")
     ledger = Ledger.open(path)
-    work(ledger, path)
+    work(ledger)
     with ledger._database.write() as connection:
         connection.execute(sa.text("UPDATE deliveries SET state = 'replaced'"))
-    agree(ledger, path)
+    agree(ledger)
     assert ledger.deliveries.count_by_state() == {"replaced": 1}
     ledger.close()

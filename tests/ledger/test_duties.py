@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,11 +15,9 @@ def soon() -> datetime:
     return datetime.now(UTC) + timedelta(seconds=1)
 
 
-def test_a_duty_is_due_until_it_is_done_also_after_a_restart(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_duty_is_due_until_it_is_done_also_after_a_restart(ledger: Ledger) -> None:
     ledger.duties.add(FORMS, "job-1:pacs", "the destination takes other forms")
-    again = Ledger.open(tmp_path / "ledger.db")
+    again = Ledger.open(ledger.url)
     (duty,) = again.duties.due(soon())
     assert (duty.kind, duty.key, duty.attempt) == (FORMS, "job-1:pacs", 0)
     assert duty.reason == "the destination takes other forms"

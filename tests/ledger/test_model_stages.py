@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.model_stages import IsLive, NoFormerVersion
@@ -122,9 +119,8 @@ def test_every_change_is_in_the_history(ledger: Ledger) -> None:
     ]
 
 
-def test_stages_outlive_a_restart_and_another_process_sees_them(tmp_path: Path) -> None:
-    first = Ledger.open(tmp_path / "ledger.db")
-    second = Ledger.open(tmp_path / "ledger.db")
+def test_stages_outlive_a_restart_and_another_process_sees_them(database_url: str) -> None:
+    first, second = Ledger.open(database_url), Ledger.open(database_url)
     first.stages.begin("lungs", "1")
     second.stages.promote("lungs", "2", "by operator")
     live = first.stages.live("lungs")
@@ -133,12 +129,9 @@ def test_stages_outlive_a_restart_and_another_process_sees_them(tmp_path: Path) 
     second.close()
 
 
-def test_the_database_itself_allows_one_live_version_only(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path / "ledger.db")
+def test_the_database_itself_allows_one_live_version_only(ledger: Ledger) -> None:
     ledger.stages.begin("lungs", "1")
-    ledger.close()
-    with (
-        closing(sqlite3.connect(tmp_path / "ledger.db")) as connection,
-        pytest.raises(sqlite3.IntegrityError),
-    ):
-        connection.execute("INSERT INTO model_stages VALUES ('lungs', '2', 'live', 0, 0, '')")
+    with pytest.raises(sa.exc.IntegrityError), ledger._database.write() as connection:
+        connection.execute(
+            sa.text("INSERT INTO model_stages VALUES ('lungs', '2', 'live', 0, 0, '')")
+        )

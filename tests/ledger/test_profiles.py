@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import DestinationProfile
@@ -19,13 +18,11 @@ def test_a_destination_that_was_never_asked_has_no_profile(ledger: Ledger) -> No
     assert ledger.profiles.all() == {}
 
 
-def test_a_profile_outlives_the_node_and_replaces_the_one_before(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_profile_outlives_the_node_and_replaces_the_one_before(ledger: Ledger) -> None:
     ledger.profiles.put(ASKED)
     later = replace(ASKED, accepted={REPORT: (EXPLICIT,)}, refused=frozenset({SEGMENTATION}))
     ledger.profiles.put(later)
-    again = Ledger.open(tmp_path / "ledger.db")
+    again = Ledger.open(ledger.url)
     assert again.profiles.find("pacs") == later
     assert again.profiles.all() == {"pacs": later}
     again.close()
