@@ -12,6 +12,7 @@ from dicom_node.input_roles import in_words
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import (
+    DRAFTING,
     Circuit,
     CircuitState,
     Delivery,
@@ -43,7 +44,9 @@ class Outlook:
         waits = [job.job_id for job in ledger.inputs.waiting()]
         self._inputs = ledger.inputs.of_jobs(waits)
         self._arriving = ledger.inputs.arriving()
-        self._running = Counter(job.model_id for job in ledger.jobs.running())
+        self._running = Counter(
+            job.model_id for job in ledger.jobs.running() if job.reason != DRAFTING
+        )
         self.duties = ledger.duties.waiting()
         self._owed = {(duty.kind, duty.key): duty for duty in self.duties}
         self.circuits = ledger.circuits.all()

@@ -28,6 +28,7 @@ class Engine(InlineEngine):
         self.priorities: dict[str, int] = {}
         self.finished: set[tuple[str, int]] = set()
         self.forgotten: set[tuple[str, int]] = set()
+        self.drafts: dict[tuple[str, int], Standing] = {}
 
     def submit(self, kind: str, key: str, attempt: int, **options: Any) -> None:
         assert kind == "infer" and options.get("not_before") is None
@@ -35,6 +36,8 @@ class Engine(InlineEngine):
         self.priorities[key] = options["priority"]
 
     def standing(self, kind: str, key: str, attempt: int) -> Standing:
+        if kind == "draft":
+            return self.drafts.get((key, attempt), Standing.UNKNOWN)
         if (key, attempt) in self.finished:
             return Standing.FINISHED
         known = (key, attempt) in self.given and (key, attempt) not in self.forgotten
@@ -237,3 +240,26 @@ def test_reconciling_does_not_look_at_everything_that_waits(
     dispatch.reconcile()
     assert asked == ["job-0"]
     assert module.KIND == "infer"
+
+
+def test_a_job_in_its_draft_takes_no_place_of_its_model_and_is_not_begun_anew_while_it_drafts(
+    ledger: Ledger, engine: Engine
+) -> None:
+    queue(ledger, "drafts", "next")
+    dispatch = JobDispatch(ledger, engine, per_model={"lungs-ct": 1})
+    dispatch.submit_open()
+    ledger.jobs.start("drafts", 1, {"lungs-ct": 1})
+    dispatch.submit_open()
+    assert ("next", 1) not in engine.given
+    ledger.drafts.begin("drafts", 1)
+    dispatch.submit_open()
+    assert ("next", 1) in engine.given
+    assert ledger.jobs.start("next", 1, {"lungs-ct": 1}) is not None
+    age(ledger, "changed_at", drafts=3600)
+    engine.finished = {("drafts", 1)}
+    engine.drafts = {("drafts", 1): Standing.OPEN}
+    dispatch.reconcile()
+    assert found(ledger, "drafts").attempt == 1
+    engine.drafts = {}
+    dispatch.reconcile()
+    assert found(ledger, "drafts").attempt == 2

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from ai_models.catalog import Catalog
+from ai_models.drafting.evidence import EvidenceList
+from ai_models.drafting.impression import Written
 from dicom_node.errors import UnknownName
 from dicom_node.events import Events
 from dicom_node.pipeline.attempts import run_attempt
 from dicom_node.pipeline.shadow import run_shadow
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobState, SeriesState, Stage
+from tests.ai_models.drafting.test_impression import Scripted
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.ledger.conftest import START, job
 
@@ -120,3 +123,15 @@ def test_a_shadow_is_run_as_one(beside: Workshop) -> None:
     run_attempt("s", 1, beside, Events())
     done = beside.ledger.jobs.find("s")
     assert done is not None and (done.state, done.reason) == (JobState.SUCCEEDED, "compared")
+
+
+def test_a_shadow_asks_no_writer(beside: Workshop) -> None:
+    class Unasked(Scripted):
+        def write(self, evidence: EvidenceList, language: str) -> Written:
+            raise AssertionError("it was asked")
+
+    routed(beside)
+    run_attempt("s", 1, dataclasses.replace(beside, writer=Unasked()), Events())
+    done = beside.ledger.jobs.find("s")
+    assert done is not None and done.reason == "compared"
+    assert beside.ledger.predictions.of("s") is None

@@ -13,7 +13,7 @@ from dicom_node.events import hash_uid
 from dicom_node.ledger.overview import Sending, StudyRow
 from dicom_node.operations.keeping import ASKED, DECLINED, DELIVERED, ROOM
 from dicom_node.operations.web.ports import RuleAnswer
-from dicom_node.records import DeliveryState, Job, JobState, Series, SeriesState
+from dicom_node.records import DRAFTING, DeliveryState, Job, JobState, Series, SeriesState
 
 _UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){4,}(?!\w)")
 # As `input.missing_slices` or `files_missing`; a single word is one of plain English.
@@ -218,6 +218,8 @@ def _of_job(job: Job, sendings: Sequence[Sending], waits_for: str) -> Verdict:
         retried = job.reason.startswith("retry: ")
         before = f" The last attempt failed: {in_words(job.reason[7:])}." if retried else ""
         return Verdict(Stage.WAITING, f"{waits}.{before}")
+    if job.state is JobState.RUNNING and job.reason == DRAFTING:
+        return Verdict(Stage.ANALYSING, f"{job.model_id} has answered; its impression is drafted.")
     if job.state is JobState.RUNNING:
         return Verdict(Stage.ANALYSING, f"{job.model_id} is at work on it.")
     if job.state is JobState.HELD:

@@ -72,6 +72,7 @@ def test_the_rule_that_fails_on_least_is_the_nearest() -> None:
     (JobState.QUEUED, "retry: worker.lost: it died", (), Stage.WAITING,
      "The last attempt failed: it died (worker.lost)."),
     (JobState.RUNNING, "started", (), Stage.ANALYSING, "lungs-ct is at work"),
+    (JobState.RUNNING, "drafting", (), Stage.ANALYSING, "its impression is drafted"),
     (JobState.HELD, "held_by_operator", (), Stage.HELD, "until it is released"),
     (JobState.CANCELLED, "cancelled_by_operator", (), Stage.CANCELLED, "cancelled by an operator"),
     (JobState.DEAD, "input.missing_slices: 2 are missing.", (), Stage.NOT_ANALYSED,
