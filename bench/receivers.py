@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 class Receiver:
@@ -18,6 +19,7 @@ class Receiver:
 
     name = ""
     is_raw = False
+    is_silent = False
     port = 0
 
     def __init__(self, directory: Path) -> None:
@@ -36,7 +38,8 @@ class Receiver:
             self.command(),
             env=self.environment(),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL if self.is_silent else subprocess.PIPE,
+            stderr=subprocess.DEVNULL if self.is_silent else None,
             text=True,
             cwd=Path(__file__).parents[1],
         )
@@ -137,7 +140,52 @@ class Storescp(Receiver):
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
-        raise SystemExit("storescp does not listen")
+        raise SystemExit(f"{self.name} does not listen")
+
+
+class StorescpAsShipped(Storescp):
+    """DCMTK as it is installed: a small last segment waits for an acknowledgement."""
+
+    name = "storescp --fork, as shipped"
+    port = 11191
+
+    def environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
+
+
+class OrthancReceiver(Receiver):
+    """Orthanc, with TCP_NODELAY as DCMTK in it takes it from the environment."""
+
+    name = "Orthanc, NODELAY"
+    is_silent = True
+    port = 11192
+
+    def command(self) -> list[str]:
+        settings = {
+            "StorageDirectory": str(self.directory), "IndexDirectory": str(self.directory),
+            "HttpServerEnabled": False, "DicomPort": self.port, "DicomAet": "ORTHANC",
+            "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False, "Plugins": [],
+            "DicomThreadsCount": 8,
+        }  # fmt: skip
+        path = self.directory / "orthanc.json"
+        path.write_text(json.dumps(settings))
+        return ["Orthanc", str(path)]
+
+    def environment(self) -> dict[str, str]:
+        path = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+        return {**os.environ, "TCP_NODELAY": "1", "PATH": path}
+
+    def wait_ready(self) -> None:
+        Storescp.wait_ready(self)  # type: ignore[arg-type]
+
+
+class Pynetdicom(Receiver):
+    """pynetdicom as its documentation shows it: a handler that saves the data set."""
+
+    name = "pynetdicom, ds.save_as"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bench.receivers", "pynetdicom", str(self.directory)]
 
 
 class Floor(Receiver):
@@ -188,6 +236,26 @@ def _run_floor(directory: Path) -> None:
             os._exit(0)
 
 
+def _run_pynetdicom(directory: Path) -> None:
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    def store(event: Any) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        dataset.save_as(directory / f"{dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+        return 0x0000
+
+    entity = AE(ae_title="STOCK")
+    entity.maximum_pdu_size = 131072
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    print(server.socket.getsockname()[1], flush=True)
+    sys.stdin.read()
+    server.shutdown()
+
+
 def _serve_floor(connection: socket.socket, directory: Path) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     size_bytes = int.from_bytes(connection.recv(4), "little")
@@ -211,5 +279,7 @@ def _serve_floor(connection: socket.socket, directory: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "ours":
         _run_ours(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[1] == "pynetdicom":
+        _run_pynetdicom(Path(sys.argv[2]))
     else:
         _run_floor(Path(sys.argv[2]))

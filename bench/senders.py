@@ -14,8 +14,9 @@ from uuid import uuid4
 from bench.raw_scu import CT, EXPLICIT, RawScu, store_message
 from bench.synthetic import ct_slice
 
-KINDS = {"A": 512 * 1024, "C": 32 * 1024}
+KINDS = {"A": 512 * 1024, "B": 20 * 1024 * 1024, "C": 32 * 1024}
 ASSOCIATIONS = 4
+_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 _MARK = "1.2.826.7777777777777.1"
 
 
@@ -29,7 +30,9 @@ class Sent(NamedTuple):
     seconds: float
 
 
-def run_senders(target: Target, kind: str, seconds: float) -> Sent:
+def run_senders(
+    target: Target, kind: str, seconds: float, associations: int = ASSOCIATIONS
+) -> Sent:
     """Send from all associations at once; instances acknowledged within the time."""
     command = [sys.executable, "-m", "bench.senders", str(target.port), kind, str(seconds)]
     senders = [
@@ -39,7 +42,7 @@ def run_senders(target: Target, kind: str, seconds: float) -> Sent:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(ASSOCIATIONS)
+        for _ in range(associations)
     ]
     for sender in senders:
         assert sender.stdout and sender.stdout.readline() == "ready\n"
@@ -49,24 +52,34 @@ def run_senders(target: Target, kind: str, seconds: float) -> Sent:
         sender.stdin.flush()
     counts, times = [], []
     for sender in senders:
-        assert sender.stdout
-        count, took = sender.stdout.readline().split()
+        assert sender.stdout and sender.stdin
+        said = sender.stdout.readline()
+        sender.stdin.close()
+        sender.stdout.close()
+        if sender.wait() or not said:
+            raise RuntimeError("a sender was refused")
+        count, took = said.split()
         counts.append(int(count))
         times.append(float(took))
-        sender.wait()
-        sender.stdout.close()
     return Sent(sum(counts), max(times))
 
 
 def _message(kind: str, series: str) -> tuple[bytearray, list[int]]:
     """A whole store message, and where its SOP Instance UID stands."""
-    data = ct_slice(_MARK, "1.2.826.1", series, 1, os.urandom(KINDS[kind]))
-    message = bytearray(store_message(1, CT, _MARK, data))
+    frames = KINDS[kind] // KINDS["A"] if kind == "B" else 0
+    data = ct_slice(
+        _MARK, "1.2.826.1", series, 1, os.urandom(KINDS[kind]), _sop_class(kind), frames
+    )
+    message = bytearray(store_message(1, _sop_class(kind), _MARK, data))
     places, start = [], 0
     while (start := message.find(_MARK.encode(), start)) >= 0:
         places.append(start)
         start += 1
     return message, places
+
+
+def _sop_class(kind: str) -> str:
+    return _ENHANCED_CT if kind == "B" else CT
 
 
 def main() -> None:
@@ -81,7 +94,7 @@ def main() -> None:
         connection.sendall(struct.pack("<L", len(message)))
         answer_bytes = 1
     else:
-        scu = RawScu(int(port), [(1, CT, [EXPLICIT])], timeout_s=60)
+        scu = RawScu(int(port), [(1, _sop_class(kind), [EXPLICIT])], timeout_s=60)
         connection = scu.socket
         answer_bytes = 0
     print("ready", flush=True)

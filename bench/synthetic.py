@@ -36,7 +36,11 @@ def pixel_header(size_bytes: int) -> bytes:
 
 
 def ct_slice(
-    sop_instance: str, study: str, series: str, number: int, pixels: bytes, sop_class: str = CT
+    sop_instance: str, study: str, series: str, number: int, pixels: bytes, sop_class: str = CT,
+    frames: int = 0,
 ) -> bytes:
     """A whole data set around these pixel bytes (an even number of them)."""
-    return head(sop_instance, study, series, number, sop_class) + pixel_header(len(pixels)) + pixels
+    before = head(sop_instance, study, series, number, sop_class)
+    if frames:
+        before += text(0x00280008, "IS", str(frames))
+    return before + pixel_header(len(pixels)) + pixels
