@@ -103,7 +103,7 @@ def read_header(path: Path) -> Header:
             with path.open("rb", buffering=0) as file:
                 buffer = file.read(size)
             try:
-                return _quick_header(path, buffer)
+                return _quick_header(path, buffer, is_cut=len(buffer) == size)
             except _Truncated:
                 if len(buffer) < size:
                     break
@@ -154,7 +154,7 @@ def _general_header(path: Path) -> Header:
     return Header(path, dataset, syntax, has_pixels)
 
 
-def _quick_header(path: Path, buffer: bytes) -> Header:
+def _quick_header(path: Path, buffer: bytes, *, is_cut: bool) -> Header:
     if buffer[128:132] != b"DICM":
         raise _Unusual
     meta, position, _, _ = _walk(buffer, 132, implicit=False, group=2)
@@ -163,7 +163,7 @@ def _quick_header(path: Path, buffer: bytes) -> Header:
         raise _Unusual
     if syntax in DEFLATED_SYNTAXES:
         return _deflated_header(path, meta, syntax, position)
-    return _walked_header(path, meta, syntax, buffer, position)
+    return _walked_header(path, meta, syntax, buffer, position, is_cut=is_cut)
 
 
 def _deflated_header(
@@ -174,7 +174,10 @@ def _deflated_header(
         head = inflated_head(path, position, _BUFFER_SIZES[-1])
         try:
             return replace(
-                _walked_header(path, meta, syntax, head, 0), deflated_offset=position
+                _walked_header(
+                    path, meta, syntax, head, 0, is_cut=len(head) >= _BUFFER_SIZES[-1]
+                ),
+                deflated_offset=position,
             )
         except _Unusual:
             if inflates_beyond(path, position, _ODD_INFLATED_LIMIT_BYTES):
@@ -185,11 +188,16 @@ def _deflated_header(
 
 
 def _walked_header(
-    path: Path, meta: dict[BaseTag, Any], syntax: str, buffer: bytes, position: int
+    path: Path, meta: dict[BaseTag, Any], syntax: str, buffer: bytes, position: int, *,
+    is_cut: bool,
 ) -> Header:
+    """``is_cut``: the data set may go on behind the buffer."""
     file_meta = FileMetaDataset(meta)
     implicit = syntax == ImplicitVRLittleEndian
     elements, position, tag, length = _walk(buffer, position, implicit=implicit, group=None)
+    if is_cut and not tag:
+        # An element that ends where the buffer does is not the last one for that.
+        raise _Truncated
     dataset = Dataset(elements)
     charset = elements.get(BaseTag(_CHARACTER_SET))
     names = _text(charset).split("\\") if charset is not None else [""]

@@ -50,6 +50,23 @@ def test_a_header_longer_than_one_buffer_is_read_whole(tmp_path: Path) -> None:
     assert header.native_offset is not None
 
 
+@pytest.mark.parametrize("at", [1 << 14, (1 << 14) - 8, 1 << 18])
+def test_an_element_that_ends_with_the_buffer_is_not_taken_for_the_last(
+    at: int, tmp_path: Path
+) -> None:
+    (dataset, *_) = ct_series((1, 32, 40))
+    block = dataset.private_block(0x0013, "FILLING", create=True)
+    block.add_new(1, "UN", b"")
+    path = write_instance(dataset, tmp_path / "empty.dcm")
+    place = path.read_bytes().index(b"\x13\x00\x01\x10UN") + 12
+    block[1].value = b"x" * (at - place)
+    path = write_instance(dataset, tmp_path / "filled.dcm")
+    assert path.read_bytes()[at - 2 : at + 2].startswith(b"xx\x18")
+    header = read_header(path)
+    assert header.has_pixel_data
+    assert elements(header.dataset) == elements(pydicom.dcmread(path))
+
+
 def test_a_file_without_preamble_is_read(tmp_path: Path) -> None:
     path = write_instance(ct_series((1, 4, 5))[0], tmp_path / "image.dcm")
     bare = tmp_path / "bare.dcm"
