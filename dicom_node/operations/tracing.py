@@ -154,6 +154,7 @@ def _provider(endpoint: str, node_name: str) -> TracerProvider:
     import dicom_node
 
     try:
+        import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -167,6 +168,12 @@ def _provider(endpoint: str, node_name: str) -> TracerProvider:
         "service.name": "dicom-node", "service.version": dicom_node.__version__,
         "service.instance.id": node_name,
     }))
-    exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=_SENT_WITHIN_S)
+    session = requests.Session()
+    # The settings say where spans go: no proxy of the environment, and nowhere else from there.
+    session.trust_env = False
+    session.max_redirects = 0
+    exporter = OTLPSpanExporter(
+        f"{endpoint}/v1/traces", timeout=_SENT_WITHIN_S, session=session
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
