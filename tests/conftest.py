@@ -15,6 +15,7 @@ from tests.databases import (  # noqa: F401 - fixtures
     _emptied,
     database_url,
     mark_long,
+    node_database,
     postgres,
     postgresql_url,
 )

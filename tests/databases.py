@@ -2,6 +2,7 @@
 
     database_url     a database of this test's own, on SQLite and then on PostgreSQL
     postgresql_url   the same on PostgreSQL alone
+    node_database    what gives a running node a database of its own, on each of them
     postgres         the server, one for every process of pytest
 
 On PostgreSQL a test has the marker ``postgresql``; without a server there it is skipped. What
@@ -15,13 +16,15 @@ and `make test-postgresql` runs all of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.postgres_server import PostgresServer, database, empty_database
 
+NodeDatabase = Callable[[], str | None]
+"""The URL of a new and empty database; ``None``: SQLite, in the node's folder."""
 _numbers = itertools.count(1)
 
 
@@ -56,6 +59,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     url: str = request.getfixturevalue("postgresql_url")
     return url
+
+
+@pytest.fixture(
+    scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+)
+def node_database(request: pytest.FixtureRequest) -> NodeDatabase:
+    """What gives each node of a test a database of its own, on SQLite and then on PostgreSQL."""
+    if request.param == "sqlite":
+        return lambda: None
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return lambda: database(server.url, f"node_{next(_numbers)}")
 
 
 def mark_long(items: Sequence[pytest.Item]) -> None:

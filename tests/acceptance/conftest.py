@@ -10,6 +10,7 @@ import pytest
 
 from tests import peers
 from tests.acceptance.running_node import RunningNode
+from tests.databases import NodeDatabase
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,15 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, node_database: NodeDatabase
+) -> Iterator[Site]:
     """A running node beside a running Orthanc."""
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("site")
     with (
         peers.Orthanc(folder) as archive,
-        RunningNode(folder / "node", archive.peer) as node,
+        RunningNode(folder / "node", archive.peer, database=node_database()) as node,
     ):
         yield Site(archive, node)
 

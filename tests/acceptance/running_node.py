@@ -55,9 +55,12 @@ def dicom_node(
     )
 
 
-def settings(data_dir: Path, pacs: PeerSettings, port: int) -> dict[str, Any]:
+def settings(
+    data_dir: Path, pacs: PeerSettings, port: int, database: str | None
+) -> dict[str, Any]:
     """Settings of a node on loopback with one archive, one scanner and short waits."""
     return {
+        "database": {"url": database},
         "node": {
             "ae_title": "DICOMNODE",
             "host": "127.0.0.1",
@@ -102,15 +105,20 @@ class RunningNode:
         Where results go.
     roles
         What it does, as ``serve --only`` takes it; empty: everything.
+    database
+        URL of its database, from the fixture ``node_database``; ``None``: SQLite in its folder.
     """
 
-    def __init__(self, directory: Path, pacs: PeerSettings, roles: str = "") -> None:
+    def __init__(
+        self, directory: Path, pacs: PeerSettings, roles: str = "", *, database: str | None
+    ) -> None:
         peers.need_private_network()
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "config.yaml"
         self.data_dir = directory / "data"
         self.port = peers.free_port()
-        self.config.write_text(yaml.safe_dump(settings(self.data_dir, pacs, self.port)))
+        self.config.write_text(yaml.safe_dump(settings(self.data_dir, pacs, self.port, database)))
+        self.ledger_url = database or f"sqlite:///{self.data_dir / 'ledger.db'}"
         self._log_path = directory / "node.log"
         self._roles = roles
         self._process: subprocess.Popen[bytes] | None = None
@@ -143,7 +151,7 @@ class RunningNode:
             return self.echoes()
 
         wait_until(answers, "the node answers C-ECHO")
-        self._ledger = Ledger.open(self.data_dir / "ledger.db")
+        self._ledger = Ledger.open(self.ledger_url)
 
     def start_beside(self, roles: str) -> subprocess.Popen[bytes]:
         """Start a process with the same settings; it ends with the others."""

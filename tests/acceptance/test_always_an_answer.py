@@ -15,10 +15,13 @@ from pydicom.dataset import Dataset
 from tests import peers
 from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.databases import NodeDatabase
 from tests.dicom_samples import ct_series, with_attributes, write_series
 from tests.results.samples import items
 
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long_on_postgresql,
+]
 
 NOT_ANALYSED = ("111245", "No algorithms succeeded; without findings")
 NEGATIVE = ("111241", "All algorithms succeeded; without findings")
@@ -59,7 +62,9 @@ class Trouble(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
+def trouble(
+    tmp_path_factory: pytest.TempPathFactory, node_database: NodeDatabase
+) -> Iterator[Trouble]:
     """Which model a series goes to is its Series Description."""
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("trouble")
@@ -72,7 +77,7 @@ def trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
         peers.Orthanc(folder) as archive,
         peers.DcmtkStorescp(folder, ae_title="OLD", options=options) as old_archive,
     ):
-        node = RunningNode(folder / "node", archive.peer)
+        node = RunningNode(folder / "node", archive.peer, database=node_database())
         settings = yaml.safe_load(node.config.read_text())
         settings["models"]["directories"] = [str(folder / "models")]
         settings["jobs"] = {"max_attempts": 1}

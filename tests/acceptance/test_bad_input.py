@@ -14,7 +14,9 @@ from tests import dicom_samples, peers
 from tests.acceptance.conftest import Site
 from tests.acceptance.running_node import SCANNER, dicom_node, settings, wait_until
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.timeout(600), pytest.mark.long_on_postgresql,
+]
 NOBODY = PeerSettings(name="pacs", ae_title="NOBODY", host="127.0.0.1", port=104)
 
 

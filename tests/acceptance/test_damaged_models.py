@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
     folder = tmp_path_factory.mktemp("damaged")
     models = folder / "models"
     with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive:
-        node = RunningNode(folder / "node", archive.peer)
+        node = RunningNode(folder / "node", archive.peer, database=None)
         for name in NAMES:
             write_model(models / name, threshold_onnx(0.5), id=name, version="1")
         settings = yaml.safe_load(node.config.read_text())

@@ -42,7 +42,7 @@ def test_archive_has_the_draft_without_its_lie(tmp_path: Path, orthanc: peers.Or
     sent = series.thin_phantom(tmp_path / "ct", seed=31)
     header = pydicom.dcmread(sent.paths[0], stop_before_pixels=True)
     writer_folder(tmp_path / "writer")
-    node = RunningNode(tmp_path / "node", orthanc.peer)
+    node = RunningNode(tmp_path / "node", orthanc.peer, database=None)
     with HalfLiar() as host:
         document = settings(node.data_dir, orthanc.peer, node.port)
         document["models"]["endpoints"] = {"language": {"url": host.url}}

@@ -20,7 +20,9 @@ from tests.conformance import validators
 from tests.shared_data import shared
 
 KINDS = ("segmentation", "volumetric report", "planar report")
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long_on_postgresql,
+]
 
 
 @dataclass(frozen=True)

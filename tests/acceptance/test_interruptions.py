@@ -9,18 +9,19 @@ import pytest
 from tests import peers
 from tests.acceptance import series
 from tests.acceptance.running_node import RunningNode, wait_until
+from tests.databases import NodeDatabase
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_node_killed_after_the_answers_and_again_while_it_computes_still_delivers_once(
-    tmp_path: Path,
+    tmp_path: Path, node_database: NodeDatabase
 ) -> None:
     sent = series.thin_phantom(tmp_path / "ct", seed=33)
     uid = sent.series_instance_uid
     with (
         peers.Orthanc(tmp_path) as archive,
-        RunningNode(tmp_path / "node", archive.peer) as node,
+        RunningNode(tmp_path / "node", archive.peer, database=node_database()) as node,
     ):
         node.send(sent.paths)
         node.kill()
@@ -43,11 +44,13 @@ def test_node_killed_after_the_answers_and_again_while_it_computes_still_deliver
         assert node.ledger.receipts.find_series(uid).instance_count == len(sent.paths)  # type: ignore[union-attr]
 
 
-def test_results_wait_for_an_archive_that_is_down_and_arrive_once(tmp_path: Path) -> None:
+def test_results_wait_for_an_archive_that_is_down_and_arrive_once(
+    tmp_path: Path, node_database: NodeDatabase
+) -> None:
     sent = series.thin_phantom(tmp_path / "ct", seed=34)
     uid = sent.series_instance_uid
     archive = peers.Orthanc(tmp_path)
-    with RunningNode(tmp_path / "node", archive.peer) as node:
+    with RunningNode(tmp_path / "node", archive.peer, database=node_database()) as node:
         node.send(sent.paths)
 
         def refused() -> bool:
@@ -67,9 +70,11 @@ def test_results_wait_for_an_archive_that_is_down_and_arrive_once(tmp_path: Path
         assert len(node.times_sent(uid)) == 3
 
 
-def test_node_told_to_stop_ends_with_0_and_leaves_no_process(tmp_path: Path) -> None:
+def test_node_told_to_stop_ends_with_0_and_leaves_no_process(
+    tmp_path: Path, node_database: NodeDatabase
+) -> None:
     nobody = peers.Orthanc(tmp_path).peer
-    with RunningNode(tmp_path / "node", nobody) as node:
+    with RunningNode(tmp_path / "node", nobody, database=node_database()) as node:
         assert node.living()
         assert node.stop() == 0
         wait_until(lambda: not node.living(), "every process of the node ends", 30.0)

@@ -57,7 +57,7 @@ def host() -> Iterator[Host]:
 
 
 def drafting_node(folder: Path, port: int, host: Host, timeout_s: float) -> RunningNode:
-    node = RunningNode(folder / "node", peer_at(port))
+    node = RunningNode(folder / "node", peer_at(port), database=None)
     write_model(folder / "models" / "tiny", threshold_onnx(0.5), id="tiny")
     told = yaml.safe_load(node.config.read_text())
     told["completeness"] = {"after_release_s": 1, "quiet_period_s": 3, "give_up_after_s": 30}

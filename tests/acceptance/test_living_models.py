@@ -15,9 +15,12 @@ from dicom_node.records import Job
 from tests import peers
 from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.databases import NodeDatabase
 from tests.dicom_samples import ct_series, write_series
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long_on_postgresql,
+]
 NAMES = ("updated", "promoted", "shadowed")
 
 
@@ -69,11 +72,13 @@ class Living:
 
 
 @pytest.fixture(scope="module")
-def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Living]:
+def living(
+    tmp_path_factory: pytest.TempPathFactory, node_database: NodeDatabase
+) -> Iterator[Living]:
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("living")
     with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive:
-        node = RunningNode(folder / "node", archive.peer)
+        node = RunningNode(folder / "node", archive.peer, database=node_database())
         for name in NAMES:
             write_model(folder / "models" / name, threshold_onnx(0.5), id=name, version="1")
         settings = yaml.safe_load(node.config.read_text())

@@ -25,7 +25,7 @@ def test_results_wait_for_a_service_that_is_away_and_arrive_once_when_it_is_back
     tmp_path: Path,
 ) -> None:
     orthanc = peers.Orthanc(tmp_path)
-    node = RunningNode(tmp_path / "node", orthanc.peer)
+    node = RunningNode(tmp_path / "node", orthanc.peer, database=None)
     send_to_the_service(node, orthanc)
     sent = series.thin_phantom(tmp_path / "ct", seed=57)
     with node:

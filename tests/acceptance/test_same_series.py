@@ -21,7 +21,9 @@ SYNTAXES = {
     "rle": ("1.2.840.10008.1.2.5", "-xr"),
 }
 _ASSOCIATIONS = 4
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long_on_postgresql,
+]
 
 
 @dataclass(frozen=True)

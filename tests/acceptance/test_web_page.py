@@ -27,8 +27,11 @@ from tests.acceptance import series
 from tests.acceptance.running_node import PATIENCE_S, RunningNode, wait_until
 from tests.acceptance.test_drafted_impression import HalfLiar
 from tests.ai_models.drafting.writers import writer_folder
+from tests.databases import NodeDatabase
 
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long_on_postgresql,
+]
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
 LARGEST_FIRST_LOAD_BYTES = 200_000
@@ -92,13 +95,17 @@ def planted(sent: series.Sent, body_part: str) -> series.Sent:
 
 
 @pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+def hospital(
+    tmp_path_factory: pytest.TempPathFactory, node_database: NodeDatabase
+) -> Iterator[Hospital]:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("chromium is not installed: tests/install_tools.sh")
     folder = tmp_path_factory.mktemp("hospital")
     with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive, HalfLiar() as host:
-        node = RunningNode(folder / "node", archive.peer, "intake,deliver,web")
+        node = RunningNode(
+            folder / "node", archive.peer, "intake,deliver,web", database=node_database()
+        )
         port = peers.free_port()
         document = yaml.safe_load(node.config.read_text())
         document["web"] = {"port": port, "tokens_file": str(folder / "tokens")}

@@ -19,16 +19,21 @@ from dicom_node.records import Job
 from tests import peers
 from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.databases import NodeDatabase
 from tests.dicom_samples import ct_series, with_attributes, write_series
 from tests.pipeline.odd_models import Endless, Greedy, write_torchscript
 
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long_on_postgresql,
+]
 MODELS = ("quick", "endless", "late", "greedy")
 NOT_ANALYSED = "not analysed report"
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+def node(
+    tmp_path_factory: pytest.TempPathFactory, node_database: NodeDatabase
+) -> Iterator[RunningNode]:
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("faults")
     write_model(folder / "models" / "quick", threshold_onnx(0.5), id="quick")
@@ -36,7 +41,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     write_torchscript(folder / "models" / "late", Endless(), runtime__deadline_s=6.0)
     write_torchscript(folder / "models" / "greedy", Greedy())
     with peers.DcmtkStorescp(folder, options=("+xa", "-pm")) as archive:
-        made = RunningNode(folder / "node", archive.peer)
+        made = RunningNode(folder / "node", archive.peer, database=node_database())
         settings = yaml.safe_load(made.config.read_text())
         settings["models"] = {
             "directories": [str(folder / "models")], "devices": ["cpu"],
