@@ -157,12 +157,14 @@ class DeliverySettings(Settings):
 class ResultsSettings(Settings):
     """What results say to their reader; ``impression`` is the folder of a ``writer.yaml``.
 
-    ``drafts_at_once`` is how many jobs of this host may wait for nothing but their draft.
+    ``drafts_at_once`` is how many jobs of this host may wait for nothing but their draft. A writer
+    whose weights lie in a folder gives its memory back after ``writer_idle_s``.
     """
 
     language: Literal["en", "de", "fr", "zh"] = "en"
     impression: WriterFolder = None
     drafts_at_once: Annotated[Whole, Field(ge=1, le=64)] = 4
+    writer_idle_s: Annotated[Seconds, Field(gt=0)] = 600
 
 
 class LoggingSettings(Settings):

@@ -254,6 +254,24 @@ class Events(Told):
     def node_changed(self, what: str, **fields: object) -> None:
         self._emit(logging.INFO, f"node {what}", **fields)
 
+    def host_changed(
+        self, host: str, what: str, roles: Sequence[str], reason: str = ""
+    ) -> None:
+        """A process of the node: ``is here``, ``is gone``, ``lost its place`` among the others."""
+        bad = what in ("is gone", "lost its place")
+        self._emit(logging.WARNING if bad else logging.INFO, f"host {what}", host=host,
+                   roles=",".join(roles), reason=reason)
+
+    def duty_taken(self, host: str, duty: str, *, taken: bool) -> None:
+        """What one host of several does for all of them."""
+        what = "leads" if taken else "leads no longer"
+        self._emit(logging.INFO, f"host {what}", host=host, duty=duty)
+
+    def work_moved(self, host: str, what: str, count: int) -> None:
+        """What a host that is gone had begun is taken over: ``jobs``, ``associations``."""
+        self._emit(logging.WARNING, "work of a host that is gone is taken over", by=host,
+                   what=what, count=count)
+
     def ledger_rebuilt(self, reason: str, kept_as: str, salvaged: dict[str, int]) -> None:
         self._emit(logging.ERROR, "ledger was damaged and is rebuilt from the spool",
                    reason=reason, damaged_one_kept_as=kept_as, rows_taken_over=salvaged)

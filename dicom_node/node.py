@@ -3,7 +3,9 @@
     listeners (own processes) -> ledger -> close -> route -> engine: infer -> engine: deliver
 
 Nothing here is needed for a restart: `Node.start` does the same on an empty disk and after a
-power cut, and the reconciler hands every open ledger row to the engine again.
+power cut, and the reconciler hands every open ledger row to the engine again. What each role does
+is in `dicom_node.node_intake`, `dicom_node.node_work` and `dicom_node.node_delivery`; what several
+hosts share, and who of them leads, in `dicom_node.node_hosts`.
 """
 
 from __future__ import annotations
@@ -14,48 +16,34 @@ from collections.abc import Collection
 from datetime import timedelta
 from functools import partial
 
-import dicom_node
 from ai_models.catalog import Catalog
 from ai_models.trust import why_refused
 from dicom_node.config import Config
-from dicom_node.delivery.capabilities import CapabilityProber
-from dicom_node.delivery.commitment import CommitmentAsker
 from dicom_node.delivery.dispatch import DeliveryDispatch
-from dicom_node.delivery.shipping import Shipping
 from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
 from dicom_node.events import Events
 from dicom_node.imaging.decode import limit_decoded_bytes
-from dicom_node.imaging.decoded import Decoded
-from dicom_node.intake.acceptor import Listeners, start_listeners
-from dicom_node.intake.closing import SeriesCloser
-from dicom_node.intake.commitment_reports import CommitmentReports
-from dicom_node.intake.enquiry import Enquiry
-from dicom_node.intake.inventory import take_inventory
+from dicom_node.intake.acceptor import Listeners
+from dicom_node.intake.inventory import FileIndex
 from dicom_node.intake.priors import PriorSearch
-from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.engine import DbosEngine, Handler, JobEngine, QueueLimits
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.recovery import heal
+from dicom_node.node_delivery import Delivery
 from dicom_node.node_headers import representative
+from dicom_node.node_hosts import DELIVER, INTAKE, WORK, place_of
+from dicom_node.node_intake import Intake
 from dicom_node.node_locks import lock_data_dir
-from dicom_node.node_models import check_model, site_of, writer_of, writers_of
+from dicom_node.node_models import check_model, site_of
 from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_rules import RuleModels, has_run
 from dicom_node.node_versions import ModelVersions
-from dicom_node.operations.retention import settle_removals
+from dicom_node.node_work import Work
 from dicom_node.operations.systemd import ServiceManager
-from dicom_node.pipeline.ahead import Ahead
-from dicom_node.pipeline.attempts import AttemptRules, run_attempt, run_draft
-from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.dispatch import JobDispatch
-from dicom_node.pipeline.drafting import Drafts
-from dicom_node.pipeline.duties import DutyKeeper
-from dicom_node.pipeline.inference import InferencePool, resolve_devices
-from dicom_node.pipeline.outbox import take_up_results
-from dicom_node.pipeline.workshop import Workshop
-from dicom_node.results.equipment import node_equipment
-from dicom_node.results.profile import Wanted
+from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.shared_dispatch import SharedDispatch
 from dicom_node.routing.rules import compare
 from dicom_node.spool import Spool, open_spool
 
@@ -63,8 +51,9 @@ ROLES = frozenset({"intake", "work", "deliver", "web"})
 _TICK_S = 0.1
 _SUBMIT_EVERY_S = 0.2
 _RECONCILE_EVERY_S = 60.0
-_MODELS_EVERY_S = 1.0
+_SECOND_S = 1.0
 _KEEP_ENGINE_HISTORY = timedelta(days=7)
+Dispatch = JobDispatch | SharedDispatch | DeliveryDispatch
 
 
 class Node:
@@ -99,7 +88,10 @@ class Node:
         self.catalog = Catalog(
             config.models.directories, admit=lambda card: check_model(card, site), missing_ok=True
         )
-        refused, decides = partial(why_refused, site=site), "intake" in self._roles
+        self.place = place_of(
+            config, self.ledger, self._roles, config.peers, events, self._waiting_here_s
+        )
+        refused, decides = partial(why_refused, site=site), self._decides
         self._versions = ModelVersions(
             self.catalog, self.ledger, events, refused, decides=decides
         )
@@ -110,56 +102,65 @@ class Node:
         self._router = Router(
             config, self.ledger, self.spool, self.catalog, events, self._versions, self._priors
         )
-        self._enquiry = Enquiry(config, self.ledger, self.spool, events)
-        self._closer = SeriesCloser(
-            self.ledger, config.completeness, events, enquiry=self._enquiry,
-            waiting_s=lambda: self._listeners.oldest_waiting_s() if self._listeners else 0.0,
-        )
-        self._room_watch = RoomWatch(
-            self.ledger, events,
-            lambda: self._listeners is not None and self._listeners.refuses_for_space(),
-        )
-        self._engine: JobEngine = DbosEngine(url, executor_id=_executor_id(config, self._roles))
-        self._pool: InferencePool | None = None
-        self._drafts = Drafts(config.results.drafts_at_once, self._engine, self.ledger)
-        self._duties: DutyKeeper | None = None
-        self._ahead: Ahead | None = None
-        self._listeners: Listeners | None = None
-        self._deliveries = DeliveryDispatch(
-            self.ledger, self._engine, config, Shipping(config, self.ledger, self.spool, events),
-            events,
-        )
+        self._engine: JobEngine = self._engine_on(url)
+        around = (config, self.ledger, self.spool)
+        self.intake: Intake | None = None
+        if INTAKE in self._roles:
+            self.intake = Intake(
+                *around, events, self.place, self._router, self._priors,
+                self._index_of_files, self._refresh_models,
+            )
+        self.work: Work | None = None
+        if WORK in self._roles:
+            self.work = Work(
+                *around, self.catalog, events, self.place, self._router, self._engine
+            )
+        self.delivery = Delivery(*around, events, self.place, self._engine)
         self._dispatches = self._dispatches_of_roles()
-        self._prober = CapabilityProber(config, self.ledger, events)
-        self._commitment = CommitmentAsker(config, self.ledger, events)
-        self._commitment_reports = CommitmentReports(config, self.ledger, self.spool, events)
         self._operations = Operations(
             Premises(
                 config, self._roles, self.ledger, self.spool, events, self.catalog, self._router,
-                self._prober, lambda: self._listeners, lambda: self._pool,
-                manager or ServiceManager(),
+                self.delivery.prober, self._listeners, self._pool, manager or ServiceManager(),
+                self.place,
             )
         )
-        self._next_submit = self._next_reconcile = self._next_models = 0.0
-        self._must_reindex = False
+        self._next_submit = self._next_reconcile = self._next_second = 0.0
 
-    def _dispatches_of_roles(self) -> list[JobDispatch | DeliveryDispatch]:
-        found: list[JobDispatch | DeliveryDispatch] = []
-        if "work" in self._roles:
-            jobs = self.config.jobs
-            found.append(
-                JobDispatch(self.ledger, self._engine, jobs.promote_after_s, jobs.per_model)
+    def _engine_on(self, url: str) -> JobEngine:
+        if self.place.is_shared:
+            # Nobody takes up what this process had but by the ledger: see the engine's module.
+            return DbosEngine(
+                url, executor_id=self.place.process_id, queues_of=self.place.host_name
             )
-        if "deliver" in self._roles:
-            found.append(self._deliveries)
+        return DbosEngine(url, executor_id=_executor_id(self.config, self._roles))
+
+    def _dispatches_of_roles(self) -> list[Dispatch]:
+        found: list[Dispatch] = []
+        if self.work is not None:
+            found.append(self.work.dispatch)
+        if DELIVER in self._roles:
+            found.append(self.delivery.dispatch)
         return found
+
+    def _decides(self) -> bool:
+        return INTAKE in self._roles and self.place.leads(INTAKE)
+
+    def _waiting_here_s(self) -> float:
+        return self.intake.waiting_here_s() if self.intake is not None else 0.0
+
+    def _listeners(self) -> Listeners | None:
+        return self.intake.listeners if self.intake is not None else None
+
+    def _pool(self) -> InferencePool | None:
+        return self.work.pool if self.work is not None else None
 
     @property
     def port(self) -> int:
         """The port on which the node listens; useful when the settings say 0."""
-        if self._listeners is None:
+        listeners = self._listeners()
+        if listeners is None:
             raise ConfigurationError("this node does not listen", key_path="node.port")
-        return self._listeners.port
+        return listeners.port
 
     def start(self) -> None:
         """Take up what is on disk, then open the doors.
@@ -174,87 +175,33 @@ class Node:
             When the disk or the database does not work.
         """
         self._rules.check_names(is_first_start=self._is_first_start)
+        self.place.start()
         self._versions.begin()
-        self._rules.begin(weights=bool(self._roles & {"intake", "work"}))
+        self._rules.begin(weights=bool(self._roles & {INTAKE, WORK}))
         removed = self.spool.clean_incoming()
-        if "intake" in self._roles:
-            # Before anybody looks at what is kept.
-            settle_removals(self.ledger, self.spool)
-        if "work" in self._roles:
-            take_up_results(self.spool, self.ledger, self._events)
+        if self.intake is not None:
+            self.intake.prepare()
         self._start_engine()
-        if self._duties is not None:
-            self._duties.start()
-        if self._ahead is not None:
-            self._ahead.start()
-        if "intake" in self._roles:
-            # Whatever is still open in the ledger belonged to listeners that are gone.
-            self.ledger.receipts.lose_associations(())
-            self._listeners = start_listeners(
-                self.config, self.ledger.url, self._events.tell
-            )
-            found = self._index_again()
-            self._enquiry.start()
-            self._priors.start()
-            self._commitment_reports.start()
-            self._events.node_changed(
-                "listening", ae_title=self.config.node.ae_title, port=self._listeners.port,
-                half_files_removed=removed, files_indexed_again=found,
-            )
-
-        if "deliver" in self._roles:
-            self._prober.start()
-            self._commitment.start()
+        if self.work is not None:
+            self.work.start()
+        if self.intake is not None:
+            self.intake.open(removed)
+        if DELIVER in self._roles:
+            self.delivery.start()
         self._operations.start()
+        self.place.ready()
 
     def _start_engine(self) -> None:
         handlers: dict[str, Handler] = {}
         queues: dict[str, QueueLimits] = {}
-        if "work" in self._roles:
-            devices = resolve_devices(self.config.models.devices)
-            self._pool = InferencePool(
-                devices, site_of(self.config),
-                self.config.node.data_dir / "scratch", self._events,
-                self.config.jobs.heartbeat_s,
-                device_memory_mib=self.config.models.device_memory_mib,
-                measured=self.config.node.data_dir / "model-memory.json",
-            )
-            for dispatch in self._dispatches:
-                if isinstance(dispatch, JobDispatch):
-                    dispatch.places = len(devices)
-            workshop = Workshop(
-                self.ledger, self.spool, self.catalog, self._pool,
-                node_equipment(self.config.node.ae_title, dicom_node.__version__),
-                destinations_of(self.config, self.ledger), self.config.models.deadline_s,
-                self.config.results.language, self._read_ahead(self._pool),
-                writer_of(self.config), writers_of(self.config), self._drafts,
-            )
-            self._duties = DutyKeeper(workshop, self._events)
-            rules = AttemptRules(self.config.jobs.max_attempts, self.config.jobs.per_model)
-            handlers["infer"] = lambda key, attempt: run_attempt(
-                key, attempt, workshop, self._events, rules
-            )
-            handlers["draft"] = partial(
-                run_draft, workshop=workshop, events=self._events, rules=rules
-            )
-            queues["infer"] = QueueLimits(per_host=len(devices))
-        if "deliver" in self._roles:
-            handlers["deliver"] = self._deliveries.run_attempt
-            queues["deliver"] = self._deliveries.limits
+        if self.work is not None:
+            handlers, queues["infer"] = self.work.prepare()
+        if DELIVER in self._roles:
+            handlers["deliver"] = self.delivery.dispatch.run_attempt
+            queues["deliver"] = self.delivery.dispatch.limits
         # A process that only receives has nothing to run, and leaves the queues to the others.
         if handlers:
             self._engine.start(handlers, queues)
-
-    def _read_ahead(self, pool: InferencePool) -> Decoded | None:
-        budget_mib = self.config.jobs.read_ahead_mib
-        if not budget_mib:
-            return None
-        decoded = Decoded(budget_mib << 20)
-        self._ahead = Ahead(
-            self.ledger, self.spool, decoded, self._router.card_expected, pool.prepare,
-            self._events,
-        )
-        return decoded
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A ledger that does not answer is waited for.
@@ -289,46 +236,25 @@ class Node:
         """
         now = time.monotonic()
         self._operations.tick()
-        if self._listeners is not None:
-            self._room_watch.tick()
-            self._tend(self._listeners)
-            moved = self._closer.close_complete()
-            moved += self._router.route_complete()
-        else:
-            moved = 0
+        if now >= self._next_second:
+            self._next_second = now + _SECOND_S
+            self._refresh_models()
+            if self.work is not None:
+                self.work.tick()
+        moved = self.intake.tick() if self.intake is not None else 0
         if now >= self._next_reconcile:
             self._reconcile()
             self._next_reconcile = now + _RECONCILE_EVERY_S
         if moved or now >= self._next_submit:
             self._next_submit = now + _SUBMIT_EVERY_S
             self._submit_open()
-        if now >= self._next_models:
-            self._next_models = now + _MODELS_EVERY_S
-            self._versions.refresh()
-            self._rules.refresh()
 
-    def _tend(self, listeners: Listeners) -> None:
-        """Replace listeners that died, and index what they kept but could not tell the ledger.
+    def _refresh_models(self) -> None:
+        self._versions.refresh()
+        self._rules.refresh()
 
-        Before anything is closed: a series without those images would pass for complete.
-        """
-        self._must_reindex |= listeners.ensure_running() > 0
-        if self._must_reindex:
-            found = self._index_again()
-            self.ledger.receipts.lose_associations(listeners.ids)
-            self._must_reindex = False
-            removed = self.spool.clean_incoming()
-            self._events.node_changed(
-                "started a listener anew", half_files_removed=removed, files_indexed_again=found
-            )
-
-    def _index_again(self) -> int:
-        self.ledger.files.mend_counts()
-        index = self._operations.index_of_files()
-        found = take_inventory(index, self.spool, "restart", self._events, forget=True)
-        if found.missing or found.unreadable:
-            self._events.files_amiss(found.missing, found.unreadable)
-        return found.indexed
+    def _index_of_files(self) -> FileIndex:
+        return self._operations.index_of_files()
 
     def _submit_open(self) -> None:
         for dispatch in self._dispatches:
@@ -338,45 +264,36 @@ class Node:
         if self._dispatches:
             self._engine.sweep()
             self._engine.prune(_KEEP_ENGINE_HISTORY)
+            if self.place.is_shared and any(map(self.place.leads, (WORK, DELIVER))):
+                living = [one.process_id for one in self.ledger.hosts.all() if one.lives]
+                self._engine.forget([*living, self.place.process_id])
+                self.ledger.claims.forget_old()
         for dispatch in self._dispatches:
             dispatch.reconcile()
 
     def close(self) -> None:
         """Close the doors, let what runs come to its end, give everything back."""
         self._operations.stop()
-        self._enquiry.close()
-        self._priors.close()
-        if self._listeners is not None:
-            self._listeners.close()
-            # Of those that were killed, or of a former node's that outlived it.
-            self.spool.clean_incoming()
-        self._prober.stop()
-        self._commitment.stop()
-        self._commitment_reports.stop()
-        self._deliveries.close()
-        if self._ahead is not None:
-            self._ahead.stop()
-        self._drafts.close()
+        if self.intake is not None:
+            self.intake.close_questions()
+            self.intake.close_doors()
+        self.delivery.stop()
+        if self.intake is not None:
+            self.intake.stop()
+        self.delivery.dispatch.close()
+        if self.work is not None:
+            self.work.close_desk()
         # The engine first: it takes nothing new and waits a while for what runs. What runs longer
         # is ended with its worker and is queued again for the next start.
         self._engine.stop()
-        if self._duties is not None:
-            self._duties.stop()
-        if self._pool is not None:
-            self._pool.close()
+        if self.work is not None:
+            self.work.stop()
+        # Last: until now nobody else was to take up what is this process's.
+        self.place.stop(to_index=self.intake is not None and self.intake.left_unindexed)
         self.ledger.close()
         for lock in self._locks:
             lock.close()
         self._events.node_changed("stopped")
-
-
-def destinations_of(config: Config, ledger: Ledger) -> Destinations:
-    """The peers of the settings, as the pipeline knows them."""
-    wanted = {name: Wanted(**peer.results.model_dump()) for name, peer in config.peers.items()}
-    names: dict[str, str] = {}
-    for name, peer in config.peers.items():
-        names.setdefault(peer.ae_title, name)
-    return Destinations(ledger, wanted, names)
 
 
 def _prior_search(config: Config, ledger: Ledger, spool: Spool, events: Events) -> PriorSearch:

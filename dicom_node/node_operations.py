@@ -20,6 +20,7 @@ from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
+from dicom_node.node_hosts import INTAKE, WORK, Place
 from dicom_node.node_observation import Observation
 from dicom_node.node_routing import Router
 from dicom_node.node_selftest import selftest_care
@@ -67,6 +68,7 @@ class Premises:
     listeners: Callable[[], Listeners | None]
     pool: Callable[[], InferencePool | None]
     manager: ServiceManager
+    place: Place
 
 
 class Operations:
@@ -91,7 +93,10 @@ class Operations:
             self._cares.append(selftest)
         if "intake" in premises.roles:
             self._cares.append(
-                Retention(premises.config, premises.ledger, premises.spool, premises.events)
+                Retention(
+                    premises.config, premises.ledger, premises.spool, premises.events,
+                    lambda: premises.place.leads(INTAKE),
+                )
             )
         every_h = premises.config.shift.every_h
         if "work" in premises.roles and every_h is not None:
@@ -99,7 +104,10 @@ class Operations:
                 premises.ledger, lambda: premises.catalog, premises.config.shift
             )
             self._cares.append(
-                ShiftWatch(every_h * 3600.0, scanners.versions, scanners.document, premises.events)
+                ShiftWatch(
+                    every_h * 3600.0, scanners.versions, scanners.document, premises.events,
+                    leads=lambda: premises.place.leads(WORK),
+                )
             )
         tls = premises.config.security.tls
         if tls is not None:

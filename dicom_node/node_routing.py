@@ -70,7 +70,16 @@ class Router:
             catalog, ledger, events, lambda card: why_refused(card, site)
         )
         self._priors = priors
-        self._gathering = Gathering(config, ledger, spool, events, self._again, priors)
+        self._gathering = self._gathered_anew()
+
+    def begin_anew(self) -> None:
+        """Look at all that waits again: others have routed meanwhile, or a former node did."""
+        self._gathering = self._gathered_anew()
+
+    def _gathered_anew(self) -> Gathering:
+        return Gathering(
+            self._config, self._ledger, self._spool, self._events, self._again, self._priors
+        )
 
     def route_complete(self) -> int:
         """Route or decline complete series, and give jobs what they wait for.

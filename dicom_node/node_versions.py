@@ -42,13 +42,13 @@ class ModelVersions:
     why_refused
         Why this site must not run a model; ``None`` when it may.
     decides
-        Whether this process keeps the stages in step with the folders: of several processes of a
-        node only the one that routes does, for each sees a change at its own time.
+        Whether this process keeps the stages in step with the folders now: of several processes of
+        a node only the one that routes does, for each sees a change at its own time.
     """
 
     def __init__(
         self, catalog: Catalog, ledger: Ledger, events: Events,
-        why_refused: Callable[[Card], str | None], *, decides: bool = True,
+        why_refused: Callable[[Card], str | None], *, decides: Callable[[], bool] = lambda: True,
     ) -> None:
         self._catalog = catalog
         self._ledger = ledger
@@ -139,10 +139,12 @@ class ModelVersions:
     def _keep_up(self) -> None:
         stages = self._ledger.stages.all()
         self._prefer(stages)
-        if self._decides:
-            if self._settle(stages):
-                self._prefer(self._ledger.stages.all())
-            self._keep_problems()
+        if not self._decides():
+            self._known_problems = None
+            return
+        if self._settle(stages):
+            self._prefer(self._ledger.stages.all())
+        self._keep_problems()
 
     def _prefer(self, stages: dict[str, list[ModelStage]]) -> None:
         def names(stage: Stage) -> list[tuple[str, str]]:

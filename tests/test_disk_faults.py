@@ -146,7 +146,8 @@ def test_a_disk_that_breaks_down_refuses_everything_and_the_node_lives(image: Ex
         assert sent.to(node.port, 4) == 0
         image.break_down()
         assert sent.to(node.port, 3) & 0xFF00 == 0xA700
-        assert node._listeners is not None and node._listeners.alive()
+        assert node.intake is not None and node.intake.listeners is not None
+        assert node.intake.listeners.alive()
     image.mount_again()
     with receiving(settings) as node:
         sent.check(node.spool)
@@ -185,8 +186,8 @@ def test_a_full_disk_of_the_ledger_stops_no_image_and_closes_no_series_without_i
             assert until(lambda: len(node.ledger.receipts.instances(SERIES)) == 2)
             filler = fill(place)
             assert sent.to(node.port, 200) == 0
-            assert node._listeners is not None
-            listeners = node._listeners
+            assert node.intake is not None and node.intake.listeners is not None
+            listeners = node.intake.listeners
             assert until(lambda: listeners.oldest_waiting_s() > 1)
             filler.unlink()
             look = closed_with(node)
@@ -206,8 +207,8 @@ def test_a_locked_ledger_stops_no_image_and_closes_no_series_without_it(tmp_path
             other.execute("BEGIN IMMEDIATE")
             assert sent.to(node.port, 40) == 0
             scu.release()
-            assert node._listeners is not None
-            listeners = node._listeners
+            assert node.intake is not None and node.intake.listeners is not None
+            listeners = node.intake.listeners
             # Longer than the quiet period, so that the closer waits for the lock as well.
             assert until(lambda: listeners.oldest_waiting_s() > 4)
             other.execute("ROLLBACK")

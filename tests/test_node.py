@@ -20,7 +20,6 @@ from dicom_node.config import Config, PeerSettings
 from dicom_node.delivery.sender import Sender
 from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
 from dicom_node.events import Events, configure_logging
-from dicom_node.intake.closing import SeriesCloser
 from dicom_node.ledger.engine import QueueLimits, Standing
 from dicom_node.ledger.inline_engine import InlineEngine
 from dicom_node.ledger.ledger import Ledger
@@ -122,8 +121,8 @@ def test_the_whole_way_and_no_patient_in_the_log(
 def test_what_a_listener_kept_and_died_over_is_indexed_without_a_restart(tmp_path: Path) -> None:
     dataset = ct_series((1, 32, 40))[0]
     with running(Node(settings(tmp_path), Events())) as node:
-        assert node._listeners is not None
-        (pid,) = node._listeners.pids
+        assert node.intake is not None and node.intake.listeners is not None
+        (pid,) = node.intake.listeners.pids
         # As a listener leaves it between its answer and its next batch for the ledger.
         name = f"instances/1.2/{dataset.SeriesInstanceUID}/1.dcm"
         (node.spool.root / name).parent.mkdir(parents=True)
@@ -233,14 +232,14 @@ def test_a_round_that_fails_does_not_end_the_node(
         def wait(self, timeout: float | None = None) -> bool:
             return stop.is_set()
 
-    def failing(_closer: SeriesCloser) -> int:
+    def failing() -> None:
         rounds.append(1)
         if len(rounds) == 3:
             stop.set()
         raise error
 
     node = Node(settings(tmp_path), Events(), ["work"])
-    monkeypatch.setattr(node, "tick", lambda: failing(node._closer))
+    monkeypatch.setattr(node, "tick", failing)
     node.run(Impatient())
     assert len(rounds) == 3
     node.close()

@@ -69,8 +69,8 @@ def send(association: Any, datasets: list[Dataset], syntax: str) -> None:
 def test_the_jobs_of_series_that_arrive_slowly_find_their_images_decoded(tmp_path: Path) -> None:
     events = Told()
     with running(Node(site(tmp_path), events)) as node:
-        assert node._ahead is not None
-        ahead, decoded, jobs = node._ahead, node._ahead._decoded, node.ledger.jobs
+        assert node.work.ahead is not None
+        ahead, decoded, jobs = node.work.ahead, node.work.ahead._decoded, node.ledger.jobs
         plain, encoded = ct_series(SHAPE), ct_series(SHAPE)
         with sending(node.port, NATIVE) as one, sending(node.port, JPEG_LS) as other:
             send(one, plain[:5], NATIVE)
@@ -91,12 +91,12 @@ def test_the_jobs_of_series_that_arrive_slowly_find_their_images_decoded(tmp_pat
 
 def test_a_node_that_is_to_read_nothing_ahead_does_not(tmp_path: Path) -> None:
     with running(Node(site(tmp_path, read_ahead_mib=0), Events(), ["work"])) as node:
-        assert node._ahead is None
+        assert node.work.ahead is None
 
 
 def test_a_node_that_only_receives_reads_nothing_ahead(tmp_path: Path) -> None:
     with running(Node(site(tmp_path), Events(), ["intake"])) as node:
-        assert node._ahead is None
+        assert node.work.ahead is None
 
 
 def expected(node: Node, datasets: list[Dataset]) -> str:

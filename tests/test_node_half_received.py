@@ -23,8 +23,8 @@ def half_sent(port: int) -> RawScu:
 
 
 def listener_of(node: Node) -> int:
-    assert node._listeners is not None
-    return node._listeners.pids[0]
+    assert node.intake is not None and node.intake.listeners is not None
+    return node.intake.listeners.pids[0]
 
 
 def test_what_a_killed_listener_had_half_received_goes_when_it_is_replaced(tmp_path: Path) -> None:

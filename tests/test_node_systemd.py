@@ -47,7 +47,7 @@ def test_a_node_whose_listener_cannot_be_started_again_is_no_longer_alive(
             manager.wait_for("WATCHDOG", more_than=1)
             assert manager.told("READY") == ["1"]
             assert not any("STOPPING" in one for one in manager.messages)
-            listeners = node._listeners
+            listeners = node.intake.listeners
             assert listeners is not None
             # Whatever is started from now on ends at once, and lives while it does.
             nothing = SimpleNamespace(**{**vars(sys), "executable": "/bin/false"})
@@ -79,7 +79,7 @@ def test_a_node_whose_main_loop_hangs_falls_silent(
         node = Node(receiving(tmp_path), Events(), {"intake"}, told)
         with running(node):
             manager.wait_for("WATCHDOG", more_than=1)
-            monkeypatch.setattr(node._room_watch, "tick", hang)
+            monkeypatch.setattr(node.intake.room_watch, "tick", hang)
             try:
                 assert hangs.wait(PATIENCE_S)
                 fed = len(manager.told("WATCHDOG"))

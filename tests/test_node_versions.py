@@ -52,7 +52,7 @@ class Site:
     def start(self, *, decides: bool = True) -> None:
         self.catalog = Catalog([self.folder], admit=verify_weights, quiet_s=0.02)
         self.versions = ModelVersions(
-            self.catalog, self.ledger, self.heard, lambda _card: None, decides=decides
+            self.catalog, self.ledger, self.heard, lambda _card: None, decides=lambda: decides
         )
         self.versions.begin()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -157,12 +158,15 @@ class _Pause:
 class CapabilityProber:
     """Asks the destinations of the rules in the background, one after another.
 
-    Takes the parameters of `Capabilities`.
+    Takes the parameters of `Capabilities`; ``leads`` says whether this process, of several on one
+    ledger, is to ask now.
     """
 
     def __init__(
-        self, config: Config, ledger: Ledger, events: Events, timeouts: Timeouts | None = None
+        self, config: Config, ledger: Ledger, events: Events, timeouts: Timeouts | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._config = config
         self._ledger = ledger
         self._events = events
@@ -205,7 +209,9 @@ class CapabilityProber:
         """
         for peer in self._destinations():
             now = datetime.now(UTC)
-            if not self._stopping.is_set() and self._is_due(peer.name, now):
+            if self._stopping.is_set() or not self._leads():
+                return
+            if self._is_due(peer.name, now):
                 self._ask(peer, now)
 
     def _destinations(self) -> list[PeerSettings]:

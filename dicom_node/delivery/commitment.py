@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -63,11 +63,15 @@ class CommitmentAsker:
         Log and metrics.
     timeouts
         How long to wait for a peer.
+    leads
+        Whether this process, of several on one ledger, is to ask now.
     """
 
     def __init__(
-        self, config: Config, ledger: Ledger, events: Events, timeouts: Timeouts | None = None
+        self, config: Config, ledger: Ledger, events: Events, timeouts: Timeouts | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._config = config
         self._ledger = ledger
         self._commitments = ledger.commitments
@@ -111,6 +115,8 @@ class CommitmentAsker:
             The next round makes up for it.
         """
         now = datetime.now(UTC)
+        if not self._leads():
+            return
         for transaction_uid, asks in self._commitments.overdue(now):
             again_at = now + timedelta(seconds=delay_s(asks, random.random()))
             self._commitments.end(transaction_uid, NO_REPORT, now=now, again_at=again_at)

@@ -50,6 +50,10 @@ class DeliveryDispatch:
         Runs a probe without waiting for it.
     share
         How much of the time may go into looking through what waits, however much that is.
+    owns
+        Whether a lane is this process's: of several hosts one hands out what goes to a
+        destination, so that its order and its limit hold. What another one had handed out there
+        before gets a new attempt.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class DeliveryDispatch:
         clock: Callable[[], datetime] = local_clock,
         in_background: Callable[[Callable[[], None]], None] | None = None,
         share: float = 0.1,
+        owns: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._ledger = ledger
         self._engine = engine
@@ -75,6 +80,7 @@ class DeliveryDispatch:
         self._handed: dict[str, _Handed] = {}
         self._running: set[str] = set()
         self._probing: set[str] = set()
+        self._owns = owns
         self._pause_per_look = 1.0 / share - 1.0
         self._next_look = 0.0
 
@@ -106,14 +112,16 @@ class DeliveryDispatch:
         now = self._clock()
         circuits = self._circuits()
         for circuit in circuits.values():
-            if is_probe_due(circuit, now):
+            if is_probe_due(circuit, now) and self._owns(circuit.destination):
                 self._begin_probe(circuit.destination)
         away = {name for name, one in circuits.items() if one.state is CircuitState.OPEN}
         # What waits for those that are away may be much and is not to be read every time.
         shipments = {
             one.key: one for one in self._ledger.deliveries.open_shipments(besides=away)
         }
-        waiting = [self._waiting(shipment) for shipment in shipments.values()]
+        waiting = [
+            one for one in map(self._waiting, shipments.values()) if self._owns(one.turn.lane)
+        ]
         limits = {name: peer.associations for name, peer in self._config.peers.items()}
         for one in choice.choose(waiting, self._under_way(waiting), limits, away, now):
             self._submit(shipments[one.key], one)
@@ -140,8 +148,9 @@ class DeliveryDispatch:
 
     def _submit(self, shipment: Shipment, one: choice.Waiting) -> None:
         name = (KIND, shipment.key, shipment.attempt)
-        if self._engine.standing(*name) is Standing.FINISHED:
-            # It came to its end without the ledger: the next look hands out the next attempt.
+        if self._engine.standing(*name) in (Standing.FINISHED, Standing.ELSEWHERE):
+            # It came to its end without the ledger, or its host did: the next look hands out the
+            # next attempt.
             self._ledger.deliveries.bump(shipment)
             return
         with self._lock:
@@ -195,8 +204,9 @@ class DeliveryDispatch:
             return
         patience = timedelta(hours=self._config.delivery.retry_for_h)
         for shipment in self._ledger.deliveries.open_shipments():
-            circuit = circuits.get(self._waiting(shipment).turn.lane)
-            if circuit is None or circuit.state is not CircuitState.OPEN:
+            lane = self._waiting(shipment).turn.lane
+            circuit = circuits.get(lane)
+            if circuit is None or circuit.state is not CircuitState.OPEN or not self._owns(lane):
                 continue
             with self._lock:
                 is_under_way = shipment.key in self._handed or shipment.key in self._running

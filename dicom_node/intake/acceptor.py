@@ -83,6 +83,8 @@ class Listeners:
         self._voices: list[ChildVoice | None] = [None] * count
         self._started_at = [0.0] * count
         self._ids = [""] * count
+        # Once closed: whether they kept something that the ledger was not told.
+        self.left_unindexed = True
         self._is_full = FullDisk(settings.spool.root, settings.spool.refuse_below_free_bytes)
 
     @property
@@ -168,6 +170,7 @@ class Listeners:
             if voice is not None:
                 voice.join(_HEARD_WITHIN_S)
         self._children = [None] * self._count
+        self.left_unindexed = self.oldest_waiting_s() > 0
         if self._shared_fd >= 0:
             os.close(self._shared_fd)
             self._shared_fd = -1

@@ -65,6 +65,10 @@ class SeriesCloser:
         How long the oldest stored instance waits for the ledger (`Listeners.oldest_waiting_s`).
     today
         The clock of the day.
+    knows_the_time
+        Whether the times of what came are by this process's clock. Where other hosts receive as
+        well, a series is waited for anew when this process first sees it: their clocks may be
+        wrong.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class SeriesCloser:
         enquiry: Asking | None = None,
         waiting_s: Callable[[], float] = lambda: 0.0,
         today: Callable[[], datetime] = lambda: datetime.now(UTC),
+        knows_the_time: bool = True,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -84,7 +89,12 @@ class SeriesCloser:
         self._enquiry = enquiry
         self._waiting_s = waiting_s
         self._today = today
+        self._knows_the_time = knows_the_time
         self._seen: dict[str, _Seen] = {}
+
+    def begin_anew(self) -> None:
+        """Forget what was seen: others closed and opened series meanwhile."""
+        self._seen.clear()
 
     def close_complete(self) -> int:
         """Close what is complete now; returns how many series that were.
@@ -113,7 +123,9 @@ class SeriesCloser:
         seen = self._seen.get(series.series_instance_uid)
         state = (series.last_received_at, series.instance_count, series.changed_at)
         if seen is None or seen.state != state:
-            quiet_s = (self._today() - series.last_received_at).total_seconds()
+            quiet_s = 0.0
+            if self._knows_the_time:
+                quiet_s = (self._today() - series.last_received_at).total_seconds()
             return _Seen(state, self._monotonic(), max(0.0, quiet_s))
         return seen
 

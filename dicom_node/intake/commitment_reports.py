@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
@@ -47,9 +48,15 @@ class CommitmentReports:
         What was asked for and what is there.
     events
         Log and metrics.
+    leads
+        Whether this process, of several on one ledger, is to report now.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, spool: Spool, events: Events) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, spool: Spool, events: Events,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._leads = leads
         self._config = config
         self._requests = ledger.commitment_requests
         self._spool = spool
@@ -88,6 +95,8 @@ class CommitmentReports:
             The next round makes up for it.
         """
         now = datetime.now(UTC)
+        if not self._leads():
+            return
         for title in self._requests.titles_due(now):
             busy = self._busy.get(title)
             if busy is not None and busy.is_alive():
@@ -110,7 +119,9 @@ class CommitmentReports:
     def _report_all(self, title: str, peer: PeerSettings) -> None:
         try:
             for request in self._requests.due(title, datetime.now(UTC)):
-                if self._stopping.is_set() or not self.report(request, peer):
+                if self._stopping.is_set() or not self._leads():
+                    return
+                if not self.report(request, peer):
                     return
         except TransientError as error:
             self._events.node_changed("waiting to report commitment", reason=error.reason)

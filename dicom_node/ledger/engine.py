@@ -9,7 +9,10 @@ reconciler submits every open ledger row under its deterministic id.
 1.  SQLite through our own engine (``BEGIN IMMEDIATE``, write-ahead log, ``synchronous=FULL``),
     because "count running, then claim" otherwise races; migrated before it is handed over.
 2.  `DbosEngine.sweep` resumes what stayed pending in a living process after a failed last write.
-3.  Dead executors of other hosts: not needed on one host; comes with several.
+3.  Dead executors: where several hosts share a database every process has an executor id and
+    queues of its own, and the engine's recovery by the same id, which any process may take up, has
+    nothing to do. Who lives is said by `dicom_node.ledger.host_session`; the ledger gives what a
+    dead one had a new attempt, and `DbosEngine.forget` ends what is left of it here.
 4.  No in-process retries: a retry is a new attempt submitted with a delay.
 5.  A fixed application version and executor id, so that an upgrade resumes what it finds.
 6.  JSON instead of pickle, and nothing but keys in it.
@@ -24,13 +27,13 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 
-from dbos import DBOS, Serializer, SetWorkflowID
+from dbos import DBOS, Serializer, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.ledger.database import create_engine, unavailable
@@ -39,6 +42,8 @@ APPLICATION_VERSION = "1"
 _POLL_S = 0.1
 _SWEEP_AFTER_S = 60.0
 _PRUNE_AT_ONCE = 1000
+# In the queue of a host that never came back.
+_FORGOTTEN_AFTER = timedelta(days=1)
 _FINISHED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
 Handler = Callable[[str, int], None]
@@ -57,6 +62,8 @@ class Standing(Enum):
 
     UNKNOWN = "unknown"
     OPEN = "open"
+    ELSEWHERE = "elsewhere"
+    """Open, and in the hands or the queue of another process."""
     FINISHED = "finished"
 
 
@@ -89,6 +96,9 @@ class JobEngine(Protocol):
 
     def prune(self, older_than: timedelta) -> int:
         """Forget finished work; returns how many jobs that were."""
+
+    def forget(self, living: Collection[str]) -> int:
+        """End what is open in other processes than these executors; returns how much that was."""
 
     def stop(self) -> None:
         """Take no new job and wait for those that run."""
@@ -127,7 +137,10 @@ class DbosEngine:
     url
         The ledger's database.
     executor_id
-        The same after a restart, another for every other process.
+        The same after a restart, another for every other process; with ``queues_of`` another at
+        every start.
+    queues_of
+        Whose queues these are, where several hosts share the database; "": the only ones.
     max_threads
         How many handlers run at once at most, where the queues do not ask for more.
     patience_s
@@ -135,11 +148,13 @@ class DbosEngine:
     """
 
     def __init__(
-        self, url: str, *, executor_id: str, max_threads: int = 32, patience_s: int = 10
+        self, url: str, *, executor_id: str, queues_of: str = "", max_threads: int = 32,
+        patience_s: int = 10,
     ) -> None:
         self._patience_s = patience_s
         self._url = url
         self._executor_id = executor_id
+        self._suffix = f"@{queues_of}" if queues_of else ""
         self._max_threads = max_threads
         self._running: set[str] = set()
         self._lock = threading.Lock()
@@ -175,7 +190,7 @@ class DbosEngine:
             for kind, handler in handlers.items():
                 self._register(kind, handler)
             # Another process of this node may do the other kinds of work.
-            DBOS.listen_queues(list(queues))
+            DBOS.listen_queues([name + self._suffix for name in queues])
             DBOS.launch()
             for name, limits in queues.items():
                 self._register_queue(name, limits)
@@ -201,7 +216,7 @@ class DbosEngine:
         if limits.per_lane is not None:
             self._lanes.add(name)
         DBOS.register_queue(
-            name,
+            name + self._suffix,
             worker_concurrency=limits.per_host,
             partition_concurrency=limits.per_lane,
             polling_interval_sec=_POLL_S,
@@ -221,7 +236,7 @@ class DbosEngine:
         """See `JobEngine.submit`."""
         options: dict[str, Any] = {
             "workflow_name": kind,
-            "queue_name": kind,
+            "queue_name": kind + self._suffix,
             "workflow_id": engine_id(kind, key, attempt),
             "priority": priority,
         }
@@ -252,7 +267,17 @@ class DbosEngine:
             status = DBOS.get_workflow_status(engine_id(kind, key, attempt))
         if status is None:
             return Standing.UNKNOWN
-        return Standing.FINISHED if status.status in _FINISHED else Standing.OPEN
+        if status.status in _FINISHED:
+            return Standing.FINISHED
+        return Standing.OPEN if self._is_here(kind, status) else Standing.ELSEWHERE
+
+    def _is_here(self, kind: str, status: WorkflowStatus) -> bool:
+        if not self._suffix:
+            # What another process of this host had is taken up by the engine itself.
+            return True
+        if status.status == "PENDING":
+            return status.executor_id == self._executor_id
+        return status.queue_name == kind + self._suffix
 
     def sweep(self) -> int:
         """See `JobEngine.sweep`: resume pending work of ours that no thread here is doing."""
@@ -284,6 +309,24 @@ class DbosEngine:
             if old:
                 DBOS.delete_workflows([w.workflow_id for w in old])
         return len(old)
+
+    def forget(self, living: Collection[str]) -> int:
+        """See `JobEngine.forget`; what waits in a queue counts once it has done so for long."""
+        with unavailable("the engine could not be asked"):
+            pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+            before = (datetime.now(UTC) - _FORGOTTEN_AFTER).isoformat()
+            waiting = DBOS.list_workflows(
+                status=["ENQUEUED", "DELAYED"], end_time=before, limit=_PRUNE_AT_ONCE,
+                load_input=False, load_output=False,
+            )
+            left = [w.workflow_id for w in pending if w.executor_id not in living]
+            left += [w.workflow_id for w in waiting if not self._is_own_queue(w.queue_name)]
+            if left:
+                DBOS.cancel_workflows(left)
+        return len(left)
+
+    def _is_own_queue(self, name: str | None) -> bool:
+        return name is not None and name.endswith(self._suffix)
 
     def stop(self) -> None:
         """See `JobEngine.stop`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dicom_node.ledger.engine import Handler, QueueLimits, Standing, engine_id
@@ -83,6 +83,10 @@ class InlineEngine:
             self._taken -= self._done
             self._done.clear()
             return forgotten
+
+    def forget(self, living: Collection[str]) -> int:
+        """See `JobEngine.forget`; there are no other processes."""
+        return 0
 
     def stop(self) -> None:
         """See `JobEngine.stop`."""

@@ -16,6 +16,7 @@ from dicom_node.ledger.announcements import Announcements
 from dicom_node.ledger.answers import Answers
 from dicom_node.ledger.canaries import Canaries
 from dicom_node.ledger.circuits import Circuits
+from dicom_node.ledger.claims import Claims
 from dicom_node.ledger.commitment_requests import CommitmentRequests
 from dicom_node.ledger.commitments import Commitments
 from dicom_node.ledger.database import Database, sqlite_url
@@ -25,6 +26,7 @@ from dicom_node.ledger.drafts import Drafts
 from dicom_node.ledger.duties import Duties
 from dicom_node.ledger.encoder_features import EncoderFeatures
 from dicom_node.ledger.files import Files
+from dicom_node.ledger.hosts import Hosts
 from dicom_node.ledger.job_inputs import JobInputs
 from dicom_node.ledger.jobs import Jobs
 from dicom_node.ledger.measures import Measures
@@ -99,6 +101,8 @@ class Ledger:
         What canaries could not do.
     overview
         The latest studies with all that became of them, for people.
+    hosts, claims
+        Which processes share the ledger, and which job is whose.
     """
 
     def __init__(self, database: Database) -> None:
@@ -132,6 +136,8 @@ class Ledger:
         self.measures = Measures(database)
         self.canaries = Canaries(database)
         self.overview = Overview(database)
+        self.hosts = Hosts(database)
+        self.claims = Claims(database)
 
     @classmethod
     def open(cls, url_or_path: str | Path, *, read_only: bool = False) -> Ledger:

@@ -29,13 +29,17 @@ class ShiftWatch:
         Models and their versions that keep how their inputs looked.
     look
         A document of a version, as `dicom_node.node_shift.Seen.document`; raises NodeError.
+    leads
+        Whether this process, of several on one ledger, is to look now.
     """
 
     def __init__(
         self, every_s: float, versions: Callable[[], Sequence[tuple[str, str]]],
         look: Callable[[str, str], Mapping[str, Any]], events: Events,
         now: Callable[[], float] = time.monotonic,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._every_s = every_s
         self._versions = versions
         self._look = look
@@ -52,6 +56,8 @@ class ShiftWatch:
 
     def tick(self) -> None:
         """Look when it is time to, unless the last look is not over."""
+        if not self._leads():
+            return
         if self._now() < self._next_s or (self._thread is not None and self._thread.is_alive()):
             return
         self._next_s = self._now() + self._every_s

@@ -29,11 +29,19 @@ _DONE_BY: Mapping[str, Callable[[Duty, Workshop], None]] = {
 
 
 class DutyKeeper:
-    """Looks for duties that are due, and does them one after another in a thread of its own."""
+    """Looks for duties that are due, and does them one after another in a thread of its own.
 
-    def __init__(self, workshop: Workshop, events: Events) -> None:
+    ``leads``: whether this process, of several on one ledger, is to do them now. Another one may
+    have begun the same duty a moment ago: what it made is the same, and is recorded once.
+    """
+
+    def __init__(
+        self, workshop: Workshop, events: Events, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._workshop = workshop
         self._events = events
+        self._leads = leads
+        self._has_looked = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
 
@@ -44,8 +52,13 @@ class DutyKeeper:
         ------
         LedgerUnavailable
         """
-        self._workshop.ledger.answers.owe_missing()
+        self._look_for_missing()
         self._thread.start()
+
+    def _look_for_missing(self) -> None:
+        if not self._has_looked and self._leads():
+            self._workshop.ledger.answers.owe_missing()
+            self._has_looked = True
 
     def stop(self) -> None:
         """Begin no further duty, and wait for the one that is being done."""
@@ -67,9 +80,12 @@ class DutyKeeper:
 
     def tend(self) -> int:
         """Do what is due now; returns how many duties were taken up."""
+        if not self._leads():
+            return 0
+        self._look_for_missing()
         due = self._workshop.ledger.duties.due(datetime.now(UTC))
         for count, duty in enumerate(due):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._leads():
                 return count
             self._do(duty)
         return len(due)

@@ -84,8 +84,8 @@ class Site:
         return [one.kind for one in self.ledger.jobs.results(job_id)]
 
     def worker_pid(self) -> int | None:
-        assert self.node._pool is not None
-        live = self.node._pool._workers[0]._live
+        assert self.node.work.pool is not None
+        live = self.node.work.pool._workers[0]._live
         return live.process.pid if live is not None else None
 
     def is_delivered(self, series_instance_uid: str) -> None:
