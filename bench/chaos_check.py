@@ -86,7 +86,7 @@ def check_spool(spool: Path, account: Account, verdict: Verdict) -> None:
             verdict.losses.append(f"instance {uid} was acknowledged and is not in the spool")
         elif data_set_digest(path) != account.digests[uid]:
             verdict.losses.append(f"instance {uid} was acknowledged and has other bytes")
-    for path in (spool / "incoming").iterdir():
+    for path in filter(Path.is_file, (spool / "incoming").rglob("*")):
         verdict.others.append(f"half-received file {path.name} after a clean stop")
     for path in (spool / "quarantine").iterdir():
         verdict.others.append(f"{path.name} in the quarantine")

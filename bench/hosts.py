@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos_check import Verdict
+from bench.hosts_cost import lines_of, measure_cost
 from bench.receive import machine
 from tests import peers
 from tests.hosts.modality import Modalities, Sent, make_load
@@ -151,7 +152,7 @@ def report(facts: dict[str, Any]) -> str:
     first = next(iter(scaling.values()))
     for workers, rate in scaling.items():
         lines.append(f"| {workers} | {rate:.2f} | {rate / first:.2f} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *lines_of(facts["cost"])]) + "\n"
 
 
 def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, Any]]:
@@ -162,6 +163,8 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, A
             folder / f"scaling{workers}", workers, options.scaling_series, options.scaling_answer_s
         )
         _say(f"{workers} workers: {scaling[workers]:.2f} jobs/s")
+    cost = measure_cost(folder / "cost", options.scaling_series)
+    _say(f"cost: {cost}")
     sent = make_load(folder / "series", options.series, options.seed)
     plan = [
         (0.2, worker_without_power("worker1")), (0.4, receiver_without_power("receiver1")),
@@ -187,6 +190,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, A
         },
         "scaling": {str(workers): round(rate, 3) for workers, rate in scaling.items()},
         "scaling_series": options.scaling_series, "scaling_answer_s": options.scaling_answer_s,
+        "cost": cost,
     }
 
 
