@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from dicom_node.results import gate, report
 from dicom_node.results.detections import MarkedDetections, findings_of
 from dicom_node.results.explanation import saliency_objects
 from dicom_node.results.gate_detections import check_detections
+from dicom_node.results.gate_reading import encoded
 from dicom_node.results.gate_report import check_findings, check_text
 from dicom_node.results.report_numbers import SegmentMeasurement
 from dicom_node.results.request import SERIES_NUMBERS, Reference, ResultRequest
@@ -158,7 +159,7 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
         segmentation = build_segmentation(
             request.source_images, request.frame_numbers, label_map, findings.labels,
             request.algorithm, request.identity, series_number=SERIES_NUMBERS["segmentation"],
-            equipment=request.equipment, created_at=request.created_at,
+            equipment=request.equipment, created_at=request.created_at, repaired=request.repaired,
         )
     if label_map is None or segmentation is None:
         negative = report.build_negative_report(request, series_number=number)
@@ -173,7 +174,10 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
     )
     images, frames = request.source_images, request.frame_numbers
     gate.check_segmentation(segmentation, images, frames, label_map, findings.labels)
-    _check_reports([volumetric, planar], segmentation, findings, outlined, request)
+    of_segments, on_slices = (
+        None if one is None else _checked(one, segmentation, findings, outlined, request)
+        for one in (volumetric, planar)
+    )
     if findings.detected is not None:
         check_detections(
             volumetric, images, frames, label_map, findings.detected.detections, segmentation
@@ -181,23 +185,24 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
     objects = (
         ("segmentation", segmentation),
         ("probability map", _probability_map(request, findings)),
-        ("volumetric report", volumetric),
-        ("planar report", planar),
+        ("volumetric report", of_segments),
+        ("planar report", on_slices),
     )
     return tuple((kind, dataset) for kind, dataset in objects if dataset is not None)
 
 
-def _check_reports(
-    reports: Sequence[Dataset | None], segmentation: Dataset, findings: Findings,
-    outlined: LabelMap, request: ResultRequest,
-) -> None:
-    images, frames = request.source_images, request.frame_numbers
-    for one in reports:
-        if one is not None:
-            gate.check_report(one, request.all_images, [segmentation])
-            check_findings(
-                one, images, frames, outlined, findings.measurements, segmentation
-            )
+def _checked(
+    report: Dataset, segmentation: Dataset, findings: Findings, outlined: LabelMap,
+    request: ResultRequest,
+) -> Dataset:
+    """A report as its bytes say it: those that were checked are written, without encoding again."""
+    bytes_of_it = encoded(report)
+    gate.check_report(bytes_of_it, request.all_images, [segmentation])
+    check_findings(
+        bytes_of_it, request.source_images, request.frame_numbers, outlined,
+        findings.measurements, segmentation,
+    )
+    return bytes_of_it.read()
 
 
 def _probability_map(request: ResultRequest, findings: Findings) -> Dataset | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,7 @@ from dicom_node.imaging.suv import SUVBW, to_suv
 from dicom_node.imaging.unreadable import UnreadableInstance
 from dicom_node.imaging.volume import InputNote, LoadedVolume, VolumeLimits, load_volume
 from dicom_node.pipeline.stated_checks import check_acquisition, check_stated
+from dicom_node.results.headers import Repaired, repaired
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -74,6 +76,11 @@ class Loaded:
     def reference(self) -> Volume | Image:
         """On whose grid the answer is."""
         return reference_of(self.model_input)
+
+    @cached_property
+    def repaired(self) -> Repaired:
+        """The headers as results carry them; raises as `dicom_node.results.headers.normalise`."""
+        return repaired(self.source_images)
 
     @property
     def further_images(self) -> tuple[tuple[Dataset, ...], ...]:

@@ -25,6 +25,7 @@ from dicom_node.results.gate_pictures import (
 )
 from dicom_node.results.gate_selection import check_key_objects, check_selected
 from dicom_node.results.gate_structure_set import check_structure_set
+from dicom_node.results.headers import Repaired
 from dicom_node.results.kept import (
     Kept,
     codes_in_words_of,
@@ -71,12 +72,15 @@ class Source:
         for a radiograph. It is called when pictures are built, at most once, because pixels cost.
     equipment
         Who writes the forms.
+    repaired
+        What ``headers.normalise`` makes of ``source_images``, where that is known already.
     """
 
     source_images: Sequence[Dataset]
     frame_numbers: Sequence[int]
     display: Callable[[Sequence[Label]], Pixels]
     equipment: Equipment
+    repaired: Repaired | None = None
 
 
 class Workbench:
@@ -104,7 +108,10 @@ class Workbench:
     def request(self) -> ResultRequest:
         """The request that the kept objects tell of."""
         source = self.source
-        return request_from(self.kept, source.source_images, source.frame_numbers, source.equipment)
+        told = request_from(
+            self.kept, source.source_images, source.frame_numbers, source.equipment
+        )
+        return replace(told, repaired=source.repaired)
 
     @cached_property
     def segmentation(self) -> Dataset | None:

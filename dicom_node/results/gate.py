@@ -9,12 +9,11 @@ result. The checks of each kind of image stand in ``gate_<kind>``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from dicom_node.results.gate_reading import check_identity, read_back, refused
+from dicom_node.results.gate_reading import Given, check_identity, read_back, refused
 from dicom_node.results.gate_segmentation import (
     check_label_map,
     check_probability_map,
@@ -34,7 +33,7 @@ _COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 
 def check_report(
-    report: Dataset | bytes | Path,
+    report: Given,
     source_images: Sequence[Dataset],
     segmentations: Sequence[Dataset] = (),
 ) -> None:

@@ -9,7 +9,6 @@ the centre of a finding may lie in another one; but a segment never leaves its o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from pydicom.dataset import Dataset
 from ai_models.array.labels import mask_of, occupied_slices
 from ai_models.types import Detection, LabelMap
 from dicom_node.results.gate_geometry import Grid, Vector, source_grid
-from dicom_node.results.gate_reading import read_back, refused
+from dicom_node.results.gate_reading import Given, read_back, refused
 
 Occupied = npt.NDArray[np.bool_]
 
@@ -26,7 +25,7 @@ _GROUP, _TRACKING_UID, _PROBABILITY = "125007", "112040", "122157"
 
 
 def check_detections(
-    report: Dataset | bytes | Path,
+    report: Given,
     source_images: Sequence[Dataset],
     frame_numbers: Sequence[int],
     label_map: LabelMap,

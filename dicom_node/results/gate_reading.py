@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pydicom
@@ -16,6 +18,28 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import GateRefused
 
 _FLOAT_PIXEL_DATA = 0x7FE00008
+_NOT_WRITTEN = (
+    pydicom.errors.InvalidDicomError, ValueError, TypeError, AttributeError, OSError,
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The Part 10 bytes of a result, for several checks that each begin with reading it."""
+
+    content: bytes = field(repr=False)
+
+    @cached_property
+    def decoded(self) -> Dataset:
+        """What the bytes say, read once."""
+        return self.read()
+
+    def read(self) -> Dataset:
+        """What the bytes say, for somebody else than the checks."""
+        return pydicom.dcmread(io.BytesIO(self.content))
+
+
+Given = Dataset | bytes | Path | Encoded
 
 
 def refused(reason: str, message: str) -> GateRefused:
@@ -23,7 +47,23 @@ def refused(reason: str, message: str) -> GateRefused:
     return GateRefused(message, reason=f"gate.{reason}")
 
 
-def read_back(result: Dataset | bytes | Path) -> Dataset:
+def encoded(result: Dataset) -> Encoded:
+    """The bytes of a result, as `dicom_node.results.writing.write_result` writes them.
+
+    Raises
+    ------
+    GateRefused
+        ``gate.unreadable``.
+    """
+    buffer = io.BytesIO()
+    try:
+        result.save_as(buffer, enforce_file_format=True)
+    except _NOT_WRITTEN as problem:
+        raise _unreadable(problem) from problem
+    return Encoded(buffer.getvalue())
+
+
+def read_back(result: Given) -> Dataset:
     """What will be sent, read from its Part 10 bytes or its file; a data set is encoded first.
 
     The bytes of native and of compressed pixels are the value of their element as it stands, in
@@ -37,15 +77,15 @@ def read_back(result: Dataset | bytes | Path) -> Dataset:
     try:
         if isinstance(result, Dataset):
             return _encoded_and_read(result)
+        if isinstance(result, Encoded):
+            return result.decoded
         return pydicom.dcmread(result if isinstance(result, Path) else io.BytesIO(result))
-    except (
-        pydicom.errors.InvalidDicomError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-    ) as problem:
-        raise refused("unreadable", f"a result cannot be read back: {problem}") from problem
+    except _NOT_WRITTEN as problem:
+        raise _unreadable(problem) from problem
+
+
+def _unreadable(problem: Exception) -> GateRefused:
+    return refused("unreadable", f"a result cannot be read back: {problem}")
 
 
 def _encoded_and_read(result: Dataset) -> Dataset:

@@ -10,7 +10,6 @@ here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from scipy import ndimage
 
 from ai_models.array.labels import mask_of, voxels_by_slice
 from ai_models.types import LabelMap
-from dicom_node.results.gate_reading import read_back, refused
+from dicom_node.results.gate_reading import Given, read_back, refused
 from dicom_node.results.report_numbers import SegmentMeasurement
 
 Mask = npt.NDArray[np.bool_]
@@ -34,7 +33,7 @@ _WHOLE_POINTS = 8000
 
 
 def check_findings(
-    report: Dataset | bytes | Path,
+    report: Given,
     source_images: Sequence[Dataset],
     frame_numbers: Sequence[int],
     label_map: LabelMap,
@@ -84,7 +83,7 @@ def check_findings(
         raise refused("labels", "a segment has no measurement group, or more than one name")
 
 
-def check_text(report: Dataset | bytes | Path, text: str) -> None:
+def check_text(report: Given, text: str) -> None:
     """Refuse a draft of a language model that is more, less or other than a draft of ``text``.
 
     Spaces and line breaks are not compared, and control characters are left out.

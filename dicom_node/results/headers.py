@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,34 @@ _AGE = re.compile(r"\d{3}[DWMY]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DIRECTION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `normalise` makes of ``source_images``, for all results that are built from them."""
+
+    source_images: Sequence[Dataset]
+    images: Sequence[Dataset]
+    notes: tuple[str, ...] = ()
+
+    def copies(self) -> list[Dataset]:
+        """The images for one more result: the first, which builders change, is a copy."""
+        first = self.images[0]
+        copied = Dataset({tag: _copied(element) for tag, element in first.items()})
+        copied.file_meta = copy.deepcopy(first.file_meta)
+        return [copied, *self.images[1:]]
+
+
+def repaired(source_images: Sequence[Dataset]) -> Repaired:
+    """See `normalise`, whose errors it raises."""
+    return Repaired(source_images, *normalise(source_images))
+
+
+def _copied(element: DataElement | RawDataElement) -> DataElement | RawDataElement:
+    """A copy whose value can be replaced; of functional groups, which may be many, no more."""
+    if element.VR == VR.SQ and element.tag not in _FUNCTIONAL_GROUPS:
+        return copy.deepcopy(element)
+    return copy.copy(element)
 
 
 def normalise(

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ai_models.array.labels import voxels_by_slice
 from ai_models.types import Code, Label, LabelMap
 from dicom_node.results.equipment import DEMONSTRATION
-from dicom_node.results.headers import normalise
 from dicom_node.results.key_slices import IMAGE_LIMIT
 from dicom_node.results.legend import worded
 from dicom_node.results.report_forms import is_named, items
@@ -74,7 +73,7 @@ def build_key_objects(
     numbers = segment_numbers(label_map, request.labels)
     if not numbers:
         return None
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     found = [label for label in request.labels if label.value in numbers]
     areas = _areas(label_map, found)
     chosen = chosen_slices(areas)
@@ -133,7 +132,7 @@ def build_selected(
     UnsuitableInput
         The source headers cannot carry a result (see ``headers.normalise``).
     """
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     by_uid = {str(one.SOPInstanceUID): one for one in sources}
     sentence = worded(
         request.language, "answer selected", algorithm=request.algorithm.name,

@@ -19,7 +19,6 @@ from dicom_node.errors import GateRefused
 from dicom_node.results.anatomy import frame_anatomy
 from dicom_node.results.equipment import authored, describe, long_string
 from dicom_node.results.finish import finish, local_time, set_dimension_organization
-from dicom_node.results.headers import normalise
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.slice_planes import slice_planes
 from sr_templates.codes import concept
@@ -70,7 +69,7 @@ def build_parametric_map(
         patient, and a Parametric Map must have one (Frame of Reference is mandatory, PS3.3 A.75.3);
         or the source headers cannot carry a result (see ``headers.normalise``).
     """
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     positions = _positions(sources, request.frame_numbers)
     _check_values(
         values, (len(request.frame_numbers), int(sources[0].Rows), int(sources[0].Columns))

@@ -16,7 +16,6 @@ import numpy as np
 from dicom_node.results.drawing import Pixels
 from dicom_node.results.equipment import DEMONSTRATION, algorithm_equipment, describe
 from dicom_node.results.finish import finish, local_time
-from dicom_node.results.headers import normalise
 from dicom_node.results.legend import worded
 from dicom_node.results.pdf_pages import PageFrame, pdf_of
 from dicom_node.results.report_text import ReportText, report_text
@@ -50,7 +49,7 @@ def build_pdf(
     UnsuitableInput
         The source headers cannot carry a result (see ``headers.normalise``).
     """
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     first = sources[0]
     moment = local_time(request.created_at, first)
     chosen = np.linspace(0, len(pictures) - 1, min(_MOST_PICTURES, len(pictures)))

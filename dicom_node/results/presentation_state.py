@@ -30,7 +30,6 @@ from dicom_node.results.equipment import (
 )
 from dicom_node.results.finish import finish_picture, local_time
 from dicom_node.results.grey_pipeline import write_grey_pipeline
-from dicom_node.results.headers import normalise
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation_segments import segment_numbers
 from dicom_node.results.slice_source import pixel_spacing, source_of
@@ -72,7 +71,7 @@ def build_presentation_state(
     found = segment_numbers(label_map, request.labels)
     if not found:
         return None
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     _check_source(request, label_map, sources[0])
     shown = [int(index) for index in np.flatnonzero(label_map.any(axis=(1, 2)))]
     images = [source_of(request, sources, index) for index in shown]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from ai_models.types import Code
 from dicom_node.errors import UnsuitableInput
 from dicom_node.results.equipment import DEMONSTRATION
-from dicom_node.results.headers import normalise
 from dicom_node.results.identity import derived_uid
 from dicom_node.results.request import Reference, ResultRequest
 from dicom_node.results.selection_document import build_selection
@@ -58,7 +57,7 @@ def build_rejection_note(
         study than the source (a note rejects what is in its own study only); or the source
         headers cannot carry a result (see ``headers.normalise``).
     """
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     if not rejected:
         raise UnsuitableInput("a rejection note rejects at least one object", reason="input.empty")
     study_uid = str(sources[0].StudyInstanceUID)

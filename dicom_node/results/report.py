@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from ai_models.types import Code, Label, LabelMap
 from dicom_node.errors import ConfigurationError, GateRefused
 from dicom_node.results.evidence import references_to
-from dicom_node.results.headers import normalise
 from dicom_node.results.report_document import (
     DocumentSource,
     build_document,
@@ -171,7 +170,7 @@ class _Writer:
     def __init__(self, request: ResultRequest) -> None:
         self.request = request
         self.template = _template(request)
-        self.sources, self._notes = normalise(request.source_images)
+        self.sources, self._notes = request.normalised()
         self._language = language_of(request)
         self._narrator = Narrator(self._language, self.template.sentences)
         self.finder = Finder(request, self.template, self._language, self.sources)

@@ -14,7 +14,6 @@ from ai_models.drafting.impression import Impression, Writer, WriterIdentity, im
 from ai_models.types import Label, LabelMap
 from dicom_node.results.draft_evidence import evidence_of
 from dicom_node.results.gate_reading import read_back, refused
-from dicom_node.results.headers import normalise
 from dicom_node.results.report_document import language_of
 from dicom_node.results.report_findings import Finder
 from dicom_node.results.report_numbers import SegmentMeasurement
@@ -56,7 +55,7 @@ def drafted_impression(
     """
     template = load_template(request.template, request.template_folder)
     language = language_of(request)
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     finder = Finder(request, template, language, sources)
     findings: list[Finding] = []
     not_found: Sequence[Label] = ()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dicom_node.results.follow_up import FollowUp
+    from dicom_node.results.headers import Repaired
 
 # Results stand behind the images of their study (PS3.3 C.7.3.1: Series Number has no meaning).
 SERIES_NUMBERS = {
@@ -88,6 +89,8 @@ class ResultRequest:
         Sets Completion Flag: false when a part of the input was left out.
     follow_up
         The findings beside those of an earlier examination, where one was asked for.
+    repaired
+        What ``headers.normalise`` makes of ``source_images``, where that is known already.
     """
 
     source_images: Sequence[Dataset]
@@ -114,8 +117,25 @@ class ResultRequest:
     template_folder: Path | None = None
     further_images: Sequence[Sequence[Dataset]] = ()
 
+    follow_up: FollowUp | None = None
+    repaired: Repaired | None = field(default=None, compare=False, repr=False)
+
+    def normalised(self) -> tuple[list[Dataset], tuple[str, ...]]:
+        """Copies of ``source_images`` that can carry a result, and notes (``headers.normalise``).
+
+        Raises
+        ------
+        UnsuitableInput
+            The headers cannot carry one.
+        """
+        from dicom_node.results.headers import normalise
+
+        known = self.repaired
+        if known is None or known.source_images is not self.source_images:
+            return normalise(self.source_images)
+        return known.copies(), known.notes
+
     @property
     def all_images(self) -> list[Dataset]:
         """Headers of everything that the result was made from, the source first."""
         return [*self.source_images, *(one for images in self.further_images for one in images)]
-    follow_up: FollowUp | None = None

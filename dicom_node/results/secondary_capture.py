@@ -30,7 +30,6 @@ from dicom_node.results.drawing import (
     text_page,
     with_legend,
 )
-from dicom_node.results.headers import normalise
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation_segments import segment_numbers
 from dicom_node.results.slice_source import patient_orientation, source_of
@@ -78,7 +77,7 @@ def build_secondary_captures(
         ``gate.labels``: undescribed values; ``gate.shape``: not the grid of the source.
     """
     found = set(segment_numbers(label_map, request.labels))
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     _check_grid(request, label_map.shape, display, sources)
     colors = contour_colors(request.labels)
     pictures = []
@@ -121,7 +120,7 @@ def build_named_saliency_captures(
     series_number: int,
 ) -> list[tuple[str, Dataset]]:
     """As `build_saliency_captures`, each with the name of the output that it is of."""
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     pictures: list[tuple[str, Picture]] = []
     for name, values in saliency.items():
         volume = values if values.ndim == 3 else values[None]
@@ -152,7 +151,7 @@ def build_notice_page(
     ``lines`` are drawn where a font of this host has all their characters. Chinese needs a CJK
     font under ``/usr/share/fonts``; without one ``english`` is drawn instead.
     """
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     title = legend.phrase(request, "answer", algorithm=request.algorithm.name)
     page = text_page(title, legend.notice(request, lines, english))
     picture = Picture(page, "notice", 1, "Text on the analysis, no image.")

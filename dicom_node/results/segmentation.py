@@ -17,7 +17,7 @@ from ai_models.array.labels import exclusive, has_overlap, occupied_slices
 from ai_models.types import Algorithm, FloatArray, Label, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results.equipment import Equipment
-from dicom_node.results.headers import normalise
+from dicom_node.results.headers import Repaired
 from dicom_node.results.identity import ResultIdentity
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation_frames import (
@@ -66,6 +66,7 @@ def build_segmentation(
     series_number: int,
     equipment: Equipment,
     created_at: datetime,
+    repaired: Repaired | None = None,
 ) -> Dataset | None:
     """Build the BINARY Segmentation of ``label_map``.
 
@@ -81,6 +82,8 @@ def build_segmentation(
         that share voxels become segments that overlap.
     created_at
         Becomes content, series and instance creation time (see ``finish.local_time``).
+    repaired
+        What ``headers.normalise`` makes of ``source_images``, where that is known already.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def build_segmentation(
         ``gate.labels``: undescribed values; ``gate.shape``: the map is not on the source grid.
     """
     request = ResultRequest(
-        source_images, frame_numbers, labels, algorithm, identity, equipment, created_at
+        source_images, frame_numbers, labels, algorithm, identity, equipment, created_at,
+        repaired=repaired,
     )
     occupied = occupied_slices(label_map)
     values = np.flatnonzero(occupied.any(axis=0)).tolist()
@@ -104,7 +108,7 @@ def build_segmentation(
     if not numbers:
         return None
     check_grid(label_map.shape, request)
-    sources, _ = normalise(source_images)
+    sources, _ = request.normalised()
     series_uid = str(sources[0].SeriesInstanceUID)
     return build_frames(
         request,
@@ -137,7 +141,7 @@ def build_label_map_segmentation(
     if not numbers:
         return None
     check_grid(label_map.shape, request)
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     series_uid = str(sources[0].SeriesInstanceUID)
     return build_frames(
         request,
@@ -180,7 +184,7 @@ def build_probability_map(
     numbers = numbered(shown, request.labels)
     if not numbers:
         return None
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     series_uid = str(sources[0].SeriesInstanceUID)
     maps = [probabilities[value] for value in shown]
     return build_frames(

@@ -18,7 +18,6 @@ from ai_models.array.labels import mask_of
 from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.results.equipment import algorithm_equipment, describe, long_string
 from dicom_node.results.finish import finish, local_time
-from dicom_node.results.headers import normalise
 from dicom_node.results.keyholes import polygons
 from dicom_node.results.request import ResultRequest
 from dicom_node.results.segmentation import segment_numbers, tracking_identifier
@@ -67,7 +66,7 @@ def build_structure_set(
     numbers = segment_numbers(label_map, request.labels)
     if not numbers:
         return None
-    sources, _ = normalise(request.source_images)
+    sources, _ = request.normalised()
     planes = slice_planes(sources, request.frame_numbers)
     moment = local_time(request.created_at, sources[0])
     images = [_image(request, sources, index) for index in range(len(label_map))]
