@@ -110,7 +110,7 @@ class Claims:
 
 def _left_alone() -> sa.Select[Any]:
     """Open jobs whose process is gone; running ones also that nobody has claimed."""
-    alive = sa.exists().where(_h.c.process_id == _c.c.process_id, _h.c.gone == "")
+    is_gone = _c.c.process_id.is_not(None) & (_h.c.process_id.is_(None) | (_h.c.gone != ""))
     unclaimed = (
         _c.c.process_id.is_(None)
         & (_j.c.state == str(JobState.RUNNING))
@@ -120,7 +120,7 @@ def _left_alone() -> sa.Select[Any]:
         sa.select(_j.c.job_id, _j.c.attempt, _j.c.state, _h.c.gone)
         .outerjoin(_c, (_c.c.job_id == _j.c.job_id) & (_c.c.attempt == _j.c.attempt))
         .outerjoin(_h, _h.c.process_id == _c.c.process_id)
-        .where(_OPEN, unclaimed | (_c.c.process_id.is_not(None) & ~alive))
+        .where(_OPEN, unclaimed | is_gone)
     )
 
 
