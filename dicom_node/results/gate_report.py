@@ -62,7 +62,7 @@ def check_findings(
     present = np.flatnonzero(sizes.any(axis=0)).tolist()
     values: dict[int, int] = dict(enumerate(present, start=1))
     told = set()
-    for group in _named(read_back(report), _GROUP):
+    for group in _groups(read_back(report)):
         numbers = _segment_numbers(group)
         if len(numbers) > 1:
             _check_measured(group, [measurements[values[number]] for number in numbers])
@@ -204,9 +204,18 @@ def _items(item: Dataset) -> Iterator[Dataset]:
 
 
 def _named(item: Dataset, code: str) -> Iterator[Dataset]:
-    for one in _items(item):
-        names = one.get("ConceptNameCodeSequence")
-        if names and names[0].CodeValue == code:
+    yield from (one for one in _items(item) if _is_named(one, code))
+
+
+def _is_named(item: Dataset, code: str) -> bool:
+    names = item.get("ConceptNameCodeSequence")
+    return bool(names) and names[0].CodeValue == code
+
+
+def _groups(report: Dataset) -> Iterator[Dataset]:
+    """Measurement groups: containers (TID 1410, 1411), so that no image need be asked its name."""
+    for one in _items(report):
+        if one.ValueType == "CONTAINER" and _is_named(one, _GROUP):
             yield one
 
 
