@@ -184,18 +184,17 @@ class HostSession:
         told = {
             "seen_at": database_now(), "waiting_s": waiting_s, "gone": "", "to_index": 0,
             "devices": json.dumps(self._devices), "models": json.dumps(self._models),
+            "clock_ahead_s": time.time() - clock.seconds(),
         }
         asked_s = time.monotonic()
-        ahead_s = time.time() - clock.seconds()
         this = _h.c.process_id == self.process.process_id
-        update = sa.update(_h).where(this).values(**told, clock_ahead_s=ahead_s)
+        update = sa.update(_h).where(this).values(**told)
         seen_at = connection.execute(update.returning(_h.c.seen_at)).scalar_one_or_none()
         if seen_at is None:
             who = self.process
             insert = sa.insert(_h).values(
                 **told, process_id=who.process_id, host_name=who.host_name,
                 roles=json.dumps(who.roles), version=who.version, started_at=database_now(),
-                clock_ahead_s=ahead_s,
             )
             seen_at = connection.execute(insert.returning(_h.c.seen_at)).scalar_one()
             connection.execute(
