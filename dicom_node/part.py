@@ -57,10 +57,14 @@ class Part:
         except OSError as failure:
             raise storage_error(failure) from failure
 
-    def finish(self) -> None:
-        """Everything is on disk when this returns (raises as `write`, and OSError)."""
+    def flush(self) -> None:
+        """Everything can be read under `path` when this returns (raises as `write`)."""
         if self._meta:
             self.write([])
+
+    def finish(self) -> None:
+        """Everything is on disk when this returns (raises as `write`, and OSError)."""
+        self.flush()
         os.fdatasync(self.fd)
 
     def discard(self) -> None:

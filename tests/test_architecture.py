@@ -124,6 +124,8 @@ ONLY_IN = {
     "dbos": ("dicom_node.ledger",),
     "sqlite3": ("dicom_node.ledger",),
     "psycopg": ("dicom_node.ledger",),
+    "botocore": ("dicom_node.spool",),
+    "boto3": (),
     "highdicom": ("dicom_node.results", "sr_templates"),
     **dict.fromkeys(
         (

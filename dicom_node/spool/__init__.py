@@ -11,6 +11,8 @@
     place.py     what the settings say of it, in a form that goes to other processes
     access.py    `Spool`: what everybody uses; it asks one of
     folder.py    files in a folder, of this host or of a file system that several hosts mount
+    objects.py   objects of a store (store.py), with copies on this host (cache.py); withdrawn.py
+                 removes studies there, leaving.py in a folder
 """
 
 from dicom_node.spool.access import Spool

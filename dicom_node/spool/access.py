@@ -79,8 +79,14 @@ class Spool:
 
     def check_space(self, expected_bytes: int = 0) -> None:
         """Raise `OutOfSpace` when the disk is at its watermark (read at most 5 times a second)."""
-        if self.free_bytes() - expected_bytes < self._refuse_below_free_bytes:
+        if self._is_short(expected_bytes):
+            self._kept.make_room()
+            self.forget_space()
+        if self._is_short(expected_bytes):
             raise OutOfSpace("free space is below storage.refuse_below_free_bytes")
+
+    def _is_short(self, expected_bytes: int) -> bool:
+        return self.free_bytes() - expected_bytes < self._refuse_below_free_bytes
 
     def free_bytes(self) -> int:
         """Room for what is being received, at most 0.2 s old; raises `StorageFailed`."""
@@ -195,6 +201,10 @@ class Spool:
             check_inside(relative)
         return self._kept.local(relatives)
 
+    def prefetch(self, relatives: Sequence[str]) -> None:
+        """Begin to bring here what `resolve` will be asked for soon; never raises."""
+        self._kept.prefetch(relatives)
+
     def has(self, relative: str) -> bool:
         """Whether there is a file under this relative path."""
         return self.look(relative) is not None
@@ -203,6 +213,14 @@ class Spool:
         """What is kept under this relative path now; raises `StorageFailed`."""
         check_inside(relative)
         return self._kept.look(relative)
+
+    def marker(self) -> str:
+        """What tells the place where files are kept from others; empty: it has none."""
+        return self._kept.marker()
+
+    def mark(self, identity: str) -> str:
+        """Mark that place unless it is marked; its marker. Raises `StorageFailed`."""
+        return self._kept.mark(identity)
 
     def has_any(self) -> bool:
         """Whether an image was ever kept here, as far as can be seen."""

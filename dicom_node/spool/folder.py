@@ -204,6 +204,9 @@ class FolderKept:
             raise outside()
         return path
 
+    def prefetch(self, relatives: Sequence[str]) -> None:
+        """Nothing: they are here."""
+
     def look(self, relative: str) -> StoredFile | None:
         """As `dicom_node.spool.kept.Kept.look`."""
         try:
@@ -275,6 +278,26 @@ class FolderKept:
         except OSError as failure:
             raise storage_error(failure) from failure
         return found.f_bavail * found.f_frsize
+
+    def make_room(self) -> None:
+        """Nothing: there are no copies."""
+
+    def marker(self) -> str:
+        """As `dicom_node.spool.kept.Kept.marker`."""
+        with suppress(FileNotFoundError):
+            return (self._folder / "spool-id").read_text("ascii").strip()
+        return ""
+
+    def mark(self, identity: str) -> str:
+        """As `dicom_node.spool.kept.Kept.mark`."""
+        try:
+            write_once(
+                str(self._folder / "spool-id"), lambda file: file.write(identity.encode("ascii"))
+            )
+            self._sync.sync(self._root)
+            return self.marker()
+        except OSError as failure:
+            raise storage_error(failure) from failure
 
 
 def fingerprint(status: os.stat_result) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,8 @@ class Incoming:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._numbers = count()
+        # Two containers may have one host name, and the same process ids.
+        self._mine = f"{os.getpid()}-{secrets.token_hex(4)}"
 
     def begin(self, association_id: str) -> Part:
         """A new empty file; raises `OutOfSpace` or `StorageFailed`.
@@ -30,7 +33,7 @@ class Incoming:
         The open file is locked: `clean` of another process leaves it alone.
         """
         marked = association_id[:32] if association_id.isalnum() else uid_to_name(association_id)
-        path = f"{self.folder}/{os.getpid()}-{marked}-{next(self._numbers)}.part"
+        path = f"{self.folder}/{self._mine}-{marked}-{next(self._numbers)}.part"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

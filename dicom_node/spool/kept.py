@@ -82,16 +82,17 @@ class OnTheirWayOut(Protocol):
 
 
 class Kept(Protocol):
-    """Files that are kept for good; every method may raise `StorageFailed` and `OutOfSpace`.
+    """Files that are kept for good; every method may raise `StorageFailed` and `OutOfSpace`."""
 
-    Attributes
-    ----------
-    quarantined, leaving
-        What was refused, and what is being removed.
-    """
+    @property
+    def quarantined(self) -> Refused:
+        """What was refused."""
+        ...
 
-    quarantined: Refused
-    leaving: OnTheirWayOut
+    @property
+    def leaving(self) -> OnTheirWayOut:
+        """What is being removed."""
+        ...
 
     def keep(self, part: Part, relative: str) -> StoredFile:
         """Make a received file a kept one; durable on return. The part stays its owner's."""
@@ -103,6 +104,10 @@ class Kept(Protocol):
 
     def local(self, relatives: Sequence[str]) -> list[Path]:
         """Files with these bytes on this host, in the same order; absent where there are none."""
+        ...
+
+    def prefetch(self, relatives: Sequence[str]) -> None:
+        """Begin to bring files to this host that `local` will be asked for; never raises."""
         ...
 
     def look(self, relative: str) -> StoredFile | None:
@@ -131,4 +136,16 @@ class Kept(Protocol):
 
     def free_bytes(self) -> int:
         """Room for kept files."""
+        ...
+
+    def make_room(self) -> None:
+        """Let go of what is only a copy of what is kept elsewhere."""
+        ...
+
+    def marker(self) -> str:
+        """What tells this place from others; empty: nobody has marked it."""
+        ...
+
+    def mark(self, identity: str) -> str:
+        """Mark this place unless it is marked; its marker."""
         ...

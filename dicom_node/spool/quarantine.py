@@ -33,6 +33,18 @@ MOST_FILES = 200_000
 _COUNT_AGAIN_S, _COUNT_FULL_AGAIN_S = 300.0, 10.0
 
 
+def sidecar(reason: str, detail: str, sender: Mapping[str, str], size_bytes: int) -> bytes:
+    """What is written beside a refused file."""
+    said = {
+        "reason": reason,
+        "detail": detail,
+        **sender,
+        "size_bytes": size_bytes,
+        "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return json.dumps(said, indent=1).encode()
+
+
 class Quarantine:
     """One folder of refused files; safe for many threads.
 
@@ -71,13 +83,7 @@ class Quarantine:
             digest.update(chunk)
         name = digest.hexdigest()
         size_bytes = os.stat(path).st_size
-        sidecar = {
-            "reason": reason,
-            "detail": detail,
-            **sender,
-            "size_bytes": size_bytes,
-            "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        said = sidecar(reason, detail, sender, size_bytes)
         with self._lock:
             if not os.path.exists(f"{self._folder}/{name}.bin"):
                 self._check_room(size_bytes)
@@ -86,7 +92,7 @@ class Quarantine:
                     link_or_copy(path, f"{self._folder}/{name}.bin")
             write_durably(
                 f"{self._folder}/{name}.json",
-                lambda file: file.write(json.dumps(sidecar, indent=1).encode()),
+                lambda file: file.write(said),
             )
         self._sync.sync(self._folder)
         return f"quarantine/{name}.bin"
