@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.hosts.modality import Modalities, Sent
 from tests.hosts.node_host import NodeHost, wait_until
@@ -65,18 +68,8 @@ def cut_off_for(name: str, seconds: float) -> Strike:
     """A host hears and reaches nobody for some time, and works on as far as it can."""
 
     def strike(site: Site, _: Sent) -> Trouble:
-        node = site.named(name)
-        jobs = _until_it_works(site, node) if node.roles == "work" else {}
-        at = time.monotonic()
-        node.host.unplug()
-        figures = _until_moved_on(site, jobs) if jobs else {}
-        time.sleep(max(0.0, at + seconds - time.monotonic()))
-        node.host.plug_in()
-        back = time.monotonic()
-        wait_until(
-            lambda: _does_something(site, node), f"{name} takes part again", _MADE_UP_WITHIN_S
-        )
-        figures["s until it took part again"] = round(time.monotonic() - back, 1)
+        host = site.named(name).host
+        figures = _away_for(site, site.named(name), seconds, host.unplug, host.plug_in)
         return Trouble(f"{name} was cut off for {seconds:g} s", figures)
 
     return strike
@@ -86,39 +79,56 @@ def without_database_for(name: str, seconds: float) -> Strike:
     """A host reaches everybody but the database for some time."""
 
     def strike(site: Site, _: Sent) -> Trouble:
-        node = site.named(name)
-        jobs = _until_it_works(site, node) if node.roles == "work" else {}
-        at = time.monotonic()
-        node.host.lose(site.database)
-        figures = _until_moved_on(site, jobs) if jobs else {}
-        time.sleep(max(0.0, at + seconds - time.monotonic()))
-        node.host.find(site.database)
-        back = time.monotonic()
-        wait_until(
-            lambda: _does_something(site, node), f"{name} takes part again", _MADE_UP_WITHIN_S
+        host = site.named(name).host
+        figures = _away_for(
+            site, site.named(name), seconds, partial(host.lose, site.database),
+            partial(host.find, site.database),
         )
-        figures["s until it took part again"] = round(time.monotonic() - back, 1)
         return Trouble(f"{name} did not reach the database for {seconds:g} s", figures)
 
     return strike
+
+
+def _away_for(
+    site: Site, node: NodeHost, seconds: float, cut: Callable[[], None], mend: Callable[[], None]
+) -> dict[str, float]:
+    jobs = _until_it_works(site, node) if node.roles == "work" else {}
+    cut()
+    at = time.monotonic()
+    timer = threading.Timer(seconds, mend)
+    timer.start()
+    figures = _until_moved_on(site, jobs) if jobs else {}
+    timer.join()
+    wait_until(lambda: _takes_part(site, node), f"{node.name} takes part", _MADE_UP_WITHIN_S)
+    figures["s until it took part again"] = round(time.monotonic() - at - seconds, 1)
+    return figures
 
 
 def strike_all(
     site: Site, modalities: Modalities, plan: Sequence[tuple[float, Strike]],
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Trouble]:
-    """Let each happen when its part of the series has been acknowledged."""
-    sent, troubles = modalities.sent, []
-    for part, strike in plan:
-        due = part * len(sent.account.series)
-        wait_until(
-            lambda due=due: len(sent.ended_at) >= due,  # type: ignore[misc]
-            f"{due:.0f} series are acknowledged", 1800.0,
-        )
+    """Let each happen when its part of the series has been acknowledged.
+
+    One may come before the others have made up for another, as in life.
+    """
+    sent = modalities.sent
+
+    def happen(strike: Strike) -> Trouble:
         trouble = strike(site, sent)
         say(f"{trouble.what}: {trouble.figures}")
-        troubles.append(trouble)
-    return troubles
+        return trouble
+
+    happening: list[Future[Trouble]] = []
+    with ThreadPoolExecutor(max(1, len(plan)), thread_name_prefix="trouble") as pool:
+        for part, strike in plan:
+            due = part * len(sent.account.series)
+            wait_until(
+                lambda due=due: len(sent.ended_at) >= due,  # type: ignore[misc]
+                f"{due:.0f} series are acknowledged", 1800.0,
+            )
+            happening.append(pool.submit(happen, strike))
+    return [one.result() for one in happening]
 
 
 def _until_it_works(site: Site, node: NodeHost) -> dict[str, str]:
@@ -161,8 +171,8 @@ def _known(site: Site) -> set[str]:
     return {row[0] for row in site.query("SELECT sop_instance_uid FROM instances")}
 
 
-def _does_something(site: Site, node: NodeHost) -> bool:
-    """A worker runs a job, another one is among the living."""
+def _takes_part(site: Site, node: NodeHost) -> bool:
+    """A worker runs a job or has none to run, another one is among the living."""
     if node.roles == "work":
         return bool(site.query(_RUNNING, name=node.name)) or not site.open_work().get("jobs")
     alive = "SELECT 1 FROM hosts WHERE host_name = :name AND gone = ''"
