@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dicom_node.config import Config, Rule
@@ -21,6 +21,7 @@ from dicom_node.config_rules import PRIOR
 from dicom_node.errors import LedgerUnavailable, NotUnderstood
 from dicom_node.events import Events, about_study
 from dicom_node.input_roles import BEYOND, in_words
+from dicom_node.ledger import clock
 from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.overtaking import SUPERSEDED
@@ -28,14 +29,7 @@ from dicom_node.node_headers import representative
 from dicom_node.node_outlook import duration
 from dicom_node.records import Job, JobInput, JobState, Series, SeriesState
 from dicom_node.routing.rules import compare
-from dicom_node.routing.selection import (
-    ARRIVING,
-    NOT_THERE,
-    Candidate,
-    Selected,
-    roles_of,
-    select,
-)
+from dicom_node.routing.selection import ARRIVING, NOT_THERE, Candidate, Selected, roles_of, select
 from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
@@ -248,7 +242,7 @@ class Gathering:
     def _keep_time(self, job: Job) -> None:
         """No job waits for longer than its rule says from now on, whatever the clock did."""
         rule = self._rules.get(job.rule)
-        latest = waiting_until(datetime.now(UTC), rule.wait_s if rule is not None else 0.0)
+        latest = waiting_until(clock.now(), rule.wait_s if rule is not None else 0.0)
         if job.not_before > latest + timedelta(seconds=_CLOCK_S):
             self._ledger.inputs.limit_wait(job.job_id, latest)
 

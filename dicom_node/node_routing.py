@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ai_models.card import Card
@@ -24,6 +23,7 @@ from dicom_node.errors import (
     UnsuitableInput,
 )
 from dicom_node.events import Events, about_study
+from dicom_node.ledger import clock
 from dicom_node.ledger.job_inputs import waiting_until
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.states import IllegalTransition
@@ -278,7 +278,7 @@ class Router:
     def _job(
         self, series: Series, rule: Rule, version: str, name: str, priority: Priority, reason: str
     ) -> Job:
-        now = datetime.now(UTC)
+        now = clock.now()
         return Job(
             job_id=name,
             series_instance_uid=series.series_instance_uid,

@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from dicom_node.backoff import delay_s
 from dicom_node.config import SENDER, Config, PeerSettings
@@ -29,6 +29,7 @@ from dicom_node.delivery.rewriting import (
 )
 from dicom_node.errors import PeerUnavailable, TransientError
 from dicom_node.events import Events
+from dicom_node.ledger import clock
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import CircuitState, DestinationProfile
 
@@ -77,7 +78,7 @@ def probe(
             for uid, all_of in PROPOSED.items()
         }
     taken = {uid: syntaxes for uid, syntaxes in accepted.items() if syntaxes}
-    return DestinationProfile(peer.name, taken, frozenset(), datetime.now(UTC))
+    return DestinationProfile(peer.name, taken, frozenset(), clock.now())
 
 
 class Capabilities:
@@ -208,7 +209,7 @@ class CapabilityProber:
             The next round makes up for it.
         """
         for peer in self._destinations():
-            now = datetime.now(UTC)
+            now = clock.now()
             if self._stopping.is_set() or not self._leads():
                 return
             if self._is_due(peer.name, now):

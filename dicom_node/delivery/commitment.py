@@ -19,7 +19,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from dicom_node.backoff import delay_s, is_due
@@ -29,6 +29,7 @@ from dicom_node.delivery.n_action import CONTEXTS, CommitmentAssociation, Report
 from dicom_node.delivery.open_sockets import OpenSockets
 from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
 from dicom_node.events import Events, about_study
+from dicom_node.ledger import clock
 from dicom_node.ledger.commitments import MOST_ITEMS, NO_REPORT, NOT_OFFERED, Left, Wanting
 from dicom_node.ledger.ledger import Ledger
 
@@ -114,7 +115,7 @@ class CommitmentAsker:
         LedgerUnavailable
             The next round makes up for it.
         """
-        now = datetime.now(UTC)
+        now = clock.now()
         if not self._leads():
             return
         for transaction_uid, asks in self._commitments.overdue(now):
@@ -279,7 +280,7 @@ class CommitmentAsker:
         self, transaction_uid: str, destination: str, peer: PeerSettings,
         delivery_ids: Sequence[str],
     ) -> list[tuple[str, str]]:  # fmt: skip
-        now = datetime.now(UTC)
+        now = clock.now()
         delivery = self._config.delivery
         return self._commitments.begin(
             transaction_uid, destination, peer.ae_title, delivery_ids, asked_at=now,
@@ -300,7 +301,7 @@ class CommitmentAsker:
     def _keep(self, peer: PeerSettings, report: Report) -> int:
         received = self._commitments.receive(
             peer.ae_title, report.event_type_id, report.data_set,
-            explicit_vr=report.explicit_vr, now=datetime.now(UTC),
+            explicit_vr=report.explicit_vr, now=clock.now(),
         )  # fmt: skip
         self._events.commitment_reported(peer.ae_title, received.status, received.reason)
         for change in received.changes:
@@ -322,7 +323,7 @@ class CommitmentAsker:
             self._end(transaction_uid, NOT_OFFERED, "not_offered")
 
     def _end(self, transaction_uid: str, reason: str, left: Left = "wanted") -> None:
-        now = datetime.now(UTC)
+        now = clock.now()
         asks = self._commitments.asks(transaction_uid)
         again_at = now + timedelta(seconds=delay_s(asks, random.random()))
         self._commitments.end(transaction_uid, reason, now=now, again_at=again_at, left=left)
@@ -330,7 +331,7 @@ class CommitmentAsker:
     def _pause(self, peer: PeerSettings, reason: str) -> None:
         former = self._pauses.get(peer.name)
         failures = former.failures + 1 if former else 1
-        until = datetime.now(UTC) + timedelta(seconds=delay_s(failures, random.random()))
+        until = clock.now() + timedelta(seconds=delay_s(failures, random.random()))
         self._pauses[peer.name] = _Pause(failures, until, reason)
 
 

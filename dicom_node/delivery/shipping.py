@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from dicom_node.backoff import delay_s
@@ -25,6 +25,7 @@ from dicom_node.errors import (
     UnknownName,
 )
 from dicom_node.events import Events, about_study
+from dicom_node.ledger import clock
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.replanning import Recipient
 from dicom_node.ledger.states import OPEN_DELIVERIES
@@ -37,7 +38,7 @@ _IDLE_S = 2.0
 
 def local_clock() -> datetime:
     """The time, as the node's deliveries reckon it."""
-    return datetime.now(UTC)
+    return clock.now()
 
 
 class Shipping:

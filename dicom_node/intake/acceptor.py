@@ -24,12 +24,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from dicom_node.errors import StorageFailed
+from dicom_node.errors import LedgerUnavailable, StorageFailed
 from dicom_node.event_sinks import Sink
 from dicom_node.intake.active import (
     RECORD_BYTES,
@@ -50,6 +51,7 @@ _START_PATIENCE_S = 60.0
 _END_PATIENCE_S = 25.0
 _RESTART_AFTER_S = 2.0
 _REFUSES_WITHIN_S = 300.0
+_KEEP_TIME_EVERY_S = 10.0
 _HEARD_WITHIN_S = 2.0
 
 
@@ -312,6 +314,7 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     forwarder = EventForwarder(events, sys.stdout.fileno())
     spool = settings.spool.open()
     ledger = Ledger.open(orders["database_url"])
+    threading.Thread(target=_keep_time, args=(ledger.keep_time,), name="time", daemon=True).start()
     share = (orders["shared_fd"], orders["slot"], orders["slots"])
     active = ActiveAssociations(*share)
     indexer = Indexer(
@@ -336,6 +339,14 @@ def _run_child(orders: dict[str, Any], parent: int) -> None:
     indexer.close()
     ledger.close()
     forwarder.close()
+
+
+def _keep_time(by_the_ledger: Callable[[], None]) -> None:
+    """Receive by the clock of the ledger, also after this computer's was set."""
+    while True:
+        with contextlib.suppress(LedgerUnavailable):
+            by_the_ledger()
+        time.sleep(_KEEP_TIME_EVERY_S)
 
 
 def _let_the_node_tell() -> None:

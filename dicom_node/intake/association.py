@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -43,6 +42,7 @@ from dicom_node.intake.settings import Caller, ListenerSettings
 from dicom_node.intake.store import Index, Limits, ReceivedAssociation
 from dicom_node.intake.tls import secured, shake_hands
 from dicom_node.intake.upper_layer import StreamedUpperLayer
+from dicom_node.ledger import clock
 from dicom_node.spool import Spool
 from dicom_node.tls_context import Renewed, failure_reason, names_of
 
@@ -175,7 +175,7 @@ class IntakeAssociation(Association):
         """The association is accepted."""
         around = self.surroundings
         opened = records.Association(
-            uuid4().hex, calling_ae_title, around.index.listener_id, datetime.now(UTC)
+            uuid4().hex, calling_ae_title, around.index.listener_id, clock.now()
         )
         self.received = ReceivedAssociation(
             opened, self.settings.ae_title, around.spool, around.index, self.events,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 
 from pydicom.uid import UID
@@ -26,6 +26,7 @@ from dicom_node.errors import SUCCESS, PeerUnavailable, TransientError
 from dicom_node.events import Events
 from dicom_node.intake.commitment import Verdict, judge
 from dicom_node.intake.query import tls_args
+from dicom_node.ledger import clock
 from dicom_node.ledger.commitment_requests import CommitmentRequest
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
@@ -94,7 +95,7 @@ class CommitmentReports:
         LedgerUnavailable
             The next round makes up for it.
         """
-        now = datetime.now(UTC)
+        now = clock.now()
         if not self._leads():
             return
         for title in self._requests.titles_due(now):
@@ -118,7 +119,7 @@ class CommitmentReports:
 
     def _report_all(self, title: str, peer: PeerSettings) -> None:
         try:
-            for request in self._requests.due(title, datetime.now(UTC)):
+            for request in self._requests.due(title, clock.now()):
                 if self._stopping.is_set() or not self._leads():
                     return
                 if not self.report(request, peer):
@@ -142,7 +143,7 @@ class CommitmentReports:
             status = self._send(verdict, peer)
         except PeerUnavailable as error:
             reason = error.reason
-        now = datetime.now(UTC)
+        now = clock.now()
         if status == SUCCESS:
             self._requests.end(request, "reported", "new_association", now)
         elif status is not None and status not in _TRANSIENT:

@@ -10,7 +10,7 @@ just been stored.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from dicom_node.intake.commitment import (
     asked_for,
     judge,
 )
+from dicom_node.ledger import clock
 from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE, TooManyItems
 from dicom_node.spool import Spool
 
@@ -72,7 +73,7 @@ class CommitmentScp:
             return INVALID_ARGUMENT
         if not transaction_uid or not items or not all(map(all, items)):
             return INVALID_ARGUMENT
-        now = datetime.now(UTC)
+        now = clock.now()
         if not self._requests.record(
             transaction_uid, request.calling_ae_title, items, now=now, report_at=now + _KEEP_OFF
         ):
@@ -97,7 +98,7 @@ class CommitmentScp:
 
     def leave(self, association: IntakeAssociation) -> None:
         """The association is over: what it did not report is due elsewhere, now."""
-        now = datetime.now(UTC)
+        now = clock.now()
         for _, transaction_uid in association.unreported:
             try:
                 request = self._requests.find(transaction_uid, str(association.requestor.ae_title))
@@ -112,7 +113,7 @@ class CommitmentScp:
     ) -> bool:
         """Whether that is settled; otherwise there is something else to do first, or no peer."""
         # Below nothing when the clock was set back.
-        age_s = max(0.0, (datetime.now(UTC) - request.received_at).total_seconds())
+        age_s = max(0.0, (clock.now() - request.received_at).total_seconds())
         report_after_s = association.settings.commitment_report_after_s
         if not _stays(association, report_after_s - age_s):
             return False
@@ -125,7 +126,7 @@ class CommitmentScp:
         status = _send(association, context_id, verdict)
         if status is None:
             return False
-        now = datetime.now(UTC)
+        now = clock.now()
         if status == SUCCESS:
             self._requests.end(request, "reported", "same_association", now)
         else:

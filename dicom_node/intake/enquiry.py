@@ -17,13 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from dicom_node.errors import LedgerUnavailable, NodeError, PeerRefused
 from dicom_node.events import Events, about_study
 from dicom_node.intake.indexer import Indexer
 from dicom_node.intake.query import Limits, Listed, QueryAssociation, Retrieved
+from dicom_node.ledger import clock
 
 if TYPE_CHECKING:
     from dicom_node.config import Config, PeerSettings
@@ -213,7 +214,7 @@ class Enquiry:
         if self._monotonic() < self._standing[peer.ae_title].not_before_s:
             return
         uids = (series.study_instance_uid, series.series_instance_uid)
-        asked_at = datetime.now(UTC)
+        asked_at = clock.now()
         listed: list[Listed] = []
         with self._associate(peer) as association:
             self._events.peer_asked(peer.name, peer.ae_title, peer.host, *uids)

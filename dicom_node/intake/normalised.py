@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.uid import UID
@@ -38,6 +37,7 @@ from dicom_node.intake.notifications import (
     PROCEDURE_STEP,
     Notifications,
 )
+from dicom_node.ledger import clock
 from dicom_node.references import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicom_node.spool import Spool
 
@@ -169,7 +169,7 @@ class NormalisedServices:
             return NO_SUCH_INSTANCE
         received = self._ledger.commitments.receive(
             request.calling_ae_title, request.type_id, request.data_set,
-            explicit_vr=request.explicit_vr, now=datetime.now(UTC),
+            explicit_vr=request.explicit_vr, now=clock.now(),
         )  # fmt: skip
         self._events.commitment_reported(
             request.calling_ae_title, received.status, received.reason

@@ -10,12 +10,12 @@ DISCONTINUED is final.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dicom_node import references
 from dicom_node.errors import SUCCESS, NotUnderstood
 from dicom_node.events import Events
+from dicom_node.ledger import clock
 
 if TYPE_CHECKING:
     from dicom_node.intake.normalised import Request
@@ -94,7 +94,7 @@ class Notifications:
             request.sop_instance_uid, studies[0], request.calling_ae_title[:16], _IN_PROGRESS
         )
         # The same again is the same: its sender has lost our answer.
-        return SUCCESS if self._steps.begin(step, datetime.now(UTC)) else DUPLICATE_INSTANCE
+        return SUCCESS if self._steps.begin(step, clock.now()) else DUPLICATE_INSTANCE
 
     def change_step(self, request: Request) -> int:
         """N-SET of a procedure step: what it has produced, and whether it is over."""
@@ -122,7 +122,7 @@ class Notifications:
         study, is_over = step.study_instance_uid, status in _OVER
         answer = self._record(request, "mpps", study, counts, final=is_over)
         if answer == SUCCESS:
-            self._steps.change(step.sop_instance_uid, status, datetime.now(UTC))
+            self._steps.change(step.sop_instance_uid, status, clock.now())
         return answer
 
     def _record(

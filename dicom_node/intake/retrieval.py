@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
@@ -34,6 +33,7 @@ from dicom_node.intake.query import (
 )
 from dicom_node.intake.retrieval_levels import retrievals
 from dicom_node.intake.store import Answer, Index, ReceivedAssociation
+from dicom_node.ledger import clock
 from dicom_node.records import Association
 from dicom_node.spool import uid_to_name
 
@@ -68,7 +68,7 @@ def get_into_spool(
     PeerUnavailable, PeerBusy, PeerRefused
         What came before that is kept.
     """
-    opened = Association(uuid4().hex, query.peer.ae_title, index.listener_id, datetime.now(UTC))
+    opened = Association(uuid4().hex, query.peer.ae_title, index.listener_id, clock.now())
     received = ReceivedAssociation(
         opened, query.calling_ae_title, spool, index, events,
         asked=(query.study_instance_uid, query.series_instance_uid),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from dicom_node.durable import storage_error
@@ -30,6 +30,7 @@ from dicom_node.intake.header import Head, read_data_set_head
 from dicom_node.intake.quota import Allowance
 from dicom_node.intake.refusals import printable
 from dicom_node.intake.sources import FileSource
+from dicom_node.ledger import clock
 from dicom_node.part import Part
 from dicom_node.records import Association, Instance
 from dicom_node.spool import Spool, StoredFile
@@ -146,7 +147,7 @@ class ReceivedAssociation:
                     opened.calling_ae_title,
                     opened.listener_id,
                     opened.opened_at,
-                    datetime.now(UTC),
+                    clock.now(),
                     how,
                 )
             )
@@ -286,7 +287,7 @@ class Receipt:
     def _tell(self, head: Head, kept: StoredFile) -> None:
         received = self._received
         received.note(head, kept.size_bytes)
-        instance = instance_of(head, kept, received.association, datetime.now(UTC))
+        instance = instance_of(head, kept, received.association, clock.now())
         received.index.stored(instance, received.association)
         with about_study(head.study_instance_uid):
             received.events.instance_stored(head.sop_instance_uid, kept.size_bytes, kept.outcome)

@@ -10,12 +10,12 @@ Each source has one line per series; what it says later replaces what it said be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import SeriesState
 
@@ -83,7 +83,7 @@ class Announcements:
             "expected_instances": expected_instances,
             "said_by": said_by[:16],
             "final": int(final),
-            "at": rows.to_seconds(at or datetime.now(UTC)),
+            "at": rows.to_seconds(at or clock.now()),
         }
         insert = self._database.insert(_n).values(
             series_instance_uid=series_instance_uid, source=source, **values
@@ -122,7 +122,7 @@ class Announcements:
                 return False
             rows.record_transition(
                 connection, "series", series_instance_uid, SeriesState.RECEIVING,
-                SeriesState.RECEIVING, reason, attempt, datetime.now(UTC).timestamp(),
+                SeriesState.RECEIVING, reason, attempt, clock.seconds(),
             )
         return True
 

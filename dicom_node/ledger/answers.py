@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import decisions, duties, rows, tables, versions
+from dicom_node.ledger import clock, decisions, duties, rows, tables, versions
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, Duty, Job, JobState, Result
 
@@ -38,7 +37,7 @@ class Answers:
         is no longer at that end, because an operator retried it, or when a later job of the same
         work came to its end: an answer would supersede what that one says.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         query = sa.select(_j).where(_j.c.job_id == job.job_id)
         with self._database.write() as connection:
             duties.end(connection, duty)
@@ -72,7 +71,7 @@ class Answers:
                 _u.c.key.is_(None),
             )
         )
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             owed = connection.execute(query).all()
             for row in owed:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.jobs import IN_PLACE
 from dicom_node.ledger.model_stages import ModelStages
@@ -38,7 +36,7 @@ class Canaries:
         Overtaken
             This attempt of the job is not the one that runs; nothing is recorded.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             refuse_overtaken(connection, job.job_id, job.attempt)
             rows.change_state(connection, "job", job.job_id, JobState.FAILED, reason, now)

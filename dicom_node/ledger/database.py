@@ -9,6 +9,7 @@ stands there for ``BEGIN IMMEDIATE``, says `dicom_node.ledger.postgres`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dicom_node.errors import ConfigurationError, LedgerDamaged, LedgerUnavailable
-from dicom_node.ledger import postgres, tables
+from dicom_node.ledger import clock, postgres, tables
 from dicom_node.ledger.counts import keep_counts
 from dicom_node.ledger.guard import Guard, suspect, suspect_path
 from dicom_node.ledger.migration import migrate
@@ -253,6 +254,16 @@ class Database:
             if not self._read_only:
                 self.condemn(str(error))
             raise
+
+    def keep_time(self) -> None:
+        """Set `dicom_node.ledger.clock` by PostgreSQL's clock; on SQLite it is the computer's."""
+        if self.is_sqlite:
+            return
+        query = sa.select(sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Double))
+        with self.read() as connection:
+            asked_s = time.monotonic()
+            found = float(connection.execute(query).scalar_one())
+            clock.set_by_database(found, (asked_s + time.monotonic()) / 2)
 
     def condemn(self, found: str) -> None:
         """Leave word for every process of the node, and for the next start, that it is damaged."""

@@ -7,11 +7,9 @@ of the job: either the results were recorded first and the decision is refused, 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, job_inputs, rows, tables
+from dicom_node.ledger import clock, duties, job_inputs, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import DeliveryState, Job, JobState
@@ -139,4 +137,4 @@ class Decisions:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return clock.seconds()

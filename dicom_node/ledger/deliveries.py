@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import replacing, rows, states, tables, things
+from dicom_node.ledger import clock, replacing, rows, states, tables, things
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
@@ -122,7 +122,7 @@ class Deliveries:
         ``recipient`` is given, what the answer says of the SOP class is noted in the same
         transaction.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._recording(delivery_id, outcome) as connection:
             state = self._state(connection, delivery_id)
             was_replaced = state is DeliveryState.REPLACED and outcome.stored
@@ -182,7 +182,7 @@ class Deliveries:
         it is, and is ``pending`` again where it had been replaced. Then nothing is owed here any
         more; with ``duty`` only if it was not added again meanwhile.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         shipment = (job_id, destination)
         with self._database.write() as connection:
             replacing.replace(self._database, connection, shipment, keep, additions, reason, now)
@@ -203,7 +203,7 @@ class Deliveries:
 
         They are asked for anew: how long they are tried counts from here.
         """
-        now = datetime.now(UTC)
+        now = clock.now()
         query = sa.select(_d.c.delivery_id).where(
             _d.c.job_id == job_id, _d.c.state == str(DeliveryState.DEAD)
         )
@@ -223,7 +223,7 @@ class Deliveries:
 
         Returns how many deliveries that are; one that is under way stays under way.
         """
-        now = datetime.now(UTC)
+        now = clock.now()
         waiting = (_d.c.job_id == job_id, _d.c.state == str(DeliveryState.PENDING))
         with self._database.write() as connection:
             hurried = connection.execute(
@@ -250,7 +250,7 @@ class Deliveries:
     def give_up(self, shipment: Shipment, asked_before: datetime, reason: str) -> int:
         """End as dead what is still open of a shipment and was asked for before; returns how many.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         open_ones = (
             _d.c.job_id == shipment.job_id, _d.c.destination == shipment.destination,
             _d.c.state.in_([str(state) for state in states.OPEN_DELIVERIES]),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables, unclean_ends
+from dicom_node.ledger import clock, rows, tables, unclean_ends
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import refuse_overtaken, refuse_superseded
 from dicom_node.records import DRAFTING, JobState
@@ -28,7 +26,7 @@ class Drafts:
         Overtaken
             Somebody decided on the job, or its series got more instances: no draft is wanted.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             refuse_overtaken(connection, job_id, attempt)
             # What was asked for before now does not count as newer any more.
@@ -41,7 +39,7 @@ class Drafts:
         It counts as any job that was running at an end of the node
         (`dicom_node.ledger.unclean_ends`).
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         query = sa.select(_j.c.attempt, _j.c.state).where(_j.c.job_id == job_id)
         with self._database.write() as connection:
             row = connection.execute(query).one_or_none()

@@ -9,13 +9,13 @@ somebody works on it is another duty: ending or putting off the former leaves it
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from dicom_node.backoff import LONGEST_DELAY_S
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Duty, DutyKind
 
@@ -37,7 +37,7 @@ class Duties:
     def add(self, kind: str, key: str, reason: str) -> None:
         """Owe something, from now on; what is owed already is due again at once."""
         with self._database.write() as connection:
-            add(connection, kind, key, reason, datetime.now(UTC).timestamp())
+            add(connection, kind, key, reason, clock.seconds())
 
     def due(self, now: datetime, limit: int = 20) -> list[Duty]:
         """What is to be done now: answers before forms, which take longer; the longest due first.

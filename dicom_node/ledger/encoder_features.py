@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 
 _f = tables.encoder_features
@@ -46,7 +46,7 @@ class EncoderFeatures:
         """Keep those of a job, in place of an earlier attempt's; the oldest make way."""
         values = {
             "job_id": job_id, "model_id": model_id, "model_version": model_version,
-            "scanner": scanner, "at": datetime.now(UTC).timestamp(),
+            "scanner": scanner, "at": clock.seconds(),
             "vector": json.dumps([float(f"{value:.7g}") for value in features]),
         }
         insert = self._database.insert(_f).values(values)

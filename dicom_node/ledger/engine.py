@@ -29,13 +29,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 
 from dbos import DBOS, Serializer, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from dicom_node.ledger import clock
 from dicom_node.ledger.database import create_engine, unavailable
 
 APPLICATION_VERSION = "1"
@@ -242,7 +243,7 @@ class DbosEngine:
         }
         if kind in self._lanes:
             options["queue_partition_key"] = lane or "-"
-        delay_s = (not_before - datetime.now(UTC)).total_seconds() if not_before else 0.0
+        delay_s = (not_before - clock.now()).total_seconds() if not_before else 0.0
         if delay_s > _POLL_S:
             options["delay_seconds"] = delay_s
         with unavailable("the engine took no job"):
@@ -301,7 +302,7 @@ class DbosEngine:
 
     def prune(self, older_than: timedelta) -> int:
         """See `JobEngine.prune`."""
-        before = (datetime.now(UTC) - older_than).isoformat()
+        before = (clock.now() - older_than).isoformat()
         with unavailable("the engine forgot nothing"):
             old = DBOS.list_workflows(
                 completed_before=before, limit=_PRUNE_AT_ONCE, load_input=False, load_output=False
@@ -314,7 +315,7 @@ class DbosEngine:
         """See `JobEngine.forget`; what waits in a queue counts once it has done so for long."""
         with unavailable("the engine could not be asked"):
             pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-            before = (datetime.now(UTC) - _FORGOTTEN_AFTER).isoformat()
+            before = (clock.now() - _FORGOTTEN_AFTER).isoformat()
             waiting = DBOS.list_workflows(
                 status=["ENQUEUED", "DELAYED"], end_time=before, limit=_PRUNE_AT_ONCE,
                 load_input=False, load_output=False,

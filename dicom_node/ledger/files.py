@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 
 _CHUNK = 500
@@ -34,7 +33,7 @@ class Files:
         Their series keep their state and say in their history how many are missing; a series
         counts what it has from then on, so a job reads no file that is not there.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         forgotten: Counter[str] = Counter()
         with self._database.write() as connection:
             for start in range(0, len(paths), _CHUNK):
@@ -92,7 +91,7 @@ class Files:
             wrong = connection.execute(query).all()
         if not wrong:
             return 0
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             for uid, said, there in wrong:
                 reason = f"counted_again: {said} said, {there or 0} here"

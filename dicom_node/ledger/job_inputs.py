@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Job, JobInput, JobState, SeriesState
 
@@ -320,4 +320,4 @@ def _to_input(row: sa.Row[Any]) -> JobInput:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return clock.seconds()

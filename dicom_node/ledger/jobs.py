@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, job_inputs, rows, tables, things, unclean_ends, versions
+from dicom_node.ledger import (
+    clock,
+    duties,
+    job_inputs,
+    rows,
+    tables,
+    things,
+    unclean_ends,
+    versions,
+)
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import (
@@ -378,4 +387,4 @@ class Jobs:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return clock.seconds()

@@ -170,6 +170,15 @@ class Ledger:
         with self._database.write():
             pass
 
+    def keep_time(self) -> None:
+        """Set this process's ledger clock by the database, where several hosts may share it.
+
+        Raises
+        ------
+        LedgerUnavailable
+        """
+        self._database.keep_time()
+
     def condemn(self, found: str) -> None:
         """Leave word that the ledger is damaged: every process of the node ends on it."""
         self._database.condemn(found)

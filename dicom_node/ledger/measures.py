@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import job_inputs, states, tables
+from dicom_node.ledger import clock, job_inputs, states, tables
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database, sqlite_path
 from dicom_node.records import DeliveryState, JobState
@@ -166,7 +165,7 @@ class Measures:
             .limit(limit)
         )
         if not self._database.is_sqlite:
-            query = query.where(_t.c.at < datetime.now(UTC).timestamp() - _SETTLED_AFTER_S)
+            query = query.where(_t.c.at < clock.seconds() - _SETTLED_AFTER_S)
         with self._database.read() as connection:
             return [_to_change(row) for row in connection.execute(query)]
 
@@ -185,7 +184,7 @@ def _to_change(row: sa.Row[tuple[object, ...]]) -> Change:
 
 
 def _state_of_job() -> sa.ColumnElement[str]:
-    now = datetime.now(UTC).timestamp()
+    now = clock.seconds()
     waits = sa.and_(
         _j.c.state == str(JobState.QUEUED), _j.c.not_before > now,
         job_inputs.is_waiting(_j.c.job_id),

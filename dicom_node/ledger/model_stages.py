@@ -9,12 +9,11 @@ is in the history, under the kind ``model``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import CANDIDATE, ModelProblem, ModelStage, RuleWithoutModel, Stage
 
@@ -255,4 +254,4 @@ def _to_stage(row: sa.Row[Any]) -> ModelStage:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return clock.seconds()

@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Transition
 
@@ -28,7 +26,7 @@ class Notes:
         with self._database.write() as connection:
             rows.record_transition(
                 connection, "node", key, from_state, to_state, reason, 0,
-                datetime.now(UTC).timestamp(),
+                clock.seconds(),
             )
 
     def latest(self, limit: int = 5) -> list[Transition]:

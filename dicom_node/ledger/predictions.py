@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables
+from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Agreement, Job, JobState
 
@@ -24,7 +23,7 @@ class Predictions:
 
     def keep(self, job_id: str, document: Mapping[str, Any]) -> None:
         """Keep what a job's model said, in place of what an earlier attempt of it did."""
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         values = {"job_id": job_id, "document": json.dumps(document), "at": now}
         insert = self._database.insert(_p).values(values)
         with self._database.write(on=()) as connection:
@@ -54,7 +53,7 @@ class Agreements:
         values = {
             "job_id": job_id, "model_id": model_id, "live_version": live_version,
             "shadow_version": shadow_version, "document": json.dumps(document),
-            "at": datetime.now(UTC).timestamp(),
+            "at": clock.seconds(),
         }
         insert = self._database.insert(_a).values(values)
         with self._database.write(on=()) as connection:

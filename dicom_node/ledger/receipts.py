@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import rows, tables, things
+from dicom_node.ledger import clock, rows, tables, things
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.removals import begin_anew
@@ -299,4 +299,4 @@ def _removed(connection: sa.Connection, series: list[str]) -> list[str]:
 
 
 def _now() -> float:
-    return datetime.now(UTC).timestamp()
+    return clock.seconds()

@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import duties, job_inputs, rows, tables
+from dicom_node.ledger import clock, duties, job_inputs, rows, tables
 from dicom_node.ledger.database import Database
 from dicom_node.records import Delivery, DeliveryState, Job, JobState, Series, SeriesState
 
@@ -148,7 +148,7 @@ class Removals:
             ``None``, and nothing is changed, when it may not go, or when an image was set aside
             that the ledger does not know so: it has just arrived.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             holding = self._holding(connection, study_instance_uid)
             reason = may_go(holding)
@@ -199,7 +199,7 @@ class Removals:
     def ask(self, study_instance_uid: str) -> None:
         """Want a study to be gone before its time, whatever it waits for that can be given up."""
         insert = self._database.insert(_w).values(
-            study_instance_uid=study_instance_uid, at=datetime.now(UTC).timestamp()
+            study_instance_uid=study_instance_uid, at=clock.seconds()
         )
         with self._database.write() as connection:
             connection.execute(

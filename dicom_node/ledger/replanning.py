@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from dicom_node.config import SENDER
-from dicom_node.ledger import duties, rows, states, tables, things
+from dicom_node.ledger import clock, duties, rows, states, tables, things
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.profiles import find_profile, put_profile
 from dicom_node.records import DeliveryState, DestinationProfile
@@ -70,7 +69,7 @@ class Replanning:
 
         What it refused in answer to an object stays refused, unless ``forget_refusals``.
         """
-        now = datetime.now(UTC).timestamp()
+        now = clock.seconds()
         with self._database.write() as connection:
             former = find_profile(connection, profile.destination)
             before = former or _unknown(profile.destination)

@@ -14,12 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from dicom_node.config import Config
 from dicom_node.errors import TransientError
 from dicom_node.events import Events
+from dicom_node.ledger import clock
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.removals import Holding, Removal
 from dicom_node.operations.audit_subjects import Subjects
@@ -158,7 +159,7 @@ class Retention:
 
     def _before(self) -> datetime:
         """Since when a series must be settled for its study to be looked at."""
-        now = datetime.now(UTC)
+        now = clock.now()
         if self._needs_room():
             return now
         return now - min(self._rules.delivered, self._rules.declined)
@@ -235,7 +236,7 @@ class Retention:
     def _reason(self, holding: Holding) -> str:
         """Why a study is removed now; empty when it stays."""
         keeping = decide(holding, self._rules)
-        now = datetime.now(UTC)
+        now = clock.now()
         if keeping.until is not None and keeping.until <= now:
             return keeping.removed_as
         if keeping.earliest is not None and keeping.earliest <= now and self._needs_room():
@@ -252,7 +253,7 @@ class Retention:
         return reason if reason == ASKED or age_s >= self._rules.lately.total_seconds() else ""
 
     def _prune(self) -> None:
-        before = datetime.now(UTC) - timedelta(days=self._storage.keep_records_for_d)
+        before = clock.now() - timedelta(days=self._storage.keep_records_for_d)
         self._ledger.pruning.removed_series(before, _PRUNE_SERIES)
         self._ledger.pruning.old_rows(before, _PRUNE_ROWS)
         than_s = self._storage.keep_quarantined_for_d * 86_400

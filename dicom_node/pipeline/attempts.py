@@ -6,10 +6,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events, about_study
+from dicom_node.ledger import clock
 from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.analysis import Analysis
 from dicom_node.pipeline.canary import falls_back
@@ -161,7 +162,7 @@ def _fail(
     if falls_back(job, reason, workshop, events, is_last=delay_s is None):
         return
     if delay_s is not None:
-        retry_at = datetime.now(UTC) + timedelta(seconds=delay_s)
+        retry_at = clock.now() + timedelta(seconds=delay_s)
         _record_failure(job, reason, retry_at, workshop, events)
         return
     _record_failure(job, last_words(reason, earlier), None, workshop, events)

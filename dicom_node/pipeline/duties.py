@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from dicom_node.backoff import delay_s
 from dicom_node.errors import LedgerUnavailable, NodeError, TransientError
 from dicom_node.events import Events, about_study
-from dicom_node.ledger import duties
+from dicom_node.ledger import clock, duties
 from dicom_node.pipeline.answers import answer
 from dicom_node.pipeline.reforming import reform
 from dicom_node.pipeline.workshop import Workshop
@@ -83,7 +83,7 @@ class DutyKeeper:
         if not self._leads():
             return 0
         self._look_for_missing()
-        due = self._workshop.ledger.duties.due(datetime.now(UTC))
+        due = self._workshop.ledger.duties.due(clock.now())
         for count, duty in enumerate(due):
             if self._stopping.is_set() or not self._leads():
                 return count
@@ -110,6 +110,6 @@ class DutyKeeper:
 
     def _put_off(self, duty: Duty, reason: str) -> None:
         wait_s = delay_s(duty.attempt + 1, random.random())
-        until = datetime.now(UTC) + timedelta(seconds=wait_s)
+        until = clock.now() + timedelta(seconds=wait_s)
         self._workshop.ledger.duties.put_off(duty, until, reason)
         self._events.duty_changed(duty.kind, duty.key, "put off", reason.partition(":")[0])

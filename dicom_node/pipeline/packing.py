@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dicom_node.errors import UnsuitableInput
+from dicom_node.ledger import clock
 from dicom_node.ledger.versions import Version
 from dicom_node.pipeline.workshop import Workshop, keep, read_kept
 from dicom_node.records import Delivery, DeliveryState, DestinationProfile, Job, Result
@@ -107,7 +107,7 @@ def predecessors(previous: Version | None) -> tuple[Reference, ...]:
 
 def addressed(job: Job, destination: str, parcels: Sequence[Parcel]) -> list[Delivery]:
     """One delivery per object, named so that they sort in sending order."""
-    now = datetime.now(UTC)
+    now = clock.now()
     return [
         Delivery(
             delivery_id=f"{job.job_id}:{destination}:{position:02d}",

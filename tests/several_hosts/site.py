@@ -14,12 +14,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import sqlalchemy as sa
 import yaml
 
 from dicom_node.config import PeerSettings
 from dicom_node.delivery.sender import Sender
 from dicom_node.ledger.ledger import Ledger
-from dicom_node.records import Job, JobState
+from dicom_node.records import Job, JobState, Transition
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.delivery.scripted_peer import ScriptedPeer, scripted_peer
 from tests.dicom_samples import ct_series, write_series
@@ -29,6 +30,12 @@ from tests.test_node import RESULT_CLASSES
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
 SCANNER = "SCANNER"
+_SLOW = """
+import os, sys, threading
+if "dicom_node.pipeline.worker" in " ".join(sys.orig_argv):
+    import time
+    time.sleep(60)
+"""
 
 
 def wait_until(done: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -195,6 +202,61 @@ class Site:
             f"{receiver.name} listens",
         )
         return self.send(receiver, seed)
+
+    def slow_worker(self, name: str) -> HostProcess:
+        """A worker whose model takes long: its worker process is stopped while it loads.
+
+        The weights are the same on all hosts; what is slow is the host.
+        """
+        host = HostProcess(self.folder / name, "work", self.settings())
+        self.hosts.append(host)
+        host.start(DICOM_NODE_TESTS_SLOW="1", PYTHONPATH=f"{self._slowness()}:{ROOT}")
+        return host
+
+    def _slowness(self) -> Path:
+        """A folder whose sitecustomize lets every model of a worker process wait."""
+        folder = self.folder / "slowness"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(_SLOW)
+        return folder
+
+    def running_at(self, name: str) -> list[str]:
+        """The jobs that run at a host."""
+        self.living()
+        processes = {
+            one.process_id for one in self.ledger.hosts.all() if one.host_name == name
+        }
+        running = {(job.job_id, job.attempt) for job in self.ledger.jobs.running()}
+        claims = self.ledger.claims.of()
+        return [one[0] for one in running if claims.get(one) in processes]
+
+    def transitions(self, key: str, kind: str = "job") -> list[Transition]:
+        """The history of a job or a series."""
+        return self.ledger.history(kind, key)
+
+    def history(self, key: str, kind: str = "job") -> str:
+        """Its reasons in one text."""
+        return "; ".join(one.reason for one in self.transitions(key, kind))
+
+    @contextmanager
+    def ledger_that_takes_nothing_in(self) -> Iterator[None]:
+        """What is received meanwhile is kept, and waits for the ledger."""
+        url = sa.make_url(self.url).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE instances IN EXCLUSIVE MODE"))
+            yield
+        engine.dispose()
+
+    def open_associations(self) -> int:
+        """How many associations count as open."""
+        url = sa.make_url(self.url).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            query = sa.text("SELECT count(*) FROM associations WHERE ended = ''")
+            found = int(connection.execute(query).scalar_one())
+        engine.dispose()
+        return found
 
     def jobs(self, state: JobState | None = None) -> list[Job]:
         """The latest jobs."""

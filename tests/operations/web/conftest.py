@@ -15,6 +15,7 @@ from ai_models.catalog import Catalog
 from dicom_node.config import Config
 from dicom_node.events import Events, hash_uid
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.node_hosts import SoleHost
 from dicom_node.node_routing import Router
 from dicom_node.node_web import ports_of
 from dicom_node.operations.health import Health
@@ -205,13 +206,15 @@ def site(tmp_path: Path, models: Path) -> Iterator[Site]:
         events: Events
         catalog: Catalog
         router: Router
+        place: SoleHost
 
     health = Health(
         {"main loop": lambda: problems.get("main loop", "")},
         {"free space": lambda: problems.get("free space", "")},
     )
     premises: Any = Premises(
-        config, ledger, spool, events, catalog, Router(config, ledger, spool, catalog, events)
+        config, ledger, spool, events, catalog, Router(config, ledger, spool, catalog, events),
+        SoleHost(config),
     )
     ports = ports_of(premises, health, lambda: (b"# HELP x\n", "text/plain; version=1.0.0"))
     receive(ledger, spool, planted())
