@@ -10,6 +10,7 @@ import configparser
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.errors import ConfigurationError, OutOfSpace, StorageFailed, StoreUnavailable
@@ -84,7 +85,8 @@ def client_of(settings: S3Settings, credentials: tuple[str, str, str | None]) ->
             "an object store needs the extra s3: pip install 'dicom-node[s3]'",
             key_path="storage.spool",
         ) from error
-    session = Session()
+    session = Session(session_vars={"profile": (None, None, None, None)})
+    session.register_component("data_loader", _descriptions())
     session.set_config_variable("config_file", os.devnull)
     style = settings.addressing
     if style == "auto":
@@ -103,6 +105,14 @@ def client_of(settings: S3Settings, credentials: tuple[str, str, str | None]) ->
             response_checksum_validation="when_required",
         ),
     )
+
+
+@cache
+def _descriptions() -> Any:
+    """What botocore knows of services, read once per process: it takes a good part of a second."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def store_error(code: str, status: int) -> StorageFailed | OutOfSpace:

@@ -63,6 +63,7 @@ def server() -> Iterator[ObjectStore]:
 def _credentials(monkeypatch: pytest.MonkeyPatch, server: ObjectStore) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     server.faults.clear()
     server.after.clear()
     server.asked.clear()
