@@ -35,6 +35,9 @@ _REST_S = 30.0
 # So many studies may wait for their files to be deleted before others are set aside.
 _MOST_LEAVING = 20
 _FILES_AT_ONCE, _PAUSE_S = 50, 0.02
+_ALL_FILES = 1 << 30
+# An object store lets nothing be deleted in the first half minute; another study may be.
+_NOT_YET_PAUSE_S = 0.5
 _PRUNE_EVERY_S, _PRUNE_SERIES, _PRUNE_ROWS = 10.0, 20, 500
 _STOPPED_WITHIN_S = 10.0
 _A_STUDY_BYTES = 1 << 30
@@ -43,7 +46,8 @@ _A_STUDY_BYTES = 1 << 30
 def settle_removals(ledger: Ledger, spool: Spool) -> tuple[int, int]:
     """Bring to an end what the last run of the node had begun: studies put back, and deleted.
 
-    Before anybody compares the kept files with the ledger.
+    Before anybody compares the kept files with the ledger. What may not be deleted yet is left to
+    `Retention`.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def settle_removals(ledger: Ledger, spool: Spool) -> tuple[int, int]:
     put_back = deleted = 0
     for token in leaving.tokens():
         if ledger.removals.is_taken(token):
-            leaving.discard(token)
+            leaving.discard(token, _ALL_FILES)
             deleted += 1
         else:
             leaving.put_back(token)
@@ -254,6 +258,12 @@ class Retention:
 
     def _prune(self) -> None:
         before = clock.now() - timedelta(days=self._storage.keep_records_for_d)
+        if not self._queue:
+            # Of a run before this one, or of another host.
+            self._queue.extend(
+                token for token in self._leaving.tokens() if self._ledger.removals.is_taken(token)
+            )
+            self._work.set()
         self._ledger.pruning.removed_series(before, _PRUNE_SERIES)
         self._ledger.pruning.old_rows(before, _PRUNE_ROWS)
         than_s = self._storage.keep_quarantined_for_d * 86_400
@@ -283,6 +293,9 @@ class Retention:
             if self._leaving.discard(self._queue[0], _FILES_AT_ONCE):
                 self._queue.popleft()
                 self._spool.forget_space()
+            elif not self._leaving.may_begin(self._queue[0]):
+                self._queue.rotate(-1)
+                self._stopping.wait(_NOT_YET_PAUSE_S)
             self._stopping.wait(_PAUSE_S)
 
 

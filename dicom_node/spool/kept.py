@@ -77,7 +77,14 @@ class OnTheirWayOut(Protocol):
         ...
 
     def discard(self, token: str, most: int | None = None) -> bool:
-        """Delete what is set aside, or ``most`` files of it; whether all of it is gone."""
+        """Delete what is set aside, or ``most`` files of it; whether all of it is gone.
+
+        Without ``most`` it waits until that may begin.
+        """
+        ...
+
+    def may_begin(self, token: str) -> bool:
+        """Whether `discard` has something to do now."""
         ...
 
 

@@ -185,6 +185,10 @@ class Leaving:
             raise storage_error(failure) from failure
         return True
 
+    def may_begin(self, token: str) -> bool:
+        """At once: nobody else sees what is set aside."""
+        return True
+
     def _mark(self, token: str) -> None:
         """Before the first file is deleted: what is left of this is put back no more."""
         kept = [one for one in self._of(token) if not one.name.startswith(f"{token},{_GONE},")]

@@ -229,6 +229,10 @@ class Withdrawn:
                 self._end(marker)
             return True
 
+    def may_begin(self, token: str) -> bool:
+        """Whether it has begun."""
+        return token in self._left
+
     def _begin(self, token: str) -> bool:
         """Find out what is to be deleted, as soon as that is safe."""
         markers = self._of(token)

@@ -1,4 +1,4 @@
-"""Studies that leave an object store: set aside as a whole, put back, or deleted, and what comes."""
+"""Studies that leave an object store: set aside as a whole, put back, deleted; and what comes."""
 
 from __future__ import annotations
 
