@@ -40,6 +40,7 @@ PARTS = {
     "dicom_node.__main__": "dicom_node.cli",
     "dicom_node.node_delivery": "dicom_node.node",
     "dicom_node.node_health": "dicom_node.node",
+    "dicom_node.node_host_facts": "dicom_node.node",
     "dicom_node.node_hosts": "dicom_node.node",
     "dicom_node.node_intake": "dicom_node.node",
     "dicom_node.node_work": "dicom_node.node",

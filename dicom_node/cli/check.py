@@ -73,6 +73,7 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
         Check("time zone", doctor_host.time_zone),
         Check("open files", partial(doctor_host.limits, config, process_id)),
         Check("ledger", partial(check_data.ledger, config), check_data.LEDGER_TODO, 600.0),
+        Check("hosts", partial(check_data.hosts, config), check_data.LEDGER_TODO),
         Check("audit trail", partial(check_data.audit, config),
               "keep the files as they are, and find out who changed them", 600.0),
         Check("certificates", partial(doctor_certificates.certificates, config),

@@ -60,6 +60,23 @@ def ledger(config: Config) -> str:
     return f"{sum(counts.values())} series"
 
 
+def hosts(config: Config) -> str | Finding:
+    """Which hosts share the ledger, and whether they share what they must."""
+    from dicom_node.ledger.ledger import Ledger
+    from dicom_node.node_host_facts import in_words, problem_of
+
+    if config.database.url is None:
+        return "this one alone: the ledger is a file"
+    opened = Ledger.open(ledger_url(config), read_only=True)
+    found = opened.hosts.all()
+    opened.close()
+    problem = problem_of(found, config)
+    if problem is not None:
+        return warning("hosts", *problem)
+    living = [f"{one.host_name}: {in_words(one)}" for one in found if one.lives]
+    return "; ".join(living) or "none runs"
+
+
 def is_ledger_to_come(config: Config) -> bool:
     """Whether there is no ledger, so that none is made.
 

@@ -11,6 +11,7 @@ from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.takes import is_choice
 from dicom_node.node_documents import taken_by
+from dicom_node.node_host_facts import in_words
 from dicom_node.node_outlook import Outlook
 from dicom_node.operations.refused_callers import refused_lately
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         "waiting_jobs": ledger.jobs.count_waiting_by_priority(),
     }
     notes = ledger.notes.latest(5)
+    hosts = ledger.hosts.all()
     problems = ledger.stages.problems()
     without = ledger.stages.rules_without_model()
     away = [one for one in outlook.circuits.values() if one.state is CircuitState.OPEN]
@@ -57,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     latest = [(one, _outcome(ledger, one, outlook)) for one in series]
     if arguments.json:
         print_json({
-            **counts, "running": running, "away": [vars(one) for one in away],
+            **counts, "running": running, "hosts": [vars(one) for one in hosts],
+            "away": [vars(one) for one in away],
             "duties": [vars(duty) for duty in outlook.duties],
             "node": [vars(note) for note in notes],
             "model_problems": [vars(one) for one in problems],
@@ -71,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         })
         return 0
     print(f"node          {_running_text(running)}")
+    for host in hosts:
+        print(f"host          {host.host_name}: {in_words(host)}")
     for kind, by_state in counts.items():
         text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         print(f"{kind.replace('_', ' '):13} {text or 'none'}")

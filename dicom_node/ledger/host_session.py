@@ -185,6 +185,7 @@ class HostSession:
             "seen_at": database_now(), "waiting_s": waiting_s, "gone": "", "to_index": 0,
             "devices": json.dumps(self._devices), "models": json.dumps(self._models),
             "clock_ahead_s": time.time() - clock.seconds(),
+            "leads": json.dumps(sorted(d for d in self._held if not d.startswith(_PROCESS))),
         }
         asked_s = time.monotonic()
         this = _h.c.process_id == self.process.process_id

@@ -29,6 +29,8 @@ hosts = Table(
     # 1: it is gone and may have kept images that the ledger does not know.
     Column("to_index", Integer, nullable=False),
     Column("clock_ahead_s", Double, nullable=False),
+    # JSON list of the duties that it leads.
+    Column("leads", Text, nullable=False, server_default="[]"),
     Index("hosts_by_life", "gone"),
 )
 

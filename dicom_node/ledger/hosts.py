@@ -50,6 +50,8 @@ class HostState:
         Whether it is gone and may have kept images that the ledger does not know.
     clock_ahead_s
         By how much its own clock is ahead of the database's.
+    leads
+        The duties that it did for all as it last said.
     """
 
     process_id: str
@@ -65,6 +67,7 @@ class HostState:
     gone: str = ""
     to_index: bool = False
     clock_ahead_s: float = 0.0
+    leads: tuple[str, ...] = ()
 
     @property
     def lives(self) -> bool:
@@ -89,6 +92,7 @@ class Hosts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._is_there = False
 
     def all(self) -> list[HostState]:
         """Every process of the last day; none on SQLite.
@@ -100,7 +104,9 @@ class Hosts:
         if self._database.is_sqlite:
             return []
         with self._database.read() as connection:
-            return all_hosts(connection)
+            # Who only looks may meet a ledger that a former version made.
+            self._is_there = self._is_there or sa.inspect(connection).has_table(_h.name)
+            return all_hosts(connection) if self._is_there else []
 
     def lose_associations(self, *, of_no_process: bool = False) -> int:
         """Close as ``lost`` every open association of a listener whose process is gone.
@@ -134,7 +140,7 @@ class Hosts:
 
 def _to_host(row: sa.Row[Any]) -> HostState:
     values = dict(row._mapping)
-    for name in ("roles", "devices", "models"):
+    for name in ("roles", "devices", "models", "leads"):
         values[name] = tuple(json.loads(values[name]))
     values["to_index"] = bool(values["to_index"])
     return HostState(**values)

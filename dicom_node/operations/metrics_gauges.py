@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 import dicom_node
 from dicom_node.errors import LedgerUnavailable
+from dicom_node.ledger.hosts import HostState
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.measures import WAITING, Standing
 from dicom_node.operations.audit_trail import AuditStanding
@@ -93,6 +94,7 @@ class Gauges(Collector):
         yield from self._audit()
         try:
             standing = self._ledger.measures.standing()
+            hosts = self._ledger.hosts.all()
         except LedgerUnavailable:
             yield _single("ledger_up", "Whether the ledger answers.", 0)
             return
@@ -100,6 +102,7 @@ class Gauges(Collector):
         yield from self._of_ledger(standing)
         yield from self._of_jobs(standing)
         yield from self._of_deliveries(standing)
+        yield from _of_hosts(hosts)
 
     def _machine(self) -> Iterator[Metric]:
         with contextlib.suppress(OSError):
@@ -197,6 +200,28 @@ class Gauges(Collector):
             (state,): standing.commitments.get(state, 0)
             for state in ("wanted", "asked", "unanswered")
         })
+
+
+def _of_hosts(hosts: Sequence[HostState]) -> Iterator[Metric]:
+    """Nothing where one host has the ledger alone."""
+    if not hosts:
+        return
+    there: dict[tuple[str, ...], float] = {}
+    for one in hosts:
+        for role in one.roles:
+            key = (one.host_name, role, "alive" if one.lives else "gone")
+            there[key] = there.get(key, 0) + 1
+    yield _gauge("hosts", "Processes that share the ledger, or did within a day.",
+                 ("host", "role", "state"), there)
+    living = [one for one in hosts if one.lives]
+    yield _gauge("host_leads", "Which host does for all what is done once.", ("host", "duty"), {
+        (one.host_name, duty): 1.0 for one in living for duty in one.leads
+    })
+    yield _gauge("host_seen_seconds", "How long ago a host gave a sign of life.", ("host",), {
+        (one.host_name,): max(0.0, one.age_s) for one in living
+    })
+    yield _gauge("host_clock_ahead_seconds", "How far a host's clock is ahead of the database's.",
+                 ("host",), {(one.host_name,): one.clock_ahead_s for one in living})
 
 
 def _gauge(

@@ -65,4 +65,5 @@ class PeersPage:
             request, "peers.html", peers=ports.config.peers, answer=answer,
             takes={name: ports.takes(name) for name in ports.config.peers},
             circuits=ports.ledger.circuits.all(), just_now=just_now or {},
+            hosts=ports.ledger.hosts.all(),
         )

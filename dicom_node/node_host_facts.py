@@ -1,0 +1,46 @@
+"""The hosts of a node in words, for `status` and for `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicom_node.config import Config
+from dicom_node.ledger.hosts import HostState
+
+# A clock that is off by more than this is worth a word; the ledger does not go by it.
+_OFF_S = 1.0
+
+
+def in_words(host: HostState) -> str:
+    """Role, devices, version and duties of a host that lives; since when one is gone."""
+    roles = ",".join(host.roles)
+    if not host.lives:
+        left = "; its files are not looked through yet" if host.to_index else ""
+        return f"{roles}, gone ({host.gone}) for {host.age_s:.0f} s{left}"
+    parts = [roles, f"version {host.version}"]
+    if host.devices:
+        parts.append(f"on {', '.join(host.devices)}")
+    if host.leads:
+        parts.append(f"leads {', '.join(host.leads)}")
+    if abs(host.clock_ahead_s) > _OFF_S:
+        word = "fast" if host.clock_ahead_s > 0 else "slow"
+        parts.append(f"its clock is {abs(host.clock_ahead_s):.0f} s {word}")
+    return ", ".join(parts)
+
+
+def problem_of(hosts: Sequence[HostState], config: Config) -> tuple[str, str] | None:
+    """What is wrong with how hosts share what they have to share, and what to do about it."""
+    living = [one for one in hosts if one.lives]
+    names = [(one.host_name, role) for one in living for role in one.roles]
+    twice = sorted({name for name, role in names if names.count((name, role)) > 1})
+    if twice:
+        return (
+            f"several processes with the same role are called {', '.join(twice)}",
+            "node.host_name: another one for each host",
+        )
+    if len({one.host_name for one in living}) > 1 and config.storage.spool is None:
+        return (
+            f"{len(living)} processes share the ledger, and this host keeps images where no other "
+            "one can read them", "storage.spool: a folder that all hosts mount, or s3://...",
+        )
+    return None
