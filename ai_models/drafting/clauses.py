@@ -92,7 +92,8 @@ def read_clause(clause: Sequence[Mark], groups: list[Group], only: Stems | None)
         groups += own
     elif any(mark.kind in CLAIMS for mark in pending):
         if groups:
-            groups[-1].after += pending
+            _refuse_status_again(groups[-1], pending)
+            groups[-1].after += [Mark("break"), *pending]
         elif only is not None:
             _refuse_status_of_nothing(pending)
             groups.append(Group([Named(Mark("mention", stems=only), None)], [], list(pending)))
@@ -100,9 +101,21 @@ def read_clause(clause: Sequence[Mark], groups: list[Group], only: Stems | None)
             raise Unclear("no_finding", "what is said is said of no finding")
 
 
+_OF_STATUS = frozenset({"status", "found", "not", "not_analysed"})
+
+
+def _refuse_status_again(group: Group, pending: Sequence[Mark]) -> None:
+    """``No A is seen, yet it is likely``: a negation reaches no further than its clause."""
+    said = [*group.before, *group.after, *(m for one in group.named for m in one.before)]
+    if any(one.kind in _OF_STATUS for one in pending) and any(
+        one.kind in _OF_STATUS for one in said
+    ):
+        raise Unclear("ambiguous", "of one finding two things are said, one after the other")
+
+
 def _refuse_status_of_nothing(pending: Sequence[Mark]) -> None:
     """``The examination is negative`` is said of more than of the one finding that it cites."""
-    if any(one.kind in ("status", "found", "not", "not_analysed") for one in pending):
+    if any(one.kind in _OF_STATUS for one in pending):
         raise Unclear("no_finding", "of what that is said is not clear")
 
 

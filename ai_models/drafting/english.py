@@ -9,12 +9,12 @@ from __future__ import annotations
 # Words that say nothing of a finding.
 FILLERS = """
 a|an|the|is|are|was|were|be|been|being|has|have|had|having|there|it|its|their|they|this|that|these
-those|which|of|with|on|at|for|in|within|by|as|per|also|here|and its|now
+those|which|of|with|on|at|for|in|within|by|as|also|here|and its|now
 remains|remain|remained|remaining|measures|measure|measuring|measured|measurement|measurements
 shows|show|showing|shown|demonstrates
 demonstrate|demonstrating|demonstrated|reveals|reveal|revealing|has a|contains|involves|involving
-computed|calculated|reported|report|reports|quantified|determined|estimated|given|amounts|amounting|corresponds
-corresponding|equals|totals|totalling|totaling|reads|reading|gives|comes|located|lying|situated
+computed|calculated|reported|report|reports|quantified|determined|estimated|given|amounts|amounting
+corresponds|corresponding|equals|totals|totalling|totaling|reads|reading|gives|comes|located|lying|situated
 examination|exam|study|images|image|scan|series|imaging|ct|mri|mr|radiograph|radiographs|x ray
 present examination|present study|present scan|present images|current examination|current study
 current scan|current images|current|currently|model|algorithm|software|analysis|automated
@@ -32,7 +32,8 @@ in this|on this|time|period|course|within a|a total of|dimension
 """
 # Presence, absence and doubt.
 PRESENT = """
-suggestive of|indicative of|present|positive|positive for|exists|evident|likely|probable
+suggestive of|findings suggest|findings suggesting|images suggest|indicative of|present|positive
+positive for|exists|evident|likely|probable
 probably|consistent with
 compatible with|in keeping with|identifiable
 """
@@ -50,8 +51,9 @@ undetermined|indeterminate|inconclusive|equivocal|uncertain|unclear|possible|pos
 may|might|could|cannot be excluded|can not be excluded|could not be excluded|cannot be ruled out
 can not be ruled out|could not be ruled out|not excluded|not ruled out|cannot be determined
 can not be determined|could not be determined|not determined|cannot be decided|not certain
-not clear|neither confirmed nor excluded|remains open|remain open|suspected|suspicion of|borderline
+not clear|neither confirmed nor excluded|remains open|remain open|suspected|suspicion of
 is not settled|cannot be settled|undecided|cannot be confirmed or excluded|not conclusive
+cannot determine|can not determine|could not determine|unable to determine
 neither present nor absent|can neither be confirmed nor excluded
 in the undetermined range|undetermined range|between the thresholds
 """
@@ -215,6 +217,7 @@ SPELLINGS = {
     "groundglass": "ground glass", "emboli": "embolism", "embolus": "embolism",
     "pneumothoraces": "pneumothorax", "axes": "axis", "vertebrae": "vertebra",
     "percentage": "%", "percent": "%", "pct": "%", "hounsfield": "hu", "pneumonias": "pneumonia",
+    "hemorrhage": "haemorrhage", "hematoma": "haematoma", "ischemia": "ischaemia",
     "effusions": "effusion", "metres": "metre", "analyzed": "analysed", "meninges": "meninge",
 }
 # Other names of findings that the templates know.

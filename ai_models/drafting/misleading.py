@@ -19,6 +19,7 @@ _ABOUT = frozenset({
 })  # fmt: skip
 _BECOMES = frozenset({"become", "became", "went"})
 _REMAINS = frozenset({"remain", "remained", "remaining"})
+_VERBS = frozenset({"is", "are", "was", "were", "has", "have", "had", "may", "could", "might"})
 _SINCE = frozenset({"now", "currently", "over time"})
 _IN_A_NAME = ("site", "side", "term", "filler")
 # What may follow such a word, articles and the like passed over.
@@ -45,6 +46,7 @@ def refuse_misleading(marks: Sequence[Mark]) -> None:
         one.kind in ("number", "change") for one in marks
     ):
         raise Unclear("comparison", "what was otherwise before is not said")
+    _refuse_then_alone(marks)
     for at, mark in enumerate(marks):
         if mark.kind == "side":
             _refuse_side_of_picture(marks, at)
@@ -52,6 +54,7 @@ def refuse_misleading(marks: Sequence[Mark]) -> None:
             _refuse_estimated_count(marks, at)
             if mark.kind == "count":
                 _refuse_counted_place(marks, at)
+                _refuse_pronoun(marks, at)
         elif mark.kind == "filler":
             _refuse_becoming(marks, at)
             _refuse_alone(marks, at)
@@ -60,6 +63,37 @@ def refuse_misleading(marks: Sequence[Mark]) -> None:
             _refuse_change_of_then(marks, at)
         if mark.kind == "change" and mark.text in ("larger", "bigger", "smaller"):
             _refuse_comparative_name(marks, at)
+
+
+def _refuse_then_alone(marks: Sequence[Mark]) -> None:
+    """``was larger before``, ``grew previously``, ``seen 365 days ago``.
+
+    A word of then belongs to a number of then, or to what the finding is compared with. Beside a
+    change it turns the change around, or says when it was; beside a day it says what was there.
+    """
+    has_change = any(one.kind in ("change", "change_noun") for one in marks)
+    for at, mark in enumerate(marks):
+        if mark.kind != "earlier" or not (
+            mark.value in OF_THEN or (mark.value == "since" and not has_change)
+        ):
+            continue
+        last = next((one for one in reversed(marks[:at]) if one.kind != "filler"), None)
+        following = _next(marks, at, ("filler", "mention"))
+        of_number = [one for one in (last, following) if one is not None and one.kind == "number"]
+        if has_change and not of_number and (last is None or last.kind != "earlier"):
+            raise Unclear("comparison", "when it changed is in no evidence")
+        if not has_change and of_number and of_number[0].unit in TIMES and not any(
+            one.kind == "number" and one.unit and one.unit not in TIMES for one in marks
+        ):
+            raise Unclear("comparison", "what was there then is not said")
+
+
+def _refuse_pronoun(marks: Sequence[Mark], at: int) -> None:
+    """``but one is likely``: of what there is one is not said."""
+    following = _next(marks, at, ())
+    verb = following is not None and following.text in _VERBS
+    if marks[at].text == "one" and (following is None or verb or following.value == "of"):
+        raise Unclear("ambiguous", "of what there is one is not said")
 
 
 def _next(marks: Sequence[Mark], at: int, passed: Sequence[str] = ("filler",)) -> Mark | None:
@@ -134,6 +168,11 @@ def _refuse_taken_for_another(marks: Sequence[Mark], at: int) -> None:
     is_name = is_name and following is not None and following.unit != OR_TERM
     if marks[at].value == "as" and is_name and any(one.kind == "mention" for one in marks[:at]):
         raise Unclear("ambiguous", "a finding is said to be another one")
+    has_changed = any(one.kind == "change" for one in marks)
+    if marks[at].value == "number" and has_changed and (
+        following is None or following.kind != "number"
+    ):
+        raise Unclear("count", "how many there were is in no evidence")
     if marks[at].value in ("category", "type") and at and marks[at - 1].kind == "mention":
         raise Unclear("count", "kinds of a finding are in no evidence")
 
