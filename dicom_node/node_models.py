@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ai_models.card import Card
 from ai_models.drafting.endpoint_writer import EndpointWriter
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.folder_writer import open_writer
 from ai_models.drafting.impression import Writer, WriterIdentity, Written
-from ai_models.drafting.writer_card import load_writer_card
+from ai_models.drafting.writer_card import check_folders, load_writer_card
 from ai_models.trust import Endpoint, Site, why_refused
 from ai_models.types import ModelError
 from ai_models.weights import verify_weights
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError
+from dicom_node.events import Events
 from dicom_node.pipeline.punctual_writer import PunctualWriter
+from dicom_node.pipeline.writer_process import WriterProcess
+
+if TYPE_CHECKING:
+    from dicom_node.pipeline.inference import InferencePool
 
 
 def site_of(config: Config) -> Site:
@@ -48,25 +53,37 @@ class AbsentWriter:
 def writer_of(config: Config) -> Writer | None:
     """Who drafts the impression of reports (``results.impression``); ``None``: nobody.
 
-    A card that is wrong, or that this site refuses, stops no node: it gives an `AbsentWriter`. So
-    does a folder of weights, which would take the memory of the process that receives.
+    A card that is wrong, or that this site refuses, stops no node: it gives an `AbsentWriter`.
     """
-    return _writer_in(config.results.impression, config)
+    return open_writers(config)[0]
 
 
 def writers_of(config: Config) -> dict[str, Writer | None]:
-    """Who drafts by each rule, by its name: the rule's own, or that of ``results``.
+    """Who drafts by each rule, by its name: the rule's own, or that of ``results``."""
+    return open_writers(config)[1]
 
-    A folder has one writer, who keeps no job longer than the time-out of its host.
+
+def open_writers(
+    config: Config, pool: InferencePool | None = None, events: Events | None = None
+) -> tuple[Writer | None, dict[str, Writer | None]]:
+    """Who drafts the impression of reports, and who does by each rule, by its name.
+
+    A folder has one writer, who keeps no job longer than the time-out of its host, or of its card.
+    Weights that lie in it are loaded beside those of models (`WriterProcess`), on a device of the
+    ``pool``; without one, by who asks.
     """
     made: dict[object, Writer | None] = {}
-    found: dict[str, Writer | None] = {}
-    for rule in config.rules:
-        folder = config.results.impression if rule.impression is None else rule.impression
+
+    def writer_in(folder: Path | Literal["none"] | None) -> Writer | None:
         if folder not in made:
-            made[folder] = _writer_in(folder, config)
-        found[rule.name] = made[folder]
-    return found
+            made[folder] = _writer_in(folder, config, pool, events)
+        return made[folder]
+
+    of_all = config.results.impression
+    return writer_in(of_all), {
+        rule.name: writer_in(of_all if rule.impression is None else rule.impression)
+        for rule in config.rules
+    }
 
 
 def wrong_writers(config: Config) -> list[tuple[str, ModelError]]:
@@ -76,25 +93,40 @@ def wrong_writers(config: Config) -> list[tuple[str, ModelError]]:
         (f"rules[{position}].impression", rule.impression)
         for position, rule in enumerate(config.rules)
     ]
-    writers = [(key_path, _writer_in(folder, config)) for key_path, folder in named]
-    return [
-        (key_path, writer.problem) for key_path, writer in writers
-        if isinstance(writer, AbsentWriter)
-    ]
+    problems = {folder: _problem_of(folder, config) for _, folder in named}
+    return [(key_path, problem) for key_path, folder in named
+            if (problem := problems[folder]) is not None]
 
 
-def _writer_in(folder: Path | Literal["none"] | None, config: Config) -> Writer | None:
+def _problem_of(folder: Path | Literal["none"] | None, config: Config) -> ModelError | None:
+    """Why the writer in a folder cannot write, its weights read and compared."""
+    writer = _writer_in(folder, config)
+    if isinstance(writer, AbsentWriter):
+        return writer.problem
+    if isinstance(folder, Path):
+        try:
+            check_folders(load_writer_card(folder), content=True)
+        except ModelError as problem:
+            return problem
+    return None
+
+
+def _writer_in(
+    folder: Path | Literal["none"] | None, config: Config, pool: InferencePool | None = None,
+    events: Events | None = None,
+) -> Writer | None:
     if not isinstance(folder, Path):
         return None
+    site = site_of(config)
     try:
         card = load_writer_card(folder)
-        if card.writer != "openai":
-            raise ModelError(
-                f"{card.id} has its weights in a folder, and a node asks a host (writer: openai): "
-                "serve the folder by one, or try it by dicom-node run --impression",
-                reason="model.refused",
+        check_folders(card)
+        if card.writer == "huggingface" and pool is not None:
+            return WriterProcess(
+                card, site, pool, events or Events(), idle_s=config.results.writer_idle_s,
+                heartbeat_s=config.jobs.heartbeat_s,
             )
-        writer = open_writer(card, site_of(config))
+        writer = open_writer(card, site)
     except ModelError as error:
         return AbsentWriter(error)
     return PunctualWriter(writer, writer.within_s) if isinstance(writer, EndpointWriter) else writer

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 from ai_models.drafting.endpoint_writer import EndpointWriter
+from ai_models.drafting.folder_writer import FolderWriter
 from ai_models.drafting.impression import impression
+from ai_models.trust import Site
 from dicom_node.cli.check_models import models
 from dicom_node.cli.writers import drafting_by_rule, impressions
 from dicom_node.config import Config, describe, load
 from dicom_node.errors import ConfigurationError
-from dicom_node.node_models import AbsentWriter, writer_of, writers_of
+from dicom_node.events import Events
+from dicom_node.node_models import AbsentWriter, open_writers, writer_of, writers_of
+from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.punctual_writer import PunctualWriter
+from dicom_node.pipeline.writer_process import WriterProcess
 from tests.ai_models.drafting.test_impression import TOLD
 from tests.ai_models.drafting.writers import writer_folder
 
@@ -46,7 +51,7 @@ def test_writer_is_looked_for_beside_the_settings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("changes", "name", "reason"), [
     (None, "language", "card.invalid"), ({}, "another", "model.endpoint_unknown"),
-    (HERE, "language", "model.refused"), ({"licence": None}, "language", "card.invalid"),
+    (HERE, "language", "model.weights_missing"), ({"licence": None}, "language", "card.invalid"),
 ])
 def test_writer_that_cannot_write_is_told_by_check_and_gives_way_to_the_template(
     tmp_path: Path, changes: dict[str, object] | None, name: str, reason: str,
@@ -61,6 +66,22 @@ def test_writer_that_cannot_write_is_told_by_check_and_gives_way_to_the_template
         models(config)
     assert told.value.reason == reason
     assert "results.impression" in str(told.value)
+
+
+def test_writer_whose_weights_lie_in_its_folder_writes_in_a_process_of_its_own(
+    tmp_path: Path,
+) -> None:
+    writer_folder(tmp_path / "writer", **HERE)
+    (tmp_path / "writer" / "model").mkdir()
+    config, pool = settings(tmp_path), InferencePool(["cpu"], Site(), tmp_path / "s", Events())
+    writer, _ = open_writers(config, pool, Events())
+    assert isinstance(writer, WriterProcess)
+    assert isinstance(writer_of(config), FolderWriter)
+    with pytest.raises(ConfigurationError, match="SHA-256") as told:
+        models(config)
+    assert told.value.reason == "model.hash_mismatch"
+    assert pool.pids == []
+    pool.close()
 
 
 def rules_with(folder: Path, *impressions: str, language: str = "en") -> Config:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ai_models.backends.builds import why_no_torchvision
 from ai_models.backends.generating import written_by
 from ai_models.backends.huggingface_folder import (
     has_safetensors,
@@ -186,8 +187,11 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
         if is_out_of_memory(error):
             raise
         said = " ".join(str(error).split())[:_LONGEST_REASON]
+        # As in `FolderLoader`: one of another build is in the way, and none would not be.
+        why = why_no_torchvision() if "Could not import module" in said else ""
         raise ModelError(
-            f"transformers cannot load {folder.name}: {said}", reason="model.load_failed"
+            f"transformers cannot load {folder.name}: {said}" + (why and f". {why}"),
+            reason="model.backend_missing" if why else "model.load_failed",
         ) from error
 
 

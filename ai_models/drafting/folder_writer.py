@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ai_models.drafting.asking import messages, sentences_in
@@ -32,13 +34,33 @@ class FolderWriter:
         return self._card.identity
 
     def write(self, evidence: EvidenceList, language: str) -> Written:
-        """See `Writer.write`; raises as `CausalLanguageModel` does, ``model.wrong_output`` and
-        ``worker.out_of_memory``."""
+        """See `Writer.write`; raises as `answer` does, and ``model.wrong_output``."""
+        answer, notes = self.answer(messages(evidence, language))
+        return Written(sentences_in(answer), notes)
+
+    def answer(self, asked: Sequence[Mapping[str, str]]) -> tuple[str, tuple[str, ...]]:
+        """What the model says to the messages of a chat, and sentences on how that was done.
+
+        Raises
+        ------
+        ModelError
+            As `CausalLanguageModel` does; ``worker.out_of_memory``.
+        """
+        with self._memory_told():
+            model = self._loaded()
+            return model.answer(asked, self._card.max_tokens), model.notes
+
+    def load(self) -> None:
+        """Have the model loaded; raises as `answer`."""
+        with self._memory_told():
+            self._loaded()
+
+    @contextmanager
+    def _memory_told(self) -> Iterator[None]:
         from ai_models.backends.protocol import is_out_of_memory
 
         try:
-            model = self._loaded()
-            answer = model.answer(messages(evidence, language), self._card.max_tokens)
+            yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -46,7 +68,6 @@ class FolderWriter:
             raise ModelError(
                 f"too little memory for {self._card.id}", reason="worker.out_of_memory"
             ) from error
-        return Written(sentences_in(answer), model.notes)
 
     def close(self) -> None:
         """Let go of the weights."""

@@ -14,7 +14,8 @@ from pydantic import Field, PrivateAttr, ValidationError
 from ai_models.card_base import Digest, Entry, Licence, LongName, Text
 from ai_models.drafting.impression import WriterIdentity
 from ai_models.trust import Site, why_not_clinical
-from ai_models.types import CardError
+from ai_models.types import CardError, ModelError
+from ai_models.weights import folder_sha256
 from ai_models.yaml_lines import read_content, read_yaml
 
 WRITER_CARD_NAME = "writer.yaml"
@@ -86,12 +87,25 @@ class WriterCard(Entry):
     """Of ``huggingface``; ``nf4`` is 4 bit with double quantisation (Dettmers et al. 2023), on a
     GPU and with the bitsandbytes package."""
 
+    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Of ``huggingface``: seconds for one draft, loading included, after which its process is
+    ended. A host has the ``timeout_s`` of its endpoint."""
+    device_memory_mib: Annotated[int, Field(ge=1)] | None = None
+    """Of ``huggingface``: what it takes of a device until that was measured; null: as its weights
+    let expect."""
+
     _folder: Path = PrivateAttr(default=Path())
+    _content: bytes = PrivateAttr(default=b"")
 
     @property
     def folder(self) -> Path:
         """Where the card lies."""
         return self._folder
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the card."""
+        return self._content
 
     @property
     def identity(self) -> WriterIdentity:
@@ -104,8 +118,10 @@ class WriterCard(Entry):
         )
 
 
-def load_writer_card(folder: Path) -> WriterCard:
+def load_writer_card(folder: Path, content: bytes | None = None) -> WriterCard:
     """Read and check ``folder/writer.yaml``; nothing else is opened.
+
+    ``content`` is taken in place of the file.
 
     Raises
     ------
@@ -113,7 +129,9 @@ def load_writer_card(folder: Path) -> WriterCard:
         ``file:line: key.path: message`` of the first thing wrong.
     """
     path = folder / WRITER_CARD_NAME
-    values, lines = read_yaml(read_content(path), path)
+    if content is None:
+        content = read_content(path)
+    values, lines = read_yaml(content, path)
     if not isinstance(values, dict):
         raise CardError("a card is a mapping of keys", file=str(path), line=1)
     try:
@@ -130,6 +148,7 @@ def load_writer_card(folder: Path) -> WriterCard:
     for key_path, message in _contradictions(card, folder):
         raise CardError(message, key_path=key_path, line=lines.get(key_path), file=str(path))
     card._folder = folder
+    card._content = content
     return card
 
 
@@ -144,6 +163,10 @@ def _contradictions(card: WriterCard, folder: Path) -> list[tuple[str, str]]:
             found.append(("adapter", "of huggingface: another host puts its adapters on itself"))
         if card.precision != "fp32":
             found.append(("precision", "of huggingface: another host settles that itself"))
+        found += [
+            (key, "of huggingface: a host has the timeout_s of models.endpoints, and its memory")
+            for key in ("deadline_s", "device_memory_mib") if key in card.model_fields_set
+        ]
     else:
         if card.endpoint is not None:
             found.append(("endpoint", "of openai: a huggingface writer asks nobody"))
@@ -158,6 +181,29 @@ def _contradictions(card: WriterCard, folder: Path) -> list[tuple[str, str]]:
             if place is not None and (Path(place).is_absolute() or not inside):
                 found.append((key_path, "must lie in the folder of the card"))
     return found
+
+
+def check_folders(card: WriterCard, *, content: bool = False) -> None:
+    """Refuse a card whose folders are not there, or with ``content`` are others than it says.
+
+    Raises
+    ------
+    ModelError
+        ``model.weights_missing``, ``model.hash_mismatch``
+    """
+    folders = [(card.weights.path, card.weights.sha256)]
+    folders += [(card.adapter.path, card.adapter.sha256)] if card.adapter is not None else []
+    for name, sha256 in folders:
+        if name is None:
+            continue
+        folder = card.folder / name
+        if not folder.is_dir():
+            raise ModelError(f"no folder of weights at {folder}", reason="model.weights_missing")
+        if content and (found := folder_sha256(folder)) != sha256:
+            raise ModelError(
+                f"{name} has the SHA-256 {found}, its card says {sha256}",
+                reason="model.hash_mismatch",
+            )
 
 
 def why_writer_refused(card: WriterCard, site: Site) -> str | None:

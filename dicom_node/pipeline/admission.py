@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ai_models.card import Card
 from dicom_node.errors import WorkerLost
+from dicom_node.pipeline.guests import Guests
 from dicom_node.pipeline.memory import SERVED_ELSEWHERE, MeasuredMemory, key_of
 from dicom_node.pipeline.placement import Candidate, place, place_ahead
 from dicom_node.pipeline.worker_process import POLL_S, Cancelled, WorkerProcess
@@ -30,10 +31,10 @@ class Asked:
     """What a job asks for: a model, an input of so many voxels, not these devices.
 
     ``makes_way`` is for what nobody waits for: it stands behind every job, also those that come
-    later.
+    later. Without a ``card`` it is room that is asked for, of ``mib``.
     """
 
-    card: Card
+    card: Card | None
     voxels: int
     avoid: Collection[int] = ()
     priority: Priority = Priority.ROUTINE
@@ -42,12 +43,29 @@ class Asked:
     needs_mib: dict[str, float] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     makes_way: bool = False
+    mib: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Of its model; empty where it asks for room."""
+        return "" if self.card is None else key_of(self.card)
+
+    @property
+    def model(self) -> Card:
+        """The card; TypeError where it asks for room."""
+        if self.card is None:
+            raise TypeError("room was asked for, and no model")
+        return self.card
 
 
 class Admission:
-    """Thread-safe. Workers are named by their number in the list that was given."""
+    """Thread-safe. Workers are named by their number in the list that was given.
+
+    ``guests`` have memory of the same devices.
+    """
 
     def __init__(self, workers: Sequence[WorkerProcess], memory: MeasuredMemory) -> None:
+        self.guests = Guests()
         self._workers = workers
         self._memory = memory
         self._idle = set(range(len(workers)))
@@ -98,7 +116,7 @@ class Admission:
         now, key = time.monotonic(), key_of(card)
         with self._changed:
             return any(
-                now - one.since > longer_than_s and key_of(one.card) != key for one in self._line
+                now - one.since > longer_than_s and one.key != key for one in self._line
             )
 
     def others_wait(self, longer_than_s: float) -> bool:
@@ -117,9 +135,11 @@ class Admission:
 
     def need_mib(self, asked: Asked, number: int) -> float:
         """What a job is predicted to take on a device, as far as its kind is known."""
+        if asked.card is None:
+            return asked.mib or 0.0
         kind = self._workers[number].kind
         if kind not in asked.needs_mib:
-            asked.needs_mib[kind] = self._memory.predicted_mib(asked.card, asked.voxels, kind)
+            asked.needs_mib[kind] = self._memory.predicted_mib(asked.model, asked.voxels, kind)
         return asked.needs_mib[kind]
 
     def is_misplaced(self, asked: Asked, number: int) -> bool:
@@ -130,6 +150,13 @@ class Admission:
             return not found[number].fits and any(
                 one.fits for one in usable if one.number != number
             )
+
+    def fits_beside_guests(self, asked: Asked, number: int) -> bool:
+        """Whether a device has what a job is predicted to take without what its guests have."""
+        beside_mib, budget_mib = self.guests.held_mib(number), self._workers[number].budget_mib
+        if not beside_mib or budget_mib is None:
+            return True
+        return self.need_mib(asked, number) + beside_mib <= budget_mib
 
     def close(self, end: Callable[[int], None]) -> None:
         """Send everyone home, and end each device as soon as it is idle."""
@@ -179,15 +206,15 @@ class Admission:
         self._changed.notify_all()
 
     def _candidates(self, asked: Asked) -> list[Candidate]:
-        key = key_of(asked.card)
         return [
             Candidate(
-                number, worker.device, number in self._idle, key in worker.warm_mib,
-                self.need_mib(asked, number), worker.budget_mib, sum(worker.warm_mib.values()),
+                number, worker.device, number in self._idle, asked.key in worker.warm_mib,
+                self.need_mib(asked, number), worker.budget_mib,
+                sum(worker.warm_mib.values()) + self.guests.held_mib(number),
             )
             for number, worker in enumerate(self._workers)
         ]
 
 
-def _needs_no_accelerator(card: Card) -> bool:
-    return card.runtime.backend in SERVED_ELSEWHERE
+def _needs_no_accelerator(card: Card | None) -> bool:
+    return card is not None and card.runtime.backend in SERVED_ELSEWHERE

@@ -17,19 +17,20 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ai_models.card import Card
 from ai_models.trust import Site
 from ai_models.types import ModelInput, Prediction
-from dicom_node.errors import DeadlineExceeded, NodeError, StorageFailed, WorkerLost
+from dicom_node.errors import DeadlineExceeded, ModelFailed, NodeError, StorageFailed, WorkerLost
 from dicom_node.events import Events
 from dicom_node.pipeline.admission import Admission, Asked
 from dicom_node.pipeline.exchange import read_prediction, write_source
 from dicom_node.pipeline.memory import MeasuredMemory, voxels_of
-from dicom_node.pipeline.retry import LEAVES_A_DEVICE, cause_of
+from dicom_node.pipeline.retry import LEAVES_A_DEVICE, OUT_OF_MEMORY, cause_of
 from dicom_node.pipeline.worker_process import Cancelled, WorkerProcess
 from dicom_node.records import Priority
 
@@ -107,6 +108,7 @@ class InferencePool:
         ]
         self._memory = MeasuredMemory(measured)
         self._admission = Admission(self._workers, self._memory)
+        self.guests = self._admission.guests
         self._lost: OrderedDict[str, set[int]] = OrderedDict()
         self._lost_lock = threading.Lock()
 
@@ -152,6 +154,8 @@ class InferencePool:
             try:
                 prediction = self._try(number, asked, source, deadline_s, stop)
             except (WorkerLost, DeadlineExceeded) as error:
+                if error.reason == OUT_OF_MEMORY and self.guests.send_away(number):
+                    continue
                 self._remember(job_id, number, error)
                 raise
             finally:
@@ -160,6 +164,52 @@ class InferencePool:
         with self._lost_lock:
             self._lost.pop(job_id, None)
         return prediction
+
+    @contextmanager
+    def room(
+        self, mib: float, deadline: float, stop: Cancelled, *, on_processor: bool = True
+    ) -> Iterator[tuple[int, str]]:
+        """A device that has ``mib`` beside models and guests: its number and name.
+
+        Models are let go of for it. A `Guest` that comes inside of the block keeps the room; the
+        device is held until its end only. Without ``on_processor`` it is no processor.
+
+        Raises
+        ------
+        WorkerLost
+            ``worker.out_of_memory``: no device has so much. Else as `predict`.
+        ModelFailed
+            ``model.backend_missing``: there is only a processor.
+        DeadlineExceeded
+            ``deadline`` is of `time.monotonic`.
+        """
+        numbers = range(len(self._workers))
+        avoid = [n for n in numbers if self._workers[n].device == "cpu" and not on_processor]
+        if len(avoid) == len(numbers):
+            raise ModelFailed("it needs a GPU, and there is none", reason="model.backend_missing")
+        asked = Asked(None, 0, avoid, mib=mib)
+        given_up = self._or_closed(lambda: stop() or time.monotonic() > deadline)
+        while True:
+            number = self._admission.take(asked, given_up)
+            try:
+                self._workers[number].start(deadline, given_up)
+                if not self._admission.is_misplaced(asked, number):
+                    self._let_go_for(mib, number, deadline, given_up)
+                    yield number, self._workers[number].device
+                    return
+            finally:
+                self._admission.give_back(number)
+
+    def _let_go_for(self, mib: float, number: int, deadline: float, stop: Cancelled) -> None:
+        worker, beside_mib = self._workers[number], mib + self.guests.held_mib(number)
+        budget_mib = worker.budget_mib or 0.0
+        if beside_mib > budget_mib:
+            raise WorkerLost(
+                f"{beside_mib:.0f} MiB are needed, and {worker.device} has {budget_mib:.0f}",
+                reason=OUT_OF_MEMORY,
+            )
+        if beside_mib + sum(worker.warm_mib.values()) > budget_mib:
+            worker.ask({"request": "room", "beside_mib": beside_mib}, deadline, stop)
 
     def prepare(self, card: Card) -> bool:
         """Load a model on an idle device that has room, beside the caller; whether that began.
@@ -180,15 +230,22 @@ class InferencePool:
         return self._admission.others_wait(longer_than_s)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the pool takes nothing any more."""
+        return self._closed.is_set()
+
+    @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that run."""
-        return [pid for one in self._workers if (pid := one.pid) is not None]
+        """Process ids of the workers that run, and of guests."""
+        workers = [pid for one in self._workers if (pid := one.pid) is not None]
+        return workers + self.guests.pids()
 
     def held_mib(self) -> dict[str, float]:
-        """What the models that are loaded hold of each device."""
+        """What the models that are loaded hold of each device, and guests."""
         return {
-            one.device: sum(one.warm_mib.values()) if one.pid is not None else 0.0
-            for one in self._workers
+            one.device: self.guests.held_mib(number)
+            + (sum(one.warm_mib.values()) if one.pid is not None else 0.0)
+            for number, one in enumerate(self._workers)
         }
 
     def kinds(self) -> str:
@@ -207,6 +264,7 @@ class InferencePool:
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
+        self.guests.send_away()
         self._admission.close(lambda number: self._workers[number].end())
 
     def _try(
@@ -220,12 +278,15 @@ class InferencePool:
             raise WorkerLost(f"no worker can be started: {error.strerror}") from error
         if self._admission.is_misplaced(asked, number):
             return None
+        if not self._admission.fits_beside_guests(asked, number):
+            self.guests.send_away(number)
         return self._run(number, asked, source, deadline, stop)
 
     def _run(
         self, number: int, asked: Asked, source: ModelInput, deadline: float, stop: Cancelled
     ) -> Prediction:
         worker = self._workers[number]
+        is_alone = not self.guests.are_busy(number)
         try:
             with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as name:
                 folder = Path(name)
@@ -238,20 +299,23 @@ class InferencePool:
             raise StorageFailed(
                 f"arrays could not pass through {self._scratch}: {error.strerror}"
             ) from error
-        self._keep_peak(asked, worker, answer)
+        if is_alone and not self.guests.are_busy(number):
+            # A driver counts what others take meanwhile as ours.
+            self._keep_peak(asked, worker, answer)
         return prediction
 
     def _request(self, name: str, number: int, asked: Asked) -> dict[str, Any]:
         return {
-            "request": name, "card": str(asked.card.folder),
-            "content": asked.card.content.decode(),
+            "request": name, "card": str(asked.model.folder),
+            "content": asked.model.content.decode(),
             "need_mib": self._admission.need_mib(asked, number),
+            "beside_mib": self.guests.held_mib(number),
         }
 
     def _keep_peak(self, asked: Asked, worker: WorkerProcess, answer: dict[str, Any]) -> None:
         peak_mib = float(answer.get("memory", {}).get("peak_mib", -1.0))
         try:
-            self._memory.keep(asked.card, asked.voxels, worker.kind, peak_mib)
+            self._memory.keep(asked.model, asked.voxels, worker.kind, peak_mib)
         except NodeError as error:
             # The job has its result; what is not kept is measured again.
             self._events.worker_changed(worker.device, "memory not kept", error.reason)

@@ -59,6 +59,8 @@ class WarmModels:
         self._budget_mib = budget_mib
         self._loading = loading
         self._warm: OrderedDict[str, Warm] = OrderedDict()
+        # What others have of the budget.
+        self.beside_mib = 0.0
         self.loaded: list[str] = []
         self.evicted: list[str] = []
 
@@ -90,7 +92,7 @@ class WarmModels:
 
     def has_room(self, card: Card, need_mib: float) -> bool:
         """Whether a model that is not warm has room without letting go of another."""
-        held = sum(one.held_mib for one in self._warm.values())
+        held = self.beside_mib + sum(one.held_mib for one in self._warm.values())
         return key_of(card) not in self._warm and held + need_mib <= self._budget_mib
 
     def used(self, warm: Warm, before_mib: float) -> None:
@@ -109,6 +111,14 @@ class WarmModels:
         for key in others:
             self._evict(key)
         return bool(others)
+
+    def make_room(self) -> None:
+        """Let go of the least recently used models until the rest fits beside the others."""
+        while self._warm:
+            held = self.beside_mib + sum(one.held_mib for one in self._warm.values())
+            if held <= self._budget_mib:
+                return
+            self._evict(next(iter(self._warm)))
 
     def _load(self, card: Card, key: str) -> Warm:
         before = self._meter.held_mib()
@@ -132,7 +142,7 @@ class WarmModels:
             if other.partition("@")[2] == folder:
                 self._evict(other)
         while others := [one for one in self._warm if one != key]:
-            held = sum(self._warm[one].held_mib for one in others)
+            held = self.beside_mib + sum(self._warm[one].held_mib for one in others)
             if held + need_mib <= self._budget_mib and len(others) < MOST_MODELS:
                 return
             self._evict(others[0])

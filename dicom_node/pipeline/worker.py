@@ -5,18 +5,23 @@ this process and nothing else. It reads requests from stdin and answers on stdou
 document a line; arrays travel as ``.npy`` files (never pickled) that the node makes and removes.
 
     first    {"ready": {"kind", "budget_mib"}}: the make of its device, what models may take of it
-    request  {"request", "card", "content", "need_mib", "source": {...}, "output"}
+    request  {"request", "card", "content", "need_mib", "beside_mib", "source": {...}, "output"}
     answer   {"request", "prediction": {...}, "memory": {"peak_mib", "held_mib"}}
              {"request", "error": {"reason", "message"}, "ends": bool}
-    request  {"request", "card", "content", "need_mib", "ahead": true}
+    request  {"request", "card", "content", "need_mib", "beside_mib", "ahead": true}
     answer   {"request", "ahead": bool}: whether there was room to load the model
+    request  {"request", "beside_mib"}: let go of models until the rest fits beside so much
+    answer   {"request"}
+    request  {"request", "writer", "content", "messages": [{"role", "content"}]}
+    answer   {"request", "text", "notes", "memory": {"peak_mib", "held_mib"}}
     before   {"alive": true, "loading": bool}, again and again while there is a request
 
 Every answer also says what was "loaded" and "evicted" for it, and in "warm" what each loaded model
 holds, in MiB. "card" is the folder of the model's card and "content" what the card says: its file
 may have been changed since, and the node goes on with the last good one. "need_mib" is what the job
-is predicted to take. Arrays of the prediction are written to the folder "output" (see
-`dicom_node.pipeline.exchange`).
+is predicted to take, "beside_mib" what others than models have of the device. Who is asked of a
+"writer" (the folder of its card) is asked of nothing else (`dicom_node.pipeline.worker_writer`).
+Arrays of the prediction are written to the folder "output" (see `dicom_node.pipeline.exchange`).
 
 The heartbeat comes from a thread of Python: a process that is stopped, or whose library neither
 ends nor lets other threads run, gives none. When stdin closes the node is gone, and the process
@@ -50,6 +55,7 @@ from dicom_node.pipeline.exchange import read_source, site_from, write_predictio
 from dicom_node.pipeline.retry import DEVICE_FAILED, OUT_OF_MEMORY
 from dicom_node.pipeline.warm_models import WarmModels
 from dicom_node.pipeline.worker_network import NetworkGate
+from dicom_node.pipeline.worker_writer import Writing
 
 _OUT_OF_MEMORY_SCORE = "500"
 # What is wrong with files that somebody may just be replacing.
@@ -89,6 +95,7 @@ class Worker:
         budget_mib = fitted.budget_mib if budget_mib is None else budget_mib
         self.ready = {"kind": fitted.kind, "budget_mib": budget_mib}
         self._models = WarmModels(device, site, self._meter, budget_mib, loading)
+        self._writing = Writing(device, site, self._meter, loading)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request; what the model raises becomes part of the answer."""
@@ -103,7 +110,13 @@ class Worker:
         }
 
     def _outcome(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._models.beside_mib = float(request.get("beside_mib", 0.0))
         try:
+            if "writer" in request:
+                return self._writing.answer(request)
+            if "card" not in request:
+                self._models.make_room()
+                return {}
             card = _card_of(request)
             with self._gate.reaching(reachable(card, self._site)):
                 return self._load_ahead(card, request) or self._predict(card, request)
@@ -111,7 +124,7 @@ class Worker:
             reason = OUT_OF_MEMORY if is_out_of_memory(error) else error.reason
             if self._lost_its_device(error):
                 reason = DEVICE_FAILED
-            if reason in _OF_FILES and _is_being_changed(request):
+            if reason in _OF_FILES and "card" in request and _is_being_changed(request):
                 reason = "model.card_changed"
             return {
                 "error": {"reason": reason, "message": str(error)},
@@ -132,7 +145,7 @@ class Worker:
     def _make_all_room(self, request: dict[str, Any]) -> bool:
         try:
             card = _card_of(request)
-        except ModelError:
+        except (ModelError, KeyError):
             return False
         return self._models.evict_all_but(card)
 

@@ -57,7 +57,7 @@ class WorkerProcess:
     Attributes
     ----------
     device
-        Its name in the settings.
+        Its name in the settings, or ``name`` where that is given.
     kind
         The make of the device, as the process told; empty until it did.
     budget_mib
@@ -70,9 +70,9 @@ class WorkerProcess:
 
     def __init__(
         self, device: str, site: Site, events: Events, heartbeat_s: float,
-        budget_mib: float | None = None,
+        budget_mib: float | None = None, name: str = "",
     ) -> None:
-        self.device = device
+        self.device = name or device
         self.kind = ""
         self.budget_mib = budget_mib
         self.warm_mib: dict[str, float] = {}

@@ -12,6 +12,7 @@ from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.writer_process import WriterProcess
 from dicom_node.records import UNKNOWN_KIND, Job, Result
 from dicom_node.results.equipment import Equipment
 from dicom_node.results.writing import write_result
@@ -51,7 +52,8 @@ class Workshop:
 
     def writer_for(self, job: Job) -> Writer | None:
         """Who drafts the impression of what a job finds."""
-        return self.writers.get(job.rule, self.writer)
+        writer = self.writers.get(job.rule, self.writer)
+        return writer.of(job.priority) if isinstance(writer, WriterProcess) else writer
 
 
 def keep(

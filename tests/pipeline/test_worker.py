@@ -22,6 +22,7 @@ from dicom_node.events import Events
 from dicom_node.pipeline.exchange import write_source
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.worker import Pulse, Worker
+from tests.ai_models.drafting.writers import writer_folder
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 
 BRIGHT = Volume(np.full((9, 9, 9), 700, dtype=np.int16), np.eye(4))
@@ -233,3 +234,37 @@ def test_loading_is_told_before_and_after_and_only_when_something_is_loaded(
     for _ in range(2):
         worker.answer(request_for("a", tmp_path))
     assert told == [True, False]
+
+
+def test_a_writer_that_is_not_what_its_card_says_is_told_and_the_worker_goes_on(
+    tmp_path: Path,
+) -> None:
+    weights = {"path": "model", "sha256": "0" * 64, "licence": "MIT", "source": "test"}
+    writer_folder(tmp_path, writer="huggingface", endpoint=None, weights=weights)
+    request = {
+        "request": "draft", "writer": str(tmp_path), "messages": [],
+        "content": (tmp_path / "writer.yaml").read_text(),
+    }
+    loading: list[bool] = []
+    worker = Worker("cpu", Site(), loading=loading.append)
+    assert worker.answer(request)["error"]["reason"] == "model.weights_missing"
+    (tmp_path / "model").mkdir()
+    told = worker.answer(request)
+    assert (told["error"]["reason"], told["ends"]) == ("model.hash_mismatch", False)
+    assert loading == [True, False] * 2
+    clinical = Worker("cpu", Site(use="clinical")).answer(request)
+    assert clinical["error"]["reason"] == "model.refused"
+
+
+def test_models_are_let_go_of_until_the_rest_fits_beside_others(tmp_path: Path) -> None:
+    for name in "ab":
+        write_model(tmp_path / name, threshold_onnx(0.5), id=name)
+    worker = Worker("cpu", Site(), 1000.0)
+    for name in "ab":
+        worker.answer(request_for(name, tmp_path))
+    for warm in worker._models._warm.values():
+        warm.held_mib = 100.0
+    assert worker.answer({"request": "room", "beside_mib": 850.0})["evicted"] == ["a"]
+    told = worker.answer(request_for("a", tmp_path) | {"beside_mib": 995.0})
+    assert (told["loaded"], told["evicted"]) == (["a"], ["b"])
+    assert worker.answer({"request": "room", "beside_mib": 2000.0})["evicted"] == ["a"]
