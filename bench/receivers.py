@@ -165,7 +165,7 @@ class OrthancReceiver(Receiver):
             "StorageDirectory": str(self.directory), "IndexDirectory": str(self.directory),
             "HttpServerEnabled": False, "DicomPort": self.port, "DicomAet": "ORTHANC",
             "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False, "Plugins": [],
-            "DicomThreadsCount": 8,
+            "DicomThreadsCount": 8, "MaximumPduLength": 131072,
         }  # fmt: skip
         path = self.directory / "orthanc.json"
         path.write_text(json.dumps(settings))

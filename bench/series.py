@@ -62,7 +62,8 @@ class WireSeries:
 
     def renamed(self) -> tuple[str, list[bytes]]:
         """A Study Instance UID that nobody has seen, and the messages of that study."""
-        random = f"{uuid.uuid4().int:039d}"
+        # No component of a UID may begin with 0 (PS3.5 9.1).
+        random = f"1{uuid.uuid4().int:039d}"
         new = {old: old[:5] + random[: len(old) - 6] + old[-1] for old in (_STUDY, _SERIES, _FRAME)}
         stem = _INSTANCE[:5] + random[: len(_INSTANCE) - 5]
         messages = []
