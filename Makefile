@@ -35,6 +35,7 @@ help:
 	@echo 'make demo           install, then run the demonstration'
 	@echo 'make test           install the test tools, then lint, types and every test'
 	@echo 'make test-long      what takes long: models of every kind, training, earlier examinations from an archive'
+	@echo 'make test-postgresql  the ledger and the acceptance tests on PostgreSQL, all of them'
 	@echo 'make lint           ruff and mypy only'
 	@echo 'make conformance    only the tests that ask other validators about our objects'
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
@@ -80,6 +81,11 @@ test: tools $(VENV)/.installed-test
 .PHONY: test-long
 test-long: tools $(VENV)/.installed-test
 	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) -m long $(PYTEST_OPTIONS)
+
+# All that is tried on each database, on PostgreSQL.
+.PHONY: test-postgresql
+test-postgresql: tools $(VENV)/.installed-test
+	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) -m postgresql $(PYTEST_OPTIONS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-test

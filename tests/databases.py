@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.postgres_server import PostgresServer, database, empty_database
 
@@ -77,3 +78,13 @@ def mark_long(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("postgresql") and item.get_closest_marker("long_on_postgresql"):
             item.add_marker(pytest.mark.long)
+
+
+def as_stranger(server: PostgresServer, url: str, user: str, password: str) -> str:
+    """The same database for a user who may connect to it and nothing else."""
+    engine = sa.create_engine(
+        sa.make_url(server.url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool
+    )
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+    return sa.make_url(url).set(username=user, password=password).render_as_string(False)

@@ -40,7 +40,8 @@ def test_tests_run_last_and_in_a_private_network() -> None:
 @needs_make
 @pytest.mark.parametrize(
     "target",
-    ["help", "lint", "conformance", "compatibility", "bench", "docs", "test-long", "clean",
+    ["help", "lint", "conformance", "compatibility", "bench", "docs", "test-long",
+     "test-postgresql", "clean",
      "distclean"],
 )
 def test_target_is_there(target: str) -> None:

@@ -44,6 +44,7 @@ def test_node_killed_after_the_answers_and_again_while_it_computes_still_deliver
         assert node.ledger.receipts.find_series(uid).instance_count == len(sent.paths)  # type: ignore[union-attr]
 
 
+@pytest.mark.long_on_postgresql
 def test_results_wait_for_an_archive_that_is_down_and_arrive_once(
     tmp_path: Path, node_database: NodeDatabase
 ) -> None:
@@ -70,6 +71,7 @@ def test_results_wait_for_an_archive_that_is_down_and_arrive_once(
         assert len(node.times_sent(uid)) == 3
 
 
+@pytest.mark.long_on_postgresql
 def test_node_told_to_stop_ends_with_0_and_leaves_no_process(
     tmp_path: Path, node_database: NodeDatabase
 ) -> None:
