@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
     from dicom_node.cli import (
         check_data,
+        check_database,
         check_inputs,
         check_models,
         check_peers,
@@ -72,6 +73,8 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
         Check("clock", doctor_host.clock),
         Check("time zone", doctor_host.time_zone),
         Check("open files", partial(doctor_host.limits, config, process_id)),
+        *([Check(check_database.NAME, partial(check_database.database, config),
+                 check_database.TODO)] if check_database.is_on_a_server(config) else []),
         Check("ledger", partial(check_data.ledger, config), check_data.LEDGER_TODO, 600.0),
         Check("hosts", partial(check_data.hosts, config), check_data.LEDGER_TODO),
         Check("audit trail", partial(check_data.audit, config),

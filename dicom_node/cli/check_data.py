@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_node.cli import check_database
 from dicom_node.cli.opened import REBUILT_AT_START, ledger_url, running_roles
 from dicom_node.errors import LedgerDamaged, StorageFailed
 from dicom_node.operations import doctor_host
@@ -48,13 +49,13 @@ def ledger(config: Config) -> str:
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.ledger.recovery import find_damage
 
-    if is_ledger_to_come(config):
+    if is_ledger_to_come(config) or check_database.has_no_ledger(config):
         return "will be created at the first start"
     path = sqlite_path(ledger_url(config))
     damage = find_damage(path) if path is not None else ""
     if damage:
         raise LedgerDamaged(f"{damage}; {REBUILT_AT_START}")
-    opened = Ledger.open(ledger_url(config))
+    opened = Ledger.open(ledger_url(config), read_only=path is None)
     counts = opened.receipts.count_by_state()
     opened.close()
     return f"{sum(counts.values())} series"
