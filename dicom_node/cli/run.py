@@ -47,7 +47,8 @@ def add_parser(commands: Any) -> None:
                         "phases=PATH has the other series that the phases are in, prior=PATH an "
                         "earlier examination to compare with")
     parser.add_argument("--impression", type=Path, metavar="DIR",
-                        help="the folder of a writer.yaml, which drafts the impression")
+                        help="the folder of a writer.yaml, which drafts the impression; none: "
+                        "nobody does, whatever results.impression says")
     parser.set_defaults(run=run)
 
 
@@ -117,8 +118,8 @@ def _earlier(named: dict[str, dict[str, list[Path]]]) -> Earlier | None:
 
 
 def _writer(folder: Path | str | None, config: Config) -> Writer | None:
-    """Who drafts the impression."""
-    if not isinstance(folder, Path):
+    """Who drafts the impression; of the word ``none`` nobody does."""
+    if not isinstance(folder, Path) or folder == Path("none"):
         return None
     from ai_models.drafting.folder_writer import open_writer
     from ai_models.drafting.writer_card import load_writer_card

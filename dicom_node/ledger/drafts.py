@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import clock, rows, tables, unclean_ends
+from dicom_node.ledger import clock, rows, tables, things, unclean_ends
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import refuse_overtaken, refuse_superseded
 from dicom_node.records import DRAFTING, JobState
@@ -27,7 +27,7 @@ class Drafts:
             Somebody decided on the job, or its series got more instances: no draft is wanted.
         """
         now = clock.seconds()
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             refuse_overtaken(connection, job_id, attempt)
             # What was asked for before now does not count as newer any more.
             refuse_superseded(connection, job_id, attempt)
@@ -41,7 +41,7 @@ class Drafts:
         """
         now = clock.seconds()
         query = sa.select(_j.c.attempt, _j.c.state).where(_j.c.job_id == job_id)
-        with self._database.write() as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
             row = connection.execute(query).one_or_none()
             if row is None or row.attempt != attempt or row.state != JobState.RUNNING:
                 return False

@@ -120,6 +120,7 @@ class Metrics:
             ).inc(),
             "events_lost": lambda told: self._lost.inc(int(str(told["count"]))),
             "worker_changed": self._worker,
+            "impression_drafted": self._drafted,
             "unexpected": lambda _: self._unexpected.inc(),
             "commitment_changed": lambda told: self._commitments.labels(
                 self._known("peer", told["destination"]), self._known("commitment", told["what"])
@@ -187,6 +188,14 @@ class Metrics:
         self._workers = counter(
             "worker_changes", "Inference workers: started, killed, ended, models loaded, evicted.",
             "device", "what",
+        )
+        self._drafts = counter(
+            "drafts", "Impressions that a writer was asked for: drafted, or fell back, and why.",
+            "writer", "outcome", "reason",
+        )
+        self._sentences = counter(
+            "draft_sentences", "Sentences of drafts: kept, or struck by the guard, and why.",
+            "writer", "outcome", "reason",
         )
         self._removed = counter(
             "studies_removed", "Studies that were removed when their time was over.", "reason"
@@ -287,6 +296,16 @@ class Metrics:
     def _worker(self, told: Mapping[str, object]) -> None:
         what = str(told["what"]) if told["what"] in _WORKER else "other"
         self._workers.labels(self._known("device", told["device"]), what).inc()
+
+    def _drafted(self, told: Mapping[str, object]) -> None:
+        writer = self._known("writer", told["writer"])
+        reason = self._known("draft reason", reason_code(told["fallback"]))
+        self._drafts.labels(writer, "fell_back" if told["fallback"] else "drafted", reason).inc()
+        self._sentences.labels(writer, "kept", "none").inc(int(str(told["kept"])))
+        struck = told["struck"]
+        for why, count in struck.items() if isinstance(struck, Mapping) else ():
+            code = self._known("strike reason", reason_code(why))
+            self._sentences.labels(writer, "struck", code).inc(int(count))
 
     def _study_removed(self, told: Mapping[str, object]) -> None:
         self._removed.labels(self._reason("removal", told)).inc()

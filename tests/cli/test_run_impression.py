@@ -78,3 +78,20 @@ def test_writer_whose_host_is_not_named_is_wrong_use(site: Site) -> None:
                   site.folder / "out", "--impression", writer_folder(site.folder / "writer"))
     assert answer.code == 2
     assert "--impression" in answer.err and "models.endpoints" in answer.err
+
+
+@pytest.mark.long
+def test_none_asks_nobody_whatever_the_settings_say(site: Site) -> None:
+    chest_model(site)
+    write_instance(radiograph(), site.folder / "image.dcm")
+    writer_folder(site.folder / "writer")
+    with FakeOpenAi(text=DRAFT) as host:
+        site.settings(more=f"models: {{devices: [cpu], endpoints: {{language: "
+                           f"{{url: '{host.url}', timeout_s: 20}}}}}}\n"
+                           "results: {impression: writer}\n")
+        answer = site("run", site.folder / "chest", site.folder / "image.dcm", "--output",
+                      site.folder / "out", "--impression", "none")
+        assert host.asked == []
+    assert answer.code == 0, answer.err
+    (series,) = json.loads((site.folder / "out" / "predictions.json").read_text())["series"]
+    assert "impression" not in series

@@ -44,6 +44,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ("association_refused", {"reason": "a.b"}), ("association_ended", {"how": "released"}),
         ("instance_stored", {"outcome": "new", "size_bytes": 1}),
         ("instance_refused", {"status": 1, "reason": "a.b"}),
+        ("impression_drafted",
+         {"writer": "llama", "fallback": "a.b", "kept": 1, "struck": {"side": 1}}),
         ("worker_changed", {"device": "cpu", "what": "killed"}),
         ("service_refused", {"reason": "a.b"}),
         ("study_removed", {"reason": "a.b", "size_bytes": 1}),

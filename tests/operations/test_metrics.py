@@ -52,6 +52,8 @@ def test_what_the_rooms_tell_is_counted(ledger: Ledger, tmp_path: Path) -> None:
     events.tell("instances_stored", {"count": 9, "size_bytes": 4500, "outcome": "new"})
     events.instance_refused(0xA700, "storage.out_of_space", quarantined=False)
     events.worker_changed("cuda:0", "killed", "worker.no_heartbeat")
+    events.impression_drafted("job-1", "llama", "", kept=3, struck={"side": 2, "negation": 1})
+    events.impression_drafted("job-2", "llama", "model.wrong_output", kept=0, struck={})
     events.commitment_changed("pacs", "asked", "", 4)
     events.node_changed("started a listener anew", files_indexed_again=0)
     events.events_lost(12)
@@ -65,6 +67,11 @@ def test_what_the_rooms_tell_is_counted(ledger: Ledger, tmp_path: Path) -> None:
         ("received_bytes_total", {"outcome": "new"}, 5000),
         ("instances_refused_total", {"status": "0xA700", "reason": "storage.out_of_space"}, 1),
         ("worker_changes_total", {"device": "cuda:0", "what": "killed"}, 1),
+        ("drafts_total", {"writer": "llama", "outcome": "drafted", "reason": "none"}, 1),
+        ("drafts_total",
+         {"writer": "llama", "outcome": "fell_back", "reason": "model.wrong_output"}, 1),
+        ("draft_sentences_total", {"writer": "llama", "outcome": "kept", "reason": "none"}, 3),
+        ("draft_sentences_total", {"writer": "llama", "outcome": "struck", "reason": "side"}, 2),
         ("commitments_total", {"peer": "pacs", "what": "asked"}, 4),
         ("listener_restarts_total", {}, 1),
         ("events_lost_total", {}, 12),
