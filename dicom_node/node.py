@@ -125,6 +125,7 @@ class Node:
             )
         )
         self._next_submit = self._next_reconcile = self._next_second = 0.0
+        self._work_ended = threading.Event()
 
     def _engine_on(self, url: str) -> JobEngine:
         if self.place.is_shared:
@@ -201,7 +202,8 @@ class Node:
             queues["deliver"] = self.delivery.dispatch.limits
         # A process that only receives has nothing to run, and leaves the queues to the others.
         if handlers:
-            self._engine.start(handlers, queues)
+            noticed = {kind: self._noticed(handler) for kind, handler in handlers.items()}
+            self._engine.start(noticed, queues)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set. A ledger that does not answer is waited for.
@@ -211,7 +213,7 @@ class Node:
         LedgerDamaged
             The next start rebuilds it: whoever supervises the node starts it again.
         """
-        while not stop.wait(_TICK_S):
+        while not self._pause(stop):
             try:
                 self.ledger.check_sound()
                 self.tick()
@@ -225,6 +227,23 @@ class Node:
             except Exception:  # noqa: BLE001
                 self._events.unexpected("main loop")
                 stop.wait(5.0)
+
+    def _pause(self, stop: threading.Event) -> bool:
+        """Wait for the next round, or until a job or a delivery has ended; whether to stop."""
+        if self._work_ended.wait(_TICK_S):
+            self._work_ended.clear()
+            # What it made is to go, and the next one to come.
+            self._next_submit = 0.0
+        return stop.wait(0.0)
+
+    def _noticed(self, handler: Handler) -> Handler:
+        def run(key: str, attempt: int) -> None:
+            try:
+                handler(key, attempt)
+            finally:
+                self._work_ended.set()
+
+        return run
 
     def tick(self) -> None:
         """One round of the main loop.
