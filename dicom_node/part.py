@@ -7,21 +7,27 @@ import re
 import struct
 from collections.abc import Sequence
 
+from dicom_node import IMPLEMENTATION_CLASS_UID
 from dicom_node.durable import storage_error
 from dicom_node.errors import NodeError, PermanentError
 
 _FILE_META_LIMIT_BYTES = 1 << 16
+_CREATOR = IMPLEMENTATION_CLASS_UID.encode("ascii")
 
 
 class Part:
     """One file being received; `fd` is open for writing and reading.
 
-    ``data_offset`` is where the data set begins, after the file meta (bytes).
+    ``data_offset`` is where the data set begins, after the file meta (bytes). With ``is_unique`` no
+    other file has the same bytes: a number that is drawn stands in its file meta.
     """
 
-    __slots__ = ("_meta", "data_offset", "fd", "path", "size_bytes", "transfer_syntax_uid")
+    __slots__ = (
+        "_is_unique", "_meta", "data_offset", "fd", "path", "size_bytes", "transfer_syntax_uid"
+    )
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, *, is_unique: bool = False) -> None:
+        self._is_unique = is_unique
         self.fd = fd
         self.path = path
         self.size_bytes = 0
@@ -31,8 +37,8 @@ class Part:
 
     def write_meta(self, file_meta: bytes, transfer_syntax_uid: str) -> None:
         """Begin the file: preamble, prefix and group 0002, written with what comes next."""
-        self._meta = file_meta
-        self.data_offset = self.size_bytes = len(file_meta)
+        self._meta = _drawn(file_meta) if self._is_unique else file_meta
+        self.data_offset = self.size_bytes = len(self._meta)
         self.transfer_syntax_uid = transfer_syntax_uid
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
@@ -80,6 +86,17 @@ class Part:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _drawn(file_meta: bytes) -> bytes:
+    """With Private Information (0002,0102) of ours at the end (PS3.10 section 7.1)."""
+    creator = _CREATOR + b"\0" * (len(_CREATOR) % 2)
+    private = b"".join((
+        b"\x02\x00\x00\x01UI", struct.pack("<H", len(creator)), creator,
+        b"\x02\x00\x02\x01OB\0\0", struct.pack("<L", 16), os.urandom(16),
+    ))
+    (length,) = struct.unpack_from("<L", file_meta, 140)
+    return file_meta[:140] + struct.pack("<L", length + len(private)) + file_meta[144:] + private
 
 
 def same_data_set(part: Part, target: str) -> bool:

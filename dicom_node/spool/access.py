@@ -59,7 +59,7 @@ class Spool:
         folder = f"{self.root}/incoming" + (f"/{host_folder(host)}" if host else "")
         names = [] if kept else ["instances", "outbox", "quarantine"]
         _make_folders(self.root, [Path(folder), *(self.root / name for name in names)])
-        self._incoming = Incoming(folder)
+        self._incoming = Incoming(folder, are_unique=kept is not None)
         self._kept = kept or FolderKept(self.root, quarantine_limit_bytes, is_shared=bool(host))
 
     @property

@@ -17,12 +17,14 @@ from dicom_node.spool.names import uid_to_name
 class Incoming:
     """A folder of files that are being received; safe for many threads and processes of a host.
 
-    An open file is locked by its process. Such a lock is not looked at by other hosts: whether it
-    holds between them is up to the file system.
+    With ``are_unique`` no file has the bytes of another one. An open file is locked by its process.
+    Such a lock is not looked at by other hosts: whether it holds between them is up to the file
+    system.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, are_unique: bool = False) -> None:
         self.folder = folder
+        self._are_unique = are_unique
         self._numbers = count()
         # Two containers may have one host name, and the same process ids.
         self._mine = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -39,7 +41,7 @@ class Incoming:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as failure:
             raise storage_error(failure) from failure
-        return Part(fd, path)
+        return Part(fd, path, is_unique=self._are_unique)
 
     def clean(self) -> int:
         """Remove the files of processes that are gone; returns how many.

@@ -4,6 +4,10 @@ An instance is stored by one PUT that the store takes only where nothing is; whe
 the instance is kept. Two receivers that store the same at once are told apart by the store: the
 second finds an object, and compares. What is replaced is replaced only in the place of the object
 that went to quarantine.
+
+A store tells versions of an object by a digest of its bytes (ETag). What was removed and comes
+again must be another version, as a file in a folder has another time: so the file meta of what is
+received for a store has a number in it that is drawn for each file.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pydicom.filereader import read_file_meta_info
 
 from dicom_node.config_storage import S3Settings
 from dicom_node.errors import ConfigurationError, NodeError, OutOfSpace, StoreUnavailable
@@ -307,3 +308,17 @@ def test_what_was_copied_into_the_bucket_from_a_folder_is_known_again(
     spool = stored.host()
     assert spool.commit(part_of(spool, b"data"), *UIDS).outcome == "identical"
     assert spool.commit(part_of(spool, b"DATA"), *UIDS).outcome == "replaced"
+
+
+def test_what_was_removed_and_comes_again_is_another_version_and_a_valid_file(
+    stored: Place,
+) -> None:
+    spool = stored.host()
+    first = spool.commit(part_of(spool, b"data"), *UIDS)
+    meta = read_file_meta_info(spool.resolve(PATH))
+    assert len(meta.PrivateInformation) == 16
+    assert meta.PrivateInformationCreatorUID == meta.ImplementationClassUID
+    assert first.size_bytes == 132 + 12 + meta.FileMetaInformationGroupLength + len(b"data")
+    spool.remove(PATH)
+    second = spool.commit(part_of(spool, b"data"), *UIDS)
+    assert second.outcome == "new" and second.fingerprint != first.fingerprint
