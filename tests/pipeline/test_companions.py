@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from ai_models.card import Card, load_card
+from ai_models.drafting.guard import DraftSentence
 from ai_models.predictor import Predictor
 from ai_models.types import (
     JointInput,
@@ -22,10 +23,11 @@ from ai_models.types import (
     SegmentationPrediction,
 )
 from dicom_node.errors import UnsuitableInput
-from dicom_node.pipeline.analysis import Analysis, Writing, analyse
+from dicom_node.pipeline.analysis import Analysis, Writing, analyse, with_draft
 from dicom_node.pipeline.exchange import read_source, write_source
 from dicom_node.pipeline.loading import load_input
 from dicom_node.results.equipment import node_equipment
+from tests.ai_models.drafting.test_impression import Scripted
 from tests.ai_models.prediction.test_joint import AGE, PT, SEX
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import (
@@ -134,6 +136,21 @@ def test_a_pet_is_taken_with_its_ct_and_stands_in_the_evidence(tmp_path: Path) -
     said = " ".join(sentences(report))
     assert "ct was analysed together with pt (PT, 10 slices)" in said
     assert "without pt" not in said
+
+
+def test_a_report_on_two_series_takes_a_draft_and_keeps_both_in_its_evidence(
+    tmp_path: Path,
+) -> None:
+    ct, pt = study(tmp_path)
+    found = analyse(ct, card_of(tmp_path), Kept(), WRITING, companions={"pt": pt})
+    asked = with_draft(found, Scripted()).impression
+    assert asked is not None
+    one = next(item for item in asked.evidence if item.quantity == "Volume")
+    text = f"The {one.finding.lower()} has a volume of {one.value} ml."
+    drafted = with_draft(found, Scripted((DraftSentence(text, (one.id,)),)))
+    assert drafted.impression is not None and drafted.impression.is_drafted
+    assert evidence(report_of(drafted)) == evidence(report_of(found))
+    assert text in sentences(report_of(drafted))
 
 
 def test_what_was_missing_and_why_is_said_and_makes_another_result(tmp_path: Path) -> None:

@@ -214,3 +214,23 @@ def test_whatever_a_writer_raises_the_report_stands_with_the_reason(
     assert "DOE" not in str(said)
     assert workshop.ledger.jobs.results("a")
     desk.engine.stop()
+
+
+def test_a_retry_during_a_draft_makes_another_and_the_first_one_is_not_sent(
+    workshop: Workshop, slow: Slow
+) -> None:
+    desk = Desk(workshop, slow)
+    desk.queue(asked("a"))
+    assert slow.is_asked.wait(PATIENCE_S)
+    workshop.ledger.jobs.cancel("a", "cancelled_by_operator")
+    assert workshop.ledger.jobs.retry("a").attempt == 2
+    slow.is_asked.clear()
+    desk.engine.submit("infer", "a", 2)
+    assert slow.is_asked.wait(PATIENCE_S)
+    slow.may_write.set()
+    assert desk.wait("a").attempt == 2
+    until(lambda: desk.engine.standing("draft", "a", 1) is Standing.FINISHED)
+    assert len(desk.told.drafted) == 1
+    assert len(workshop.ledger.jobs.results("a")) == len(
+        {one.sop_instance_uid for one in workshop.ledger.jobs.results("a")})
+    desk.engine.stop()
