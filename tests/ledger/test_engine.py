@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.ledger import engine as engine_module
+from dicom_node.ledger.database import create_engine
 from dicom_node.ledger.engine import (
     DbosEngine,
     Handler,
@@ -63,16 +64,15 @@ def until(condition: Callable[[], bool]) -> None:
         waiting.wait(0.02)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture(params=["dbos", "inline"])
-def engine(request: pytest.FixtureRequest, database: Path) -> Iterator[JobEngine]:
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql), "inline"]
+)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobEngine]:
     made: JobEngine = InlineEngine()
-    if request.param == "dbos":
-        made = DbosEngine(f"sqlite:///{database}", executor_id="test")
+    if request.param == "sqlite":
+        made = DbosEngine(f"sqlite:///{tmp_path / 'ledger.db'}", executor_id="test")
+    elif request.param == "postgresql":
+        made = DbosEngine(request.getfixturevalue("postgresql_url"), executor_id="test")
     yield made
     made.stop()
 
@@ -173,8 +173,8 @@ def test_an_engine_that_was_never_started_can_be_stopped(engine: JobEngine) -> N
 
 
 @pytest.fixture
-def dbos(database: Path) -> Iterator[DbosEngine]:
-    made = DbosEngine(f"sqlite:///{database}", executor_id="test")
+def dbos(database_url: str) -> Iterator[DbosEngine]:
+    made = DbosEngine(database_url, executor_id="test")
     yield made
     made.stop()
 
@@ -225,7 +225,7 @@ def test_a_queue_runs_no_more_at_once_than_the_host_has_places(dbos: DbosEngine)
 
 
 def test_the_tables_of_the_engine_hold_json_and_nothing_of_an_exception(
-    dbos: DbosEngine, database: Path, caplog: pytest.LogCaptureFixture,
+    dbos: DbosEngine, database_url: str, caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     record = Record()
@@ -236,15 +236,20 @@ def test_the_tables_of_the_engine_hold_json_and_nothing_of_an_exception(
         record.wait(2)
         until(lambda: dbos.standing("infer", "bad-job", 1) is Standing.FINISHED)
         until(lambda: dbos.standing("infer", "job", 1) is Standing.FINISHED)
-    connection = sqlite3.connect(database)
-    names = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-    tables = [row[0] for row in names]
+    kept = create_engine(database_url, immediate=False)
+    schema = "dbos" if kept.dialect.name == "postgresql" else None
+    prefix = f"{schema}." if schema else ""
+    tables = sa.inspect(kept).get_table_names(schema=schema)
     assert "workflow_status" in tables
-    rows = [row for table in tables for row in connection.execute(f"SELECT * FROM {table}")]
-    values = [str(value) for row in rows for value in row]
-    serializers = connection.execute("SELECT DISTINCT serialization FROM workflow_status")
-    assert serializers.fetchall() == [("dicom_node_json",)]
-    connection.close()
+    with kept.connect() as connection:
+        values = [
+            str(value) for table in tables
+            for row in connection.execute(sa.text(f"SELECT * FROM {prefix}{table}"))
+            for value in row
+        ]
+        query = sa.text(f"SELECT DISTINCT serialization FROM {prefix}workflow_status")
+        assert connection.execute(query).scalars().all() == ["dicom_node_json"]
+    kept.dispose()
     arguments = [json.loads(value)["args"] for value in values if value.startswith('{"args"')]
     assert sorted(arguments) == [["bad-job", 1], ["job", 1]]
     said = "\n".join([*values, caplog.text, *capfd.readouterr()])
@@ -254,21 +259,25 @@ def test_the_tables_of_the_engine_hold_json_and_nothing_of_an_exception(
 
 
 def test_sweeping_resumes_what_a_failed_last_write_left_pending(
-    dbos: DbosEngine, database: Path, monkeypatch: pytest.MonkeyPatch
+    dbos: DbosEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = Record()
     dbos.start({"infer": record.handle}, ONE)
     dbos.submit("infer", "a", 1)
     record.wait(1)
     until(lambda: dbos.standing("infer", "a", 1) is Standing.FINISHED)
-    connection = sqlite3.connect(database, timeout=30, isolation_level=None)
-    connection.execute("UPDATE workflow_status SET status='PENDING', output=NULL")
+    kept = create_engine(database_url)
+    prefix = "dbos." if kept.dialect.name == "postgresql" else ""
+    with kept.begin() as connection:
+        connection.execute(
+            sa.text(f"UPDATE {prefix}workflow_status SET status='PENDING', output=NULL")
+        )
+    kept.dispose()
     assert dbos.sweep() == 0, "it may still be about to write"
     monkeypatch.setattr(engine_module, "_SWEEP_AFTER_S", -1.0)
     assert dbos.sweep() == 1
     record.wait(1)
     until(lambda: dbos.standing("infer", "a", 1) is Standing.FINISHED)
-    connection.close()
 
 
 def test_what_runs_is_not_swept(dbos: DbosEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +293,13 @@ def test_what_runs_is_not_swept(dbos: DbosEngine, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_job_of_another_kind_is_left_to_the_process_that_does_it(
-    dbos: DbosEngine, database: Path
+    dbos: DbosEngine, database_url: str
 ) -> None:
     record = Record()
     dbos.start({"infer": record.handle, "deliver": record.handle},
                {**ONE, "deliver": QueueLimits(per_host=1, per_lane=1)})
     dbos.stop()
-    only = DbosEngine(f"sqlite:///{database}", executor_id="other")
+    only = DbosEngine(database_url, executor_id="other")
     only.start({"deliver": record.handle}, {"deliver": QueueLimits(per_host=1, per_lane=1)})
     only.submit("infer", "a", 1)
     only.submit("deliver", "b", 1, lane="pacs")
@@ -331,19 +340,21 @@ engine.stop()
 """
 
 
-def _child(database: Path, which: str) -> subprocess.Popen[str]:
+def _child(url: str, which: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _CHILD, f"sqlite:///{database}", which],
+        [sys.executable, "-c", _CHILD, url, which],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
 
 
-def test_a_job_that_was_killed_with_its_process_is_resumed_by_the_next_one(database: Path) -> None:
-    first = _child(database, "first")
+def test_a_job_that_was_killed_with_its_process_is_resumed_by_the_next_one(
+    database_url: str
+) -> None:
+    first = _child(database_url, "first")
     assert first.stdout is not None and first.stdout.readline() == "run a 7\n"
     first.send_signal(signal.SIGKILL)
     first.wait(PATIENCE_S)
-    second = _child(database, "second")
+    second = _child(database_url, "second")
     assert second.stdout is not None
     ran = [second.stdout.readline(), second.stdout.readline()]
     assert sorted(ran) == ["run a 7\n", "run b 1\n"]
@@ -351,10 +362,10 @@ def test_a_job_that_was_killed_with_its_process_is_resumed_by_the_next_one(datab
     assert out == "", "nothing runs a third time"
 
 
-def test_a_handler_that_outlives_the_stop_is_resumed_by_the_next_start(database: Path) -> None:
+def test_a_handler_that_outlives_the_stop_is_resumed_by_the_next_start(database_url: str) -> None:
     record = Record()
     record.gate.clear()
-    first = DbosEngine(f"sqlite:///{database}", executor_id="host", patience_s=1)
+    first = DbosEngine(database_url, executor_id="host", patience_s=1)
     handlers: dict[str, Handler] = {"infer": record.handle}
     first.start(handlers, ONE)
     first.submit("infer", "a", 1)
@@ -362,7 +373,7 @@ def test_a_handler_that_outlives_the_stop_is_resumed_by_the_next_start(database:
     first.stop()
     record.gate.set()
     record.wait(1)
-    second = DbosEngine(f"sqlite:///{database}", executor_id="host")
+    second = DbosEngine(database_url, executor_id="host")
     second.start(handlers, ONE)
     record.wait(1)
     until(lambda: second.standing("infer", "a", 1) is Standing.FINISHED)
