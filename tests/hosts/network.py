@@ -115,13 +115,17 @@ class Namespace:
                     found.append(int(entry.name))
         return [pid for pid in found if pid != os.getpid() and not _is_zombie(pid)]
 
+    def signal(self, number: signal.Signals) -> None:
+        """Signal every process of it."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def kill(self) -> None:
         """SIGKILL for all of its processes, also for those that are started meanwhile."""
         deadline = time.monotonic() + _GONE_WITHIN_S
         while living := self.processes():
-            for pid in living:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             assert time.monotonic() < deadline, f"{self.name}: {living} do not end"
             time.sleep(0.02)
 

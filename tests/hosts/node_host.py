@@ -46,6 +46,11 @@ class NodeHost:
         Those that all hosts share; the host's own are added.
     folder
         For its settings, its data and its log.
+
+    Attributes
+    ----------
+    is_on
+        Whether it was started and not without power since.
     """
 
     def __init__(self, host: Host, roles: str, settings: dict[str, Any], folder: Path) -> None:
@@ -60,6 +65,7 @@ class NodeHost:
         }
         self._config.write_text(json.dumps({**settings, "node": own}))
         self._process: Any = None
+        self.is_on = False
 
     @property
     def has_failed(self) -> bool:
@@ -72,6 +78,7 @@ class NodeHost:
             sys.executable, "-m", "dicom_node", "--config", str(self._config), "serve",
             "--only", self.roles,
         ]
+        self.is_on = True
         self._process = self.host.start(command, self.log_path, {"PYTHONPATH": str(ROOT)})
 
     def wait_ready(self) -> None:
@@ -97,6 +104,7 @@ class NodeHost:
 
     def power_off(self) -> None:
         """The machine is gone, and nobody is told; a later :meth:`start` boots it."""
+        self.is_on = False
         self.host.power_off()
         self._process.wait()
 

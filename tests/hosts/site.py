@@ -38,6 +38,7 @@ from tests.postgres_server import PostgresServer
 ARCHIVE_PORT = 104
 _MODEL = "embolism-far"
 _POSTGRES_PORT = 5432
+_DATABASE_BACK_WITHIN_S = 60.0
 # Found within seconds, as docs/several-hosts.md recommends for a database of a node.
 _KEEP_ALIVE = {
     "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3",
@@ -217,8 +218,15 @@ class Site:
         return [(node.name, node.host.address) for node in self.of_role("intake")]
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of the node's ledger, read from outside."""
-        return self.database.run(self._query, statement, parameters)
+        """Rows of the node's ledger, read from outside; while the server is away it is waited."""
+        deadline = time.monotonic() + _DATABASE_BACK_WITHIN_S
+        while True:
+            try:
+                return self.database.run(self._query, statement, parameters)
+            except sa.exc.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def _query(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._engine.connect() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -87,6 +88,108 @@ def without_database_for(name: str, seconds: float) -> Strike:
         return Trouble(f"{name} did not reach the database for {seconds:g} s", figures)
 
     return strike
+
+
+def receiver_that_could_not_tell(name: str, seconds: float) -> Strike:
+    """A receiver receives without the database for a while, and then is gone for good."""
+
+    def strike(site: Site, sent: Sent) -> Trouble:
+        site.named(name).host.lose(site.database)
+        time.sleep(seconds)
+        trouble = receiver_without_power(name)(site, sent)
+        return Trouble(f"{name} did not reach the database, then lost its power", trouble.figures)
+
+    return strike
+
+
+def reboot(name: str, seconds: float) -> Strike:
+    """A host loses its power and is started again with the disk that it had."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        node.power_off()
+        time.sleep(seconds)
+        node.boot()
+        return Trouble(f"{name} lost its power for {seconds:g} s", _until_back(site, node))
+
+    return strike
+
+
+def restart(name: str) -> Strike:
+    """A host is stopped in order and started again, as for an update."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        assert node.stop() == 0, node.log_tail()
+        node.start()
+        return Trouble(f"{name} was restarted", _until_back(site, node))
+
+    return strike
+
+
+def freeze(name: str, seconds: float) -> Strike:
+    """A host stands still and goes on as if nothing had been: a virtual machine that is moved."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        node = site.named(name)
+        node.host.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        node.host.signal(signal.SIGCONT)
+        return Trouble(f"{name} stood still for {seconds:g} s", _until_back(site, node))
+
+    return strike
+
+
+def database_killed(seconds: float) -> Strike:
+    """The server of the database is killed, and is started again after a while."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        site.database.run(site.postgres.kill)
+        time.sleep(seconds)
+        site.database.run(site.postgres.start)
+        begun = time.monotonic()
+        for node in filter(lambda one: one.is_on, site.nodes):
+            _until_back(site, node)
+        figures = {"s until all hosts had their places": round(time.monotonic() - begun, 1)}
+        return Trouble(f"PostgreSQL was killed, away for {seconds:g} s", figures)
+
+    return strike
+
+
+def all_without_power(seconds: float) -> Strike:
+    """Every host of the node loses its power at once, and all are started again."""
+
+    def strike(site: Site, _: Sent) -> Trouble:
+        for node in site.nodes:
+            node.host.unplug()
+        for node in site.nodes:
+            node.power_off()
+        time.sleep(seconds)
+        for node in site.nodes:
+            node.boot()
+        begun = time.monotonic()
+        for node in site.nodes:
+            _until_back(site, node)
+        figures = {"s until all were back": round(time.monotonic() - begun, 1)}
+        return Trouble(f"all hosts lost their power for {seconds:g} s", figures)
+
+    return strike
+
+
+def _until_back(site: Site, node: NodeHost) -> dict[str, float]:
+    """Wait until the last process of a host is among the living, and others of it are not."""
+    begun = time.monotonic()
+    text = (
+        "SELECT count(*) FROM hosts WHERE host_name = :name AND gone = ''"
+        " AND seen_at > extract(epoch FROM clock_timestamp()) - 3"
+    )
+
+    def is_back() -> bool:
+        assert not node.has_failed, f"{node.name} ended:\n{node.log_tail()}"
+        return int(site.query(text, name=node.name)[0][0]) == 1
+
+    wait_until(is_back, f"{node.name} is back", _MADE_UP_WITHIN_S)
+    return {"s until it was back": round(time.monotonic() - begun, 1)}
 
 
 def _away_for(
