@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ai_models.card import Card
 from ai_models.types import ModelError
 
 
@@ -37,6 +38,17 @@ def copy_beside(folder: Path, target: Path, left_out: Sequence[str], reason: str
             place.mkdir()
         else:
             _copy_file(path, place, reason)
+
+
+def copy_cropping(card: Card, target: Path, reason: str) -> None:
+    """Copy the model that outlines what ``card`` looks at, whole, into the copy ``target`` of its
+    folder: patterns of what is left out are of the card's own files. Raises as `copy_beside`.
+    """
+    if card.input.crop is None:
+        return
+    place = target / card.input.crop.model
+    shutil.rmtree(place, ignore_errors=True)
+    copy_beside(card.folder / card.input.crop.model, place, (), reason)
 
 
 def check_beside(folder: Path, left_out: Sequence[str], reason: str) -> None:

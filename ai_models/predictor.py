@@ -61,17 +61,20 @@ class Predictor:
         What this site allows; by default research without trusted folders or endpoints.
     backend
         What runs the model, where it is not what the card names: a network that is being trained.
+    cropper
+        What finds the part that is looked at, where it is loaded already and another's to close.
     """
 
     def __init__(
         self, card: Card, device: str = "cpu", site: Site | None = None,
-        backend: Backend | None = None,
+        backend: Backend | None = None, cropper: Cropper | None = None,
     ) -> None:
         self.card = card
         self.device = device
         self._backend: Backend = backend or open_backend(card, device, site)
         self._noticing = Noticing(card)
-        self._cropper = Cropper(card, device, site)
+        self._cropper = cropper or Cropper(card, device, site)
+        self._owns_cropper = cropper is None
         self._quality = QualityGate(card)
 
     @property
@@ -91,7 +94,8 @@ class Predictor:
 
         For a network that is in memory already. ModelError as `load`.
         """
-        self._cropper.load()
+        if self._owns_cropper:
+            self._cropper.load()
 
     def warm_up(self) -> None:
         """Run one empty input."""
@@ -99,7 +103,8 @@ class Predictor:
 
     def close(self) -> None:
         """Let go of the network."""
-        self._cropper.close()
+        if self._owns_cropper:
+            self._cropper.close()
         self._backend.close()
 
     def predict(self, source: ModelInput) -> Prediction:

@@ -27,7 +27,7 @@ from ai_models.adapt.methods import (
 )
 from ai_models.adapt.verdict import RECORD, VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
-from ai_models.folder_copy import check_beside, copy_beside
+from ai_models.folder_copy import check_beside, copy_beside, copy_cropping
 from ai_models.training.augmentation import Augmentation
 from ai_models.training.cases import Case, DicomReader
 from ai_models.training.examples import CaseExamples, together
@@ -177,6 +177,7 @@ def _write(
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         copy_beside(card.folder, beside, _left_out(card), _REASON)
+        copy_cropping(card, beside, _REASON)
         (beside / _WEIGHTS).write_bytes(weights)
         (beside / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         values = _card_values(card, version, hashlib.sha256(weights).hexdigest(), record)

@@ -35,6 +35,7 @@ from ai_models.compress.quantising import (
 from ai_models.compress.slimming import distilled, slimmer
 from ai_models.compress.versions import left_out, version_of, written
 from ai_models.folder_copy import check_beside
+from ai_models.prediction.cropping import Cropper
 from ai_models.prediction.preparing import prepare
 from ai_models.training.cases import Case, DicomReader, find_cases, split_by_patient
 from ai_models.training.prepared import CaseStore
@@ -296,7 +297,11 @@ class _Run:
     def _shown(self) -> Iterator[FloatArray]:
         """Inputs as the network sees them, some of all the cases."""
         if not self.learn:
-            yield from (prepare(one, self.card).image.array[None] for one in self.wish.drawn)
+            cropper = Cropper(self.card, site=self.site)
+            cropper.load()
+            for one in self.wish.drawn:
+                yield prepare(one, self.card, cropper.find(one).window).image.array[None]
+            cropper.close()
             return
         each = max(1, _MOST_SHOWN // len(self.learn))
         for case in self.learn[:_MOST_SHOWN]:

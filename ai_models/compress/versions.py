@@ -16,7 +16,7 @@ from ai_models.adapt.verdict import VERDICT
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.card_abilities import ABILITIES
 from ai_models.card_runtime import Network
-from ai_models.folder_copy import copy_beside
+from ai_models.folder_copy import copy_beside, copy_cropping
 from ai_models.types import CardError, ModelError
 
 RECORD = "compression.json"
@@ -60,6 +60,7 @@ def written(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         copy_beside(card.folder, beside, left_out(card), _REASON)
+        copy_cropping(card, beside, _REASON)
         shutil.copyfile(weights, beside / name)
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         (beside / CARD_NAME).write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from torch import nn
 from ai_models.backends.tiled import TiledBackend
 from ai_models.backends.torch_network import TorchNetwork
 from ai_models.card import Card, DetectionCard, RegressionCard, SegmentationCard
+from ai_models.prediction.cropping import Cropper
 from ai_models.predictor import Predictor
 from ai_models.trust import Site
 
@@ -35,10 +36,13 @@ class _InMemory(TorchNetwork):
         """The module is another's."""
 
 
-def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predictor:
+def predictor_of(
+    network: nn.Module, card: Card, device: str = "cpu", cropper: Cropper | None = None
+) -> Predictor:
     """A predictor whose answers are those of a network in evaluation mode, in fp32.
 
-    Parts of a segmentation stay one label, and their probabilities are handed on.
+    Parts of a segmentation stay one label, and their probabilities are handed on. ``cropper`` is
+    one of this card that is loaded: without it each predictor loads its own.
 
     Raises
     ------
@@ -52,7 +56,8 @@ def predictor_of(network: nn.Module, card: Card, device: str = "cpu") -> Predict
     ) -> _InMemory:
         return _InMemory(card, network, device)
 
-    predictor = Predictor(card, device, backend=TiledBackend(card, device, Site(), made))
+    backend = TiledBackend(card, device, Site(), made)
+    predictor = Predictor(card, device, backend=backend, cropper=cropper)
     predictor.load_crop()
     return predictor
 

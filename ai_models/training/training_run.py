@@ -13,6 +13,7 @@ from typing import Any
 from torch import distributed, nn
 
 from ai_models.card import Card, load_card
+from ai_models.prediction.cropping import Cropper
 from ai_models.predictor import Predictor
 from ai_models.training.cases import Case, DicomReader, Part, find_cases, split_by_patient
 from ai_models.training.checkpoints import only_one_in
@@ -125,13 +126,17 @@ def _train_model(plan: Plan) -> Path:
             old.unlink()
     _together(plan.team)
 
+    cropper = Cropper(ready.card, plan.team.device)
+
     def validate(network: nn.Module) -> Mapping[str, float]:
-        results = measured(_one_by_one(validated, "validation", plan), ready.card,
-                           predictor_of(network, ready.card, plan.team.device), plan.reader,
-                           quick=True)
+        predictor = predictor_of(network, ready.card, plan.team.device, cropper)
+        results = measured(_one_by_one(validated, "validation", plan), ready.card, predictor,
+                           plan.reader, quick=True)
         return {name: figure(results) for name, figure in figures_of(ready.card, results).items()}
 
     try:
+        # Once, and not with each validation.
+        cropper.load()
         outcome = train(
             ready.network, ready.examples, loss_for(ready.card, plan.recipe.training.loss),
             settings, plan.output / RUN, validate=validate if validated else None,
@@ -139,6 +144,7 @@ def _train_model(plan: Plan) -> Path:
             frozen=ready.frozen,
         )
     finally:
+        cropper.close()
         for tracker in trackers:
             tracker.close()
     if plan.team.is_first:

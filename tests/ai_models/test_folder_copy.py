@@ -9,6 +9,7 @@ import pytest
 
 from ai_models.folder_copy import copy_beside
 from ai_models.types import ModelError
+from tests.ai_models.prediction.test_cropping import write_cropped
 
 
 @pytest.fixture
@@ -52,3 +53,11 @@ def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(ModelError, match="pipe is neither a file nor a folder"):
         copy_beside(folder, folder.parent / "new", (), "model.cannot_adapt")
+
+
+def test_the_model_that_crops_is_copied_whole(tmp_path: Path) -> None:
+    card = load_card(write_cropped(tmp_path / "model"))
+    copy_beside(card.folder, tmp_path / "copy", ("model.yaml", "*.onnx"), "model.x")
+    copy_cropping(card, tmp_path / "copy", "model.x")
+    found = {one.relative_to(tmp_path / "copy").as_posix() for one in tmp_path.rglob("copy/**/*")}
+    assert found == {"lungs", "lungs/model.yaml", "lungs/weights.onnx"}

@@ -21,6 +21,7 @@ from ai_models.array.phantom import chest_phantom, random_variation
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.monitoring.input_features import features_of_input
 from ai_models.monitoring.reference import write_rows
+from ai_models.prediction.cropping import Cropper
 from ai_models.prediction.preparing import prepare
 from ai_models.predictor import Predictor
 from ai_models.training.lungs_data import PHANTOM_SHAPE, REAL_CTS, SPACING_MM, read_ct
@@ -85,8 +86,12 @@ def inputs_of(model_id: str, count: int, real_data: Path | None) -> Iterator[Mod
 def features_of(card: Card, inputs: Iterator[ModelInput]) -> Iterator[tuple[float, ...]]:
     """A row for each input; the network runs only where the card watches a layer of it."""
     if card.monitor is None or card.monitor.layer is None:
+        cropper = Cropper(card)
+        cropper.load()
         for one in inputs:
-            yield features_of_input(prepare(one, card).image.array, card.input)
+            shown = prepare(one, card, cropper.find(one).window)
+            yield features_of_input(shown.image.array, card.input)
+        cropper.close()
         return
     bare = card.monitor.model_copy(update={"reference": None, "sha256": None})
     predictor = Predictor(card.model_copy(update={"monitor": bare}))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from ai_models.compress.making import Comparison, Row, Wish, compress
 from ai_models.compress.slimming import slimmer
 from ai_models.compress.versions import written
 from ai_models.networks.res_att_unet import ResAttUNet
+from ai_models.prediction.cropping import Cropper
+from ai_models.prediction.preparing import prepare
 from ai_models.predictor import Predictor
 from ai_models.types import ModelError, SegmentationPrediction, Volume
+from tests.ai_models.prediction.test_cropping import chest, write_cropped
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.ai_models.training.tiny_cases import ball, nifti_folder
 
@@ -113,6 +118,27 @@ def test_without_cases_answers_to_something_drawn_are_compared(tmp_path: Path) -
     assert comparison.measured_on == "a ball"
     assert [row.refused for row in comparison.rows] == ["", "", ""]
     assert rows_of(comparison)["fp16"].figures["agreement with this version"] > 0.99
+
+
+def test_a_cropped_model_is_calibrated_by_the_rectangle_that_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_card(write_cropped(tmp_path / "model"))
+    shown: list[Any] = []
+
+    def kept(source: Path, target: Path, inputs: Iterable[Any]) -> None:
+        shown.extend(inputs)
+        shutil.copyfile(source, target)
+
+    monkeypatch.setattr(making, "to_int8_static", kept)
+    comparison = compress(
+        card, None, Wish(("int8-static",), drawn=(chest(),), what="a chest"), tmp_path / "scratch")
+    assert [row.refused for row in comparison.rows] == ["", ""]
+    cropper = Cropper(card)
+    cropper.load()
+    expected = prepare(chest(), card, cropper.find(chest()).window).image.array
+    assert np.array_equal(shown[0], expected[None])
+    assert abs(expected.mean() - prepare(chest(), card).image.array.mean()) > 0.1
 
 
 def test_what_cannot_be_made_says_why_and_the_others_are_made(tmp_path: Path) -> None:

@@ -252,13 +252,16 @@ def test_the_outlining_model_lies_beside_the_card(
         load_card(tmp_path / "model")
 
 
+class Mean(torch.nn.Module):
+    """Answers what it is shown, on average."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean(dim=(2, 3)).repeat(1, 2)
+
+
 def test_a_network_that_is_being_trained_looks_at_the_rectangle_as_the_node_will(
     folder: Path,
 ) -> None:
-    class Mean(torch.nn.Module):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return image.mean(dim=(2, 3)).repeat(1, 2)
-
     card = load_card(folder)
     predictor = predictor_of(Mean(), card)
     said = predictor.predict(chest())
@@ -269,6 +272,23 @@ def test_a_network_that_is_being_trained_looks_at_the_rectangle_as_the_node_will
     score = said.scores["pneumonia"]
     assert score == pytest.approx(float(1 / (1 + np.exp(-seen.mean()))), abs=0.01)
     assert abs(seen.mean() - whole.mean()) > 0.1
+
+
+def test_predictors_of_one_training_share_what_outlines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_card(folder)
+    cropper = Cropper(card)
+    cropper.load()
+    monkeypatch.setattr(Cropper, "load", lambda _: pytest.fail("loaded anew"))
+    notes = []
+    for _ in range(2):
+        predictor = predictor_of(Mean(), card, cropper=cropper)
+        notes.append(predictor.predict(chest()).notes)
+        predictor.close()
+    cropper.close()
+    assert notes[0] == notes[1]
+    assert any("looked at: the rectangle" in one for one in notes[0])
 
 
 @pytest.mark.parametrize(("weights", "reason"), [
