@@ -26,6 +26,8 @@ from dicom_node.ledger.engine import (
     Standing,
 )
 from dicom_node.ledger.inline_engine import InlineEngine
+from tests.postgres_server import PostgresServer
+from tests.postgres_server import database as new_database
 
 PATIENCE_S = 60.0
 ONE = {"infer": QueueLimits(per_host=1)}
@@ -379,3 +381,36 @@ def test_a_handler_that_outlives_the_stop_is_resumed_by_the_next_start(database_
     until(lambda: second.standing("infer", "a", 1) is Standing.FINISHED)
     second.stop()
     assert record.ran == [("a", 1), ("a", 1)]
+
+
+_STARTS = """
+import sys
+from dicom_node.ledger.engine import DbosEngine, QueueLimits
+from dicom_node.ledger.ledger import Ledger
+Ledger.open(sys.argv[1]).close()
+engine = DbosEngine(sys.argv[1], executor_id=sys.argv[2])
+engine.start({"infer": lambda key, attempt: None}, {"infer": QueueLimits(per_host=1)})
+print("started", flush=True)
+sys.stdin.readline()
+engine.stop()
+"""
+
+
+@pytest.mark.postgresql
+def test_hosts_that_start_at_once_on_a_new_database_both_get_it(postgres: PostgresServer) -> None:
+    url = new_database(postgres.url, "started_at_once")
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", _STARTS, url, str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        assert [host.stdout and host.stdout.readline() for host in hosts] == ["started\n"] * 2
+        for host in hosts:
+            host.communicate("stop\n", timeout=PATIENCE_S)
+        assert [host.returncode for host in hosts] == [0, 0]
+    finally:
+        for host in hosts:
+            host.kill()
