@@ -24,6 +24,8 @@ from dicom_node.node_routing import Router
 from dicom_node.operations.retention import settle_removals
 from dicom_node.spool import Spool
 
+_NOT_OURS_S = 60.0
+
 
 class Intake:
     """What a process with the role ``intake`` does.
@@ -79,6 +81,9 @@ class Intake:
         return self.listeners.oldest_waiting_s() if self.listeners is not None else 0.0
 
     def _waiting_s(self) -> float:
+        if not self._leads():
+            # It was led when the look began: what is decided now is another one's to decide.
+            return _NOT_OURS_S
         return max(self.waiting_here_s(), self._place.others_waiting_s())
 
     @property

@@ -69,6 +69,8 @@ class Claims:
     def of(self, job_ids: Collection[str] | None = None) -> dict[tuple[str, int], str]:
         """The process of each attempt that is claimed, of these jobs or of all that are open."""
         query = sa.select(_c.c.job_id, _c.c.attempt, _c.c.process_id)
+        if job_ids is not None and not job_ids:
+            return {}
         if job_ids is None:
             query = query.join(_j, (_j.c.job_id == _c.c.job_id) & (_j.c.attempt == _c.c.attempt))
             query = query.where(_OPEN)

@@ -136,8 +136,7 @@ class HostSession:
             # The server has not noticed yet that the former connection is gone.
             raise LedgerUnavailable("the former connection of this process still has its place")
         self._write_row(connection, waiting_s)
-        free = sorted(wanted - self._held)
-        taken = {duty for duty in free if _try(connection, duty)}
+        taken = _try_all(connection, sorted(wanted - self._held))
         found = tuple(all_hosts(connection))
         with self._lock:
             self._held = self._held | taken | {own}
@@ -255,7 +254,19 @@ class HostSession:
 
 
 def _try(connection: sa.Connection, name: str) -> bool:
-    return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(_key(name)))).scalar())
+    return bool(_try_all(connection, [name]))
+
+
+def _try_all(connection: sa.Connection, names: list[str]) -> set[str]:
+    """Those that are locked from now on, by one question."""
+    if not names:
+        return set()
+    asked = sa.text(
+        "SELECT place, pg_try_advisory_lock(key) FROM unnest(CAST(:keys AS bigint[]))"
+        " WITH ORDINALITY AS one(key, place)"
+    )
+    answers = connection.execute(asked, {"keys": [_key(name) for name in names]})
+    return {names[place - 1] for place, is_taken in answers if is_taken}
 
 
 def _key(name: str) -> int:

@@ -82,6 +82,7 @@ _BY_REASON = {
     "worker.cancelled": Cause.NODE,
     SCRATCH_FAILED: Cause.DISK,
     "engine_lost_it": Cause.NODE,
+    "host_left": Cause.NODE,
     OUT_OF_MEMORY: Cause.MEMORY,
     "worker.lost": Cause.ELSEWHERE,
     DEVICE_FAILED: Cause.ELSEWHERE,

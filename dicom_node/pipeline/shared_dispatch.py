@@ -102,12 +102,13 @@ class SharedDispatch:
         running = [one for one in self._ledger.jobs.running() if one.reason != DRAFTING]
         if any(job.priority is not Priority.STAT for job in running):
             self._others_last_began = now
-        claims = self._ledger.claims.of()
         colleagues = self._office.others("work")
         waiting = self._ledger.jobs.waiting(
             longest_delay_s=2 * LONGEST_DELAY_S,
             without_models=self._not_here(running, colleagues),
         )
+        # Of these alone: however much waits, the question stays small.
+        claims = self._ledger.claims.of([one.job_id for one in (*running, *waiting)])
         claimed = [job for job in waiting if _name(job) in claims]
         own = self._office.process_id
         mine = [job for job in claimed if claims[_name(job)] == own]

@@ -30,6 +30,18 @@ from tests.test_node import RESULT_CLASSES
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
 SCANNER = "SCANNER"
+_WRONG_CLOCK = """
+import datetime, time
+_time, _datetime = time.time, datetime.datetime
+
+class Wrong(_datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return _datetime.now(tz) + datetime.timedelta(seconds={off_s})
+
+time.time = lambda: _time() + {off_s}
+datetime.datetime = Wrong
+"""
 _SLOW = """
 import os, sys, threading
 if "dicom_node.pipeline.worker" in " ".join(sys.orig_argv):
@@ -203,6 +215,16 @@ class Site:
         )
         return self.send(receiver, seed)
 
+    def host_with_wrong_clock(self, name: str, roles: str, off_s: float) -> HostProcess:
+        """A host, started, all of whose processes read the time of the day so many seconds off."""
+        folder = self.folder / "wrong clock"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(_WRONG_CLOCK.format(off_s=off_s))
+        host = HostProcess(self.folder / name, roles, self.settings())
+        self.hosts.append(host)
+        host.start(PYTHONPATH=f"{folder}:{ROOT}")
+        return host
+
     def slow_worker(self, name: str) -> HostProcess:
         """A worker whose model takes long: its worker process is stopped while it loads.
 
@@ -210,7 +232,7 @@ class Site:
         """
         host = HostProcess(self.folder / name, "work", self.settings())
         self.hosts.append(host)
-        host.start(DICOM_NODE_TESTS_SLOW="1", PYTHONPATH=f"{self._slowness()}:{ROOT}")
+        host.start(PYTHONPATH=f"{self._slowness()}:{ROOT}")
         return host
 
     def _slowness(self) -> Path:

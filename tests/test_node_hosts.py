@@ -1,0 +1,208 @@
+"""What a process makes of what it knows of the other hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+import pytest
+
+from dicom_node.config import Config
+from dicom_node.errors import LedgerUnavailable
+from dicom_node.events import Events
+from dicom_node.ledger.host_session import SILENT_AFTER_S, Process
+from dicom_node.ledger.hosts import HostState
+from dicom_node.node_host_facts import in_words, problem_of
+from dicom_node.node_hosts import SharedPlace, SoleHost, machine_name
+
+ALIVE = HostState("p2", "receiver-2", ("intake",), (), (), "1.2.3", 0.0, 0.0, 0.5)
+
+
+class Session:
+    """A place that a test decides on."""
+
+    def __init__(self) -> None:
+        self.process = Process("p1", "receiver-1", ("intake",), "1.2.3")
+        self.held: set[str] = set()
+        self.found: list[HostState] = []
+        self.old_s = 0.0
+        self.gone: list[HostState] = []
+        self.error: Exception | None = None
+        self.wanted: set[str] = set()
+        self.ended: list[bool] = []
+
+    def holds(self, duty: str) -> bool:
+        return duty in self.held
+
+    def hosts(self) -> tuple[tuple[HostState, ...], float]:
+        return tuple(self.found), self.old_s
+
+    def say(self, devices: Collection[str], models: Collection[str]) -> None:
+        pass
+
+    def round(self, wanted: Iterable[str], waiting_s: float = 0.0) -> list[HostState]:
+        self.wanted = set(wanted)
+        if self.error is not None:
+            self.held.clear()
+            raise self.error
+        return self.gone
+
+    def end(self, *, to_index: bool = False) -> None:
+        self.ended.append(to_index)
+
+
+class Heard(Events):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, ...]] = []
+
+    def host_changed(self, host: str, what: str, roles: object, reason: str = "") -> None:
+        self.heard.append((host, what))
+
+    def duty_taken(self, host: str, duty: str, *, taken: bool) -> None:
+        self.heard.append((host, duty, "leads" if taken else "leads no longer"))
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session()
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def place(session: Session, heard: Heard) -> SharedPlace:
+    return SharedPlace(session, ["intake"], heard)  # type: ignore[arg-type]
+
+
+def test_a_host_that_has_the_ledger_alone_leads_all_and_waits_for_nobody() -> None:
+    place = SoleHost(Config.model_validate({"node": {"host_name": "alone"}}))
+    assert place.leads("intake") and place.leads("lane pacs")
+    assert (place.others("work"), place.others_waiting_s(), place.host_name) == ([], 0.0, "alone")
+
+
+def test_the_name_of_a_machine_is_one_that_a_host_may_have(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine in ("ct-room.example", "Größe 1", "-" * 80, "a" * 80):
+        monkeypatch.setattr("socket.gethostname", lambda name=machine: name)
+        Config.model_validate({"node": {"host_name": machine_name()}})
+
+
+def test_nobody_else_is_waited_for_who_has_nothing_that_waits(
+    place: SharedPlace, session: Session
+) -> None:
+    session.found = [replace(ALIVE, age_s=1.0)]
+    assert place.others_waiting_s() == 0.0
+
+
+def test_images_that_wait_at_another_receiver_are_waited_for(
+    place: SharedPlace, session: Session
+) -> None:
+    session.found = [replace(ALIVE, age_s=1.0, waiting_s=0.5)]
+    session.old_s = 0.25
+    assert place.others_waiting_s() == 1.75
+
+
+def test_a_receiver_that_is_silent_may_have_images_that_wait(
+    place: SharedPlace, session: Session
+) -> None:
+    session.found = [replace(ALIVE, age_s=SILENT_AFTER_S)]
+    assert place.others_waiting_s() == 0.0
+    session.old_s = 0.5
+    assert place.others_waiting_s() == SILENT_AFTER_S + 0.5
+
+
+def test_what_a_receiver_that_is_gone_kept_is_waited_for_until_it_is_looked_through(
+    place: SharedPlace, session: Session
+) -> None:
+    gone = replace(ALIVE, gone="silent", to_index=True)
+    session.found = [gone, replace(ALIVE, process_id="p3", gone="ended")]
+    assert place.to_index() == [gone] and place.others_waiting_s() > 1.0
+    place.settled(["p2"])
+    assert place.to_index() == [] and place.others_waiting_s() == 0.0
+
+
+def test_others_are_those_that_live_and_have_the_role(
+    place: SharedPlace, session: Session
+) -> None:
+    worker = replace(ALIVE, process_id="p3", roles=("work",))
+    session.found = [
+        replace(ALIVE, process_id="p1"), ALIVE, replace(ALIVE, process_id="p4", gone="silent"),
+        worker,
+    ]
+    assert place.others("intake") == [ALIVE]
+    assert place.others("work") == [worker]
+
+
+def test_a_process_wants_to_lead_once_its_doors_are_open_and_tells_when_that_changes(
+    place: SharedPlace, session: Session, heard: Heard
+) -> None:
+    place._round()
+    assert session.wanted == set()
+    place.ready()
+    session.held = {"intake"}
+    place._round()
+    assert session.wanted == {"intake"}
+    session.held = set()
+    place._round()
+    assert heard.heard == [
+        ("receiver-1", "intake", "leads"), ("receiver-1", "intake", "leads no longer"),
+    ]
+
+
+def test_who_finds_another_one_gone_tells_of_it(
+    place: SharedPlace, session: Session, heard: Heard
+) -> None:
+    session.gone = [ALIVE]
+    place._round()
+    assert heard.heard == [("receiver-2", "is gone")]
+
+
+def test_a_place_that_is_lost_and_had_again_is_told_once_each(
+    place: SharedPlace, session: Session, heard: Heard
+) -> None:
+    place.start()
+    session.error = LedgerUnavailable("cut off")
+    place._turn.set()
+    waits = 0
+    while ("receiver-1", "lost its place") not in heard.heard:
+        place._stopping.wait(0.01)
+        waits += 1
+        assert waits < 3000
+    session.error = None
+    place._turn.set()
+    while ("receiver-1", "has its place again") not in heard.heard:
+        place._stopping.wait(0.01)
+        waits += 1
+        assert waits < 6000
+    place.stop(to_index=True)
+    assert session.ended == [True]
+    assert heard.heard.count(("receiver-1", "lost its place")) == 1
+
+
+def test_a_host_is_told_in_words() -> None:
+    worker = replace(ALIVE, roles=("work",), devices=("cuda:0",), leads=("work",),
+                     clock_ahead_s=61.0)
+    assert in_words(worker) == (
+        "work, version 1.2.3, on cuda:0, leads work, its clock is 61 s fast"
+    )
+    gone = replace(ALIVE, gone="silent", age_s=70.0, to_index=True)
+    assert in_words(gone) == (
+        "intake, gone (silent) for 70 s; its files are not looked through yet"
+    )
+
+
+def test_hosts_that_share_a_ledger_and_no_folder_are_told_of() -> None:
+    other = replace(ALIVE, process_id="p3", host_name="worker-1", roles=("work",))
+    local = Config.model_validate({})
+    shared = Config.model_validate({"storage": {"spool": "/mnt/spool"}})
+    found = problem_of([ALIVE, other], local)
+    assert found is not None and "storage.spool" in found[1]
+    assert problem_of([ALIVE, other], shared) is None
+    assert problem_of([ALIVE], local) is None
+    twins = problem_of([ALIVE, replace(ALIVE, process_id="p3")], shared)
+    assert twins is not None and "node.host_name" in twins[1]
