@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ai_models.folder_copy import copy_beside
+from ai_models.card import load_card
+from ai_models.folder_copy import copy_beside, copy_cropping
 from ai_models.types import ModelError
 from tests.ai_models.prediction.test_cropping import write_cropped
 
