@@ -39,7 +39,8 @@ help:
 	@echo 'make lint           ruff and mypy only'
 	@echo 'make conformance    only the tests that ask other validators about our objects'
 	@echo 'make compatibility  every kind of object under every validator and reader, OHIF among them'
-	@echo 'make bench          measurements beside peers'
+	@echo 'make bench          one table of measurements beside peers, in a few minutes'
+	@echo 'make bench-full     all of it'
 	@echo 'make attack         100,000 malformed associations, data sets and handshakes against a listener'
 	@echo 'make docs           the documentation as a site, into site/'
 	@echo 'make clean          remove caches and build products; distclean: .venv too'
@@ -108,9 +109,19 @@ compatibility: $(VENV)/.installed-compatibility
 attack: $(VENV)/.installed-test
 	$(BIN)/python -m tests.attack.fuzz $(ATTACK_OPTIONS)
 
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(INSTALL) -e '.[$(TEST_EXTRAS),bench]'
+	@touch $@
+
+# Some six minutes where nothing else runs. BENCH_OPTIONS=--resume goes on where it was broken off.
 .PHONY: bench
-bench: tools $(VENV)/.installed-test
-	tests/in_private_network.sh $(BIN)/python -m bench $(BENCH_OPTIONS)
+bench: tools $(VENV)/.installed-bench
+	tests/in_private_network.sh $(BIN)/python -m bench table $(BENCH_OPTIONS)
+
+# Some forty minutes, more rounds, longer series, growth.
+.PHONY: bench-full
+bench-full: tools $(VENV)/.installed-bench
+	tests/in_private_network.sh $(BIN)/python -m bench table --full $(BENCH_OPTIONS)
 
 # Without a network, and with nothing in it that a browser would fetch from elsewhere.
 .PHONY: docs

@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +85,51 @@ class PlainMonai:
         self._network.run(torch.zeros(1, 1, *self._card.runtime.roi or ()).to(self._network.device))
 
 
+def prepared(way: str, folder: str) -> Callable[[], dict[str, float]]:
+    """One way on the CPU, loaded and warmed up, to be done again and again (`bench.child`)."""
+    directory = Path(folder)
+    predictor = _ready(way, directory, "cpu")
+    volume = Volume(np.load(directory / "volume.npy"), np.load(directory / "affine.npy"))
+
+    def work() -> dict[str, float]:
+        found, _ = _one(predictor, volume)
+        return {"value": found["infer_s"], "all_s": found["seconds"]}
+
+    work()
+    return work
+
+
+def network_alone(folder: str) -> Callable[[], None]:
+    """The ONNX network on every window that the node gives it for the volume, and nothing else."""
+    directory, seen = Path(folder), []
+    predictor = _ready("node, ONNX", directory, "cpu")
+    volume = Volume(np.load(directory / "volume.npy"), np.load(directory / "affine.npy"))
+    run = OnnxNetwork.run
+
+    def noted(network: OnnxNetwork, windows: torch.Tensor) -> torch.Tensor:
+        seen.append((network, windows.clone()))
+        return run(network, windows)
+
+    OnnxNetwork.run = noted  # type: ignore[method-assign]
+    predictor.predict(volume)
+    OnnxNetwork.run = run  # type: ignore[method-assign]
+    if not seen:
+        raise RuntimeError("the network was given no window")
+
+    def work() -> None:
+        for network, windows in seen:
+            run(network, windows)
+
+    return work
+
+
 def main() -> None:
     """Measure the way that is named."""
     way, directory, device = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    folder, is_plain = {**WAYS, **CUDA_WAYS}[way]
     if not sys.stdin.readline():
         sys.exit("nobody waits for it any more")
-    predictor = Predictor(load_card(directory / folder), device)
     begun = time.perf_counter()
-    if is_plain:
-        backend = PlainMonai(predictor)
-        predictor._backend = backend  # type: ignore[assignment]
-        if way == TORCH_AS_IT_COMES:
-            torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
-        backend.warm_up()
-    else:
-        predictor.load()
-        predictor.warm_up()
+    predictor = _ready(way, directory, device)
     load_s = time.perf_counter() - begun
     infer_cpu_s, images = _clocked(predictor)
     volume = Volume(np.load(directory / "volume.npy"), np.load(directory / "affine.npy"))
@@ -129,6 +158,21 @@ def main() -> None:
         **answer, "load_s": load_s, "peak_mb": peak_mb, "added_mb": peak_mb - before_mb,
         "device_mb": device_mb, "notes": "; ".join(prediction.notes),
     }))
+
+
+def _ready(way: str, directory: Path, device: str) -> Predictor:
+    folder, is_plain = {**WAYS, **CUDA_WAYS}[way]
+    predictor = Predictor(load_card(directory / folder), device)
+    if is_plain:
+        backend = PlainMonai(predictor)
+        predictor._backend = backend  # type: ignore[assignment]
+        if way == TORCH_AS_IT_COMES:
+            torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
+        backend.warm_up()
+    else:
+        predictor.load()
+        predictor.warm_up()
+    return predictor
 
 
 def _one(predictor: Predictor, volume: Volume) -> tuple[dict[str, float], SegmentationPrediction]:

@@ -153,13 +153,13 @@ def report(result: dict[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one short round, small objects")
     parser.add_argument("--only", default="", help="receivers whose name holds this")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if not os.environ.get("BENCH_NAMESPACE"):
         raise SystemExit(_in_namespace())
     seconds, count = (1.0, 1) if options.quick else (options.seconds, options.rounds)

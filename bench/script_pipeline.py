@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.request
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,79 @@ def volume_of(images: Sequence[Any]) -> Volume:
     return Volume(array, affine)
 
 
+def _code(code: Any) -> Any:
+    import highdicom as hd
+
+    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def segmentation_of(images: Sequence[Any], labels: Sequence[Any], label_map: Any) -> Any:
+    """A BINARY Segmentation by highdicom alone."""
+    import highdicom as hd
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        "lungs", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), "1"
+    )
+    return hd.seg.Segmentation(
+        source_images=images, pixel_array=label_map, segmentation_type="BINARY",
+        segment_descriptions=[
+            hd.seg.SegmentDescription(
+                one.value, one.name, _code(one.category), _code(one.type), "AUTOMATIC", algorithm,
+            )
+            for one in labels
+        ],
+        series_instance_uid=hd.UID(), series_number=900, sop_instance_uid=hd.UID(),
+        instance_number=1, **_SAID,
+    )  # fmt: skip
+
+
+def report_of(
+    images: Sequence[Any], labels: Sequence[Any], numbers: Mapping[int, tuple[float, float]],
+    segmentation: Any,
+) -> Any:
+    """A TID 1500 report by highdicom alone: volume (mL) and mean (HU) of each label."""
+    import highdicom as hd
+
+    sr = hd.sr
+    context = sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(
+            sr.CodedConcept("121007", "DCM", "Device"),
+            sr.DeviceObserverIdentifyingAttributes(uid=hd.UID()),
+        )
+    )
+    kinds = (
+        (sr.CodedConcept("118565006", "SCT", "Volume"), sr.CodedConcept("mL", "UCUM", "mL")),
+        (sr.CodedConcept("112031", "DCM", "Attenuation Coefficient"),
+         sr.CodedConcept("[hnsf'U]", "UCUM", "Hounsfield unit")),
+    )  # fmt: skip
+    groups = [
+        sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(hd.UID(), one.name),
+            referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, one.value),
+            finding_type=_code(one.type),
+            measurements=[
+                sr.Measurement(name=name, value=float(value), unit=unit)
+                for (name, unit), value in zip(kinds, numbers[one.value], strict=True)
+            ],
+        )
+        for one in labels
+    ]
+    content = sr.MeasurementReport(
+        observation_context=context,
+        procedure_reported=sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
+        imaging_measurements=groups,
+    )
+    return sr.Comprehensive3DSR(
+        evidence=[segmentation, *images], content=content[0], series_number=901,
+        series_instance_uid=hd.UID(), sop_instance_uid=hd.UID(), instance_number=1,
+        manufacturer="Script",
+    )
+
+
 class Script:
     """One series after another: images in, two objects out."""
 
     def __init__(self) -> None:
-        import highdicom as hd
-
-        self._hd = hd
         self._predictor = loaded_predictor()
 
     def process(self, images: list[Any]) -> list[Any]:
@@ -76,76 +142,17 @@ class Script:
         begun = time.perf_counter()
         prediction: Any = self._predictor.predict(volume)
         model_s = time.perf_counter() - begun
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            segmentation = self._segmentation(images, prediction)
-            report = self._report(images, prediction, volume, segmentation)
-        print(json.dumps({"model_s": model_s}), flush=True)
-        return [segmentation, report]
-
-    def _code(self, code: Any) -> Any:
-        return self._hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
-
-    def _segmentation(self, images: list[Any], prediction: Any) -> Any:
-        hd = self._hd
-        algorithm = hd.AlgorithmIdentificationSequence(
-            "lungs", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), "1"
-        )
-        return hd.seg.Segmentation(
-            source_images=images, pixel_array=prediction.label_map, segmentation_type="BINARY",
-            segment_descriptions=[
-                hd.seg.SegmentDescription(
-                    one.value, one.name, self._code(one.category), self._code(one.type),
-                    "AUTOMATIC", algorithm,
-                )
-                for one in prediction.labels
-            ],
-            series_instance_uid=hd.UID(), series_number=900, sop_instance_uid=hd.UID(),
-            instance_number=1, **_SAID,
-        )  # fmt: skip
-
-    def _report(
-        self, images: list[Any], prediction: Any, volume: Volume, segmentation: Any
-    ) -> Any:
-        sr = self._hd.sr
         voxel_ml = abs(float(np.linalg.det(volume.affine_lps[:3, :3]))) / 1000
-        device = sr.DeviceObserverIdentifyingAttributes(uid=self._hd.UID())
-        context = sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(
-                sr.CodedConcept("121007", "DCM", "Device"), device
-            )
-        )
-        groups = []
+        numbers = {}
         for one in prediction.labels:
             found = volume.array[prediction.label_map == one.value]
-            lung = self._code(one.type)
-            numbers = (
-                (sr.CodedConcept("118565006", "SCT", "Volume"), found.size * voxel_ml,
-                 sr.CodedConcept("mL", "UCUM", "mL")),
-                (sr.CodedConcept("112031", "DCM", "Attenuation Coefficient"), found.mean(),
-                 sr.CodedConcept("[hnsf'U]", "UCUM", "Hounsfield unit")),
-            )  # fmt: skip
-            groups.append(sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=sr.TrackingIdentifier(self._hd.UID(), one.name),
-                referenced_segment=sr.ReferencedSegment.from_segmentation(
-                    segmentation, one.value
-                ),
-                finding_type=lung,
-                measurements=[
-                    sr.Measurement(name=name, value=float(value), unit=unit)
-                    for name, value, unit in numbers
-                ],
-            ))
-        content = sr.MeasurementReport(
-            observation_context=context,
-            procedure_reported=sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
-            imaging_measurements=groups, title=None,
-        )
-        return sr.Comprehensive3DSR(
-            evidence=[segmentation, *images], content=content[0], series_number=901,
-            series_instance_uid=self._hd.UID(), sop_instance_uid=self._hd.UID(),
-            instance_number=1, manufacturer="Script",
-        )
+            numbers[one.value] = (found.size * voxel_ml, float(found.mean()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmentation = segmentation_of(images, prediction.labels, prediction.label_map)
+            report = report_of(images, prediction.labels, numbers, segmentation)
+        print(json.dumps({"model_s": model_s}), flush=True)
+        return [segmentation, report]
 
 
 def _part10(dataset: Any) -> bytes:
