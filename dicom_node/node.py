@@ -38,6 +38,7 @@ from dicom_node.node_models import check_model, site_of
 from dicom_node.node_operations import Operations, Premises
 from dicom_node.node_routing import Router
 from dicom_node.node_rules import RuleModels, has_run
+from dicom_node.node_spool import join_spool
 from dicom_node.node_versions import ModelVersions
 from dicom_node.node_work import Work
 from dicom_node.operations.systemd import ServiceManager
@@ -83,6 +84,7 @@ class Node:
         self.spool = open_spool(config)
         url = config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
         self.ledger, was_rebuilt = _sound_ledger(url, events)
+        join_spool(config, self.spool, self.ledger)
         self._is_first_start = not was_rebuilt and not has_run(self.ledger, self.spool)
         site = site_of(config)
         self.catalog = Catalog(

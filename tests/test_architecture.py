@@ -59,6 +59,7 @@ PARTS = {
     "dicom_node.node_rules": "dicom_node.node",
     "dicom_node.node_selftest": "dicom_node.node",
     "dicom_node.node_shift": "dicom_node.node",
+    "dicom_node.node_spool": "dicom_node.node",
     "dicom_node.node_versions": "dicom_node.node",
 }
 EVERYWHERE = {

@@ -49,6 +49,7 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
         check_models,
         check_peers,
         check_ports,
+        check_spool,
         writers,
     )
     from dicom_node.operations import doctor_certificates, doctor_host
@@ -77,6 +78,8 @@ def _checks(config: Config, arguments: argparse.Namespace) -> list[Check]:
                  check_database.TODO)] if check_database.is_on_a_server(config) else []),
         Check("ledger", partial(check_data.ledger, config), check_data.LEDGER_TODO, 600.0),
         Check("hosts", partial(check_data.hosts, config), check_data.LEDGER_TODO),
+        *([Check(check_spool.NAME, partial(check_spool.spool, config), check_spool.TODO, 60.0)]
+          if check_spool.is_shared(config) else []),
         Check("audit trail", partial(check_data.audit, config),
               "keep the files as they are, and find out who changed them", 600.0),
         Check("certificates", partial(doctor_certificates.certificates, config),

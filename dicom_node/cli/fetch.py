@@ -168,10 +168,12 @@ class _Fetch:
         from dicom_node.events import Events
         from dicom_node.intake.indexer import Indexer
         from dicom_node.intake.retrieval import get_into_spool
+        from dicom_node.node_spool import join_spool
         from dicom_node.spool import open_spool
 
         ledger = open_ledger(self._config)
         spool = open_spool(self._config)
+        join_spool(self._config, spool, ledger)
         indexer = Indexer(ledger, spool, "fetch")
         indexer.start()
         try:

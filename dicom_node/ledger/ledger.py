@@ -34,6 +34,7 @@ from dicom_node.ledger.model_stages import ModelStages
 from dicom_node.ledger.notes import Notes
 from dicom_node.ledger.outbox import Outbox
 from dicom_node.ledger.overview import Overview
+from dicom_node.ledger.places import Places
 from dicom_node.ledger.predictions import Agreements, Predictions
 from dicom_node.ledger.priors import FetchedPriors
 from dicom_node.ledger.procedure_steps import ProcedureSteps
@@ -103,6 +104,8 @@ class Ledger:
         The latest studies with all that became of them, for people.
     hosts, claims
         Which processes share the ledger, and which job is whose.
+    places
+        Which spool belongs to it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -117,6 +120,7 @@ class Ledger:
         self.versions = Versions(database)
         self.answers = Answers(database)
         self.notes = Notes(database)
+        self.places = Places(database)
         self.decisions = Decisions(database)
         self.circuits = Circuits(database)
         self.announcements = Announcements(database)

@@ -173,12 +173,15 @@ class Ahead:
             self._prepare(one.card)
 
     def _note(self, instances: Sequence[Instance], one: _Arriving) -> None:
+        before = len(one.unread)
         for instance in instances:
             version = (instance.path, instance.fingerprint)
             # A multi-frame object arrives at once: there is nothing to be ahead of.
             if version not in one.known and instance.number_of_frames == 1:
                 one.known.add(version)
                 one.unread.append(instance)
+        # Several at a time, where they have to be brought here first.
+        self._spool.prefetch([one.unread[at].path for at in range(before, len(one.unread))])
 
     def _read(self, series: str, instance: Instance, one: _Arriving) -> None:
         try:

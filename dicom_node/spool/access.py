@@ -214,6 +214,19 @@ class Spool:
         check_inside(relative)
         return self._kept.look(relative)
 
+    def check_usable(self) -> None:
+        """Find out whether the place where files are kept keeps them as it must.
+
+        Raises
+        ------
+        ConfigurationError, StorageFailed
+        """
+        self._kept.check_usable()
+
+    def keeps_what_is_deleted(self) -> bool:
+        """Whether versions of what is deleted stay behind, as far as that is known."""
+        return self._kept.keeps_what_is_deleted()
+
     def marker(self) -> str:
         """What tells the place where files are kept from others; empty: it has none."""
         return self._kept.marker()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dicom_node.durable import DirectorySync, storage_error, write_once
-from dicom_node.errors import StorageFailed
+from dicom_node.errors import ConfigurationError, StorageFailed
 from dicom_node.part import Part, same_data_set
 from dicom_node.spool.kept import StoredFile
 from dicom_node.spool.leaving import Leaving
@@ -281,6 +282,34 @@ class FolderKept:
 
     def make_room(self) -> None:
         """Nothing: there are no copies."""
+
+    def check_usable(self) -> None:
+        """Give a file a second name, without which nothing here holds.
+
+        Raises
+        ------
+        ConfigurationError
+            The file system has no hard links.
+        StorageFailed
+        """
+        names = [f"{self._root}/.probe-{secrets.token_hex(8)}" for _ in range(2)]
+        try:
+            Path(names[0]).touch(exist_ok=False)
+            os.link(*names)
+        except OSError as failure:
+            if failure.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise ConfigurationError(
+                    "the file system gives no second name to a file (hard link); expected one "
+                    "that does, such as NFS", key_path="storage.spool", reason="spool.no_links",
+                ) from failure
+            raise storage_error(failure) from failure
+        finally:
+            for name in names:
+                Path(name).unlink(missing_ok=True)
+
+    def keeps_what_is_deleted(self) -> bool:
+        """Not that anybody here would know."""
+        return False
 
     def marker(self) -> str:
         """As `dicom_node.spool.kept.Kept.marker`."""

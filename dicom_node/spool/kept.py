@@ -149,6 +149,14 @@ class Kept(Protocol):
         """Let go of what is only a copy of what is kept elsewhere."""
         ...
 
+    def check_usable(self) -> None:
+        """Find out whether it keeps what it must; raises `ConfigurationError` where not."""
+        ...
+
+    def keeps_what_is_deleted(self) -> bool:
+        """Whether versions of it stay behind, as far as that is known."""
+        ...
+
     def marker(self) -> str:
         """What tells this place from others; empty: nobody has marked it."""
         ...

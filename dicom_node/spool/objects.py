@@ -252,6 +252,14 @@ class ObjectKept:
         """Let go of copies that nobody uses."""
         self._cache.sweep()
 
+    def check_usable(self) -> None:
+        """As `Store.check_conditions`."""
+        self.store.check_conditions()
+
+    def keeps_what_is_deleted(self) -> bool:
+        """Whether the bucket has versions."""
+        return self.store.is_versioned()
+
     def marker(self) -> str:
         """What tells this store from others; empty: nobody has marked it."""
         content = io.BytesIO()

@@ -1,0 +1,62 @@
+"""What `check` says of a spool that several hosts share: a folder, or an object store."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from dicom_node.cli.check_data import is_ledger_to_come
+from dicom_node.cli.opened import ledger_url
+from dicom_node.operations.doctor import Finding, ok, warning
+
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+
+NAME = "spool"
+TODO = "storage.spool: the same place for all hosts; docs/spool.md says what it must be"
+
+
+def is_shared(config: Config) -> bool:
+    """Whether there is anything to say."""
+    return config.storage.spool is not None
+
+
+def spool(config: Config) -> Finding:
+    """Whether it can be used, and is the one that the ledger knows; raises what is wrong."""
+    from dicom_node.ledger.ledger import Ledger
+    from dicom_node.node_spool import problem_of
+    from dicom_node.spool import open_spool
+
+    opened = open_spool(config)
+    opened.check_usable()
+    found = opened.marker()
+    text = f"{config.storage.spool} can be used"
+    if is_ledger_to_come(config):
+        return ok(NAME, f"{text}; it is marked at the first start")
+    ledger = Ledger.open(ledger_url(config), read_only=True)
+    known = ledger.places.spool()
+    ledger.close()
+    problem = problem_of(known, found) if known else None
+    if problem is not None:
+        raise problem
+    text += ", and is the one that the ledger knows" if known else "; no host has marked it yet"
+    return _warned(config, opened.keeps_what_is_deleted(), text)
+
+
+def _warned(config: Config, is_versioned: bool, text: str) -> Finding:
+    if config.storage.store is None:
+        return ok(NAME, text)
+    settings = config.storage.s3
+    url = urlsplit(settings.endpoint_url or "https://")
+    if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+        return warning(NAME, f"{text}; images go there by http, for anybody to read",
+                       "storage.s3.endpoint_url: https://...")
+    file = settings.credentials_file
+    if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        return warning(NAME, f"{text}; {file} can be read by others than its user",
+                       f"chmod 600 {file}")
+    if is_versioned:
+        return warning(NAME, f"{text}; the bucket keeps versions of what is deleted: images of "
+                       "patients stay", "a lifecycle rule that ends noncurrent versions")
+    return ok(NAME, text)
