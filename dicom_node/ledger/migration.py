@@ -7,8 +7,9 @@ version can be started again on the same ledger.
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
 
-_BY_BYTES = "sorted by bytes"
+_IS_WIDE = "is as wide on PostgreSQL as on SQLite"
 
 
 def migrate(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
@@ -18,7 +19,7 @@ def migrate(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
     holds the write lock: of several processes that open an old ledger, one migrates it.
     """
     if connection.dialect.name == "postgresql":
-        _sort_by_bytes(metadata)
+        _take_what_sqlite_takes(metadata)
     found = sa.inspect(connection)
     columns = {name: there for (_, name), there in found.get_multi_columns().items()}
     there = {table: {one["name"] for one in columns[table]} for table in columns}
@@ -41,18 +42,32 @@ def migrate(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
     return [f"{table.name}.{column.name}" for table, column in missing]
 
 
-def _sort_by_bytes(metadata: sa.MetaData) -> None:
-    """Let new columns of PostgreSQL compare texts as SQLite does, and not as a language does.
+class _Text(TypeDecorator[str]):
+    """A text of PostgreSQL as SQLite has it: of any length, and compared byte by byte.
 
     An index by the rules of a language is wrong once an update of the operating system changes
-    them, and none of them finds what lies behind a path.
+    them, and none of them finds what lies behind a path. What comes from outside may be longer
+    than its standard allows, or hold a NUL: no reason to refuse all that is written with it.
     """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value.replace("\0", "") if value and "\0" in value else value
+
+
+def _take_what_sqlite_takes(metadata: sa.MetaData) -> None:
+    """Let columns of PostgreSQL take the texts and numbers that those of SQLite do."""
     for table in metadata.sorted_tables:
         for column in table.columns:
-            if isinstance(column.type, sa.String) and not column.info.get(_BY_BYTES):
-                column.info[_BY_BYTES] = True
-                own = type(column.type)(column.type.length, collation="C")
-                column.type = column.type.with_variant(own, "postgresql")
+            if column.info.get(_IS_WIDE):
+                continue
+            column.info[_IS_WIDE] = True
+            if isinstance(column.type, sa.String):
+                column.type = column.type.with_variant(_Text(collation="C"), "postgresql")
+            elif type(column.type) is sa.Integer:
+                column.type = column.type.with_variant(sa.BigInteger(), "postgresql")
 
 
 def _add(connection: sa.Connection, table: sa.Table, column: sa.Column[object]) -> None:

@@ -113,3 +113,16 @@ def test_an_arrival_that_says_it_came_earlier_is_noticed_by_who_decides(ledger: 
         unless_received_after=seen.last_received_at,
     )
     assert not decided
+
+
+def test_what_a_header_says_against_its_standard_keeps_no_other_image_out(ledger: Ledger) -> None:
+    strange = replace(
+        instance(1, series="1." * 60 + "9"), modality="CT\0 and more than sixteen characters",
+        calling_ae_title="A TITLE OF MORE THAN SIXTEEN", instance_number=99_999_999_999,
+        number_of_frames=3_000_000_000, expected_instances=2**40,
+    )
+    ledger.index([strange, instance(1)])
+    assert ledger.receipts.count_by_state() == {"receiving": 2}
+    (found,) = ledger.receipts.instances(strange.series_instance_uid)
+    assert (found.instance_number, found.number_of_frames) == (99_999_999_999, 3_000_000_000)
+    assert ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "a reason \0 of a file")
