@@ -175,9 +175,12 @@ class Removals:
         return removal
 
     def is_taken(self, token: str) -> bool:
-        """Whether what was set aside under this name is removed, and its files are to go."""
+        """Whether what was set aside under this name is removed, and its files are to go.
+
+        Behind whoever records a removal now: a process that led before this one may be about to.
+        """
         query = sa.select(_x.c.token).where(_x.c.token == token)
-        with self._database.read() as connection:
+        with self._database.write() as connection:
             return connection.execute(query).first() is not None
 
     def latest(self, limit: int = 5) -> list[Removal]:
