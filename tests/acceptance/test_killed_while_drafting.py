@@ -20,6 +20,7 @@ from tests.ai_models.backends.fake_openai import FakeOpenAi
 from tests.ai_models.backends.loopback import Asked, Given
 from tests.ai_models.drafting.writers import writer_folder
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.databases import NodeDatabase
 from tests.delivery.scripted_peer import peer_at, scripted_peer
 from tests.dicom_samples import ct_series, write_series
 from tests.results.samples import named
@@ -56,8 +57,10 @@ def host() -> Iterator[Host]:
         served.may_answer.set()
 
 
-def drafting_node(folder: Path, port: int, host: Host, timeout_s: float) -> RunningNode:
-    node = RunningNode(folder / "node", peer_at(port), database=None)
+def drafting_node(
+    folder: Path, port: int, host: Host, timeout_s: float, database: str | None = None
+) -> RunningNode:
+    node = RunningNode(folder / "node", peer_at(port), database=database)
     write_model(folder / "models" / "tiny", threshold_onnx(0.5), id="tiny")
     told = yaml.safe_load(node.config.read_text())
     told["completeness"] = {"after_release_s": 1, "quiet_period_s": 3, "give_up_after_s": 30}
@@ -75,13 +78,13 @@ def drafting_node(folder: Path, port: int, host: Host, timeout_s: float) -> Runn
 
 
 def test_a_node_killed_while_a_host_drafts_sends_one_report_with_one_draft(
-    tmp_path: Path, host: Host
+    tmp_path: Path, host: Host, node_database: NodeDatabase
 ) -> None:
     images = ct_series((12, 32, 40))
     series = str(images[0].SeriesInstanceUID)
     with (
         scripted_peer(sop_classes=RESULT_CLASSES) as archive,
-        drafting_node(tmp_path, archive.port, host, 120.0) as node,
+        drafting_node(tmp_path, archive.port, host, 120.0, node_database()) as node,
     ):
         node.send(write_series(images, tmp_path / "ct"))
         assert host.is_asked.wait(240), "the host was not asked"
@@ -107,11 +110,11 @@ def test_a_node_killed_while_a_host_drafts_sends_one_report_with_one_draft(
 
 
 def test_a_stat_job_overtakes_a_job_in_its_draft_on_the_only_device(
-    tmp_path: Path, host: Host
+    tmp_path: Path, host: Host, node_database: NodeDatabase
 ) -> None:
     with (
         scripted_peer(sop_classes=RESULT_CLASSES) as archive,
-        drafting_node(tmp_path, archive.port, host, 200.0) as node,
+        drafting_node(tmp_path, archive.port, host, 200.0, node_database()) as node,
     ):
         routine, urgent = ct_series((12, 32, 40)), ct_series((12, 32, 40))
         node.send(write_series(routine, tmp_path / "routine"))
