@@ -49,6 +49,7 @@ RESULTS = Path(__file__).parent / "results"
 _ANSWER_S = 0.5
 _QUIET_WITHIN_S = 1800.0
 _FULL = 2000
+_PARTS = ("scaling", "cost", "troubles")
 
 
 @dataclass
@@ -155,16 +156,25 @@ def report(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *lines_of(facts["cost"])]) + "\n"
 
 
-def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, Any]]:
-    """All of it: the ratio of workers, then the run with troubles."""
+def measure_scaling(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """How much faster a queue is worked off by more workers."""
     scaling = {}
     for workers in (1, 2, 3):
-        scaling[workers] = jobs_per_s(
-            folder / f"scaling{workers}", workers, options.scaling_series, options.scaling_answer_s
-        )
-        _say(f"{workers} workers: {scaling[workers]:.2f} jobs/s")
-    cost = measure_cost(folder / "cost", options.scaling_series)
-    _say(f"cost: {cost}")
+        scaling[str(workers)] = round(
+            jobs_per_s(
+                folder / f"scaling{workers}", workers, options.scaling_series,
+                options.scaling_answer_s,
+            ), 3,
+        )  # fmt: skip
+        _say(f"{workers} workers: {scaling[str(workers)]:.2f} jobs/s")
+    return {
+        "scaling": scaling, "scaling_series": options.scaling_series,
+        "scaling_answer_s": options.scaling_answer_s, "scaling_machine": machine(),
+    }
+
+
+def measure_troubles(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The run with troubles."""
     sent = make_load(folder / "series", options.series, options.seed)
     plan = [
         (0.2, worker_without_power("worker1")), (0.4, receiver_without_power("receiver1")),
@@ -172,7 +182,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, A
     ]
     with Site(folder / "site", receivers=2, workers=3, answer_s=_ANSWER_S) as site:
         run = run_hosts(site, sent, plan, every_s=options.every_s)
-    return run, {
+    return {
         "machine": machine(), "series": options.series, "seed": options.seed,
         "answer_s": _ANSWER_S, "every_s": options.every_s,
         "instances": sum(1 for count in sent.account.acknowledged.values() if count),
@@ -180,7 +190,7 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, A
         "by_receiver": dict(sorted(sent.by_receiver.items())),
         "results": run.verdict.results, "losses": len(run.verdict.losses),
         "duplicates": len(run.verdict.duplicates), "others": len(run.verdict.others),
-        "sent_again": run.verdict.sent_again,
+        "findings": run.verdict.findings(), "sent_again": run.verdict.sent_again,
         "earlier_versions": run.verdict.earlier_versions,
         "seconds": round(run.seconds, 1), "sent_within_s": round(run.sent_within_s, 1),
         "troubles": [{"what": one.what, "figures": one.figures} for one in run.troubles],
@@ -188,10 +198,21 @@ def measure(folder: Path, options: argparse.Namespace) -> tuple[Run, dict[str, A
             name: {"series": len(values), **spread(values)}
             for name, values in run.latencies_s.items()
         },
-        "scaling": {str(workers): round(rate, 3) for workers, rate in scaling.items()},
-        "scaling_series": options.scaling_series, "scaling_answer_s": options.scaling_answer_s,
-        "cost": cost,
     }
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The parts that are asked for; of the others what was kept of a former run."""
+    kept = RESULTS / "hosts.json"
+    facts: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if "scaling" in options.parts:
+        facts |= measure_scaling(folder, options)
+    if "cost" in options.parts:
+        facts["cost"] = measure_cost(folder / "cost", options.scaling_series)
+        _say(f"cost: {facts['cost']}")
+    if "troubles" in options.parts:
+        facts |= measure_troubles(folder, options)
+    return facts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -203,6 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cut-off-s", type=float, default=60.0)
     parser.add_argument("--scaling-series", type=int, default=60)
     parser.add_argument("--scaling-answer-s", type=float, default=1.0)
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
     parser.add_argument("--keep", type=Path, help="folder to keep everything in")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
@@ -210,17 +232,20 @@ def main(arguments: list[str] | None = None) -> int:
         return _in_private_network(given)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="hosts-"))
     try:
-        run, facts = measure(folder, options)
+        facts = measure(folder, options)
     finally:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    print(report(facts))
-    for finding in run.verdict.findings():
+    findings: list[str] = facts.get("findings", [])
+    for finding in findings:
         print(finding)
     if options.series >= _FULL:
         (RESULTS / "hosts.json").write_text(json.dumps(facts, indent=1) + "\n")
-        (RESULTS / "hosts.md").write_text(report(facts))
-    return 1 if run.verdict.findings() else 0
+    if {"scaling", "cost", "series"} <= set(facts):
+        print(report(facts))
+        if options.series >= _FULL:
+            (RESULTS / "hosts.md").write_text(report(facts))
+    return 1 if findings else 0
 
 
 def _in_private_network(given: list[str]) -> int:
