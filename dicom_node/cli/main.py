@@ -30,6 +30,7 @@ from dicom_node.cli import (
     init,
     jobs,
     models,
+    move_ledger,
     release,
     remove,
     replay,
@@ -51,7 +52,7 @@ from dicom_node.events import configure_logging
 _COMMANDS = (
     demo, serve, check, run, explain, status, jobs, show, retry, cancel, hold,
     release, remove, send, fetch, echo, models, train, draft, adapt, shift, replay, audit,
-    web_token, conformance, schema, init,
+    web_token, move_ledger, conformance, schema, init,
 )
 # These end before there is any garbage to speak of.
 _SHORT = frozenset({"status", "jobs", "show", "retry", "cancel", "hold", "release", "remove"})
