@@ -12,7 +12,9 @@
     python -m bench backbones [OPTIONS]   ten classifiers of images by torch and by ONNX Runtime
     python -m bench arrival [OPTIONS]   from the last slice to the model, reading ahead or not
     python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
+    python -m bench store [OPTIONS]     receiving into an object store beside a folder
     python -m bench hosts [OPTIONS]     2,000 series on several hosts, of which some die
+    python -m bench store [OPTIONS]     receiving into an object store, beside a folder
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import sys
 
 NAMES = (
     "table", "quote", "soak", "receive", "load", "ledger", "segmentation", "inference",
-    "backbones", "arrival", "chaos", "hosts",
+    "backbones", "arrival", "chaos", "hosts", "store", "store",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dicom_node.durable import storage_error
 from dicom_node.errors import NodeError, PermanentError
 
 _FILE_META_LIMIT_BYTES = 1 << 16
+_DRAWN_BYTES = 16
 _CREATOR = IMPLEMENTATION_CLASS_UID.encode("ascii")
 
 
@@ -73,6 +74,11 @@ class Part:
         self.flush()
         os.fdatasync(self.fd)
 
+    def make_common(self) -> None:
+        """Let the same bytes that come again be the same file (raises OSError)."""
+        if self._is_unique and self.data_offset:
+            os.pwrite(self.fd, bytes(_DRAWN_BYTES), self.data_offset - _DRAWN_BYTES)
+
     def discard(self) -> None:
         """Close and remove; harmless when already done."""
         self.close()
@@ -93,7 +99,7 @@ def _drawn(file_meta: bytes) -> bytes:
     creator = _CREATOR + b"\0" * (len(_CREATOR) % 2)
     private = b"".join((
         b"\x02\x00\x00\x01UI", struct.pack("<H", len(creator)), creator,
-        b"\x02\x00\x02\x01OB\0\0", struct.pack("<L", 16), os.urandom(16),
+        b"\x02\x00\x02\x01OB\0\0", struct.pack("<L", _DRAWN_BYTES), os.urandom(_DRAWN_BYTES),
     ))
     (length,) = struct.unpack_from("<L", file_meta, 140)
     return file_meta[:140] + struct.pack("<L", length + len(private)) + file_meta[144:] + private

@@ -159,6 +159,8 @@ class Spool:
         path = part.path if part else str(part_or_path)
         try:
             if part:
+                part.flush()
+                part.make_common()
                 part.finish()
             name = self.quarantined.add(path, reason, detail, sender)
             if part is None:

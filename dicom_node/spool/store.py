@@ -62,20 +62,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is stored: a file or bytes, their SHA-256 and MD5."""
+    """What is stored: a file or bytes, and their MD5, which every store checks."""
 
     source: str | bytes
-    sha256: str
     md5: str
 
     @classmethod
     def of(cls, source: str | bytes) -> Body:
-        """Read once to know the digests."""
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        """Read once to know the digest."""
+        md5 = hashlib.md5(usedforsecurity=False)
         for chunk in [source] if isinstance(source, bytes) else read_chunks(source):
-            sha256.update(chunk)
             md5.update(chunk)
-        return cls(source, sha256.hexdigest(), b64encode(md5.digest()).decode("ascii"))
+        return cls(source, b64encode(md5.digest()).decode("ascii"))
 
     @contextmanager
     def open(self) -> Iterator[bytes | BinaryIO]:
@@ -119,7 +117,7 @@ class Store:
         with body.open() as content:
             answer = self._ask("put_object", {
                 "Key": self._prefix + key, "Body": content, "ContentMD5": body.md5,
-                "Metadata": {"sha256": body.sha256, **metadata}, **self._encryption,
+                "Metadata": {"md5": body.md5, **metadata}, **self._encryption,
                 **({} if anyway else condition),
             })
         return str(answer["ETag"]).strip('"')
@@ -144,7 +142,7 @@ class Store:
                 with translated():
                     digest = _copy(answer["Body"], into)
                 if into.tell() == found.size_bytes and found.metadata.get(
-                    "sha256", digest
+                    "md5", digest
                 ) == digest:
                     return found
                 failure = StoreUnavailable(
@@ -254,12 +252,12 @@ def _encryption(settings: S3Settings) -> dict[str, str]:
 
 
 def _copy(source: Any, into: BinaryIO) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.md5(usedforsecurity=False)
     read: Callable[[int], bytes] = source.read
     while chunk := read(_CHUNK):
         digest.update(chunk)
         into.write(chunk)
-    return digest.hexdigest()
+    return b64encode(digest.digest()).decode("ascii")
 
 
 def _found(key: str, answer: Mapping[str, Any], size_bytes: int) -> Found:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from dicom_node.durable import read_chunks
 from dicom_node.errors import OutOfSpace
 from dicom_node.spool.quarantine import MOST_FILES, sidecar
 from dicom_node.spool.store import Body, Store, Taken
@@ -36,8 +38,10 @@ class StoredQuarantine:
         """As `dicom_node.spool.kept.Refused.add`."""
         size_bytes = Path(path).stat().st_size
         self._check_room(size_bytes)
-        body = Body.of(path)
-        name = f"quarantine/{body.sha256}"
+        body, digest = Body.of(path), hashlib.sha256()
+        for chunk in read_chunks(path):
+            digest.update(chunk)
+        name = f"quarantine/{digest.hexdigest()}"
         try:
             self._store.put(f"{name}.bin", body)
         except Taken:
