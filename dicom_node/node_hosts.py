@@ -24,6 +24,8 @@ from dicom_node.ledger.ledger import Ledger
 INTAKE, WORK, DELIVER = "intake", "work", "deliver"
 _ROUND_S = 1.0
 _STOPPED_WITHIN_S = 10.0
+# What waits for less is on its way, as something always is where much is received.
+_STALLED_S = 0.8
 # Of a receiver that is gone and whose files nobody has looked through yet.
 _LONG_S = 60.0
 
@@ -198,7 +200,7 @@ class SharedPlace:
             if not one.lives or INTAKE not in one.roles or one.process_id == self.process_id:
                 continue
             age_s = one.age_s + old_s
-            if one.waiting_s or age_s > SILENT_AFTER_S:
+            if one.waiting_s > _STALLED_S or age_s > SILENT_AFTER_S:
                 longest_s = max(longest_s, one.waiting_s + age_s)
         return longest_s
 

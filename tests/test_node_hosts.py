@@ -102,9 +102,12 @@ def test_nobody_else_is_waited_for_who_has_nothing_that_waits(
 def test_images_that_wait_at_another_receiver_are_waited_for(
     place: SharedPlace, session: Session
 ) -> None:
-    session.found = [replace(ALIVE, age_s=1.0, waiting_s=0.5)]
+    session.found = [replace(ALIVE, age_s=1.0, waiting_s=1.5)]
     session.old_s = 0.25
-    assert place.others_waiting_s() == 1.75
+    assert place.others_waiting_s() == 2.75
+    # What is told the ledger a moment later is no reason to close nothing anywhere.
+    session.found = [replace(ALIVE, age_s=1.0, waiting_s=0.2)]
+    assert place.others_waiting_s() == 0.0
 
 
 def test_a_receiver_that_is_silent_may_have_images_that_wait(
