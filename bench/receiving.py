@@ -110,7 +110,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def cases(scratch: Path, *, short: bool) -> list[Case]:
     """What is measured of receiving."""
-    seconds, rounds = (0.8, 2) if short else (2.0, 5)
+    seconds, rounds = (0.8, 2) if short else (1.5, 3)
     loads = (
         [("A", 1), ("A", 4), ("A", 8), ("B", 4), ("C", 4)] if short
         else [(kind, count) for kind in "ABC" for count in (1, 4, 8)]

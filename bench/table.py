@@ -42,15 +42,16 @@ _NETWORKS = (
 def reading_cases(scratch: Path, *, short: bool) -> list[Case]:
     """A series to a volume."""
     assert all(hasattr(reading, function) for _, _, function in _READERS)
+    slices = 100 if short else 300
 
     def ways() -> list[Way]:
-        folder = scratch / "chest-300"
+        folder = scratch / f"chest-{slices}"
         if not folder.exists():
-            write_chest(folder, 300)
+            write_chest(folder, slices)
         return [Child(name, role, "bench.reading", at, folder) for name, role, at in _READERS]
 
     return [Case(
-        "read", "300 slices of 512 x 512 to a volume", "s", "series", ways,
+        "read", f"{slices} slices of 512 x 512 to a volume", "s", "series", ways,
         (AgainstWay(2, INDEXED),), 2 if short else 5, "node, read while it arrived",
     )]
 
