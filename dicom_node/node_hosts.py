@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 from uuid import uuid4
@@ -24,6 +25,8 @@ from dicom_node.ledger.ledger import Ledger
 INTAKE, WORK, DELIVER = "intake", "work", "deliver"
 _ROUND_S = 1.0
 _STOPPED_WITHIN_S = 10.0
+# A main loop waits for nothing longer than the ledger.
+_STUCK_AFTER_S = 90.0
 # What waits for less is on its way, as something always is where much is received.
 _STALLED_S = 0.8
 # Of a receiver that is gone and whose files nobody has looked through yet.
@@ -52,6 +55,9 @@ class Place(Protocol):
 
     def ready(self) -> None:
         """From here on this process can lead."""
+
+    def turned(self) -> None:
+        """The main loop has turned, or got on with something long: what it leads is done."""
 
     def leads(self, duty: str) -> bool:
         """Whether this process, and no other, is to do what must be done once."""
@@ -88,6 +94,9 @@ class SoleHost:
         """See `Place`."""
 
     def ready(self) -> None:
+        """See `Place`."""
+
+    def turned(self) -> None:
         """See `Place`."""
 
     def leads(self, duty: str) -> bool:
@@ -146,6 +155,7 @@ class SharedPlace:
         self._led: frozenset[str] = frozenset()
         self._settled: frozenset[str] = frozenset()
         self._is_lost = self._is_ready = False
+        self._turned_s = 0.0
         self._turn = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
@@ -158,8 +168,13 @@ class SharedPlace:
 
     def ready(self) -> None:
         """See `Place`."""
+        self.turned()
         self._is_ready = True
         self._turn.set()
+
+    def turned(self) -> None:
+        """See `Place`."""
+        self._turned_s = time.monotonic()
 
     def leads(self, duty: str) -> bool:
         """See `Place`."""
@@ -231,7 +246,12 @@ class SharedPlace:
                 self._events.unexpected("hosts")
 
     def _round(self) -> None:
-        wants = self._wants if self._is_ready else frozenset[str]()
+        is_stuck = time.monotonic() - self._turned_s > _STUCK_AFTER_S
+        if is_stuck:
+            # Its disk does not answer, say: somebody else is to do what it cannot.
+            for duty in self._led:
+                self._session.give_back(duty)
+        wants = self._wants if self._is_ready and not is_stuck else frozenset[str]()
         gone = self._session.round(wants, self._waiting_s())
         self._settled = frozenset()
         if self._is_lost:

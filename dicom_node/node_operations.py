@@ -126,6 +126,7 @@ class Operations:
     def tick(self) -> None:
         """Called by every round of the main loop."""
         now = time.monotonic()
+        self._premises.place.turned()
         self._health.turned()
         if now < self._next_tick_s:
             return
@@ -153,6 +154,7 @@ class Operations:
         return WatchedIndex(self._premises.ledger, self._still_at_it)
 
     def _still_at_it(self) -> None:
+        self._premises.place.turned()
         self._health.turned()
         self._systemd.tick()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -36,6 +37,9 @@ class Session:
 
     def hosts(self) -> tuple[tuple[HostState, ...], float]:
         return tuple(self.found), self.old_s
+
+    def give_back(self, duty: str) -> None:
+        self.held.discard(duty)
 
     def say(self, devices: Collection[str], models: Collection[str]) -> None:
         pass
@@ -155,6 +159,22 @@ def test_a_process_wants_to_lead_once_its_doors_are_open_and_tells_when_that_cha
     assert heard.heard == [
         ("receiver-1", "intake", "leads"), ("receiver-1", "intake", "leads no longer"),
     ]
+
+
+def test_a_process_whose_main_loop_is_stuck_leaves_its_duties_to_others(
+    place: SharedPlace, session: Session, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.ready()
+    session.held = {"intake"}
+    place._round()
+    now_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s + 100.0)
+    place._round()
+    assert (session.held, session.wanted) == (set(), set())
+    assert heard.heard[-1] == ("receiver-1", "intake", "leads no longer")
+    place.turned()
+    place._round()
+    assert session.wanted == {"intake"}
 
 
 def test_who_finds_another_one_gone_tells_of_it(
