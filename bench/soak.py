@@ -38,6 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 _EVERY_S = 10.0
 _SETTLED_WITHIN_S = 300.0
 _CHESTS = "chests"
+_OPEN_JOBS = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'failed')"
 _KINDS = {"dicom_node.intake.acceptor": "listener", "dicom_node.pipeline.worker": "worker"}
 
 
@@ -113,7 +114,7 @@ class Sampler:
             "store_ms": [round(1e3 * one, 2) for one in stores],
             "result_s": [round(one, 2) for one in self._results()], "ledger_mb": data_mb,
             # What others on the machine do is in every time.
-            "load": os.getloadavg()[0],
+            "load": os.getloadavg()[0], "open_jobs": int(_ask(self._folder, _OPEN_JOBS)[0][0]),
         }  # fmt: skip
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

@@ -73,6 +73,7 @@ def curves(samples: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, flo
             add(name, at_s, sum(use[key] for use in one["uses"].values()))
         add("ledger, MB", at_s, one["ledger_mb"])
         add("load of the machine", at_s, one["load"])
+        add("open jobs", at_s, one["open_jobs"])
         for taken in one["store_ms"]:
             add("C-STORE, ms", at_s, taken)
         for taken in one["result_s"]:
@@ -133,7 +134,7 @@ def draw(samples: Sequence[dict[str, Any]], path: Path) -> None:
     half_s = samples[-1]["at_s"] / 2
     memory = [name for name in found if name.startswith("memory")]
     panels = (memory, ["file handles", "threads"], ["C-STORE, ms"], ["results, s"],
-              ["load of the machine"])
+              ["load of the machine", "open jobs"])
     figure, axes = pyplot.subplots(5, 1, figsize=(10, 15), sharex=True)
     for axis, names in zip(axes, panels, strict=True):
         for name in names:
