@@ -249,7 +249,8 @@ def _worker_environment() -> dict[str, str]:
     """
     path = os.pathsep.join(entry for entry in sys.path if entry)
     ours = {
-        name: value for name, value in os.environ.items() if not name.startswith("DICOM_NODE__")
+        name: value for name, value in os.environ.items()
+        if not name.startswith(("DICOM_NODE__", "AWS_"))
     }
     patient = {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return {**patient, **ours, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}

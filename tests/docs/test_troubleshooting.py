@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
 FAMILIES = (
     "access", "card", "commitment", "configuration", "dataset", "delivery", "demo", "destination",
     "file", "gate", "input", "intake", "job", "ledger", "model", "outbox", "peer", "picture",
-    "routing", "series", "spool", "storage", "tls", "worker",
+    "routing", "series", "spool", "storage", "store", "tls", "worker",
 )
 CODE = re.compile(rf"(?:{'|'.join(FAMILIES)})(?:\.[a-z][a-z0-9_]*)+")
 # Where something happens, or a name of a file, and not why.

@@ -16,7 +16,8 @@ from dicom_node.spool.objects import ObjectKept
 from tests.s3_server import ObjectStore, object_store
 
 EXPLICIT = "1.2.840.10008.1.2.1"
-FORMS = ("folder", "shared folder", "store")
+# A folder of one host is in tests/test_spool.py.
+FORMS = ("shared folder", "store")
 
 
 def part_of(spool: Spool, data: bytes, sop: str = "1.3", sender: str = "A") -> Part:
