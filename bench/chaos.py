@@ -13,6 +13,7 @@ The same seed gives the same series, UIDs, faults and instants.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -27,10 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chaos_check import Verdict, check
-from bench.chaos_faults import FAULTS, deal
+from bench.chaos_faults import FAULTS, deal, possible
 from bench.chaos_load import Account, Senders, plan_round
 from bench.chaos_site import Site
 from tests import peers
+from tests.postgres_server import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -89,7 +91,7 @@ def run_chaos(site: Site, directory: Path, *, rounds: int, seed: int, new_series
     run = Run(seed, rounds)
     started = time.monotonic()
     senders = Senders(run.account, site.node.port)
-    dealt = deal(rounds, random.Random(f"{seed}"), can_fill=site.disk.can_fill)
+    dealt = deal(rounds, random.Random(f"{seed}"), possible(site))
     for number, name in enumerate(dealt):
         try:
             _round(run, site, senders, directory, number, name, new_series)
@@ -177,6 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=2, help="new series a round")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     parser.add_argument("--keep", type=Path, help="folder to keep everything in")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
@@ -186,7 +189,11 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     directory = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
-        with Site(directory) as site:
+        with contextlib.ExitStack() as stack:
+            server = None
+            if options.postgresql:
+                server = stack.enter_context(PostgresServer(directory / "postgres"))
+            site = stack.enter_context(Site(directory, server))
             run = run_chaos(
                 site, directory, rounds=options.rounds, seed=options.seed,
                 new_series=options.series,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from bench.chaos_site import Site, send_signal
+from bench.chaos_site import Site, close_to_all, send_signal
+from dicom_node.ledger.database import create_engine
 
 LISTENER = "dicom_node.intake.acceptor"
 WORKER = "dicom_node.pipeline.worker"
@@ -111,15 +111,24 @@ def lose_answers(site: Site, chance: random.Random) -> None:
 
 def lock_ledger(site: Site, chance: random.Random) -> None:
     """Another program holds the ledger's write lock; one time in two the node is killed in it."""
-    connection = sqlite3.connect(site.node.ledger_path, timeout=60.0, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
+    engine = create_engine(site.node.ledger_url)
+    with engine.connect() as connection:
+        close_to_all(connection)
+        # SQLite's is taken with the first statement.
+        connection.exec_driver_sql("SELECT 1")
         time.sleep(chance.uniform(0.5, 5.0))
         if chance.random() < 0.5:
             kill_all(site, chance)
-        connection.execute("ROLLBACK")
-    finally:
-        connection.close()
+        connection.rollback()
+    engine.dispose()
+
+
+def kill_database(site: Site, chance: random.Random) -> None:
+    """The server of the ledger is killed, or stopped in order, and is away for a while."""
+    assert site.server is not None
+    chance.choice([site.server.kill, site.server.stop])()
+    time.sleep(chance.uniform(0.0, 5.0))
+    site.server.start()
 
 
 def fill_disk(site: Site, chance: random.Random) -> None:
@@ -147,12 +156,20 @@ FAULTS: dict[str, Fault] = {
     "answers of the archive lost": lose_answers,
     "ledger locked": lock_ledger,
     "disk full": fill_disk,
+    "database killed": kill_database,
 }
 
 
-def deal(rounds: int, chance: random.Random, *, can_fill: bool) -> list[str]:
+def possible(site: Site) -> list[str]:
+    """The faults that can strike a site, by name."""
+    missing = set() if site.disk.can_fill else {"disk full"}
+    if site.server is None:
+        missing.add("database killed")
+    return [name for name in FAULTS if name not in missing]
+
+
+def deal(rounds: int, chance: random.Random, names: Sequence[str]) -> list[str]:
     """A fault for every round: each as often as the others, in an order of chance."""
-    names = [name for name in FAULTS if can_fill or name != "disk full"]
     dealt: list[str] = []
     while len(dealt) < rounds:
         hand = list(names)

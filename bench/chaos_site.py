@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,13 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import sqlalchemy as sa
 import yaml
 
 from bench.chaos_load import CALLED, CALLING
 from bench.chaos_tee import Tee
 from bench.raw_scu import IMPLICIT, VERIFICATION, Closed, RawScu, Rejected
+from dicom_node.ledger import postgres
+from dicom_node.ledger.database import create_engine
 from tests import peers
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.postgres_server import PostgresServer, database
 
 ROOT = Path(__file__).resolve().parents[1]
 DISK_BYTES = 512 << 20
@@ -70,9 +73,12 @@ class Disk:
             self.can_fill = False
 
 
-def settings(data_dir: Path, models: Path, pacs_port: int, port: int) -> dict[str, Any]:
+def settings(
+    data_dir: Path, models: Path, pacs_port: int, port: int, url: str
+) -> dict[str, Any]:
     """A node that closes series soon, with one rule, and results that go to the wire tap."""
     return {
+        "database": {"url": url},
         "node": {"ae_title": CALLED, "host": "127.0.0.1", "port": port, "data_dir": str(data_dir)},
         "peers": {
             "pacs": {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs_port},
@@ -93,22 +99,20 @@ def settings(data_dir: Path, models: Path, pacs_port: int, port: int) -> dict[st
 class ChaosNode:
     """``dicom-node serve``, started again whenever it ended, as systemd does."""
 
-    def __init__(self, directory: Path, data_dir: Path, models: Path, pacs_port: int) -> None:
+    def __init__(
+        self, directory: Path, data_dir: Path, models: Path, pacs_port: int, url: str | None = None
+    ) -> None:
         self.data_dir = data_dir
+        self.ledger_url = url or f"sqlite:///{data_dir / 'ledger.db'}"
         self.port = peers.free_port()
         self.starts = self.failed_starts = 0
         self.log_path = directory / "node.log"
         self._config = directory / "config.yaml"
         self._config.write_text(
-            yaml.safe_dump(settings(data_dir, models, pacs_port, self.port))
+            yaml.safe_dump(settings(data_dir, models, pacs_port, self.port, self.ledger_url))
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, str] = {}
-
-    @property
-    def ledger_path(self) -> Path:
-        """The SQLite file."""
-        return self.data_dir / "ledger.db"
 
     @property
     def pid(self) -> int | None:
@@ -220,17 +224,22 @@ class ChaosNode:
 
 
 class Site:
-    """Node, disk, archive and the wire tap between; a context manager."""
+    """Node, disk, archive and the wire tap between; a context manager.
 
-    def __init__(self, directory: Path) -> None:
+    With a ``server`` of PostgreSQL, the ledger is in a new database of it.
+    """
+
+    def __init__(self, directory: Path, server: PostgresServer | None = None) -> None:
         self.directory = directory
+        self.server = server
+        url = None if server is None else database(server.url, "chaos")
         directory.mkdir(parents=True, exist_ok=True)
         models = directory / "models"
         write_model(models / MODEL, threshold_onnx(0.5), id=MODEL)
         self.disk = Disk(directory / "disk")
         self.archive = peers.Orthanc(directory, configuration={"StableAge": 5})
         self.tee = Tee(self.archive.port)
-        self.node = ChaosNode(directory, self.disk.folder / "data", models, self.tee.port)
+        self.node = ChaosNode(directory, self.disk.folder / "data", models, self.tee.port, url)
         # Storage commitment reports come back on an association of the archive's own.
         self.archive._modalities["node"] = [CALLED, "127.0.0.1", self.node.port]
 
@@ -260,16 +269,23 @@ class Site:
 
     def query(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Rows of the node's ledger, read from outside."""
-        connection = sqlite3.connect(self.node.ledger_path, timeout=30.0)
+        engine = create_engine(self.node.ledger_url, immediate=False, read_only=True)
         try:
-            return connection.execute(statement, parameters).fetchall()
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.exec_driver_sql(statement, parameters)]
         finally:
-            connection.close()
+            engine.dispose()
 
     def open_work(self) -> Mapping[str, int]:
         """What the ledger has not brought to an end, by kind; empty when the node is quiet."""
         found = {kind: int(self.query(text)[0][0]) for kind, text in OPEN_WORK.items()}
         return {kind: number for kind, number in found.items() if number}
+
+
+def close_to_all(connection: sa.Connection) -> None:
+    """Take the lock of whoever writes to the ledger, until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        postgres.lock(connection, None)
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

@@ -1,10 +1,13 @@
 """The ledger's queries at one million instances: median and 99th percentile of each.
 
-    python -m bench ledger [--instances N] [--calls N] [--plans]
+    python -m bench ledger [--instances N] [--calls N] [--plans] [--url URL | --postgresql]
 
 Everything that the node asks its ledger while it runs is measured through the same calls, on a
 generated SQLite ledger with the node's own settings (write-ahead log, ``synchronous=FULL``), so
 what is written waits for the disk. ``--plans`` adds how SQLite looks each of them up.
+
+With ``--url`` the same ledger is moved to an empty PostgreSQL database first and asked there, with
+``--postgresql`` to a server of its own on loopback.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench import ledger_rows as rows
+from bench.ledger_on_postgres import moved, own_database
 from bench.receive import machine
 from dicom_node.config import CompletenessSettings
 from dicom_node.events import Events
@@ -97,7 +101,7 @@ class Asked:
             self._listens = False
 
 
-def measure(question: Question, calls: int, asked: Asked, path: Path) -> Measured:
+def measure(question: Question, calls: int, asked: Asked, path: Path | None) -> Measured:
     """Median and 99th percentile over ``calls`` calls, after some that are not counted."""
     taken: list[float] = []
     cpu: list[float] = []
@@ -117,7 +121,7 @@ def measure(question: Question, calls: int, asked: Asked, path: Path) -> Measure
     p99_ms = taken[min(len(taken) - 1, int(0.99 * len(taken)))]
     return Measured(
         question.name, question.group, statistics.median(taken), p99_ms, statistics.median(cpu),
-        _plans(path, asked),
+        _plans(path, asked) if path is not None else [],
     )
 
 
@@ -341,17 +345,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--instances", type=int, default=1_000_000)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--plans", action="store_true", help="print how each is looked up")
+    parser.add_argument("--url", help="an empty PostgreSQL database to be asked instead")
+    parser.add_argument("--postgresql", action="store_true", help="on a server of its own")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if options.postgresql:
+        with own_database() as url:
+            return _run(options, url)
+    return _run(options, options.url)
+
+
+def _run(options: argparse.Namespace, url: str | None) -> int:
     asked = Asked()
     with tempfile.TemporaryDirectory(prefix="ledger-") as scratch:
         path = Path(scratch) / "ledger.db"
         begun = time.monotonic()
         made = rows.generate(path, options.instances)
         seconds = time.monotonic() - begun
-        ledger = Ledger.open(path)
+        where = "SQLite"
+        if url is not None:
+            where = moved(path, url)
+        ledger = Ledger.open(url or path)
         questions = Questions(ledger, made, random.Random(1))
         measured = [
-            measure(one, options.calls, asked, path)
+            measure(one, options.calls, asked, None if url else path)
             for one in (*questions.reading(), *questions.writing())
         ]
         ledger.close()
@@ -360,14 +376,15 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": machine(),
         "conditions": f"{made.instances} instances in {made.series} series, {made.jobs} jobs, "
         f"{made.deliveries} deliveries, {made.transitions} transitions: {size_mb:.0f} MB of "
-        f"SQLite, generated in {seconds:.0f} s; {options.calls} calls each.",
+        f"SQLite, generated in {seconds:.0f} s, asked on {where}; {options.calls} calls each.",
         "queries": [vars(one) for one in measured],
     }
     print(report(result, options.plans))
     if options.instances >= 1_000_000:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "ledger.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "ledger.md").write_text(report(result, False))
+        name = "ledger" if url is None else "ledger-postgresql"
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"{name}.md").write_text(report(result, False))
     return 0
 
 

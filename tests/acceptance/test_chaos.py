@@ -6,6 +6,7 @@ series meet the same faults at the same instants.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import urllib.request
@@ -18,11 +19,15 @@ from pydicom.uid import generate_uid
 
 from bench.chaos import Run, run_chaos
 from bench.chaos_check import ArchivedResult, archived_results, check, spool_file
-from bench.chaos_faults import FAULTS
+from bench.chaos_faults import possible
 from bench.chaos_site import Site
 from tests import peers
+from tests.postgres_server import PostgresServer
 
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(2400),
+    pytest.mark.long_on_postgresql,
+]
 
 ROUNDS, SEED = 20, 20261122
 
@@ -34,12 +39,21 @@ class Chaos(NamedTuple):
     run: Run
 
 
-@pytest.fixture(scope="module")
-def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    """All rounds, once for every test of this module."""
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+)
+def chaos(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chaos]:
+    """All rounds, once for every test of this module and each database."""
     peers.need_private_network()
     folder = tmp_path_factory.mktemp("chaos")
-    with Site(folder / "site") as site:
+    with contextlib.ExitStack() as stack:
+        server = None
+        if request.param == "postgresql":
+            # Of its own, for it is killed as well.
+            server = stack.enter_context(PostgresServer(folder / "postgres", durable=False))
+        site = stack.enter_context(Site(folder / "site", server))
         yield Chaos(site, run_chaos(site, folder, rounds=ROUNDS, seed=SEED, new_series=2))
 
 
@@ -55,8 +69,7 @@ def test_nothing_acknowledged_is_lost_and_no_result_is_doubled_in_twenty_rounds(
 
 
 def test_every_kind_of_fault_struck(chaos: Chaos) -> None:
-    allowed = {name for name in FAULTS if chaos.site.disk.can_fill or name != "disk full"}
-    assert set(chaos.run.faults) == allowed
+    assert set(chaos.run.faults) == set(possible(chaos.site))
     assert sum(chaos.run.faults.values()) == ROUNDS
 
 

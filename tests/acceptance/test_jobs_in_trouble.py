@@ -18,12 +18,15 @@ from dicom_node.node import Node
 from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.pipeline.retry import Cause, cause_of
 from dicom_node.records import Job, JobState
+from tests.databases import NodeDatabase
 from tests.delivery.scripted_peer import ScriptedPeer, scripted_peer
 from tests.dicom_samples import ct_series, write_series
 from tests.pipeline.odd_models import Endless, write_torchscript
 from tests.test_node import RESULT_CLASSES, running, settings, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long_on_postgresql,
+]
 KILLS = 2
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.HELD)
 
@@ -42,9 +45,10 @@ class Seen(Events):
 class Site:
     """A node in this process with a quick model and one that takes days, and a scanner."""
 
-    def __init__(self, folder: Path, archive: ScriptedPeer) -> None:
+    def __init__(self, folder: Path, archive: ScriptedPeer, url: str | None) -> None:
         self.folder, self.archive, self.seen = folder, archive, Seen()
         document = settings(folder, archive.port).model_dump()
+        document["database"] = {"url": url}
         write_torchscript(folder / "models" / "slow", Endless())
         rule = {**document["rules"][0], "send_to": ["pacs"]}
         document["rules"] = [
@@ -98,9 +102,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, node_database: NodeDatabase) -> Iterator[Site]:
     with scripted_peer(sop_classes=RESULT_CLASSES) as archive:
-        made = Site(tmp_path, archive)
+        made = Site(tmp_path, archive, node_database())
         with running(made.node):
             yield made
 
