@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -64,19 +65,20 @@ def writers_of(config: Config) -> dict[str, Writer | None]:
 
 
 def open_writers(
-    config: Config, pool: InferencePool | None = None, events: Events | None = None
+    config: Config, pool: InferencePool | None = None, events: Events | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[Writer | None, dict[str, Writer | None]]:
     """Who drafts the impression of reports, and who does by each rule, by its name.
 
     A folder has one writer, who keeps no job longer than the time-out of its host, or of its card.
     Weights that lie in it are loaded beside those of models (`WriterProcess`), on a device of the
-    ``pool``; without one, by who asks.
+    ``pool``; without one, by who asks. A draft ends when the node is ``stopping``.
     """
     made: dict[object, Writer | None] = {}
 
     def writer_in(folder: Path | Literal["none"] | None) -> Writer | None:
         if folder not in made:
-            made[folder] = _writer_in(folder, config, pool, events)
+            made[folder] = _writer_in(folder, config, pool, events, stopping)
         return made[folder]
 
     of_all = config.results.impression
@@ -113,7 +115,7 @@ def _problem_of(folder: Path | Literal["none"] | None, config: Config) -> ModelE
 
 def _writer_in(
     folder: Path | Literal["none"] | None, config: Config, pool: InferencePool | None = None,
-    events: Events | None = None,
+    events: Events | None = None, stopping: Callable[[], bool] = lambda: False,
 ) -> Writer | None:
     if not isinstance(folder, Path):
         return None
@@ -124,12 +126,14 @@ def _writer_in(
         if card.writer == "huggingface" and pool is not None:
             return WriterProcess(
                 card, site, pool, events or Events(), idle_s=config.results.writer_idle_s,
-                heartbeat_s=config.jobs.heartbeat_s,
+                heartbeat_s=config.jobs.heartbeat_s, stopping=stopping,
             )
         writer = open_writer(card, site)
     except ModelError as error:
         return AbsentWriter(error)
-    return PunctualWriter(writer, writer.within_s) if isinstance(writer, EndpointWriter) else writer
+    if isinstance(writer, EndpointWriter):
+        return PunctualWriter(writer, writer.within_s, stopping=stopping)
+    return writer
 
 
 def check_model(card: Card, site: Site) -> None:

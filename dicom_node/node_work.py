@@ -95,7 +95,8 @@ class Work:
             node_equipment(config.node.ae_title, dicom_node.__version__),
             destinations_of(config, self._ledger), config.models.deadline_s,
             config.results.language, self._read_ahead(self.pool),
-            *open_writers(config, self.pool, self._events), self._drafts,
+            *open_writers(config, self.pool, self._events, lambda: self._drafts.is_closed),
+            self._drafts,
         )
         self._duties = DutyKeeper(workshop, self._events, lambda: self._place.leads(WORK))
         rules = AttemptRules(config.jobs.max_attempts, config.jobs.per_model)

@@ -50,10 +50,14 @@ class Drafts:
     def leave(self, computed: Computed) -> None:
         """Leave a job to its draft, once there is room; STAT leaves at once.
 
+        Until then it holds its place, and the ledger says so: no host takes another for it.
+
         Raises
         ------
         WorkerLost
             ``worker.stopping``
+        Overtaken
+            No draft is wanted any more.
         LedgerUnavailable
             The engine began nothing.
         """
@@ -71,8 +75,10 @@ class Drafts:
             # Asks the ledger, and must not hold up whose draft is done.
             is_urgent = is_urgent or self._urgent_waits()
         try:
+            self._ledger.drafts.begin(*name)
             self._engine.start_here(KIND, *name)
-        except LedgerUnavailable:
+        except BaseException:
+            # Whatever it was, nobody goes on with it here.
             self.done(*name)
             raise
 
@@ -86,6 +92,11 @@ class Drafts:
         with self._changed:
             self._left.pop((job_id, attempt), None)
             self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the node stops."""
+        return self._closed
 
     def close(self) -> None:
         """Take nothing any more."""

@@ -55,7 +55,6 @@ def process_or_leave(job: Job, workshop: Workshop) -> Analysis | None:
     is_wanted = workshop.writer_for(job) is not None and takes_a_draft(computed.analysis.objects)
     if workshop.drafts is None or not is_wanted:
         return finish(computed, workshop)
-    workshop.ledger.drafts.begin(job.job_id, job.attempt)
     workshop.drafts.leave(computed)
     return None
 

@@ -15,9 +15,11 @@ from ai_models.backends.http_endpoint import UNAVAILABLE
 from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.impression import Writer, WriterIdentity, Written
 from ai_models.types import ModelError
+from dicom_node.errors import WorkerLost
 
 REST_S = 60.0
 _MOST_LATE = 4
+_LOOK_EVERY_S = 0.5
 
 
 class PunctualWriter:
@@ -31,16 +33,20 @@ class PunctualWriter:
         Seconds.
     clock
         Seconds that only go forward.
+    stopping
+        Whether the node stops: then nobody waits for a host.
     """
 
     def __init__(
         self, writer: Writer, within_s: float, rest_s: float = REST_S,
         clock: Callable[[], float] = time.monotonic,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.writer = writer
         self._within_s = within_s
         self._rest_s = rest_s
         self._clock = clock
+        self._stopping = stopping
         self._not_before = clock()
         self._late: list[_Asked] = []
 
@@ -56,6 +62,8 @@ class PunctualWriter:
         ------
         ModelError
             As the writer does; ``worker.endpoint_unavailable``: it is late, or was a moment ago.
+        WorkerLost
+            ``worker.stopping``
         """
         began = self._clock()
         if began < self._not_before:
@@ -67,7 +75,7 @@ class PunctualWriter:
         asked = _Asked(self.writer, evidence, language)
         # Nothing ends a thread that reads: it goes with the host's answer, or with this process.
         threading.Thread(target=asked.run, name="draft", daemon=True).start()
-        if not asked.is_done.wait(self._within_s):
+        if not self._is_done(asked):
             self._late.append(asked)
             self._not_before = self._clock() + self._rest_s
             raise _late(f"no draft within {self._within_s:g} s")
@@ -78,6 +86,16 @@ class PunctualWriter:
             if problem.reason == UNAVAILABLE and self._clock() - began > self._within_s / 2:
                 self._not_before = self._clock() + self._rest_s
             raise
+
+
+    def _is_done(self, asked: _Asked) -> bool:
+        ends = time.monotonic() + self._within_s
+        while not asked.is_done.wait(max(0.0, min(_LOOK_EVERY_S, ends - time.monotonic()))):
+            if self._stopping():
+                raise WorkerLost("the node is stopping", reason="worker.stopping")
+            if time.monotonic() >= ends:
+                return False
+        return True
 
 
 def _late(why: str) -> ModelError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +59,14 @@ class WriterProcess:
         As of the pool's workers.
     rest_s
         Seconds for which it is not asked after it was lost, or late, twice in a row.
+    stopping
+        Whether the node stops.
     """
 
     def __init__(
         self, card: WriterCard, site: Site, pool: InferencePool, events: Events, *,
         idle_s: float = IDLE_S, heartbeat_s: float = HEARTBEAT_S, rest_s: float = REST_S,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         if (why := why_writer_refused(card, site)) is not None:
             raise ModelError(why, reason="model.refused")
@@ -71,6 +75,7 @@ class WriterProcess:
         self._pool = pool
         self._events = events
         self._idle_s, self._heartbeat_s, self._rest_s = idle_s, heartbeat_s, rest_s
+        self._stops = stopping
         self._turns = Turns()
         self._need_mib = predicted_mib(card)
         self._process: WorkerProcess | None = None
@@ -131,7 +136,7 @@ class WriterProcess:
         except OSError as error:
             raise WorkerLost(f"no process can be started: {error.strerror}") from error
         except NodeError as problem:
-            if self._pool.is_closed:
+            if self._is_stopping():
                 raise WorkerLost("the node is stopping", reason=_STOPPING) from problem
             if self._must_go.is_set():
                 raise WorkerLost(
@@ -153,7 +158,8 @@ class WriterProcess:
             self._forget()
             on_processor = self._card.precision != "nf4"
             with self._pool.room(
-                self._need_mib, deadline, self._must_go.is_set, on_processor=on_processor
+                self._need_mib, deadline, lambda: self._must_go.is_set() or self._is_stopping(),
+                on_processor=on_processor,
             ) as (number, device):
                 self._process = WorkerProcess(
                     device, self._site, self._events, self._heartbeat_s, name=f"{device} (writer)"
@@ -169,7 +175,7 @@ class WriterProcess:
         answer = self._process.ask(
             {"request": "draft", "writer": str(self._card.folder),
              "content": self._card.content.decode(), "messages": asked},
-            deadline, lambda: self._must_go.is_set() or self._pool.is_closed,
+            deadline, lambda: self._must_go.is_set() or self._is_stopping(),
         )
         if not isinstance(answer.get("text"), str) or not isinstance(answer.get("notes"), list):
             raise WorkerLost("the worker of the writer answered off the protocol")
@@ -178,6 +184,9 @@ class WriterProcess:
         if guest is not None:
             guest.held_mib = self._need_mib
         return answer
+
+    def _is_stopping(self) -> bool:
+        return self._stops() or self._pool.is_closed
 
     def _lost(self, problem: NodeError) -> None:
         """Rest after the second loss in a row; what the weights or the answer lack is none."""

@@ -24,6 +24,7 @@ from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import DRAFTING, Job, JobState, Priority, SeriesState
 from tests.ai_models.drafting.test_impression import Scripted
 from tests.ledger.conftest import START, job
+from tests.pipeline.conftest import Pool
 
 PATIENCE_S = 60.0
 
@@ -132,8 +133,9 @@ def test_a_job_that_finds_no_room_keeps_its_place_and_one_that_is_urgent_does_no
     desk = Desk(workshop, slow, at_once=1)
     desk.queue(asked("a"), asked("b"))
     assert slow.is_asked.wait(PATIENCE_S)
-    until(lambda: desk.find("b").reason == DRAFTING)
+    until(lambda: len(cast(Pool, workshop.pool).deadlines_s) == 2)
     assert desk.drafts.take("b", 1) is None
+    assert desk.find("b").reason != DRAFTING
     # A STAT job that waits for the place of the second one gets it.
     urgent = [asked("c", priority=Priority.STAT), asked("d", priority=Priority.STAT)]
     assert workshop.ledger.jobs.route_by_hand("1.2.3", urgent, "asked for")

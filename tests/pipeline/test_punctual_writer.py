@@ -11,6 +11,7 @@ from ai_models.drafting.evidence import EvidenceList
 from ai_models.drafting.guard import DraftSentence
 from ai_models.drafting.impression import WriterIdentity, Written, impression
 from ai_models.types import ModelError
+from dicom_node.errors import WorkerLost
 from dicom_node.pipeline.punctual_writer import PunctualWriter
 from tests.ai_models.drafting.test_impression import SCRIPTED, TOLD, Scripted
 
@@ -70,6 +71,15 @@ def test_late_writer_is_left_and_not_asked_again_for_a_while() -> None:
     clock.now += 61.0
     stuck.is_free.set()
     assert impression(TOLD, PunctualWriter(stuck, 30.0, clock=clock), "en").fallback == ""
+
+
+def test_node_that_stops_waits_for_no_host() -> None:
+    stuck = Stuck()
+    writer = PunctualWriter(stuck, 600.0, stopping=lambda: stuck.asked > 0)
+    with pytest.raises(WorkerLost) as told:
+        writer.write(TOLD, "en")
+    assert told.value.reason == "worker.stopping"
+    stuck.is_free.set()
 
 
 def test_writer_that_never_ends_gets_no_endless_number_of_threads() -> None:
