@@ -16,7 +16,7 @@ COPY . .
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/source/constraints.txt
 RUN python3 -m venv /opt/dicom-node \
-    && /opt/dicom-node/bin/pip install --extra-index-url "${TORCH_INDEX}" -c constraints.txt '.[cpu]'
+    && /opt/dicom-node/bin/pip install --extra-index-url "${TORCH_INDEX}" -c constraints.txt '.[cpu,s3]'
 
 
 FROM ${CUDA_IMAGE} AS python-cuda
@@ -32,7 +32,7 @@ WORKDIR /source
 COPY . .
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/source/constraints.txt
 RUN python3.12 -m venv /opt/dicom-node \
-    && /opt/dicom-node/bin/pip install -c constraints.txt '.[gpu]'
+    && /opt/dicom-node/bin/pip install -c constraints.txt '.[gpu,s3]'
 
 
 FROM python-cuda AS gpu

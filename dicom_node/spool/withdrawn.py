@@ -117,10 +117,11 @@ class Withdrawn:
             if now - self._came.get(study, -1e9) < _STALE_S / 2:
                 return
         self._store.put(f"came/{study}", Body.of(b"came again"), anyway=True)
+        self.known(fresh=True)
+        # Not before: who finds it here goes by markers that were read after the trace was left.
         with self._lock:
             self._came = {one: at for one, at in self._came.items() if now - at < _STALE_S}
             self._came[study] = now
-        self.known(fresh=True)
 
     def settle(self, relative: str, etag: str, before: Known) -> None:
         """Make sure that what has just been kept stays; ``before`` is what was known before it.
@@ -214,6 +215,10 @@ class Withdrawn:
         With ``most`` it does not wait until that may begin.
         """
         while True:
+            if token in self._left and not self._of(token):
+                # Another host has brought it to its end, and what is there now came since.
+                del self._left[token]
+                return True
             if token not in self._left and not self._begin(token):
                 if most is not None:
                     return False

@@ -166,3 +166,33 @@ def test_a_receiver_that_needed_too_long_to_know_looks_again(
     assert spool.commit(part_of(spool, b"data"), *UIDS).outcome == "new"
     assert spool.commit(part_of(spool, b"data"), *UIDS).outcome == "identical"
     assert spool.has(PATH)
+
+
+def test_a_host_that_deletes_no_longer_leaves_what_came_since(stored: Place) -> None:
+    spool, leader = stored.host("a"), stored.host("b")
+    filled(spool, 5)
+    spool.leaving.set_aside("t", "1.1", [JOB])
+    assert not spool.leaving.discard("t", 2)
+    assert leader.leaving.discard("t")
+    kept = leader.commit(part_of(leader, b"4"), "1.1", "1.2", "1.3.4")
+    assert spool.leaving.discard("t", 50)
+    assert leader.has(kept.path)
+
+
+def test_one_of_many_receiving_threads_leaves_the_trace_before_any_goes_by_it(
+    stored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, receiver = stored.host("a"), stored.host("b")
+    filled(spool)
+    leaving = receiver.leaving
+    assert isinstance(leaving, withdrawn.Withdrawn)
+    known, seen = leaving.known, []
+
+    def look(*, fresh: bool = False) -> withdrawn.Known:
+        if fresh:
+            seen.append("1.1" in leaving._came)
+        return known(fresh=fresh)
+
+    monkeypatch.setattr(leaving, "known", look)
+    leaving.note_came("1.1")
+    assert seen == [False] and "1.1" in leaving._came
