@@ -50,6 +50,7 @@ def describe_job(
     results = {one.sop_instance_uid: one for one in ledger.jobs.results(job.job_id)}
     return {
         **vars(job),
+        "host": ledger.claims.host_of(job.job_id, job.attempt),
         "age_s": round(outlook.age_s(job), 1),
         "waits_for": outlook.of_job(job, deliveries),
         "inputs": [

@@ -138,6 +138,7 @@ def _print(one: dict[str, Any]) -> None:
               f"{' (shadow, sends nothing)' if job['shadow'] else ''} by rule "
               f"{job['rule']!r}, {job['priority']}: {job['state']} ({job['reason']})")
         print(f"    asked for {duration(job['age_s'])} ago"
+              + (f", at host {job['host']}" if job["host"] else "")
               + (f"; waits for {job['waits_for']}" if job["waits_for"] else ""))
         for taken in job["inputs"]:
             print(f"    {input_text(taken)}")

@@ -35,6 +35,7 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._is_there = False
 
     def claim(self, job_id: str, attempt: int, process_id: str) -> bool:
         """Take one attempt of a queued job; whether it is this process's, now or before."""
@@ -78,6 +79,21 @@ class Claims:
             query = query.where(_c.c.job_id.in_(list(job_ids)))
         with self._database.read() as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+    def host_of(self, job_id: str, attempt: int) -> str:
+        """The host that has this attempt, or had it within a day; "" where none is known."""
+        if self._database.is_sqlite:
+            return ""
+        query = (
+            sa.select(_h.c.host_name)
+            .join(_c, _c.c.process_id == _h.c.process_id)
+            .where(_c.c.job_id == job_id, _c.c.attempt == attempt)
+        )
+        with self._database.read() as connection:
+            # Who only looks may meet a ledger that a former version made.
+            self._is_there = self._is_there or sa.inspect(connection).has_table(_c.name)
+            found = connection.execute(query).scalar_one_or_none() if self._is_there else None
+            return found or ""
 
     def release(self) -> list[str]:
         """Give a new attempt to every job whose process is gone; returns their ids.

@@ -37,14 +37,17 @@ class _Clock:
 _clock = _Clock()
 
 
-def seconds() -> float:
-    """Now, in seconds since the epoch."""
-    return _clock.seconds()
-
-
 def now() -> datetime:
     """Now, aware, in UTC."""
-    return datetime.fromtimestamp(seconds(), UTC)
+    return datetime.fromtimestamp(_clock.seconds(), UTC)
+
+
+def seconds() -> float:
+    """Now, in seconds since the epoch, by the microsecond.
+
+    A time that was read from the ledger as a date is compared with what is in it as a number.
+    """
+    return now().timestamp()
 
 
 def set_by_database(database_s: float, at_monotonic_s: float) -> None:

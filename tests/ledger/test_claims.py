@@ -44,6 +44,9 @@ def test_of_two_processes_one_gets_an_attempt_and_keeps_it(queued: Ledger) -> No
     assert claims.claim("job-1", 1, "a")
     assert claims.has("job-1", 1, "a") and not claims.has("job-1", 1, "b")
     assert claims.of() == {("job-1", 1): "a"}
+    is_known = not queued.url.startswith("sqlite")
+    assert claims.host_of("job-1", 1) == ("a" if is_known else "")
+    assert claims.host_of("job-1", 2) == ""
 
 
 def test_an_attempt_that_is_not_the_jobs_cannot_be_claimed(queued: Ledger) -> None:

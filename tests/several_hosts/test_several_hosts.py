@@ -24,6 +24,7 @@ def test_a_receiver_a_worker_and_a_deliverer_on_hosts_of_their_own_do_the_whole_
         site.wait_quiet(1)
         (job,) = site.jobs()
         assert job.state is JobState.SUCCEEDED, job.reason
+        assert site.ledger.claims.host_of(job.job_id, job.attempt) == "worker"
         assert site.archive.received == [
             one.sop_instance_uid for one in site.ledger.jobs.results(job.job_id)
         ]
