@@ -166,6 +166,8 @@ _TEXTS = sorted(_WANTED - {0x00100020, 0x00280010, 0x00280011, 0x00540081})
 
 
 def _text(value: bytes) -> str:
+    if not value:
+        return ""
     return value.decode("ascii", "replace").strip(" \0")
 
 
@@ -178,6 +180,8 @@ def _foreign_text(value: bytes) -> str:
 
 
 def _numbers(text: str, how_many: int) -> tuple[float, ...] | None:
+    if not text:
+        return None
     try:
         numbers = tuple(float(part) for part in text.split("\\"))
     except ValueError:
@@ -186,6 +190,8 @@ def _numbers(text: str, how_many: int) -> tuple[float, ...] | None:
 
 
 def _integer(text: str) -> int | None:
+    if not text:
+        return None
     try:
         number = int(text)
     except ValueError:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dicom_node.errors import NotUnderstood
 
-_WINDOW_BYTES = 1 << 14
+WINDOW_BYTES = 1 << 14
 _INFLATE_STEP_BYTES = 1 << 16
 _INFLATED_LIMIT_BYTES = 64 << 20
 
@@ -41,7 +41,7 @@ class BytesSource:
         """See `Source.window`."""
         if offset == 0:
             return self._data
-        return self._data[offset : offset + max(length, _WINDOW_BYTES)]
+        return self._data[offset : offset + max(length, WINDOW_BYTES)]
 
 
 class FileSource:
@@ -54,7 +54,24 @@ class FileSource:
 
     def window(self, offset: int, length: int) -> bytes:
         """See `Source.window`."""
-        return os.pread(self._fd, max(length, _WINDOW_BYTES), self._start + offset)
+        return os.pread(self._fd, max(length, WINDOW_BYTES), self._start + offset)
+
+
+class ReceivedSource(FileSource):
+    """A file whose beginning is in memory still: most headers need no look at the disk.
+
+    ``begin`` is the whole data set, or at least as much of it as is looked at, at once.
+    """
+
+    def __init__(self, fd: int, start: int, end: int, begin: bytes) -> None:
+        super().__init__(fd, start, end)
+        self._begin = begin
+
+    def window(self, offset: int, length: int) -> bytes:
+        """See `Source.window`."""
+        if offset + length <= len(self._begin):
+            return self._begin[offset:]
+        return super().window(offset, length)
 
 
 class DeflatedSource:
@@ -93,7 +110,7 @@ class DeflatedSource:
         while not self._inflate.eof:
             given = self._inflate.unconsumed_tail
             if not given:
-                given = self._deflated.window(self._taken, _WINDOW_BYTES)[:_WINDOW_BYTES]
+                given = self._deflated.window(self._taken, WINDOW_BYTES)[:WINDOW_BYTES]
                 self._taken += len(given)
             if not given:
                 return b""

@@ -29,7 +29,7 @@ from dicom_node.intake.file_meta import build_file_meta
 from dicom_node.intake.header import Head, read_data_set_head
 from dicom_node.intake.quota import Allowance
 from dicom_node.intake.refusals import printable
-from dicom_node.intake.sources import FileSource
+from dicom_node.intake.sources import WINDOW_BYTES, ReceivedSource
 from dicom_node.ledger import clock
 from dicom_node.part import Part
 from dicom_node.records import Association, Instance
@@ -198,6 +198,8 @@ class Receipt:
         self._part: Part | None = None
         self._failure: NodeError | None = None
         self._left_bytes = received.limits.instance_bytes
+        # The first bytes of the data set, which its header is in as a rule.
+        self._begin = bytearray()
         try:
             if not request.has_data_set:
                 raise NotUnderstood("the C-STORE request has no data set")
@@ -232,6 +234,13 @@ class Receipt:
                 self._part.write(pieces)
             except NodeError as failure:
                 self._fail(failure)
+                return
+            if len(self._begin) < WINDOW_BYTES:
+                self._keep_begin(pieces)
+
+    def _keep_begin(self, pieces: Sequence[bytes | memoryview]) -> None:
+        for piece in pieces:
+            self._begin += piece[: WINDOW_BYTES - len(self._begin)]
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -267,7 +276,7 @@ class Receipt:
         sop_class_uid = self._request.sop_class_uid.decode("ascii", "replace")
         sop_instance_uid = self._request.sop_instance_uid.decode("ascii", "replace")
         head = read_data_set_head(
-            FileSource(part.fd, part.data_offset, part.size_bytes),
+            ReceivedSource(part.fd, part.data_offset, part.size_bytes, bytes(self._begin)),
             self._transfer_syntax_uid,
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,

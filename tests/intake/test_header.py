@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from pydicom.filewriter import dcmwrite, write_dataset
 from bench.synthetic import head, text
 from dicom_node.errors import NotUnderstood
 from dicom_node.intake.header import Head, read_data_set_head, read_head
-from dicom_node.intake.sources import BytesSource
+from dicom_node.intake.sources import BytesSource, ReceivedSource
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -70,6 +71,20 @@ def test_every_encoding_gives_the_same_head(transfer_syntax: str) -> None:
         "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.4", "1.2.5", "CT", (1.0, -2.5, 3.0),
         (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 7, 4, None, None, None, 2, 3, transfer_syntax,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("transfer_syntax", [IMPLICIT, EXPLICIT, BIG, DEFLATED])
+@pytest.mark.parametrize("kept_bytes", [0, 7, 300, 41000, 1 << 20])
+def test_a_file_gives_the_same_head_however_much_of_it_is_in_memory(
+    tmp_path: Path, transfer_syntax: str, kept_bytes: int
+) -> None:
+    data = encode(rich(), transfer_syntax)
+    path = tmp_path / "received"
+    path.write_bytes(b"meta" + data)
+    with path.open("rb") as file:
+        source = ReceivedSource(file.fileno(), 4, 4 + len(data), data[:kept_bytes])
+        found = read_data_set_head(source, transfer_syntax)
+    assert found == read_data_set_head(BytesSource(data), transfer_syntax)
 
 
 def test_a_part_10_file_gives_what_its_meta_adds() -> None:
