@@ -54,6 +54,13 @@ def values_in(label_map: LabelMap) -> list[int]:
     if is_overlapping(label_map):
         bits = int(np.bitwise_or.reduce(label_map, axis=None))
         return [bit + 1 for bit in range(MOST_OVERLAPPING) if bits >> bit & 1]
+    highest = int(label_map.max(initial=0))
+    if highest <= _FEW:
+        # Most are found on one of the first slices that is looked at.
+        return [
+            value for value in range(1, highest + 1)
+            if any(bool((plane == value).any()) for plane in np.atleast_2d(label_map))
+        ]
     counts = np.bincount(label_map.ravel(), minlength=VALUES)
     return [int(value) for value in np.flatnonzero(counts) if value]
 

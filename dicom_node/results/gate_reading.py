@@ -16,6 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import GateRefused
+from dicom_node.results.explicit_encoding import sequences_encoded
 
 _FLOAT_PIXEL_DATA = 0x7FE00008
 _NOT_WRITTEN = (
@@ -57,7 +58,7 @@ def encoded(result: Dataset) -> Encoded:
     """
     buffer = io.BytesIO()
     try:
-        result.save_as(buffer, enforce_file_format=True)
+        sequences_encoded(result).save_as(buffer, enforce_file_format=True)
     except _NOT_WRITTEN as problem:
         raise _unreadable(problem) from problem
     return Encoded(buffer.getvalue())
@@ -92,7 +93,7 @@ def _encoded_and_read(result: Dataset) -> Dataset:
     header, pixels = result[:_FLOAT_PIXEL_DATA], result[_FLOAT_PIXEL_DATA:]
     header.file_meta = result.file_meta
     buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, header, enforce_file_format=True)
+    sequences_encoded(header).save_as(buffer, enforce_file_format=True)
     buffer.seek(0)
     decoded = pydicom.dcmread(buffer)
     decoded.update(pixels)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from ai_models.array.labels import occupied_slices
+from ai_models.array.labels import values_in
 from ai_models.types import Algorithm, Code, Label, LabelMap
 from dicom_node.errors import GateRefused
 from dicom_node.results.equipment import DEMONSTRATION, long_string
@@ -27,7 +25,7 @@ def segment_numbers(label_map: LabelMap, labels: Sequence[Label]) -> dict[int, i
     GateRefused
         ``gate.labels``: the map holds a value that no label describes.
     """
-    return numbered(np.flatnonzero(occupied_slices(label_map).any(axis=0)).tolist(), labels)
+    return numbered(values_in(label_map), labels)
 
 
 def numbered(values: Sequence[int], labels: Sequence[Label]) -> dict[int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, BinaryIO
 
+from dicom_node.results.explicit_encoding import sequences_encoded
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
@@ -18,11 +20,11 @@ def write_result(result: Dataset, file: BinaryIO) -> None:
     They come last, so they can follow the rest as they are (PS3.5 7.1.2).
     """
     if not _ends_in_native_pixels(result):
-        result.save_as(file, enforce_file_format=True)
+        sequences_encoded(result).save_as(file, enforce_file_format=True)
         return
     header = result[:_PIXEL_DATA]
     header.file_meta = result.file_meta
-    header.save_as(file, enforce_file_format=True)
+    sequences_encoded(header).save_as(file, enforce_file_format=True)
     pixels, vr = result.PixelData, result[_PIXEL_DATA].VR.encode()
     file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, vr, 0, len(pixels)))
     file.write(pixels)
