@@ -29,7 +29,6 @@ class Sample:
     at: float
     cpu_s: dict[str, float]
     transactions: float
-    rows_read: float
     log_bytes: float
 
     @classmethod
@@ -38,7 +37,7 @@ class Sample:
         cpu_s = {node.roles: _cpu_s(node.host) for node in site.nodes}
         cpu_s["database"] = _cpu_s(site.database)
         row = site.query(
-            "SELECT xact_commit + xact_rollback, tup_returned, pg_current_wal_lsn() - '0/0'"
+            "SELECT xact_commit + xact_rollback, pg_current_wal_lsn() - '0/0'"
             " FROM pg_stat_database WHERE datname = current_database()"
         )[0]
         return cls(time.monotonic(), cpu_s, *map(float, row))
@@ -48,7 +47,6 @@ class Sample:
         found = {f"cpu {name}": self.cpu_s[name] - used for name, used in before.cpu_s.items()}
         return {
             **found, "transactions": self.transactions - before.transactions,
-            "rows read": self.rows_read - before.rows_read,
             "log bytes": self.log_bytes - before.log_bytes, "seconds": self.at - before.at,
         }
 
@@ -59,8 +57,7 @@ def measure_cost(folder: Path, series: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``idle_per_s`` and ``per_series``, each by what is used; ``connections`` by role, and
-        ``memory_mb`` of the database's folder.
+        ``idle_per_s`` and ``per_series``, each by what is used, and ``connections`` by role.
     """
     sent = make_load(folder / "series", series + 3, seed=5)
     uids = list(sent.account.series)
@@ -117,7 +114,7 @@ def lines_of(cost: dict[str, Any]) -> list[str]:
     names = {
         "cpu intake": "CPU s, receiver", "cpu work": "CPU s, worker",
         "cpu deliver": "CPU s, deliverer", "cpu database": "CPU s, database",
-        "transactions": "transactions", "rows read": "rows read", "log bytes": "bytes of log",
+        "transactions": "transactions", "log bytes": "bytes of log",
     }
     for name, text in names.items():
         lines.append(
