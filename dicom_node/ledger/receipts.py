@@ -195,13 +195,17 @@ class Receipts:
                 found.update(row[0] for row in connection.execute(query))
         return found
 
-    def instances(self, series_instance_uid: str) -> list[Instance]:
-        """The instances of a series, by SOP Instance UID."""
+    def instances(
+        self, series_instance_uid: str, *, received_since: datetime | None = None
+    ) -> list[Instance]:
+        """The instances of a series, or those received then or later, by SOP Instance UID."""
         query = (
             sa.select(_i)
             .where(_i.c.series_instance_uid == series_instance_uid)
             .order_by(_i.c.sop_instance_uid, _i.c.path)
         )
+        if received_since is not None:
+            query = query.where(_i.c.received_at >= received_since.timestamp())
         with self._database.read() as connection:
             return [rows.to_instance(row) for row in connection.execute(query)]
 

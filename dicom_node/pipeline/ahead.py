@@ -148,14 +148,26 @@ class Ahead:
 
     def _follow(self, series: Series, one: _Arriving) -> None:
         if one.seen_at != series.last_received_at:
-            instances = self._ledger.receipts.instances(series.series_instance_uid)
-            self._choose(series, instances, one)
-            if one.card is not None:
-                self._note(instances, one)
+            self._look_at(series, one)
             one.seen_at = series.last_received_at
         turn_ends = time.monotonic() + _TURN_S
         while one.unread and time.monotonic() < turn_ends and not self._stopping.wait(_PAUSE_S):
             self._read(series.series_instance_uid, one.unread.popleft(), one)
+
+    def _look_at(self, series: Series, one: _Arriving) -> None:
+        """Note what is new; no more is asked of the ledger, however much there is already."""
+        receipts, uid = self._ledger.receipts, series.series_instance_uid
+        if one.card is not None:
+            self._note(receipts.instances(uid, received_since=one.seen_at), one)
+            if len(one.known) >= series.instance_count:
+                return
+            # Something was indexed later than what had been received after it.
+        elif series.instance_count < 2 * one.asked_at:
+            return
+        instances = receipts.instances(uid)
+        self._choose(series, instances, one)
+        if one.card is not None:
+            self._note(instances, one)
 
     def _choose(self, series: Series, instances: Sequence[Instance], one: _Arriving) -> None:
         """Find the model, and have it loaded; asked again whenever there is twice as much.
@@ -176,9 +188,11 @@ class Ahead:
         before = len(one.unread)
         for instance in instances:
             version = (instance.path, instance.fingerprint)
+            if version in one.known:
+                continue
+            one.known.add(version)
             # A multi-frame object arrives at once: there is nothing to be ahead of.
-            if version not in one.known and instance.number_of_frames == 1:
-                one.known.add(version)
+            if instance.number_of_frames == 1:
                 one.unread.append(instance)
         # Several at a time, where they have to be brought here first.
         self._spool.prefetch([one.unread[at].path for at in range(before, len(one.unread))])

@@ -107,6 +107,35 @@ def test_images_are_read_as_they_come_and_the_model_is_asked_for_once(site: Site
     assert site.asked == [3]
 
 
+def test_a_slice_that_is_indexed_after_what_came_later_is_read_too(site: Site) -> None:
+    paths = site.receive(1, 4)
+    site.look()
+    paths += site.receive(2, 5)
+    site.look()
+    paths += site.receive(3, 6)
+    site.look()
+    assert site.taken(paths) == [True] * 6
+
+
+def test_of_a_long_series_only_what_is_new_is_asked_of_the_ledger(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    instances = site.ledger.receipts.instances
+
+    def counted(series: str, **since: Any) -> list[Instance]:
+        found = instances(series, **since)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(site.ledger.receipts, "instances", counted)
+    for number in range(1, 9):
+        site.receive(number)
+        site.look()
+    # Besides the new one, that which came last before it.
+    assert read == [1] + [2] * 7
+
+
 def test_what_was_taken_is_not_read_again(site: Site) -> None:
     paths = site.receive(1, 2)
     site.look()
