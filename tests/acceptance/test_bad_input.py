@@ -45,7 +45,7 @@ def test_rule_that_names_what_does_not_exist_stops_the_start_with_exit_code_2(
     tmp_path: Path, change: dict[str, object], key_path: str
 ) -> None:
     config = tmp_path / "config.yaml"
-    document = settings(tmp_path / "data", NOBODY, port=0)
+    document = settings(tmp_path / "data", NOBODY, 0, None)
     document["rules"][0].update(change)
     config.write_text(yaml.safe_dump(document))
     done = dicom_node("serve", config=config)
@@ -65,7 +65,7 @@ def test_unknown_model_or_peer_on_the_command_line_is_exit_code_2(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(settings(tmp_path / "data", NOBODY, port=0)))
+    config.write_text(yaml.safe_dump(settings(tmp_path / "data", NOBODY, 0, None)))
     (file,) = dicom_samples.write_series(dicom_samples.ct_series((1, 32, 40)), tmp_path / "ct")
     arguments = [str(file) if part == "FILE" else part for part in command]
     done = dicom_node(*arguments, config=config, folder=tmp_path)

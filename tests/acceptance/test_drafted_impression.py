@@ -44,7 +44,7 @@ def test_archive_has_the_draft_without_its_lie(tmp_path: Path, orthanc: peers.Or
     writer_folder(tmp_path / "writer")
     node = RunningNode(tmp_path / "node", orthanc.peer, database=None)
     with HalfLiar() as host:
-        document = settings(node.data_dir, orthanc.peer, node.port)
+        document = settings(node.data_dir, orthanc.peer, node.port, None)
         document["models"]["endpoints"] = {"language": {"url": host.url}}
         document["results"] = {"impression": str(tmp_path / "writer")}
         node.config.write_text(yaml.safe_dump(document))

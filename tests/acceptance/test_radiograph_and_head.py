@@ -48,7 +48,7 @@ class ClassifyingNode(RunningNode):
     """A node with rules for radiographs and heads, whose archive wants key objects as well."""
 
     def __init__(self, directory: Path, pacs: PeerSettings) -> None:
-        super().__init__(directory, pacs)
+        super().__init__(directory, pacs, database=None)
         settings = yaml.safe_load(self.config.read_text())
         settings["rules"] = [rule for rule in RULES if (ZOO / str(rule["model"])).is_dir()]
         settings["peers"]["pacs"]["results"] = {"key_objects": True}

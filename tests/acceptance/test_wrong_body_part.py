@@ -45,7 +45,7 @@ def test_a_hand_sent_to_the_model_of_chests_is_declined_whatever_its_header_says
         for number, stated in enumerate(STATED)
     }
     node = RunningNode(tmp_path / "node", storescp.peer, database=None)
-    document = settings(node.data_dir, storescp.peer, node.port) | {"rules": [RULE]}
+    document = settings(node.data_dir, storescp.peer, node.port, None) | {"rules": [RULE]}
     node.config.write_text(yaml.safe_dump(document))
     with node:
         node.send(list(files.values()))
