@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 _ANSWER_S = 0.5
 _QUIET_WITHIN_S = 1800.0
-_FULL = 2000
+_FULL, _KEPT_FROM = 2000, 300
 _PARTS = ("scaling", "cost", "troubles")
 
 
@@ -230,6 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     if not peers.in_private_network():
         return _in_private_network(given)
+    # Whoever ends a run wants its hosts ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = options.keep or Path(tempfile.mkdtemp(prefix="hosts-"))
     try:
         facts = measure(folder, options)
@@ -239,11 +242,11 @@ def main(arguments: list[str] | None = None) -> int:
     findings: list[str] = facts.get("findings", [])
     for finding in findings:
         print(finding)
-    if options.series >= _FULL:
+    if options.series >= _KEPT_FROM:
         (RESULTS / "hosts.json").write_text(json.dumps(facts, indent=1) + "\n")
     if {"scaling", "cost", "series"} <= set(facts):
         print(report(facts))
-        if options.series >= _FULL:
+        if options.series >= _KEPT_FROM:
             (RESULTS / "hosts.md").write_text(report(facts))
     return 1 if findings else 0
 

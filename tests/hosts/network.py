@@ -2,8 +2,8 @@
 
 Each host is a thread that left the network of this process for one of its own; whatever it starts
 (programs, servers, connections) is on that network. A cable (veth pair) leads from each to a
-bridge in the switch's namespace. Nothing of it reaches the network of the machine, and all of it
-is gone when this process is.
+bridge in the switch's namespace. Nothing of it reaches the network of the machine; what a host
+runs is ended with the switch.
 
     with Switch() as switch:
         archive, worker = switch.host("archive"), switch.host("worker1")

@@ -39,8 +39,10 @@ def worker_without_power(name: str) -> Strike:
 
     def strike(site: Site, _: Sent) -> Trouble:
         node = site.named(name)
-        jobs = _until_it_works(site, node)
+        _until_it_works(site, node)
         node.power_off()
+        # What it had in its hands then: a job may have ended in between.
+        jobs = dict(site.query(_RUNNING, name=name))
         return Trouble(f"{name} lost its power", _until_moved_on(site, jobs))
 
     return strike
@@ -195,9 +197,11 @@ def _until_back(site: Site, node: NodeHost) -> dict[str, float]:
 def _away_for(
     site: Site, node: NodeHost, seconds: float, cut: Callable[[], None], mend: Callable[[], None]
 ) -> dict[str, float]:
-    jobs = _until_it_works(site, node) if node.roles == "work" else {}
+    if node.roles == "work":
+        _until_it_works(site, node)
     cut()
     at = time.monotonic()
+    jobs = dict(site.query(_RUNNING, name=node.name))
     timer = threading.Timer(seconds, mend)
     timer.start()
     figures = _until_moved_on(site, jobs) if jobs else {}
@@ -234,10 +238,9 @@ def strike_all(
     return [one.result() for one in happening]
 
 
-def _until_it_works(site: Site, node: NodeHost) -> dict[str, str]:
-    """Wait until jobs run there: job to process."""
+def _until_it_works(site: Site, node: NodeHost) -> None:
+    """Wait until a job runs there."""
     wait_until(lambda: bool(site.query(_RUNNING, name=node.name)), f"{node.name} runs a job")
-    return dict(site.query(_RUNNING, name=node.name))
 
 
 def _until_moved_on(site: Site, jobs: dict[str, str]) -> dict[str, float]:
