@@ -11,7 +11,6 @@ from dicom_node.cli.opened import open_config, open_ledger, running_roles
 from dicom_node.cli.output import print_json, print_table, when
 from dicom_node.cli.takes import is_choice
 from dicom_node.node_documents import taken_by
-from dicom_node.node_host_facts import in_words
 from dicom_node.node_outlook import Outlook
 from dicom_node.operations.refused_callers import refused_lately
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
@@ -74,6 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         })
         return 0
     print(f"node          {_running_text(running)}")
+    if hosts:
+        # What this imports is heavy, and others only ask for help.
+        from dicom_node.node_host_facts import in_words
     for host in hosts:
         print(f"host          {host.host_name}: {in_words(host)}")
     for kind, by_state in counts.items():
