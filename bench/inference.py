@@ -71,6 +71,8 @@ def prepare(directory: Path, shape: tuple[int, int, int]) -> None:
         card = yaml.safe_load((MODEL / "model.yaml").read_text())
         card["weights"] |= {"path": path, "sha256": hashlib.sha256(content).hexdigest()}
         card["runtime"] |= runtime
+        # What it learned from is a file of the model's own folder, and watching costs the same.
+        card.pop("monitor", None)
         if name.endswith("-whole"):
             del card["input"]["foreground"]
         folder = directory / name

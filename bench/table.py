@@ -153,6 +153,12 @@ def _case_lines(key: str, case: dict[str, Any], rows: list[Row]) -> list[str]:
             f"| {_compared(node, row)} |"
         )
     lines.append("")
+    for row in rows:
+        # Seconds of the stages of a job, as the node itself counts them.
+        told = [f"{name.removesuffix('_s').replace('_', ' ')} {_number(value)}"
+                for name, value in row.more.items() if name.endswith("_s") and rows[0].unit == "s"]
+        if told and row.value is not None:
+            lines += [f"{row.way}, seconds of: {', '.join(told)}.", ""]
     if node is not None and node.budget:
         for budget, verdict in zip(node.budget.split("; "), node.verdict.split("; "), strict=False):
             lines.append(f"- {budget}: {verdict}")
