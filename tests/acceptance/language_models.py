@@ -10,6 +10,8 @@ somebody reads the numbers.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -110,20 +112,18 @@ def lora(folder: Path) -> Iterator[Figure]:
 
 def qlora(folder: Path) -> Iterator[Figure]:
     """Additions to a base of 4 bit; on a processor, which bitsandbytes does slowly."""
-    try:
-        import bitsandbytes
-    except ImportError:
+    if importlib.util.find_spec("bitsandbytes") is None:
         yield "qlora: bitsandbytes is not installed (dicom-node[qlora])", False
         return
     settings = replace(fine_tuning.LORA, method="qlora", precision="bf16")
     request = replace(_request(folder, settings, width=128), merge=True)
     before = tuning._four_bit
-    tuning._four_bit = lambda lib: tuning.four_bit_options(lib, "cpu")
+    tuning._four_bit = lambda transformers: tuning.four_bit_options(transformers, "cpu")
     try:
         losses = fine_tune(request)["losses"]
     finally:
         tuning._four_bit = before
-    yield _learned(losses, f"qlora (bitsandbytes {bitsandbytes.__version__})")
+    yield _learned(losses, f"qlora (bitsandbytes {importlib.metadata.version('bitsandbytes')})")
     # The merged model is written in bf16: that rounding is in it.
     yield _merged(request, 0.05)
 
