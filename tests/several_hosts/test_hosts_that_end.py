@@ -9,7 +9,7 @@ import pytest
 from dicom_node.records import JobState
 from tests.several_hosts.site import Site, stopped, wait_until
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.long]
+pytestmark = [pytest.mark.postgresql, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_what_a_worker_computes_that_is_killed_is_done_by_another_one(

@@ -9,7 +9,7 @@ import pytest
 from dicom_node.records import JobState
 from tests.several_hosts.site import Site
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.long]
+pytestmark = [pytest.mark.postgresql, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_a_receiver_a_worker_and_a_deliverer_on_hosts_of_their_own_do_the_whole_way(

@@ -14,7 +14,7 @@ from dicom_node.records import JobState, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
 from tests.several_hosts.site import Site, wait_until
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(900)]
 A_MINUTE_FAST, A_MINUTE_SLOW = 60, -60
 
 
