@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from dicom_node.spool import leaving
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.intake.file_meta import build_file_meta
-from dicom_node.spool import StoredFile
+from dicom_node.spool import StoredFile, leaving
 from tests.ledger.conftest import instance
 from tests.operations.retention_site import LONG_AGO, S, Site
 
