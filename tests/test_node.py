@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -242,6 +243,23 @@ def test_a_round_that_fails_does_not_end_the_node(
     monkeypatch.setattr(node, "tick", failing)
     node.run(Impatient())
     assert len(rounds) == 3
+    node.close()
+
+
+def test_what_comes_next_is_looked_for_as_soon_as_a_job_has_ended(tmp_path: Path) -> None:
+    node, stop = Node(settings(tmp_path), Events(), ["work"]), threading.Event()
+
+    def failing(key: str, attempt: int) -> None:
+        raise ZeroDivisionError(f"{key} {attempt}")
+
+    node._next_submit = math.inf
+    with pytest.raises(ZeroDivisionError, match="job-1 1"):
+        node._noticed(failing)("job-1", 1)
+    assert not node._pause(stop)
+    assert node._next_submit == 0.0
+    assert not node._work_ended.is_set()
+    stop.set()
+    assert node._pause(stop)
     node.close()
 
 
