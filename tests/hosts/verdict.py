@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pydicom
 
@@ -74,10 +74,13 @@ def archived_results(site: Site, sent: Sent) -> list[ArchivedResult]:
     return found
 
 
-def latencies_s(site: Site, sent: Sent) -> dict[str, list[float]]:
+def latencies_s(
+    site: Site, sent: Sent, besides: Collection[str] = ()
+) -> dict[str, list[float]]:
     """Seconds from the last acknowledgement of a series to its result at the archive, sorted.
 
-    By urgency, ``stat`` and ``routine``; of series that were looked at twice the last result.
+    By urgency, ``stat`` and ``routine``; of series that were looked at twice the last result, and
+    of all ``besides`` some.
     """
     series_of = {uid: series for series, uids in sent.account.series.items() for uid in uids}
     stored_at: dict[str, float] = {}
@@ -86,7 +89,8 @@ def latencies_s(site: Site, sent: Sent) -> dict[str, list[float]]:
             at = site.tee.stored_at[one.sop_instance_uid]
             stored_at[series] = max(at, stored_at.get(series, 0.0))
     found: dict[str, list[float]] = {"stat": [], "routine": []}
-    for series, at in stored_at.items():
+    for series in stored_at.keys() - set(besides):
+        at = stored_at[series]
         kind = "stat" if sent.is_stat[series] else "routine"
         found[kind].append(at - sent.ended_at[series])
     return {kind: sorted(values) for kind, values in found.items()}
