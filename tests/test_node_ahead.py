@@ -96,7 +96,7 @@ def test_a_node_that_is_to_read_nothing_ahead_does_not(tmp_path: Path) -> None:
 
 def test_a_node_that_only_receives_reads_nothing_ahead(tmp_path: Path) -> None:
     with running(Node(site(tmp_path), Events(), ["intake"])) as node:
-        assert node.work.ahead is None
+        assert node.work is None
 
 
 def expected(node: Node, datasets: list[Dataset]) -> str:
