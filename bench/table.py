@@ -117,6 +117,8 @@ def report(held: dict[str, Any]) -> str:
         "its process. The last columns: how many times as good the node is as this way, and what "
         "its budget says.", "",
     ]  # fmt: skip
+    if "note" in held:
+        lines += [str(held["note"]), ""]
     stage = ""
     for key, case in held["cases"].items():
         rows = [from_json(one) for one in case["rows"]]
