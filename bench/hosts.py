@@ -129,7 +129,7 @@ def report(facts: dict[str, Any]) -> str:
         "namespace with an address of its own, with PostgreSQL, the archive, the host of the model "
         f"and the modalities on the same machine. {facts['series']} series of 1 to 3 CT images, "
         f"every tenth an emergency by its rule; a model that takes {facts['answer_s']} s, and a "
-        "report for each series.", "",
+        "report for each series.", "", *([facts["note"], ""] if "note" in facts else []),
         "| what | |", "|---|---|",
         f"| instances acknowledged | {facts['instances']} |",
         f"| results at the archive | {facts['results']} |",
@@ -211,6 +211,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The parts that are asked for; of the others what was kept of a former run."""
     kept = RESULTS / "hosts.json"
     facts: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    facts.pop("note", None)
     if "scaling" in options.parts:
         facts |= measure_scaling(folder, options)
     if "cost" in options.parts:
