@@ -16,6 +16,7 @@ from dicom_node.operations.refused_callers import refused_lately
 from dicom_node.records import CircuitState, DeliveryState, DutyKind, JobState, SeriesState
 
 if TYPE_CHECKING:
+    from dicom_node.ledger.hosts import HostState
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.records import Delivery, Duty, Job, ModelProblem, RuleWithoutModel, Series
 
@@ -72,15 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             "latest": [{**vars(one), "outcome": outcome} for one, outcome in latest],
         })
         return 0
-    print(f"node          {_running_text(running)}")
-    if hosts:
-        # What this imports is heavy, and others only ask for help.
-        from dicom_node.node_host_facts import in_words
-    for host in hosts:
-        print(f"host          {host.host_name}: {in_words(host)}")
-    for kind, by_state in counts.items():
-        text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
-        print(f"{kind.replace('_', ' '):13} {text or 'none'}")
+    _print_node(running, hosts, counts)
     if outlook.duties:
         print(f"{'owed':13} {_owed_text(outlook.duties)}")
     for one in away:
@@ -99,6 +92,20 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     _print_latest(latest)
     return 0
+
+
+def _print_node(
+    running: dict[str, int], hosts: Sequence[HostState], counts: dict[str, dict[str, int]]
+) -> None:
+    print(f"node          {_running_text(running)}")
+    if hosts:
+        # What this imports is heavy, and others only ask for help.
+        from dicom_node.node_host_facts import in_words
+    for host in hosts:
+        print(f"host          {host.host_name}: {in_words(host)}")
+    for kind, by_state in counts.items():
+        text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
+        print(f"{kind.replace('_', ' '):13} {text or 'none'}")
 
 
 def _print_models(

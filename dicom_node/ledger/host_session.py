@@ -124,6 +124,7 @@ class HostSession:
         try:
             with unavailable("the place among the hosts is not kept"):
                 return self._round(set(wanted), waiting_s)
+        # Whatever it was: what is not known to be held is not held.
         except BaseException:
             self._drop()
             raise
