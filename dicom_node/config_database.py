@@ -22,6 +22,11 @@ def _database_url(value: str) -> str:
         raise PydanticCustomError(
             "database_url", "null, or a URL that begins with postgresql:// or sqlite:///"
         )
+    # What stands behind the first of two would be taken for the host, and be told in each error.
+    if value.startswith("postgresql") and value.count("@") > 1:
+        raise PydanticCustomError(
+            "database_url", "a URL whose password has @ as %40 and % as %25"
+        )
     return value
 
 
@@ -62,6 +67,7 @@ def read_url_file(settings: DatabaseSettings) -> DatabaseSettings:
         return DatabaseSettings(url=url, url_file=file)
     # Not within an `except`: that error quotes what stands in the file.
     raise ConfigurationError(
-        f"{file} holds no URL that begins with postgresql:// or sqlite:///",
+        f"{file} holds no URL that begins with postgresql:// or sqlite:/// and writes @ "
+        "in a password as %40",
         key_path="database.url_file",
     )

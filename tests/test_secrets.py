@@ -39,6 +39,16 @@ def test_the_url_of_the_database_may_stand_in_a_file_beside_the_settings(
     assert config.load(tmp_path / "shown.yaml", {}).database.url == URL
 
 
+def test_no_part_of_a_password_that_is_not_encoded_is_taken_for_the_host(tmp_path: Path) -> None:
+    url = "postgresql://node:of@the/node@127.0.0.1/ledger"
+    (tmp_path / "database").write_text(url)
+    for text in ("database: {url_file: database}\n", f"database: {{url: '{url}'}}\n"):
+        error = str(refusal(tmp_path, text))
+        assert "%40" in error and "the/node" not in error
+    url = url.replace("of@the/node", "of%40the%2Fnode")
+    assert load(tmp_path, f"database: {{url: '{url}'}}\n").database.url == url
+
+
 def test_url_and_file_at_once_are_one_too_many(tmp_path: Path, url_file: Path) -> None:
     text = f"database: {{url_file: {url_file.name}, url: 'sqlite:///x.db'}}\n"
     assert "database.url_file" in str(refusal(tmp_path, text))
@@ -56,7 +66,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "missing" in str(refusal(tmp_path, "database: {url_file: missing}\n"))
 
 
-@pytest.mark.parametrize("password", [SECRET, f"a@{SECRET}", f"a/{SECRET}", f"a:{SECRET}"])
+@pytest.mark.parametrize("password", [SECRET, f"a%40{SECRET}", f"a/{SECRET}", f"a:{SECRET}"])
 def test_no_password_of_a_url_is_shown_however_odd(tmp_path: Path, password: str) -> None:
     settings = load(tmp_path, f"database: {{url: 'postgresql://node:{password}@db/ledger'}}\n")
     assert SECRET not in config.describe(settings)

@@ -6,8 +6,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.cli import check_database
-from dicom_node.cli.opened import REBUILT_AT_START, ledger_url, running_roles
+from dicom_node.cli.opened import (
+    REBUILT_AT_START,
+    is_ledger_to_come,
+    ledger_url,
+    running_roles,
+)
 from dicom_node.errors import LedgerDamaged, StorageFailed
 from dicom_node.operations import doctor_host
 from dicom_node.operations.doctor import Finding, failed, ok, warning
@@ -49,7 +53,7 @@ def ledger(config: Config) -> str:
     from dicom_node.ledger.ledger import Ledger
     from dicom_node.ledger.recovery import find_damage
 
-    if is_ledger_to_come(config) or check_database.has_no_ledger(config):
+    if is_ledger_to_come(config):
         return "will be created at the first start"
     path = sqlite_path(ledger_url(config))
     damage = find_damage(path) if path is not None else ""
@@ -68,6 +72,8 @@ def hosts(config: Config) -> str | Finding:
 
     if config.database.url is None:
         return "this one alone: the ledger is a file"
+    if is_ledger_to_come(config):
+        return "none so far"
     opened = Ledger.open(ledger_url(config), read_only=True)
     found = opened.hosts.all()
     opened.close()
@@ -76,14 +82,6 @@ def hosts(config: Config) -> str | Finding:
         return warning("hosts", *problem)
     living = [f"{one.host_name}: {in_words(one)}" for one in found if one.lives]
     return "; ".join(living) or "none runs"
-
-
-def is_ledger_to_come(config: Config) -> bool:
-    """Whether there is no ledger, so that none is made.
-
-    One that this user made might not be writable for the user that the node runs as.
-    """
-    return config.database.url is None and not (config.node.data_dir / "ledger.db").exists()
 
 
 def audit(config: Config) -> str | Finding:

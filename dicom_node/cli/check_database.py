@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dicom_node.operations import doctor_host
 from dicom_node.operations.doctor import Finding, failed, ok, warning
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def database(config: Config) -> Finding:
         f"PostgreSQL {server.version}, {1000 * server.round_trip_s:.1f} ms away,"
         f" {server.connections} of {server.most_connections} connections"
     )
-    return _refusal(server, found) or _doubt(server, found) or ok(NAME, found)
+    return _refusal(server, found) or _read_by_others(config) or _doubt(server, found) or ok(
+        NAME, found
+    )
 
 
-def has_no_ledger(config: Config) -> bool:
-    """Whether no node has used the database so far."""
-    from dicom_node.ledger.database_server import look_at
-
-    return is_on_a_server(config) and not look_at(config.database.url or "").has_ledger
+def _read_by_others(config: Config) -> Finding | None:
+    """What is wrong with the file that holds the password."""
+    file = config.database.url_file
+    return None if file is None else doctor_host.secret_file(NAME, file, "the URL")
 
 
 def _refusal(server: DatabaseServer, found: str) -> Finding | None:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.cli.check_data import is_ledger_to_come
-from dicom_node.cli.opened import ledger_url
+from dicom_node.cli.opened import is_ledger_to_come, ledger_url
 from dicom_node.cli.peer_steps import next_step
 from dicom_node.config import SENDER
 from dicom_node.errors import NodeError

@@ -6,8 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dicom_node.cli.check_data import is_ledger_to_come
-from dicom_node.cli.opened import ledger_url
+from dicom_node.cli.opened import is_ledger_to_come, ledger_url
 from dicom_node.operations.doctor import Finding, ok, warning
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node import config as configuration
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, UnknownName
+from dicom_node.errors import ConfigurationError, LedgerUnavailable, UnknownName
 from dicom_node.records import ModelProblem, RuleWithoutModel, Stage
 
 if TYPE_CHECKING:
@@ -58,17 +58,43 @@ def ledger_url(config: Config) -> str:
     return config.database.url or f"sqlite:///{config.node.data_dir / 'ledger.db'}"
 
 
+def is_ledger_to_come(config: Config) -> bool:
+    """Whether no node has run with this setting, so that whoever only looks makes no ledger.
+
+    One that this user made might not be writable for the user that the node runs as, and where one
+    is in a database, none moves there any more.
+
+    Raises
+    ------
+    LedgerUnavailable
+        The database does not answer.
+    """
+    url = config.database.url
+    if url is None:
+        return not (config.node.data_dir / "ledger.db").exists()
+    if not url.startswith("postgresql"):
+        return False
+    from dicom_node.ledger.database_server import look_at
+
+    return not look_at(url).has_ledger
+
+
 def open_ledger(config: Config, *, read_only: bool = False) -> Ledger:
     """The ledger of a node that has run before; with ``read_only`` nothing there is changed.
 
     Raises
     ------
     ConfigurationError
-        When there is none where the settings say.
+        When there is none in the data directory.
+    LedgerUnavailable
+        When there is none in the database, or it does not answer.
     """
     from dicom_node.ledger.ledger import Ledger
 
-    if _is_ledger_to_come(config):
+    # Opened for reading, a database says itself that it has none.
+    if config.database.url is not None and not read_only and is_ledger_to_come(config):
+        raise LedgerUnavailable("there is no ledger in the database: start the node once")
+    if config.database.url is None and is_ledger_to_come(config):
         raise ConfigurationError(
             f"no ledger in {config.node.data_dir}: no node has run with this setting",
             key_path="node.data_dir",
@@ -175,7 +201,7 @@ def model_stages(config: Config) -> dict[str, list[ModelStage]]:
     ------
     LedgerUnavailable
     """
-    if _is_ledger_to_come(config):
+    if is_ledger_to_come(config):
         return {}
     ledger = open_ledger(config, read_only=True)
     try:
@@ -195,7 +221,7 @@ def model_problems(config: Config, catalog: Catalog) -> list[ModelProblem]:
         str(one.folder): ModelProblem(str(one.folder), one.model_id, one.message, one.since)
         for one in catalog.problems()
     }
-    if "intake" in running_roles(config) and not _is_ledger_to_come(config):
+    if "intake" in running_roles(config) and not is_ledger_to_come(config):
         ledger = open_ledger(config, read_only=True)
         try:
             for problem in ledger.stages.problems():
@@ -217,7 +243,7 @@ def without_model(config: Config, catalog: Catalog | None = None) -> list[RuleWi
     """
     found: dict[str, RuleWithoutModel] = {}
     of_the_node = catalog is None or "intake" in running_roles(config)
-    if catalog is not None and (not of_the_node or _is_ledger_to_come(config)):
+    if catalog is not None and (not of_the_node or is_ledger_to_come(config)):
         from functools import partial
 
         from ai_models.trust import why_refused
@@ -226,14 +252,10 @@ def without_model(config: Config, catalog: Catalog | None = None) -> list[RuleWi
 
         refused = partial(why_refused, site=site_of(config))
         found = {one.rule: one for one in rules_without_model(config, catalog, refused)}
-    if of_the_node and not _is_ledger_to_come(config):
+    if of_the_node and not is_ledger_to_come(config):
         ledger = open_ledger(config, read_only=True)
         try:
             found |= {one.rule: one for one in ledger.stages.rules_without_model()}
         finally:
             ledger.close()
     return [found[rule.name] for rule in config.rules if rule.name in found]
-
-
-def _is_ledger_to_come(config: Config) -> bool:
-    return config.database.url is None and not (config.node.data_dir / "ledger.db").exists()

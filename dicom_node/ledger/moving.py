@@ -33,9 +33,11 @@ def move(source: Database, target: Database) -> dict[str, int]:
     with target.write() as connection, source.read() as reading:
         if not target.is_sqlite:
             postgres.take_time(connection)
-        for table in (tables.series, tables.jobs, tables.transitions):
+        for table in tables.metadata.sorted_tables:
             if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
-                raise IllegalTransition("there is a ledger in the database already")
+                raise IllegalTransition(
+                    "there is a ledger in the database already: give it an empty database"
+                )
         for table in tables.metadata.sorted_tables:
             count = 0
             for rows in _chunks(reading, table):

@@ -16,7 +16,9 @@ from dicom_node.config import Config
 from dicom_node.ledger.database_server import DatabaseServer, look_at
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.operations.doctor import Outcome
+from tests.cli.running import Site
 from tests.databases import as_stranger
+from tests.delivery.scripted_peer import scripted_peer
 from tests.ports import free_port
 from tests.postgres_server import PostgresServer, database
 
@@ -55,6 +57,36 @@ def test_a_server_that_is_well_is_told_with_its_version_and_nothing_is_made_in_i
     assert not look_at(url).has_ledger
     Ledger.open(url).close()
     assert look_at(url).has_ledger
+
+
+def test_a_database_that_no_node_has_used_is_well_and_looking_makes_no_ledger_there(
+    postgresql_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(tmp_path, capsys)
+    with scripted_peer(sop_classes=["1.2.840.10008.5.1.4.1.1.88.34"]) as peer:
+        site.settings(peer.port, more=f"database: {{url: '{postgresql_url}'}}\n")
+        found = {one["check"]: one for one in site("check", "--json").json()["checks"]}
+    assert found["results to pacs"]["ok"]
+    assert found["hosts"]["found"] == "none so far"
+    assert found["models"]["ok"] and "will be created" in found["ledger"]["found"]
+    assert not look_at(postgresql_url).has_ledger
+    for command in (["status"], ["retry", "--state", "dead"]):
+        answer = site(*command)
+        assert answer.code and "start the node once" in answer.out + answer.err
+    assert not look_at(postgresql_url).has_ledger
+
+
+def test_a_password_that_every_user_can_read_fails_the_check(
+    safe_server: PostgresServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "database"
+    file.write_text(safe_server.url)
+    for mode, outcome in ((0o644, Outcome.FAILED), (0o640, Outcome.OK)):
+        file.chmod(mode)
+        settings = {"url": safe_server.url, "url_file": str(file)}
+        finding = check_database.database(Config.model_validate({"database": settings}))
+        assert finding.outcome is outcome, finding
+        assert ("can be read" in finding.found) == (mode == 0o644)
 
 
 def test_a_server_that_may_lose_what_it_committed_is_a_warning(

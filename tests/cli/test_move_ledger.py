@@ -53,6 +53,17 @@ def test_two_ledgers_do_not_become_one(site: Site, postgresql_url: str) -> None:
     assert str(postgresql_url) not in again.err
 
 
+def test_a_database_that_a_node_has_once_begun_in_is_not_written_over(
+    site: Site, postgresql_url: str
+) -> None:
+    former, begun = site.ledger(), Ledger.open(postgresql_url)
+    for one in (former, begun):
+        one.profiles.refuse("pacs", "1.2.3")
+        one.close()
+    answer = site("move-ledger")
+    assert answer.code == 1 and "there is a ledger in the database already" in answer.err
+
+
 def test_without_postgresql_in_the_settings_nothing_is_moved(site: Site) -> None:
     site.settings()
     answer = site("move-ledger")
