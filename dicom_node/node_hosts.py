@@ -19,7 +19,7 @@ from dicom_node.config import Config
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.host_session import SILENT_AFTER_S, HostSession, Process
-from dicom_node.ledger.hosts import HostState
+from dicom_node.ledger.hosts import SILENT, HostState
 from dicom_node.ledger.ledger import Ledger
 
 INTAKE, WORK, DELIVER = "intake", "work", "deliver"
@@ -68,6 +68,9 @@ class Place(Protocol):
     def others(self, role: str) -> list[HostState]:
         """The other living processes with a role, as of a second ago or two."""
 
+    def silent(self, role: str) -> list[HostState]:
+        """The processes with a role that went without a word within a day."""
+
     def to_index(self) -> list[HostState]:
         """Receivers that are gone, and that may have kept what the ledger does not know."""
 
@@ -107,6 +110,10 @@ class SoleHost:
         """See `Place`."""
 
     def others(self, role: str) -> list[HostState]:
+        """See `Place`."""
+        return []
+
+    def silent(self, role: str) -> list[HostState]:
         """See `Place`."""
         return []
 
@@ -191,6 +198,11 @@ class SharedPlace:
             one for one in found
             if one.lives and role in one.roles and one.process_id != self.process_id
         ]
+
+    def silent(self, role: str) -> list[HostState]:
+        """See `Place`."""
+        found, _ = self._session.hosts()
+        return [one for one in found if one.gone == SILENT and role in one.roles]
 
     def to_index(self) -> list[HostState]:
         """See `Place`."""

@@ -7,6 +7,7 @@ with what the one before it may have left.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from dicom_node.config import Config
@@ -16,6 +17,7 @@ from dicom_node.intake.closing import SeriesCloser
 from dicom_node.intake.commitment_reports import CommitmentReports
 from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.inventory import FileIndex, take_inventory
+from dicom_node.intake.left_behind import SETTLED_S, LeftBehind
 from dicom_node.intake.priors import PriorSearch
 from dicom_node.intake.room_watch import RoomWatch
 from dicom_node.ledger.ledger import Ledger
@@ -70,6 +72,10 @@ class Intake:
             lambda: self.listeners is not None and self.listeners.refuses_for_space(),
         )
         self._reports = CommitmentReports(config, ledger, spool, events, self._leads)
+        self._left_behind = LeftBehind(
+            ledger, spool, events, lambda count: events.work_moved(place.host_name, "files", count)
+        )
+        self._opened_s = time.monotonic()
         self._has_led = False
         self._must_reindex = False
 
@@ -165,6 +171,7 @@ class Intake:
             settle_removals(self._ledger, self._spool)
             self.closer.begin_anew()
             self._router.begin_anew()
+            self._left_behind.begin_anew()
             self._before_leading()
         gone = self._place.to_index()
         # At the start of the node as a whole there is nobody who could have looked before.
@@ -179,7 +186,19 @@ class Intake:
         lost = self._ledger.hosts.lose_associations(of_no_process=begins)
         if lost:
             self._events.work_moved(self._place.host_name, "associations", lost)
+        self._left_behind.tick(self._place.silent(INTAKE), self._receivers())
         self._has_led = True
+
+    def _receivers(self) -> set[tuple[str, str]]:
+        """Those that live, once what came at the end of a former one is no longer fresh."""
+        others = self._place.others(INTAKE)
+        names = {
+            (one.host_name, one.process_id) for one in others
+            if one.seen_at - one.started_at > SETTLED_S
+        }
+        if time.monotonic() - self._opened_s > SETTLED_S:
+            names.add((self._place.host_name, self._place.process_id))
+        return names
 
     def _index_again(self) -> int:
         self._ledger.files.mend_counts()
@@ -203,3 +222,4 @@ class Intake:
     def stop(self) -> None:
         """End what is left."""
         self._reports.stop()
+        self._left_behind.stop()

@@ -303,4 +303,5 @@ def stopped(host: HostProcess) -> Iterator[None]:
     try:
         yield
     finally:
-        host.signal(signal.SIGCONT)
+        if host.is_running:
+            host.signal(signal.SIGCONT)

@@ -106,3 +106,28 @@ def test_what_a_receiver_kept_that_is_killed_before_it_told_the_ledger_is_not_lo
         }
         assert set(kept) <= indexed
         assert not site.open_associations()
+
+
+def test_what_a_receiver_takes_after_it_counts_as_gone_is_found_when_it_never_comes_back(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with Site(tmp_path, postgresql_url) as site:
+        first = site.host("first", "intake")
+        wait_until(lambda: "host leads" in first.log_text() and site.living(), "the first leads")
+        second = site.host("second", "intake")
+        site.host("worker", "work,deliver")
+        site.wait_for("first", "second", "worker")
+        site.send_when_open(second, 0)
+        site.wait_quiet(1)
+        # Its doors stay open: they are processes of their own, and cannot tell the ledger.
+        with stopped(second):
+            wait_until(lambda: "had its files indexed" in first.log_text(), "it counts as gone")
+            with site.ledger_that_takes_nothing_in():
+                kept = site.send(second, 1)
+                second.kill()
+        site.wait_quiet(2)
+        series = {job.series_instance_uid for job in site.jobs()}
+        indexed = {
+            one.sop_instance_uid for uid in series for one in site.ledger.receipts.instances(uid)
+        }
+        assert set(kept) <= indexed
