@@ -23,6 +23,7 @@ from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.overtaking import (
     SUPERSEDED,
+    give_way,
     refuse_overtaken,
     refuse_removed,
     refuse_superseded,
@@ -242,6 +243,11 @@ class Jobs:
         """
         with self._database.write() as connection:
             rows.change_state(connection, "job", job_id, JobState.CANCELLED, reason, _now())
+
+    def give_way(self, job_id: str, attempt: int) -> bool:
+        """See `dicom_node.ledger.overtaking.give_way`; whether the job is cancelled."""
+        with things.writing_on_job(self._database, job_id) as connection:
+            return give_way(connection, job_id, attempt, _now())
 
     def bump(self, job_id: str, attempt: int, reason: str, *, if_running: bool = True) -> None:
         """Give an open job a new attempt, because the engine lost the one it had.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import tables
+from dicom_node.ledger import rows, tables
 from dicom_node.ledger.job_inputs import takes_arriving
 from dicom_node.ledger.states import IllegalTransition
 from dicom_node.records import JobState, SeriesState
 
 SUPERSEDED = "superseded_by_late_instances"
+ROUTED_AGAIN = "routed_again"
 _j, _s = tables.jobs, tables.series
 
 
@@ -54,6 +55,26 @@ def refuse_superseded(connection: sa.Connection, job_id: str, attempt: int | Non
     ).scalar_one()
     if is_open or newer or takes_arriving(connection, job_id):
         raise Superseded(f"attempt {attempt} of job {job_id}")
+
+
+def give_way(connection: sa.Connection, job_id: str, attempt: int, now: float) -> bool:
+    """Cancel a superseded job, or queue it again where it is so no more; raises `Overtaken`.
+
+    While its attempt stood still the series may have been routed anew: as the same job, which then
+    was left as it is, for it was running. Cancelled now, it would be nobody's.
+    """
+    refuse_overtaken(connection, job_id, attempt)
+    try:
+        refuse_superseded(connection, job_id, attempt)
+    except Superseded:
+        rows.change_state(connection, "job", job_id, JobState.CANCELLED, SUPERSEDED, now)
+        return True
+    rows.change_state(connection, "job", job_id, JobState.FAILED, ROUTED_AGAIN, now)
+    rows.change_state(
+        connection, "job", job_id, JobState.QUEUED, ROUTED_AGAIN, now,
+        attempt=attempt + 1, not_before=now,
+    )
+    return False
 
 
 def refuse_removed(connection: sa.Connection, job_id: str) -> None:

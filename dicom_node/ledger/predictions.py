@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.ledger import clock, rows, tables
+from dicom_node.ledger import clock, rows, tables, things
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.overtaking import refuse_overtaken
 from dicom_node.records import Agreement, Job, JobState
 
 _p, _a, _j = tables.predictions, tables.agreements, tables.jobs
@@ -21,12 +22,22 @@ class Predictions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def keep(self, job_id: str, document: Mapping[str, Any]) -> None:
-        """Keep what a job's model said, in place of what an earlier attempt of it did."""
+    def keep(
+        self, job_id: str, document: Mapping[str, Any], *, attempt: int | None = None
+    ) -> None:
+        """Keep what a job's model said, in place of what an earlier attempt of it did.
+
+        Raises
+        ------
+        Overtaken
+            When ``attempt`` is given and is not the one that runs: what the other one says is to
+            stand beside its results.
+        """
         now = clock.seconds()
         values = {"job_id": job_id, "document": json.dumps(document), "at": now}
         insert = self._database.insert(_p).values(values)
-        with self._database.write(on=()) as connection:
+        with things.writing_on_job(self._database, job_id) as connection:
+            refuse_overtaken(connection, job_id, attempt)
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["job_id"], set_=values)
             )

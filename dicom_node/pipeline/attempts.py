@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from dicom_node.errors import LedgerUnavailable, NodeError, UnsuitableInput
 from dicom_node.events import Events, about_study
 from dicom_node.ledger import clock
-from dicom_node.ledger.overtaking import SUPERSEDED, Overtaken, Superseded
+from dicom_node.ledger.overtaking import ROUTED_AGAIN, SUPERSEDED, Overtaken, Superseded
 from dicom_node.pipeline.analysis import Analysis
 from dicom_node.pipeline.canary import falls_back
 from dicom_node.pipeline.process import finish, process_or_leave
@@ -58,13 +58,11 @@ def run_attempt(
 def _run(
     job: Job, attempt: int, workshop: Workshop, events: Events, rules: AttemptRules
 ) -> None:
-    jobs, job_id = workshop.ledger.jobs, job.job_id
-    events.job_changed(job_id, "running", job.reason, attempt)
-    if _is_superseded(job, workshop):
-        jobs.cancel(job_id, SUPERSEDED)
-        events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
-        return
+    events.job_changed(job.job_id, "running", job.reason, attempt)
+
     def work() -> str:
+        if _is_superseded(job, workshop):
+            raise Superseded(f"attempt {attempt} of job {job.job_id}")
         if job.shadow:
             return run_shadow(job, workshop)
         return _outcome(job, process_or_leave(job, workshop), events)
@@ -76,12 +74,14 @@ def _to_its_end(
     job: Job, work: Callable[[], str], workshop: Workshop, events: Events, rules: AttemptRules,
 ) -> None:
     """Do ``work``, which answers the outcome, or nothing where another is left to go on."""
-    jobs, job_id, attempt = workshop.ledger.jobs, job.job_id, job.attempt
+    job_id, attempt = job.job_id, job.attempt
     try:
-        _process(job, work, workshop, events, rules)
-    except Superseded:
-        jobs.cancel(job_id, SUPERSEDED)
-        events.job_changed(job_id, "cancelled", SUPERSEDED, attempt)
+        try:
+            _process(job, work, workshop, events, rules)
+        except Superseded:
+            is_over = workshop.ledger.jobs.give_way(job_id, attempt)
+            state, reason = ("cancelled", SUPERSEDED) if is_over else ("queued", ROUTED_AGAIN)
+            events.job_changed(job_id, state, reason, attempt)
     except Overtaken:
         events.job_changed(job_id, "overtaken", "another attempt decided", attempt)
 

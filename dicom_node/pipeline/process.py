@@ -103,9 +103,9 @@ def finish(computed: Computed, workshop: Workshop) -> Analysis:
     said = {"task": card.task, "model_version": card.version, **without_text(summary(analysis))}
     if analysis.impression is not None:
         said["impression"] = draft_record(analysis.impression)
-    workshop.ledger.predictions.keep(job.job_id, said)
-    _keep_features(job, card, analysis, workshop)
     try:
+        workshop.ledger.predictions.keep(job.job_id, said, attempt=job.attempt)
+        _keep_features(job, card, analysis, workshop)
         workshop.ledger.jobs.succeed(
             job.job_id, packed.results, packed.deliveries,
             _reason(job, packed, analysis, computed.images, workshop.spool),

@@ -83,6 +83,7 @@ _BY_REASON = {
     SCRATCH_FAILED: Cause.DISK,
     "engine_lost_it": Cause.NODE,
     "host_left": Cause.NODE,
+    "routed_again": Cause.NODE,
     OUT_OF_MEMORY: Cause.MEMORY,
     "worker.lost": Cause.ELSEWHERE,
     DEVICE_FAILED: Cause.ELSEWHERE,

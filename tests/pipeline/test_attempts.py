@@ -25,6 +25,7 @@ from dicom_node.errors import (
 )
 from dicom_node.events import Events, configure_logging
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.ledger.overtaking import Superseded
 from dicom_node.pipeline import attempts
 from dicom_node.pipeline.attempts import DEFAULT_RULES, AttemptRules, run_attempt
 from dicom_node.pipeline.retry import OUT_OF_MEMORY, SCRATCH_FAILED
@@ -359,6 +360,30 @@ def test_a_job_of_a_series_that_is_received_again_is_cancelled(
     attempt("job-1", 1, never)
     assert found(ledger).state is JobState.CANCELLED
     assert found(ledger).reason == "superseded_by_late_instances"
+
+
+def test_a_job_whose_series_was_routed_again_as_the_same_job_is_not_cancelled_by_who_stood_still(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    def process(_job: Job, _workshop: Workshop) -> None:
+        # What it saw a moment ago: its series is being received again.
+        raise Superseded("attempt 1 of job job-1")
+
+    attempt("job-1", 1, process)
+    assert (found(ledger).state, found(ledger).attempt) == (JobState.QUEUED, 2)
+    assert found(ledger).reason == "routed_again"
+
+
+def test_who_finds_its_series_arriving_cancels_nothing_that_another_attempt_does(
+    ledger: Ledger, attempt: Callable[..., None]
+) -> None:
+    def process(done: Job, workshop: Workshop) -> None:
+        workshop.ledger.index([instance(2, at=START + timedelta(minutes=1))])
+        workshop.ledger.jobs.bump(done.job_id, done.attempt, "engine_lost_it")
+        raise Superseded("attempt 1 of job job-1")
+
+    attempt("job-1", 1, process)
+    assert (found(ledger).state, found(ledger).attempt) == (JobState.QUEUED, 2)
 
 
 @pytest.mark.parametrize("error", [WorkerLost("gone"), ValueError("odd"), None])

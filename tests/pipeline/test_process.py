@@ -99,6 +99,9 @@ def test_nothing_is_recorded_when_the_outbox_is_full(
 def test_an_overtaken_attempt_leaves_nothing_to_send(workshop: Workshop) -> None:
     asked = started(workshop, "job-1")
     workshop.ledger.jobs.bump("job-1", 1, "engine_lost_it")
+    # The other one has ended, and what it said stands beside what it made.
+    workshop.ledger.predictions.keep("job-1", {"task": "of the other"})
     with pytest.raises(Overtaken):
         process(asked, workshop)
     assert workshop.ledger.deliveries.open_shipments() == []
+    assert workshop.ledger.predictions.of("job-1") == {"task": "of the other"}
