@@ -100,9 +100,13 @@ _BY_REASON = {
     # What the network did, and not what its card, files or labels are.
     "model.failed": Cause.MODEL,
     "transient": Cause.TRANSIENT,
+    # One object, and not the store: whoever waits for the series is to hear of it in the end.
+    "store.damaged": Cause.TRANSIENT,
 }
 _BY_GROUP = {
     "storage": Cause.DISK,
+    # The disk of all hosts: see `dicom_node.spool.store`.
+    "store": Cause.DISK,
     "worker": Cause.TRANSIENT,
     "ledger": Cause.TRANSIENT,
 }
