@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.types import ModelError, ModelInput, Prediction
-from dicom_node.errors import ModelFailed, UnknownName
+from dicom_node.errors import ModelFailed, PermanentError, StorageFailed, UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.ledger.versions import Version
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse, with_draft
@@ -21,7 +24,7 @@ from dicom_node.pipeline.scanner import scanner_of
 from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop, drop_twins
-from dicom_node.records import Job
+from dicom_node.records import Instance, Job
 from dicom_node.results.draft_record import draft_record
 from dicom_node.spool import Spool
 
@@ -88,9 +91,35 @@ def compute(job: Job, workshop: Workshop) -> Computed:
             paths, card, predict, writing, workshop.decoded, companions=taken.companions,
             missing=taken.missing, earlier=earlier_of(job, workshop),
         )
-    except UnreadableInstances as error:
-        raise error.below(workshop.spool.root) from error
+    except PermanentError as error:
+        _check_readable_here(instances, paths, workshop)
+        if isinstance(error, UnreadableInstances):
+            raise error.below(workshop.spool.root) from error
+        raise
+    if analysis.loaded.unreadable:
+        _check_readable_here(instances, paths, workshop)
     return Computed(job, card, analysis, previous, len(paths))
+
+
+def _check_readable_here(
+    instances: Sequence[Instance], paths: Sequence[Path], workshop: Workshop
+) -> None:
+    """Blame no series for what this host has lost sight of: another one sees it, or this one soon.
+
+    A copy of a stored object may have had to go, a folder need not be mounted any more.
+
+    Raises
+    ------
+    StorageFailed
+    """
+    absent = [one for one, path in zip(instances, paths, strict=True) if not os.path.exists(path)]
+    if not absent:
+        return
+    spool, known = workshop.spool, workshop.ledger.places.spool()
+    if known and spool.marker() != known:
+        raise StorageFailed("the spool is not where it was")
+    if any(spool.has(one.path) for one in absent):
+        raise StorageFailed("images that are kept cannot be read on this host")
 
 
 def finish(computed: Computed, workshop: Workshop) -> Analysis:

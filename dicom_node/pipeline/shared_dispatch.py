@@ -24,9 +24,10 @@ from dicom_node.records import DRAFTING, Job, JobState, Priority
 
 _SILENT_AFTER = timedelta(seconds=60)
 _STAT, _BY_AGE = 2, 3
-# A job that was lost here may be done elsewhere; after that long here again.
+# A job that was lost here, or whose images could not be had here, may be done elsewhere; after that
+# long here again.
 _ELSEWHERE_FOR = timedelta(seconds=30)
-_LOST_HERE = "retry: worker."
+_LOST_HERE = ("retry: worker.", "retry: storage.", "retry: store.")
 _MOST_LOST = 1000
 
 
@@ -144,7 +145,7 @@ class SharedDispatch:
         return sorted(full | (theirs - set(self._models())))
 
     def _was_lost_here(self, job: Job, now: datetime) -> bool:
-        """Whether the attempt before this one lost its device here a moment ago."""
+        """Whether the attempt before this one lost its device or its images here a moment ago."""
         lost = self._lost_here.get(job.job_id) == job.attempt - 1
         return (
             lost and job.reason.startswith(_LOST_HERE) and now - job.not_before < _ELSEWHERE_FOR

@@ -8,7 +8,7 @@ from typing import cast
 import pydicom
 import pytest
 
-from dicom_node.errors import ModelFailed, OutOfSpace, UnknownName
+from dicom_node.errors import ModelFailed, OutOfSpace, StorageFailed, UnknownName
 from dicom_node.ledger.overtaking import Overtaken
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
@@ -79,6 +79,30 @@ def test_a_model_that_was_damaged_since_is_looked_at_again_and_others_are_not(
         with pytest.raises(ModelFailed):
             process(asked, workshop)
     assert doubted == ["tiny"]
+
+
+def test_images_that_this_host_has_lost_sight_of_are_not_left_out(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = started(workshop, "job-1")
+    seen = workshop.spool.resolve_all
+    # A copy of a stored object that had to go while the others were read.
+    monkeypatch.setattr(
+        workshop.spool, "resolve_all",
+        lambda paths: [seen(paths)[0].with_name("gone.dcm"), *seen(paths)[1:]],
+    )
+    with pytest.raises(StorageFailed, match="kept"):
+        process(asked, workshop)
+
+
+def test_a_folder_that_is_mounted_no_more_is_no_fault_of_the_series(workshop: Workshop) -> None:
+    workshop.ledger.places.set_spool(workshop.spool.mark("this one"))
+    asked = started(workshop, "job-1")
+    root = workshop.spool.root
+    root.rename(root.with_name("elsewhere"))
+    (root / "instances").mkdir(parents=True)
+    with pytest.raises(StorageFailed, match="where it was"):
+        process(asked, workshop)
 
 
 def test_nothing_is_recorded_when_the_outbox_is_full(

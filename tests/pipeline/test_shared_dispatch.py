@@ -108,14 +108,19 @@ def test_a_job_goes_where_its_model_is_and_to_anybody_where_it_is_nowhere(ledger
     assert poor.look() == ["3"]
 
 
-def test_a_job_that_lost_its_device_here_goes_elsewhere_first(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    "reason", ["worker.device_failed", "storage.failed: not mounted", "store.unreachable"]
+)
+def test_a_job_that_lost_its_device_or_its_images_here_goes_elsewhere_first(
+    ledger: Ledger, reason: str
+) -> None:
     queue(ledger, "1")
     a, b = Host(ledger, "a", Worker()), Host(ledger, "b", Worker())
     assert a.look() == ["1"]
     a.run("1")
     job = ledger.jobs.find("1")
     assert job is not None
-    ledger.jobs.fail("1", "worker.device_failed", retry_at=job.created_at, attempt=1)
+    ledger.jobs.fail("1", reason, retry_at=job.created_at, attempt=1)
     age(ledger, "not_before", **{"1": 1})
     assert a.look() == []
     age(ledger, "not_before", **{"1": 60})
