@@ -9,6 +9,11 @@ from dicom_node.ledger.hosts import HostState
 
 # A clock that is off by more than this is worth a word; the ledger does not go by it.
 _OFF_S = 1.0
+_WITHOUT = {
+    "intake": "nothing is received, closed or routed",
+    "work": "jobs wait, also those that say `running`",
+    "deliver": "results wait",
+}
 
 
 def in_words(host: HostState) -> str:
@@ -28,6 +33,16 @@ def in_words(host: HostState) -> str:
     return ", ".join(parts)
 
 
+def roles_of_nobody(hosts: Sequence[HostState]) -> str:
+    """What no host that lives does, and what waits for it; empty where every part is done.
+
+    Nothing is said where no host lives at all: then the node does not run.
+    """
+    done = {role for one in hosts if one.lives for role in one.roles}
+    idle = {role: what for role, what in _WITHOUT.items() if done and role not in done}
+    return "; ".join(f"no host does {role}: {what}" for role, what in idle.items())
+
+
 def problem_of(hosts: Sequence[HostState], config: Config) -> tuple[str, str] | None:
     """What is wrong with how hosts share what they have to share, and what to do about it."""
     living = [one for one in hosts if one.lives]
@@ -43,4 +58,5 @@ def problem_of(hosts: Sequence[HostState], config: Config) -> tuple[str, str] | 
             f"{len(living)} processes share the ledger, and this host keeps images where no other "
             "one can read them", "storage.spool: a folder that all hosts mount, or s3://...",
         )
-    return None
+    idle = roles_of_nobody(hosts)
+    return (idle, "dicom-node serve --only ROLE on a host") if idle else None

@@ -12,8 +12,8 @@ from dicom_node.config import Config
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.host_session import SILENT_AFTER_S, Process
-from dicom_node.ledger.hosts import HostState
-from dicom_node.node_host_facts import in_words, problem_of
+from dicom_node.ledger.hosts import HostState, without_former
+from dicom_node.node_host_facts import in_words, problem_of, roles_of_nobody
 from dicom_node.node_hosts import SharedPlace, SoleHost, machine_name
 
 ALIVE = HostState("p2", "receiver-2", ("intake",), (), (), "1.2.3", 0.0, 0.0, 0.5)
@@ -123,6 +123,26 @@ def test_a_receiver_that_is_silent_may_have_images_that_wait(
     assert place.others_waiting_s() == SILENT_AFTER_S + 0.5
 
 
+def test_a_receiver_that_fails_again_and_again_does_not_hide_what_waits_at_others(
+    place: SharedPlace, session: Session
+) -> None:
+    failing = replace(ALIVE, age_s=1.0, waiting_s=700.0)
+    session.found = [failing, replace(ALIVE, process_id="p3", age_s=1.0, waiting_s=5.0)]
+    assert place.others_waiting_s() == 6.0
+    session.found = [failing, replace(ALIVE, process_id="p3", gone="silent", to_index=True)]
+    assert 1.0 < place.others_waiting_s() < 600.0
+    session.found = [failing]
+    assert place.others_waiting_s() == 0.0
+
+
+def test_a_receiver_whose_last_sign_lies_in_the_future_is_silent(
+    place: SharedPlace, session: Session
+) -> None:
+    # The clock of the database server was set back.
+    session.found = [replace(ALIVE, age_s=-300.0)]
+    assert place.others_waiting_s() == 300.0
+
+
 def test_what_a_receiver_that_is_gone_kept_is_waited_for_until_it_is_looked_through(
     place: SharedPlace, session: Session
 ) -> None:
@@ -220,12 +240,35 @@ def test_a_host_is_told_in_words() -> None:
 
 
 def test_hosts_that_share_a_ledger_and_no_folder_are_told_of() -> None:
-    other = replace(ALIVE, process_id="p3", host_name="worker-1", roles=("work",))
+    other = replace(ALIVE, process_id="p3", host_name="worker-1", roles=("work", "deliver"))
     local = Config.model_validate({})
     shared = Config.model_validate({"storage": {"spool": "/mnt/spool"}})
     found = problem_of([ALIVE, other], local)
     assert found is not None and "storage.spool" in found[1]
     assert problem_of([ALIVE, other], shared) is None
-    assert problem_of([ALIVE], local) is None
+    assert problem_of([replace(ALIVE, roles=("intake", "work", "deliver"))], local) is None
     twins = problem_of([ALIVE, replace(ALIVE, process_id="p3")], shared)
     assert twins is not None and "node.host_name" in twins[1]
+
+
+def test_a_host_that_was_started_again_is_not_told_as_gone() -> None:
+    former = replace(ALIVE, process_id="p1", gone="silent", started_at=-5.0)
+    earlier = replace(former, process_id="p0", started_at=-9.0)
+    assert without_former([earlier, former, ALIVE]) == [ALIVE]
+    assert without_former([earlier, former]) == [former]
+    kept = replace(former, to_index=True)
+    assert without_former([kept, ALIVE]) == [kept, ALIVE]
+    both = replace(former, roles=("intake", "web"))
+    assert without_former([both, ALIVE]) == [both, ALIVE], "its page is still gone"
+
+
+def test_what_no_host_does_is_told_with_what_waits_for_it() -> None:
+    shared = Config.model_validate({"storage": {"spool": "/mnt/spool"}})
+    deliverer = replace(ALIVE, process_id="p4", host_name="deliverer-1", roles=("deliver",))
+    worker = replace(ALIVE, process_id="p5", host_name="worker-1", roles=("work",))
+    gone = replace(worker, gone="silent")
+    assert roles_of_nobody([ALIVE, deliverer, worker]) == ""
+    assert roles_of_nobody([ALIVE, deliverer, gone]).startswith("no host does work: jobs wait")
+    assert roles_of_nobody([gone]) == "", "no host lives: the node does not run"
+    found = problem_of([ALIVE, deliverer, gone], shared)
+    assert found is not None and "no host does work" in found[0] and "--only" in found[1]

@@ -97,12 +97,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_node(
     running: dict[str, int], hosts: Sequence[HostState], counts: dict[str, dict[str, int]]
 ) -> None:
-    print(f"node          {_running_text(running)}")
-    if hosts:
-        # What this imports is heavy, and others only ask for help.
-        from dicom_node.node_host_facts import in_words
-    for host in hosts:
+    # What these import is heavy, and others only ask for help.
+    from dicom_node.ledger.hosts import without_former
+    from dicom_node.node_host_facts import in_words, roles_of_nobody
+
+    lives = any(host.lives for host in hosts)
+    print(f"node          {_running_text(running, elsewhere=lives)}")
+    for host in without_former(hosts):
         print(f"host          {host.host_name}: {in_words(host)}")
+    idle = roles_of_nobody(hosts)
+    if idle:
+        print(f"host          {idle}")
     for kind, by_state in counts.items():
         text = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         print(f"{kind.replace('_', ' '):13} {text or 'none'}")
@@ -119,7 +124,9 @@ def _print_models(
               f"{when(rule.since)}: {rule.reason}: {rule.message}")
 
 
-def _running_text(running: dict[str, int]) -> str:
+def _running_text(running: dict[str, int], *, elsewhere: bool) -> str:
+    if not running and elsewhere:
+        return "does not run here, and runs on other hosts"
     if not running:
         return "does not run here: nothing is received, computed or sent until `serve`"
     missing = [role for role in ("intake", "work", "deliver") if role not in running]

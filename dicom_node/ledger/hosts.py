@@ -11,7 +11,7 @@ On SQLite there are no rows: one host has the ledger alone, and files in its fol
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,24 @@ def all_hosts(connection: sa.Connection) -> list[HostState]:
     query = sa.select(_h, (database_now() - _h.c.seen_at).label("age_s"))
     found = connection.execute(query.order_by(_h.c.host_name, _h.c.started_at))
     return [_to_host(row) for row in found]
+
+
+def without_former(hosts: Sequence[HostState]) -> list[HostState]:
+    """The hosts without former processes of theirs: whoever lives, and whoever is gone for now.
+
+    A host that was started again is there, whatever became of its former process; only what that
+    one kept and nobody has looked through yet is still to be told.
+    """
+    living = {(one.host_name, role) for one in hosts if one.lives for role in one.roles}
+    last = {(one.host_name, one.roles): one.process_id
+            for one in sorted(hosts, key=lambda one: one.started_at) if not one.lives}
+    return [
+        one for one in hosts
+        if one.lives or one.to_index or (
+            last[one.host_name, one.roles] == one.process_id
+            and not living >= {(one.host_name, role) for role in one.roles}
+        )
+    ]
 
 
 class Hosts:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 import dicom_node
 from dicom_node.errors import LedgerUnavailable
-from dicom_node.ledger.hosts import HostState
+from dicom_node.ledger.hosts import HostState, without_former
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.ledger.measures import WAITING, Standing
 from dicom_node.operations.audit_trail import AuditStanding
@@ -94,7 +94,7 @@ class Gauges(Collector):
         yield from self._audit()
         try:
             standing = self._ledger.measures.standing()
-            hosts = self._ledger.hosts.all()
+            hosts = without_former(self._ledger.hosts.all())
         except LedgerUnavailable:
             yield _single("ledger_up", "Whether the ledger answers.", 0)
             return

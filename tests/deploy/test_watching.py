@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from dicom_node.ledger.hosts import HostState
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.operations.audit_trail import AuditStanding
 from dicom_node.operations.metrics import Metrics
@@ -53,6 +54,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ("commitment_changed", {"destination": "pacs", "what": "asked", "count": 1}),
     ):
         metrics.sink(event, arguments)
+    # Only PostgreSQL has rows of hosts.
+    monkeypatch = pytest.MonkeyPatch()
+    lives = HostState("p1", "host-1", ("work",), (), (), "1", 0.0, 0.0, 0.5, leads=("work",))
+    monkeypatch.setattr(ledger.hosts, "all", lambda: [lives])
     content, _ = metrics.render()
     ledger.close()
     found: dict[str, set[str]] = {}
@@ -122,7 +127,11 @@ def test_every_alert_says_how_grave_it_is_and_what_has_happened() -> None:
 def test_every_metric_of_the_node_is_described_and_looked_at(told: dict[str, set[str]]) -> None:
     described = (ROOT / "docs/observability.md").read_text()
     asked = "".join(expr for _, expr, _ in questions())
-    unused = {"dicom_node_build_info", "dicom_node_jobs", "dicom_node_deliveries"}
+    unused = {
+        "dicom_node_build_info", "dicom_node_jobs", "dicom_node_deliveries",
+        "dicom_node_host_leads", "dicom_node_host_seen_seconds",
+        "dicom_node_host_clock_ahead_seconds",
+    }
     for name in told:
         base = re.sub(r"_(total|bucket|sum|count|info)$", "", name)
         if name.startswith("dicom_node_"):

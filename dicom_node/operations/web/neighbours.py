@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node.errors import NodeError
+from dicom_node.ledger.hosts import without_former
 from dicom_node.operations.web.desk import Desk, Form
 
 
@@ -65,5 +66,5 @@ class PeersPage:
             request, "peers.html", peers=ports.config.peers, answer=answer,
             takes={name: ports.takes(name) for name in ports.config.peers},
             circuits=ports.ledger.circuits.all(), just_now=just_now or {},
-            hosts=ports.ledger.hosts.all(),
+            hosts=without_former(ports.ledger.hosts.all()),
         )
