@@ -18,6 +18,7 @@ import dicom_node
 from dicom_node.config import Config
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
+from dicom_node.intake.closing import WAITS_IN_VAIN_S
 from dicom_node.ledger.host_session import SILENT_AFTER_S, HostSession, Process
 from dicom_node.ledger.hosts import SILENT, HostState
 from dicom_node.ledger.ledger import Ledger
@@ -29,6 +30,8 @@ _STOPPED_WITHIN_S = 10.0
 _STUCK_AFTER_S = 90.0
 # What waits for less is on its way, as something always is where much is received.
 _STALLED_S = 0.8
+# What is waited for at the least where something waited while the database was away.
+_JUST_BACK_S = 5.0
 # Of a receiver that is gone and whose files nobody has looked through yet.
 _LONG_S = 60.0
 
@@ -77,6 +80,9 @@ class Place(Protocol):
     def settled(self, process_ids: Collection[str]) -> None:
         """What these kept is in the ledger now."""
 
+    def waiting_here_s(self) -> float:
+        """How long images wait here that could have been told the ledger meanwhile."""
+
     def others_waiting_s(self) -> float:
         """How long images may be waiting at other receivers that the ledger does not know."""
 
@@ -89,9 +95,10 @@ class SoleHost:
 
     is_shared = False
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, waiting_s: Callable[[], float] = lambda: 0.0) -> None:
         self.process_id = uuid4().hex
         self.host_name = host_name_of(config)
+        self._waiting_s = waiting_s
 
     def start(self) -> None:
         """See `Place`."""
@@ -123,6 +130,10 @@ class SoleHost:
 
     def settled(self, process_ids: Collection[str]) -> None:
         """See `Place`."""
+
+    def waiting_here_s(self) -> float:
+        """See `Place`."""
+        return self._waiting_s()
 
     def others_waiting_s(self) -> float:
         """See `Place`."""
@@ -163,6 +174,7 @@ class SharedPlace:
         self._settled: frozenset[str] = frozenset()
         self._is_lost = self._is_ready = False
         self._turned_s = 0.0
+        self._here_since_s = time.monotonic()
         self._turn = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
@@ -215,6 +227,17 @@ class SharedPlace:
         """See `Place`; until the next round reads it from the ledger."""
         self._settled |= set(process_ids)
 
+    def waiting_here_s(self) -> float:
+        """See `Place`.
+
+        What waited while the database was away does not wait in vain: it is told in a moment.
+        """
+        return min(self._waiting_s(), self._here_for_s())
+
+    def _here_for_s(self) -> float:
+        here_for_s = 0.0 if self._is_lost else time.monotonic() - self._here_since_s
+        return max(_JUST_BACK_S, here_for_s)
+
     def others_waiting_s(self) -> float:
         """See `Place`.
 
@@ -226,9 +249,13 @@ class SharedPlace:
         for one in found:
             if not one.lives or INTAKE not in one.roles or one.process_id == self.process_id:
                 continue
-            age_s = one.age_s + old_s
+            age_s = abs(one.age_s) + old_s
+            if one.waiting_s >= WAITS_IN_VAIN_S:
+                # One that fails again and again is told of elsewhere, and must not hide others.
+                continue
             if one.waiting_s > _STALLED_S or age_s > SILENT_AFTER_S:
-                longest_s = max(longest_s, one.waiting_s + age_s)
+                # After the database was away others are only about to give their sign.
+                longest_s = max(longest_s, one.waiting_s + min(age_s, self._here_for_s()))
         return longest_s
 
     def stop(self, *, to_index: bool = False) -> None:
@@ -264,10 +291,11 @@ class SharedPlace:
             for duty in self._led:
                 self._session.give_back(duty)
         wants = self._wants if self._is_ready and not is_stuck else frozenset[str]()
-        gone = self._session.round(wants, self._waiting_s())
+        gone = self._session.round(wants, self.waiting_here_s())
         self._settled = frozenset()
         if self._is_lost:
             self._is_lost = False
+            self._here_since_s = time.monotonic()
             self._events.host_changed(
                 self.host_name, "has its place again", self._session.process.roles
             )
@@ -304,7 +332,7 @@ def place_of(
 ) -> Place:
     """The place of a process with these roles; ``lanes`` are the destinations that it may serve."""
     if ledger.url.startswith("sqlite"):
-        return SoleHost(config)
+        return SoleHost(config, waiting_s)
     wants = [role for role in (INTAKE, WORK, DELIVER) if role in roles]
     if DELIVER in roles:
         wants += [lane_duty(lane) for lane in lanes]

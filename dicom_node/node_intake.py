@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dicom_node.config import Config
 from dicom_node.events import Events
 from dicom_node.intake.acceptor import Listeners, start_listeners
-from dicom_node.intake.closing import SeriesCloser
+from dicom_node.intake.closing import WAITS_IN_VAIN_S, SeriesCloser
 from dicom_node.intake.commitment_reports import CommitmentReports
 from dicom_node.intake.enquiry import Enquiry
 from dicom_node.intake.inventory import FileIndex, take_inventory
@@ -90,7 +90,10 @@ class Intake:
         if not self._leads():
             # It was led when the look began: what is decided now is another one's to decide.
             return _NOT_OURS_S
-        return max(self.waiting_here_s(), self._place.others_waiting_s())
+        here_s = self._place.waiting_here_s()
+        if here_s >= WAITS_IN_VAIN_S:
+            here_s = 0.0
+        return max(here_s, self._place.others_waiting_s())
 
     @property
     def left_unindexed(self) -> bool:

@@ -123,26 +123,6 @@ def test_a_receiver_that_is_silent_may_have_images_that_wait(
     assert place.others_waiting_s() == SILENT_AFTER_S + 0.5
 
 
-def test_a_receiver_that_fails_again_and_again_does_not_hide_what_waits_at_others(
-    place: SharedPlace, session: Session
-) -> None:
-    failing = replace(ALIVE, age_s=1.0, waiting_s=700.0)
-    session.found = [failing, replace(ALIVE, process_id="p3", age_s=1.0, waiting_s=5.0)]
-    assert place.others_waiting_s() == 6.0
-    session.found = [failing, replace(ALIVE, process_id="p3", gone="silent", to_index=True)]
-    assert 1.0 < place.others_waiting_s() < 600.0
-    session.found = [failing]
-    assert place.others_waiting_s() == 0.0
-
-
-def test_a_receiver_whose_last_sign_lies_in_the_future_is_silent(
-    place: SharedPlace, session: Session
-) -> None:
-    # The clock of the database server was set back.
-    session.found = [replace(ALIVE, age_s=-300.0)]
-    assert place.others_waiting_s() == 300.0
-
-
 def test_what_a_receiver_that_is_gone_kept_is_waited_for_until_it_is_looked_through(
     place: SharedPlace, session: Session
 ) -> None:

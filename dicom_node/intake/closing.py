@@ -23,10 +23,11 @@ from dicom_node.intake.enquiry import Asking
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import Series, SeriesState
 
-# What waits longer than this for the ledger keeps every series open; what waits longer than the
-# second is not told at all (one process fails again and again), and must not stop the others.
+# What waits longer than this for the ledger keeps every series open.
 _WAITS_S = 1.0
-_WAITS_IN_VAIN_S = 600.0
+WAITS_IN_VAIN_S = 600.0
+"""What waits longer is not told at all: one process fails again and again, and must not stop the
+others."""
 
 
 @dataclass
@@ -117,7 +118,7 @@ class SeriesCloser:
         return closed
 
     def _something_waits(self) -> bool:
-        return _WAITS_S < self._waiting_s() < _WAITS_IN_VAIN_S
+        return _WAITS_S < self._waiting_s() < WAITS_IN_VAIN_S
 
     def _seen_of(self, series: Series) -> _Seen:
         seen = self._seen.get(series.series_instance_uid)

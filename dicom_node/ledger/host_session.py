@@ -216,7 +216,8 @@ class HostSession:
         return [
             other for other in found
             if other.process_id != self.process.process_id and other.lives
-            and (other.age_s > silent_s or self._is_former(other))
+            # Either way: after the server's clock was set back the last sign lies in the future.
+            and (abs(other.age_s) > silent_s or self._is_former(other))
             and self._is_gone(connection, other)
         ]
 

@@ -112,7 +112,11 @@ def _check_readable_here(
     ------
     StorageFailed
     """
-    absent = [one for one, path in zip(instances, paths, strict=True) if not os.path.exists(path)]
+    # Unlike `Path.exists` it says no where this process may not look.
+    absent = [
+        one for one, path in zip(instances, paths, strict=True)
+        if not os.path.exists(path)  # noqa: PTH110
+    ]
     if not absent:
         return
     spool, known = workshop.spool, workshop.ledger.places.spool()

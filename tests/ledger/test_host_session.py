@@ -128,6 +128,23 @@ def test_a_process_that_is_silent_and_has_no_connection_counts_as_gone_until_it_
     assert found == {"a": ("", False), "b": ("", False)}
 
 
+def test_a_process_that_is_gone_is_found_also_when_the_clock_of_the_server_was_set_back(
+    ledger: Ledger, place: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = place("a", "intake"), place("b", "intake")
+    first.round([])
+    second.round([])
+    monkeypatch.setattr(host_session, "_OTHERS_COME_BACK_S", 0.0)
+    with ledger._database.write() as connection:
+        connection.execute(
+            sa.text("UPDATE hosts SET seen_at = seen_at + 3600 WHERE host_name = 'a'")
+        )
+    # Its lock says that it lives.
+    assert second.round([]) == []
+    cut(ledger, first)
+    assert [one.host_name for one in second.round([])] == ["a"]
+
+
 def test_after_the_database_was_away_nobody_is_taken_for_gone_at_once(
     ledger: Ledger, place: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
