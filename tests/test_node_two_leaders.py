@@ -91,6 +91,19 @@ def test_files_that_a_leader_had_set_aside_are_back_when_the_next_one_begins(
     assert [path for path, _ in site.spool.stored_in_order()] == kept
 
 
+def test_files_that_another_one_set_aside_that_led_in_between_and_ended_are_put_back(
+    tmp_path: Path,
+) -> None:
+    # This one had lost the lead and has it again, and did not notice.
+    site = Site(tmp_path)
+    study = site.delivered(at=datetime.now(UTC))
+    kept = [path for path, _ in site.spool.stored_in_order()]
+    site.spool.leaving.set_aside("token", study, [])
+    site.retention.tick()
+    assert [path for path, _ in site.spool.stored_in_order()] == kept
+    assert not site.spool.leaving.tokens()
+
+
 def test_a_deliverer_sends_to_its_own_destinations_only_and_takes_over_with_a_new_attempt(
     tmp_path: Path,
 ) -> None:

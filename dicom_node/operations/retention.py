@@ -259,10 +259,13 @@ class Retention:
     def _prune(self) -> None:
         before = clock.now() - timedelta(days=self._storage.keep_records_for_d)
         if not self._queue:
-            # Of a run before this one, or of another host.
-            self._queue.extend(
-                token for token in self._leaving.tokens() if self._ledger.removals.is_taken(token)
-            )
+            # Of a run before this one, or of another host that led in between: what it had not
+            # removed when it ended is missing until somebody puts it back.
+            for token in self._leaving.tokens():
+                if self._ledger.removals.is_taken(token):
+                    self._queue.append(token)
+                elif self._leads():
+                    self._leaving.put_back(token)
             self._work.set()
         self._ledger.pruning.removed_series(before, _PRUNE_SERIES)
         self._ledger.pruning.old_rows(before, _PRUNE_ROWS)
