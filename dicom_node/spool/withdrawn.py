@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from dicom_node.errors import StoreUnavailable
 from dicom_node.spool.kept import SetAside
@@ -34,6 +35,8 @@ from dicom_node.spool.store import Body, Found, Store
 _STALE_S = 10.0
 _WAITS = 3
 _ROUND_S = 0.2
+# So long it counts that a marker was there when it was looked for.
+_TRUSTED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -225,10 +228,16 @@ class Withdrawn:
                 time.sleep(_ROUND_S)
                 continue
             left = self._left.pop(token)
+            until_s = time.monotonic() + _TRUSTED_S
             # What is not deleted now, whatever the reason, is found anew.
-            list(self._executor().map(self._delete, left[:most]))
-            if most is not None and left[most:]:
-                self._left[token] = left[most:]
+            asked = left[:most]
+            done = list(self._executor().map(partial(self._delete, until_s=until_s), asked))
+            rest = [key for key, is_done in zip(asked, done, strict=True) if not is_done]
+            rest += left[len(asked) :]
+            if rest:
+                self._left[token] = rest
+                if most is None:
+                    continue
                 return False
             for marker in self._of(token):
                 self._end(marker)
@@ -267,9 +276,13 @@ class Withdrawn:
         self._store.put(f"{marker.key},gone", Body.of(b"gone"), anyway=True)
         return True
 
-    def _delete(self, key: str) -> None:
+    def _delete(self, key: str, until_s: float) -> bool:
+        """Not after a pause: another host may have ended it, and what is there came since."""
+        if time.monotonic() > until_s:
+            return False
         self._store.delete(key)
         self._forget(key)
+        return True
 
     def _end(self, marker: Marker) -> None:
         """Last the marker: without one, nobody is deleting."""

@@ -84,6 +84,23 @@ def test_what_was_cut_off_while_it_was_deleted_is_not_put_back_but_deleted(store
     assert keys(later) == ["instances/9/9/9.dcm"]
 
 
+def test_who_stood_still_while_it_deleted_looks_again_before_it_goes_on(
+    stored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, later = stored.host("a"), stored.host("b")
+    paths = filled(spool, 5)
+    spool.leaving.set_aside("t", "1.1", [JOB])
+    monkeypatch.setattr(withdrawn, "_TRUSTED_S", -1.0)
+    assert not spool.leaving.discard("t", 50)
+    assert set(paths) < set(keys(spool))
+    # Meanwhile another one has led, and the study was sent again.
+    monkeypatch.setattr(withdrawn, "_TRUSTED_S", 5.0)
+    assert later.leaving.discard("t")
+    again = later.commit(part_of(later, b"0"), "1.1", "1.2", "1.3.0").path
+    assert spool.leaving.discard("t", 50)
+    assert again in keys(spool)
+
+
 def test_nothing_is_deleted_while_somebody_may_not_know_that_it_is_set_aside(
     stored: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
