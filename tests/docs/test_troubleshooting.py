@@ -22,6 +22,7 @@ CODE = re.compile(rf"(?:{'|'.join(FAMILIES)})(?:\.[a-z][a-z0-9_]*)+")
 NO_REASONS = {
     "dataset.json", "input.json", "ledger.db", "model.yaml", "peer.http_", "peer.refused.http_",
     "intake.accept", "intake.association", "intake.enquiry", "intake.indexer", "intake.inventory",
+    "intake.left_behind",
     "intake.normalised", "intake.priors", "intake.repair", "intake.upper_layer", "input.accepted",
     "input.clinical", "input.crop", "input.crop.model", "input.foreground", "input.size",
     "input.quality", "input.quality.likeness.sha256",
