@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.pipeline.follow_up import Earlier
-from dicom_node.pipeline.workshop import Workshop
+from dicom_node.pipeline.workshop import Workshop, check_readable_here
 from dicom_node.records import PRIOR, Job, JobState
 
 
@@ -21,7 +21,9 @@ def earlier_of(job: Job, workshop: Workshop) -> Earlier | None:
     instances = workshop.ledger.receipts.instances(uid) if uid else []
     if not instances:
         return Earlier(reason=asked[0].reason if not uid else "its images are not kept any more")
-    paths = workshop.spool.resolve_all([instance.path for instance in instances])
+    kept = [instance.path for instance in instances]
+    paths = workshop.spool.resolve_all(kept)
+    check_readable_here(kept, paths, workshop)
     return Earlier(
         paths, said=_said(job, uid, workshop), segmentations=_segmentations(job, uid, workshop)
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from ai_models.card import Card
 from ai_models.catalog import Catalog
 from ai_models.types import ModelError, ModelInput, Prediction
-from dicom_node.errors import ModelFailed, PermanentError, StorageFailed, UnknownName
+from dicom_node.errors import ModelFailed, PermanentError, UnknownName
 from dicom_node.imaging.unreadable import UnreadableInstances, named
 from dicom_node.ledger.versions import Version
 from dicom_node.pipeline.analysis import Analysis, Writing, analyse, with_draft
@@ -23,8 +20,8 @@ from dicom_node.pipeline.revocation import Revocation
 from dicom_node.pipeline.scanner import scanner_of
 from dicom_node.pipeline.summary import summary, without_text
 from dicom_node.pipeline.taken import taken_by
-from dicom_node.pipeline.workshop import Workshop, drop_twins
-from dicom_node.records import Instance, Job
+from dicom_node.pipeline.workshop import Workshop, check_readable_here, drop_twins
+from dicom_node.records import Job
 from dicom_node.results.draft_record import draft_record
 from dicom_node.spool import Spool
 
@@ -66,7 +63,8 @@ def compute(job: Job, workshop: Workshop) -> Computed:
     """The first part of `process`: all that takes a device."""
     card = card_of(job, workshop.catalog)
     instances = workshop.ledger.receipts.instances(job.series_instance_uid)
-    paths = workshop.spool.resolve_all([instance.path for instance in instances])
+    kept = [instance.path for instance in instances]
+    paths = workshop.spool.resolve_all(kept)
 
     def predict(card: Card, source: ModelInput) -> Prediction:
         deadline_s = min(workshop.deadline_s, card.runtime.deadline_s)
@@ -92,38 +90,13 @@ def compute(job: Job, workshop: Workshop) -> Computed:
             missing=taken.missing, earlier=earlier_of(job, workshop),
         )
     except PermanentError as error:
-        _check_readable_here(instances, paths, workshop)
+        check_readable_here(kept, paths, workshop)
         if isinstance(error, UnreadableInstances):
             raise error.below(workshop.spool.root) from error
         raise
     if analysis.loaded.unreadable:
-        _check_readable_here(instances, paths, workshop)
+        check_readable_here(kept, paths, workshop)
     return Computed(job, card, analysis, previous, len(paths))
-
-
-def _check_readable_here(
-    instances: Sequence[Instance], paths: Sequence[Path], workshop: Workshop
-) -> None:
-    """Blame no series for what this host has lost sight of: another one sees it, or this one soon.
-
-    A copy of a stored object may have had to go, a folder need not be mounted any more.
-
-    Raises
-    ------
-    StorageFailed
-    """
-    # Unlike `Path.exists` it says no where this process may not look.
-    absent = [
-        one for one, path in zip(instances, paths, strict=True)
-        if not os.path.exists(path)  # noqa: PTH110
-    ]
-    if not absent:
-        return
-    spool, known = workshop.spool, workshop.ledger.places.spool()
-    if known and spool.marker() != known:
-        raise StorageFailed("the spool is not where it was")
-    if any(spool.has(one.path) for one in absent):
-        raise StorageFailed("images that are kept cannot be read on this host")
 
 
 def finish(computed: Computed, workshop: Workshop) -> Analysis:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.input_roles import BEYOND
-from dicom_node.pipeline.workshop import Workshop
+from dicom_node.pipeline.workshop import Workshop, check_readable_here
 from dicom_node.records import PRIOR, Job
 
 NOT_KEPT = "its images are not kept any more"
@@ -34,9 +34,10 @@ def taken_by(job: Job, workshop: Workshop) -> Taken:
         seen |= {uid} - {""}
         instances = workshop.ledger.receipts.instances(uid) if uid else []
         if instances:
-            taken.companions[one.role] = workshop.spool.resolve_all(
-                [each.path for each in instances]
-            )
+            kept = [each.path for each in instances]
+            paths = taken.companions[one.role] = workshop.spool.resolve_all(kept)
+            # Else the job would go on without it.
+            check_readable_here(kept, paths, workshop)
         else:
             taken.missing[one.role] = NOT_KEPT if uid else one.reason
     return taken

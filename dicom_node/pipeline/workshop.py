@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ai_models.catalog import Catalog
-from dicom_node.errors import NotUnderstood
+from dicom_node.errors import NotUnderstood, StorageFailed
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
@@ -20,6 +21,7 @@ from dicom_node.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pydicom.dataset import Dataset
 
@@ -104,6 +106,34 @@ def read_kept(result: Result, workshop: Workshop) -> Dataset:
         raise NotUnderstood(
             "a kept result cannot be read back", reason="outbox.unreadable"
         ) from error
+
+
+def check_readable_here(kept: Sequence[str], paths: Sequence[Path], workshop: Workshop) -> None:
+    """Blame no series for what this host has lost sight of: another one sees it, or this one soon.
+
+    A copy of a stored object may have had to go, a folder need not be mounted any more.
+
+    Parameters
+    ----------
+    kept, paths
+        The names of images in the spool, and the files that these are here.
+
+    Raises
+    ------
+    StorageFailed
+    """
+    # Unlike `Path.exists` it says no where this process may not look.
+    absent = [
+        name for name, path in zip(kept, paths, strict=True)
+        if not os.path.exists(path)  # noqa: PTH110
+    ]
+    if not absent:
+        return
+    known = workshop.ledger.places.spool()
+    if known and workshop.spool.marker() != known:
+        raise StorageFailed("the spool is not where it was")
+    if any(map(workshop.spool.has, absent)):
+        raise StorageFailed("images that are kept cannot be read on this host")
 
 
 def drop_twins(results: Sequence[Result], workshop: Workshop) -> None:

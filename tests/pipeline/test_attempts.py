@@ -365,11 +365,8 @@ def test_a_job_of_a_series_that_is_received_again_is_cancelled(
 def test_a_job_whose_series_was_routed_again_as_the_same_job_is_not_cancelled_by_who_stood_still(
     ledger: Ledger, attempt: Callable[..., None]
 ) -> None:
-    def process(_job: Job, _workshop: Workshop) -> None:
-        # What it saw a moment ago: its series is being received again.
-        raise Superseded("attempt 1 of job job-1")
-
-    attempt("job-1", 1, process)
+    # What it saw a moment ago: its series is being received again.
+    attempt("job-1", 1, raising(Superseded("attempt 1 of job job-1")))
     assert (found(ledger).state, found(ledger).attempt) == (JobState.QUEUED, 2)
     assert found(ledger).reason == "routed_again"
 

@@ -10,8 +10,9 @@ import pydicom
 import pytest
 
 from ai_models.catalog import Catalog
-from dicom_node.errors import UnsuitableInput
+from dicom_node.errors import StorageFailed, UnsuitableInput
 from dicom_node.pipeline.process import process
+from dicom_node.pipeline.taken import taken_by
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import Job, JobInput, SeriesState
 from tests.ai_models.tiny_models import write_model
@@ -93,3 +94,18 @@ def test_a_job_without_what_its_model_requires_is_not_done(
         process(started(workshop, gone), workshop)
     assert told.value.reason == "input.companion_missing"
     assert "not kept any more" in str(told.value)
+
+
+def test_a_series_that_only_this_host_has_lost_sight_of_is_not_done_without(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pet(workshop)
+    asked = started(workshop, JobInput("pt", PET_UID, "1.2", "the only one"))
+    seen = workshop.spool.resolve_all
+    monkeypatch.setattr(
+        workshop.spool, "resolve_all",
+        lambda paths: [path.with_suffix(".gone") if "pet" in path.name else path
+                       for path in seen(paths)],
+    )
+    with pytest.raises(StorageFailed):
+        taken_by(asked, workshop)
