@@ -34,6 +34,7 @@ from dicom_node.spool import Spool
 
 _ROUND_S = 1.0
 _STOPPED_WITHIN_S = 10.0
+_INDEX_PATIENCE, _LOOK_AGAIN_IN = timedelta(seconds=15), timedelta(seconds=1)
 # Processing failure and resource limitation may pass; every other answer is final.
 _TRANSIENT = frozenset({0x0110, 0x0213})
 
@@ -131,13 +132,18 @@ class CommitmentReports:
             self._events.unexpected(f"commitment report to {peer.name}")
 
     def report(self, request: CommitmentRequest, peer: PeerSettings) -> bool:
-        """Deliver one report; whether the peer answered at all.
+        """Deliver one report, or put it off a little; whether the peer answers, as far as is known.
 
         Raises
         ------
         LedgerUnavailable
         """
         verdict = judge(request, self._requests, self._spool)
+        began = clock.now()
+        if verdict.is_missing and began - request.received_at < _INDEX_PATIENCE:
+            # What was acknowledged a moment ago may still be on its way to the ledger.
+            self._requests.again(request, "not_indexed", began, began + _LOOK_AGAIN_IN)
+            return True
         status, reason = None, ""
         try:
             status = self._send(verdict, peer)

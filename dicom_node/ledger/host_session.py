@@ -165,6 +165,8 @@ class HostSession:
                     .where(_h.c.process_id == self.process.process_id)
                     .values(gone=ENDED, seen_at=database_now(), to_index=int(to_index))
                 )
+                # The server would do it as well, when it has noticed: the next one waits for it.
+                connection.execute(sa.select(sa.func.pg_advisory_unlock_all()))
         self._drop()
         self._engine.dispose()
 

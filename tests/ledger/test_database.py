@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -98,6 +99,17 @@ def test_processes_that_open_a_new_ledger_at_once_all_get_it(tmp_path: Path) -> 
         process.stdin.flush()
     answers = [process.communicate(timeout=60) for process in processes]
     assert [out for out, _ in answers] == ["[]\n"] * 3, answers
+
+
+def test_a_new_ledger_waits_for_another_process_that_is_making_it(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    ends.start()
+    Ledger.open(file).close()
+    ends.join()
+    other.close()
 
 
 def test_ten_thousand_instances_are_indexed_and_counted(tmp_path: Path) -> None:
