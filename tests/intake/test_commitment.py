@@ -214,6 +214,7 @@ def test_a_modality_that_is_away_is_told_later(streamed: Node) -> None:
         ask(association, items, "1.2.3")
     until(lambda: due_later(streamed), "the end of the association")
     requests = streamed.ledger.commitment_requests
+    until(lambda: bool(requests.kept([items[0][1]])), "the index")
     (request,) = requests.due("CT01", datetime.now(UTC))
     reports = streamed.reports(1)
     assert not reports.report(request, reports._config.peers["ct"])
