@@ -118,7 +118,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 bench: tools $(VENV)/.installed-bench
 	tests/in_private_network.sh $(BIN)/python -m bench table $(BENCH_OPTIONS)
 
-# Some forty minutes, more rounds, longer series, growth.
+# Some half an hour, more rounds, longer series, growth.
 .PHONY: bench-full
 bench-full: tools $(VENV)/.installed-bench
 	tests/in_private_network.sh $(BIN)/python -m bench table --full $(BENCH_OPTIONS)

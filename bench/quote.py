@@ -11,7 +11,7 @@ from bench.rows import Row, from_json
 from bench.table import INDEXED, RESULTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-_BEGIN, _END = "<!-- figures of bench/results/table.md -->", "<!-- end of figures -->"
+_BEGIN, _END = "<!-- figures of bench/results/short.md -->", "<!-- end of figures -->"
 # How a case begins, and the ways that stand beside the node's.
 _QUOTED: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("whole", "last of", ("the model alone", "Orthanc and a script",
@@ -68,8 +68,8 @@ def _verdict(node: Row) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Put the figures of ``table.json`` into README.md; 1: there is no place for them."""
-    name = (arguments or ["table"])[0]
+    """Put the figures of ``short.json``, or of another, into README.md; 1: it has no place."""
+    name = (arguments or ["short"])[0]
     held = json.loads((RESULTS / f"{name}.json").read_text())
     text = README.read_text()
     before, mark, rest = text.partition(_BEGIN)
