@@ -113,7 +113,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed-test
 	$(INSTALL) -e '.[$(TEST_EXTRAS),bench]'
 	@touch $@
 
-# Some six minutes where nothing else runs. BENCH_OPTIONS=--resume goes on where it was broken off.
+# Some five minutes where nothing else runs. BENCH_OPTIONS=--resume goes on where it was broken off.
 .PHONY: bench
 bench: tools $(VENV)/.installed-bench
 	tests/in_private_network.sh $(BIN)/python -m bench table $(BENCH_OPTIONS)
