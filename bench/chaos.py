@@ -15,11 +15,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +29,7 @@ from bench.chaos_check import Verdict, check
 from bench.chaos_faults import FAULTS, deal, possible
 from bench.chaos_load import Account, Senders, plan_round
 from bench.chaos_site import Site
+from bench.private_network import run_inside
 from tests import peers
 from tests.postgres_server import PostgresServer
 
@@ -184,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     if not peers.in_private_network():
-        return _in_private_network(given)
+        return run_inside("bench.chaos", given)
     # Whoever ends a run wants its processes ended and its disk unmounted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     directory = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -209,14 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
         (RESULTS / "chaos.json").write_text(json.dumps(run.summary(), indent=1) + "\n")
     return 1 if run.verdict.findings() else 0
 
-
-def _in_private_network(given: list[str]) -> int:
-    if os.environ.get("CHAOS_INSIDE"):
-        raise SystemExit("no private network namespace here: unshare and ip are needed")
-    script = str(ROOT / "tests" / "in_private_network.sh")
-    command = [script, sys.executable, "-m", "bench.chaos", *given]
-    environment = {**os.environ, "CHAOS_INSIDE": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import yaml
 
 from bench.chaos_load import CALLED, CALLING
 from bench.chaos_tee import Tee
+from bench.processes import tree
 from bench.raw_scu import IMPLICIT, VERIFICATION, Closed, RawScu, Rejected
 from dicom_node.ledger import postgres
 from dicom_node.ledger.database import create_engine
@@ -169,18 +170,7 @@ class ChaosNode:
 
     def processes(self) -> dict[int, str]:
         """Process id to command line of the main process and all below it."""
-        pid = self.pid
-        found: dict[int, str] = {}
-        new = [pid] if pid is not None else []
-        while new:
-            below: list[int] = []
-            for one in new:
-                with contextlib.suppress(OSError):
-                    words = Path(f"/proc/{one}/cmdline").read_bytes().replace(b"\0", b" ")
-                    found[one] = words.decode(errors="replace")
-                    for task in Path(f"/proc/{one}/task").glob("*/children"):
-                        below += map(int, task.read_text().split())
-            new = [one for one in below if one not in found]
+        found = tree(self.pid) if self.pid is not None else {}
         self._seen |= {one: _started(one) for one in found}
         return found
 

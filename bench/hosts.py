@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +29,7 @@ from typing import Any
 
 from bench.chaos_check import Verdict
 from bench.hosts_cost import lines_of, measure_cost
+from bench.private_network import run_inside
 from bench.receive import machine
 from tests import peers
 from tests.hosts.modality import Modalities, Sent, make_load
@@ -237,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     if not peers.in_private_network():
-        return _in_private_network(given)
+        return run_inside("bench.hosts", given)
     # Whoever ends a run wants its hosts ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = options.keep or Path(tempfile.mkdtemp(prefix="hosts-"))
@@ -257,14 +256,6 @@ def main(arguments: list[str] | None = None) -> int:
             (RESULTS / "hosts.md").write_text(report(facts))
     return 1 if findings else 0
 
-
-def _in_private_network(given: list[str]) -> int:
-    if os.environ.get("HOSTS_INSIDE"):
-        raise SystemExit("no private network namespace here: unshare and ip are needed")
-    script = str(ROOT / "tests" / "in_private_network.sh")
-    command = [script, sys.executable, "-m", "bench.hosts", *given]
-    environment = {**os.environ, "HOSTS_INSIDE": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

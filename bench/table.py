@@ -23,6 +23,7 @@ from typing import Any
 
 from bench import describing, growing, reading, receiving, sending, whole
 from bench.child import ROOT, Child
+from bench.private_network import begun_inside, run_inside
 from bench.receive import machine
 from bench.rows import LIMIT, NODE, PEER, AgainstWay, Case, Row, Way, as_json, from_json, measure
 from bench.series import write_chest
@@ -193,11 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     from tests import peers
 
-    if not options.list and not peers.in_private_network() and not os.environ.get("BENCH_INSIDE"):
-        script = str(ROOT / "tests" / "in_private_network.sh")
-        command = [script, sys.executable, "-m", "bench", "table", *given]
-        environment = {**os.environ, "BENCH_INSIDE": "1"}
-        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    if not options.list and not peers.in_private_network() and not begun_inside():
+        return run_inside("bench table", given)
     name = "table" if options.full else "short"
     path = RESULTS / f"{name}.json"
     held: dict[str, Any] = {"machine": machine(), "cases": {}}

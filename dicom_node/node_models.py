@@ -101,13 +101,19 @@ def wrong_writers(config: Config) -> list[tuple[str, ModelError]]:
 
 
 def _problem_of(folder: Path | Literal["none"] | None, config: Config) -> ModelError | None:
-    """Why the writer in a folder cannot write, its weights read and compared."""
+    """Why the writer in a folder cannot write: its weights are read, its library is tried."""
     writer = _writer_in(folder, config)
     if isinstance(writer, AbsentWriter):
         return writer.problem
     if isinstance(folder, Path):
         try:
-            check_folders(load_writer_card(folder), content=True)
+            card = load_writer_card(folder)
+            check_folders(card, content=True)
+            if card.writer == "huggingface":
+                # Costs seconds: here alone, where somebody asks whether all is well.
+                from ai_models.backends.huggingface_folder import check_library
+
+                check_library()
         except ModelError as problem:
             return problem
     return None

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ai_models.backends import huggingface_folder
 from ai_models.drafting.endpoint_writer import EndpointWriter
 from ai_models.drafting.folder_writer import FolderWriter
 from ai_models.drafting.impression import impression
 from ai_models.trust import Site
+from ai_models.types import ModelError
+from dicom_node import node_models
 from dicom_node.cli.check_models import models
 from dicom_node.cli.writers import drafting_by_rule, impressions
 from dicom_node.config import Config, describe, load
@@ -82,6 +85,21 @@ def test_writer_whose_weights_lie_in_its_folder_writes_in_a_process_of_its_own(
     assert told.value.reason == "model.hash_mismatch"
     assert pool.pids == []
     pool.close()
+
+
+def test_check_tries_the_library_of_a_writer_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer_folder(tmp_path / "writer", **HERE)
+    monkeypatch.setattr(node_models, "check_folders", lambda card, content=False: None)
+
+    def fail() -> None:
+        raise ModelError("transformers can make no model", reason="model.backend_missing")
+
+    monkeypatch.setattr(huggingface_folder, "check_library", fail)
+    with pytest.raises(ConfigurationError, match="can make no model") as told:
+        models(settings(tmp_path))
+    assert told.value.reason == "model.backend_missing"
 
 
 def rules_with(folder: Path, *impressions: str, language: str = "en") -> Config:

@@ -108,6 +108,25 @@ def import_transformers() -> Any:
     return library
 
 
+def check_library() -> None:
+    """Try whether the library can make a model here at all, which it tells only when it is to.
+
+    Raises
+    ------
+    ModelError
+        ``model.backend_missing``: it is not there, or what it builds upon is of another build.
+    """
+    library = import_transformers()
+    try:
+        _ = library.PreTrainedModel
+    except ImportError as error:
+        said = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise ModelError(
+            f"transformers can make no model: {why_no_torchvision() or said}",
+            reason="model.backend_missing",
+        ) from error
+
+
 class FolderLoader:
     """Loads what is in a verified folder, by the library's classes and from nowhere else."""
 

@@ -52,6 +52,23 @@ def test_a_library_that_hides_it_is_seen_through(tmp_path: Path) -> None:
     assert caught.value.reason == "model.backend_missing"
 
 
+@pytest.mark.usefixtures("other_build")
+def test_a_library_that_can_make_no_model_is_told_before_it_is_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ai_models.backends import huggingface_folder
+
+    class Library:
+        @property
+        def PreTrainedModel(self) -> object:  # noqa: N802 - as the library calls it
+            raise ModuleNotFoundError("Could not import module 'PreTrainedModel'.")
+
+    monkeypatch.setattr(huggingface_folder, "import_transformers", Library)
+    with pytest.raises(ModelError, match="are of different builds") as caught:
+        huggingface_folder.check_library()
+    assert caught.value.reason == "model.backend_missing"
+
+
 def test_what_can_be_imported_is_not_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builds, "importlib", type("Importing", (), {"import_module": str}))
     assert builds.why_no_torchvision() == ""
