@@ -17,6 +17,7 @@ from dicom_node.config import Config
 from dicom_node.delivery.capabilities import CapabilityProber
 from dicom_node.errors import LedgerDamaged, TransientError
 from dicom_node.events import Events
+from dicom_node.freed_memory import GivingBack
 from dicom_node.intake.acceptor import Listeners
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_health import NodeHealth, WatchedIndex
@@ -87,7 +88,7 @@ class Operations:
         self._systemd = self._health.systemd(premises.manager)
         self.observation = Observation(premises, self.health.is_ready)
         self._cares: list[Care] = [
-            self._health.ledger, self._health.doors, self.observation,
+            self._health.ledger, self._health.doors, self.observation, GivingBack(),
         ]
         if selftest is not None:
             self._cares.append(selftest)

@@ -63,8 +63,8 @@ PARTS = {
     "dicom_node.node_versions": "dicom_node.node",
 }
 EVERYWHERE = {
-    "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.input_roles",
-    "dicom_node.records", "dicom_node.references",
+    "dicom_node", "dicom_node.backoff", "dicom_node.errors", "dicom_node.freed_memory",
+    "dicom_node.input_roles", "dicom_node.records", "dicom_node.references",
 }
 ROOMS = {
     "dicom_node.config",
@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom_node.records": set(),
     "dicom_node.input_roles": {"dicom_node.records"},
     "dicom_node.backoff": set(),
+    "dicom_node.freed_memory": set(),
     "dicom_node.references": {"dicom_node.errors"},
     "dicom_node.events": set(),
     "dicom_node.config": set(),

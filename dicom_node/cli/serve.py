@@ -10,6 +10,7 @@ from typing import Any
 
 from dicom_node.cli.opened import open_config
 from dicom_node.errors import ConfigurationError
+from dicom_node.freed_memory import share_arenas
 
 _STARTING = "starting: what is on disk is taken up"
 
@@ -23,6 +24,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, then finish what runs and exit 0."""
+    share_arenas()
     config = open_config(arguments)
 
     from dicom_node.events import Events, configure_logging

@@ -32,6 +32,7 @@ from uuid import uuid4
 
 from dicom_node.errors import LedgerUnavailable, StorageFailed
 from dicom_node.event_sinks import Sink
+from dicom_node.freed_memory import GivingBack, share_arenas
 from dicom_node.intake.active import (
     RECORD_BYTES,
     oldest_waiting_s,
@@ -185,8 +186,7 @@ class Listeners:
             _close_input(former)
         child = subprocess.Popen(
             [sys.executable, "-m", "dicom_node.intake.acceptor"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             pass_fds=[self._shared_fd],
             # Ctrl-C in a terminal goes to the node, which then drains its children.
             start_new_session=True,
@@ -198,8 +198,7 @@ class Listeners:
             "settings": self._settings.to_json(),
             "database_url": self._database_url,
             "shared_fd": self._shared_fd,
-            "slot": slot,
-            "slots": self._count,
+            "slot": slot, "slots": self._count,
             "logging": self._logging,
         }
         self._children[slot] = child
@@ -378,13 +377,16 @@ def _wait_for_the_end(parent: int) -> None:
         signal.signal(number, lambda *_: ended.set())
     poller = select.poll()
     poller.register(parent, select.POLLIN | select.POLLHUP)
+    freed = GivingBack()
     while not ended.is_set():
+        freed.tick()
         if poller.poll(500) and not os.read(parent, 4096):
             return
 
 
 def main() -> None:
     """Run one listener process under the orders on standard input."""
+    share_arenas()
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(0, 1 << 16)

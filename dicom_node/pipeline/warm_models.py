@@ -17,6 +17,7 @@ from ai_models.backends.device_memory import MemoryMeter
 from ai_models.card import Card
 from ai_models.predictor import Predictor
 from ai_models.trust import Site
+from dicom_node.freed_memory import give_back
 from dicom_node.pipeline.memory import key_of
 
 # Models that another host serves hold nothing here; they may not gather for ever.
@@ -153,3 +154,5 @@ class WarmModels:
         self.evicted.append(gone.predictor.card.id)
         del gone
         gc.collect()
+        # What is free is nobody's, and counts as held by those who stay until it is given back.
+        give_back()

@@ -51,6 +51,7 @@ from ai_models.backends.reach import reachable
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
+from dicom_node.freed_memory import give_back
 from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
 from dicom_node.pipeline.retry import DEVICE_FAILED, OUT_OF_MEMORY
 from dicom_node.pipeline.warm_models import WarmModels
@@ -58,6 +59,7 @@ from dicom_node.pipeline.worker_network import NetworkGate
 from dicom_node.pipeline.worker_writer import Writing
 
 _OUT_OF_MEMORY_SCORE = "500"
+_IDLE_S = 5.0
 # What is wrong with files that somebody may just be replacing.
 _OF_FILES = frozenset({"model.hash_mismatch", "model.weights_missing"})
 
@@ -286,6 +288,15 @@ def _read_requests(requests: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> Non
     os._exit(0)
 
 
+def _next(waiting: queue.SimpleQueue[bytes]) -> bytes:
+    """The next request; who waits for one for a while gives back what the last left free."""
+    try:
+        return waiting.get(timeout=_IDLE_S)
+    except queue.Empty:
+        give_back()
+        return waiting.get()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve requests until stdin closes."""
     parser = argparse.ArgumentParser(description="inference worker of one device")
@@ -314,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     worker = Worker(options.device, site, options.budget_mib, pulse.loading, gate)
     pulse.tell({"ready": worker.ready})
     while True:
-        request = json.loads(waiting.get())
+        request = json.loads(_next(waiting))
         pulse.begin()
         answer = {"request": request["request"], **worker.answer(request)}
         pulse.answer(answer)
