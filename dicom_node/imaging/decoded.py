@@ -5,7 +5,8 @@
 What is taken is what `dicom_node.imaging.reading.read_header` and
 `dicom_node.imaging.decode.read_frames` give, or nothing: a file that has changed since, cannot be
 read or has more than one frame is read by whoever needs it. So a job comes to the same values,
-digests and refusals with and without it.
+digests and refusals with and without it. What a volume needs to know of an image, and the digest of
+its content, are found out ahead as well: of bytes that have not changed they are the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_node.imaging.decode import pixel_format, read_frames
+from dicom_node.imaging.digest import understand
 from dicom_node.imaging.reading import Header, read_header
 
 # What Python needs for an element of a header beside its bytes; measured on CT headers.
@@ -116,7 +118,9 @@ class Decoded:
         read_frames(header, form, frame)
         if _identity(path) != before:
             return False
-        return self._keep(series, path, _Kept(before, replace(header, frame=frame), size_bytes))
+        understood = understand(header.dataset, form, frame[0])
+        header = replace(header, frame=frame, understood=understood)
+        return self._keep(series, path, _Kept(before, header, size_bytes))
 
     def take(self, path: Path) -> Header | None:
         """The header of an image with its frame, which is not kept any longer; ``None``: not here.

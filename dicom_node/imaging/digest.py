@@ -9,14 +9,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.errors import UnsuitableInput
 from dicom_node.imaging.decode import PixelFormat, Stored
 from dicom_node.imaging.elements import numbers, sequence, text
-from dicom_node.imaging.modality import Rescale
-from dicom_node.imaging.planes import Plane
+from dicom_node.imaging.modality import Rescale, rescale_of
+from dicom_node.imaging.planes import Plane, planes_of
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What one image of one frame is, as it goes into a volume; ``plane.index`` means nothing."""
+
+    form: PixelFormat
+    plane: Plane
+    rescale: Rescale
+    digest: str
+
+
+def understand(header: Dataset, form: PixelFormat, frame: Stored) -> Understood | None:
+    """What a volume needs to know of an image and its only frame, (rows, columns).
+
+    ``None`` where it cannot be a part of one: who loads it finds out why.
+    """
+    try:
+        planes, rescale = planes_of(header, 0), rescale_of(header)
+    except UnsuitableInput:
+        return None
+    # A table may hold anything; it is rare enough to be left to the job.
+    if len(planes) != 1 or rescale.lut is not None:
+        return None
+    return Understood(form, planes[0], rescale, image_digest(form, planes, [rescale], [frame]))
 
 
 def image_digest(

@@ -282,3 +282,19 @@ def _resampled(
         step_mm,
         (InputNote("input.irregular_spacing_resampled", text),),
     )
+
+
+def resample_slices(
+    values: npt.NDArray[np.generic], coordinates: FloatVector, slices: int
+) -> npt.NDArray[np.generic]:
+    """Linear interpolation along the slice axis; keeps the type (int16 is rounded)."""
+    out = np.empty((slices, *values.shape[1:]), values.dtype)
+    for target in range(slices):
+        place = min(max(float(target), float(coordinates[0])), float(coordinates[-1]))
+        above = int(np.clip(np.searchsorted(coordinates, place), 1, len(coordinates) - 1))
+        below = above - 1
+        span = float(coordinates[above] - coordinates[below])
+        weight = (place - float(coordinates[below])) / span
+        mixed = (1 - weight) * values[below].astype(np.float32) + weight * values[above]
+        out[target] = np.rint(mixed) if values.dtype.kind == "i" else mixed
+    return out

@@ -25,6 +25,11 @@ _HU_TYPES = frozenset(("", "HU", "US", "HU_MOD"))
 Mask = npt.NDArray[np.bool_]
 _INT16 = np.iinfo(np.int16)
 _MOST_RESCALE = 1e15
+_CLASS_MODALITIES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
+    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ def _transformation(dataset: Dataset, frame_number: int) -> Dataset | None:
         if items:
             return items[0]
     return None
+
+
+def modality_of(dataset: Dataset) -> str:
+    """Modality, or what the SOP class says where it is absent."""
+    return text(dataset, "Modality") or _CLASS_MODALITIES.get(text(dataset, "SOPClassUID"), "")
 
 
 def unit_of(

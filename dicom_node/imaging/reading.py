@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from dicom_node.imaging.digest import Understood
+
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _CHARACTER_SET = 0x00080005
 _IDENTITY = ((0x00080016, 0x00020002), (0x00080018, 0x00020003))
@@ -70,6 +72,8 @@ class Header:
     frame
         The only frame, (1, rows, columns), as `dicom_node.imaging.decode.read_frames` gives it,
         where it was read before (see `dicom_node.imaging.decoded`).
+    understood
+        What a volume needs to know of that frame, where that was found out before as well.
     """
 
     path: Path | None
@@ -80,6 +84,7 @@ class Header:
     native_length: int | None = None
     deflated_offset: int | None = None
     frame: npt.NDArray[np.generic] | None = field(default=None, compare=False, repr=False)
+    understood: Understood | None = field(default=None, compare=False, repr=False)
 
 
 class _Unusual(Exception):

@@ -29,9 +29,10 @@ from dicom_node.imaging.decode import PixelFormat, Stored, pixel_format, read_fr
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.digest import image_digest
 from dicom_node.imaging.elements import numbers, text, unsigned
-from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack
+from dicom_node.imaging.geometry import StackGeometry, VolumeLimits, fit_stack, resample_slices
 from dicom_node.imaging.modality import (
     Rescale,
+    modality_of,
     rescale_of,
     to_modality_values,
     unit_of,
@@ -198,6 +199,8 @@ def _headers(
 
 def _is_short(header: Header) -> bool:
     """Whether native pixel data are shorter than Rows and Columns say: one of them is wrong."""
+    if header.frame is not None:
+        return False
     keywords = ("Rows", "Columns", "BitsAllocated")
     needed_bits = math.prod(unsigned(header.dataset, keyword) for keyword in keywords)
     return header.native_length is not None and header.native_length * 8 < needed_bits
@@ -239,15 +242,15 @@ def _load(
     planes = geometry.planes
     slices = [headers[plane.index] for plane in planes]
     forms = _forms(slices)
-    rescales = [rescale_of(h.dataset, p.frame_number) for h, p in zip(slices, planes, strict=True)]
+    rescales = [_rescale(h, p.frame_number) for h, p in zip(slices, planes, strict=True)]
     stored = np.empty((len(planes), *geometry.shape[1:]), forms[0].dtype)
     digests = _read_and_digest(slices, forms, planes, rescales, stored)
     unit, unit_notes = unit_of(
-        _modality(slices[0].dataset), rescales, original="ORIGINAL" in planes[0].image_type
+        modality_of(slices[0].dataset), rescales, original="ORIGINAL" in planes[0].image_type
     )
     values, value_notes = to_modality_values(stored, forms, rescales, unit)
     if geometry.source_affine_lps is None:
-        values = _resample_slices(values, geometry.slice_coordinates, geometry.shape[0])
+        values = resample_slices(values, geometry.slice_coordinates, geometry.shape[0])
     sources = slices[:1] if len({plane.index for plane in planes}) == 1 else slices
     return LoadedVolume(
         volume=Volume(values, geometry.affine_lps, unit),
@@ -273,7 +276,7 @@ def _geometry(
     for index, header in enumerate(headers):
         if text(header.dataset, "SOPClassUID") in NOT_SOURCE_IMAGES:
             raise decline("not_an_image", "segmentations, maps and doses are no source images")
-        planes.extend(filter(only, planes_of(header.dataset, index)))
+        planes.extend(filter(only, _planes(header, index)))
     if not all(plane.sop_instance_uid for plane in planes):
         raise decline("no_identity", "an image has no SOP Instance UID to refer to")
     kept, notes = select_stack(planes, limits, same_pixels)
@@ -281,6 +284,17 @@ def _geometry(
     if several and any(plane.frame_number > 1 for plane in kept):
         raise decline("several_multi_frame", "the stack is spread over several multi-frame objects")
     return fit_stack(kept, limits, notes)
+
+
+def _planes(header: Header, index: int) -> list[Plane]:
+    known = header.understood
+    return [replace(known.plane, index=index)] if known else planes_of(header.dataset, index)
+
+
+def _rescale(header: Header, frame_number: int) -> Rescale:
+    return header.understood.rescale if header.understood else rescale_of(
+        header.dataset, frame_number
+    )
 
 
 def _pixel_comparison(headers: Sequence[Header]) -> SamePixels:
@@ -301,25 +315,14 @@ def _one_plane(headers: Sequence[Header], plane: Plane) -> Stored:
     return out
 
 
-_CLASS_MODALITIES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
-}
-
-
-def _modality(dataset: Dataset) -> str:
-    """Modality, or what the SOP class says where it is absent."""
-    return text(dataset, "Modality") or _CLASS_MODALITIES.get(text(dataset, "SOPClassUID"), "")
-
-
 def _forms(slices: Sequence[Header]) -> list[PixelFormat]:
     """Pixel format of each slice; cells of one size and sign throughout."""
     known: dict[int, PixelFormat] = {}
     lost: dict[int, _Lost] = {}
     for header in slices:
         try:
-            known[id(header)] = pixel_format(header)
+            found = header.understood
+            known[id(header)] = found.form if found else pixel_format(header)
         except UnsuitableInput as error:
             if error.reason != "input.pixel_format":
                 raise
@@ -342,8 +345,9 @@ def _read_and_digest(
     """Fill ``stored``; digest per SOP instance, over its frames in slice order.
 
     An instance is either one slice or the whole stack, so its slices are contiguous. Reading
-    and hashing run without the interpreter lock, so threads share them. All unreadable files are
-    found in one go; only those that bring codecs down end the search early, for each costs time.
+    and hashing run without the interpreter lock, so threads share them; what was understood ahead
+    is only copied. All unreadable files are found in one go; only those that bring codecs down end
+    the search early, for each costs time.
     """
     members: dict[int, list[int]] = {}
     for place, plane in enumerate(planes):
@@ -360,6 +364,8 @@ def _read_and_digest(
         except UnsuitableInput as error:
             lost.append((header, error))
             return None
+        if header.understood:
+            return planes[places[0]].sop_instance_uid, header.understood.digest
         digest = image_digest(
             form,
             [planes[place] for place in places],
@@ -368,26 +374,21 @@ def _read_and_digest(
         )
         return planes[places[0]].sop_instance_uid, digest
 
+    # Threads take the next one themselves: a task for each would cost more than its copy does.
+    todo = iter(list(members.values()))
+
+    def as_they_come(_: int) -> list[tuple[str, str]]:
+        try:
+            return [found for places in todo if (found := one_instance(places))]
+        finally:
+            # Where a disk or the codecs are not well, nobody goes on.
+            list(todo)
+
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
         warnings.simplefilter("ignore")
-        digests = list(pool.map(one_instance, members.values()))
+        shares = pool.map(as_they_come, range(min(_THREADS, len(members))))
+        digests = dict(one for share in shares for one in share)
     if lost:
         # Threads find them in any order, and what is said of them must not depend on it.
         raise _Unreadable(sorted(lost, key=lambda one: str(one[0].path)))
-    return dict(digest for digest in digests if digest is not None)
-
-
-def _resample_slices(
-    values: npt.NDArray[np.generic], coordinates: FloatVector, slices: int
-) -> npt.NDArray[np.generic]:
-    """Linear interpolation along the slice axis; keeps the type (int16 is rounded)."""
-    out = np.empty((slices, *values.shape[1:]), values.dtype)
-    for target in range(slices):
-        place = min(max(float(target), float(coordinates[0])), float(coordinates[-1]))
-        above = int(np.clip(np.searchsorted(coordinates, place), 1, len(coordinates) - 1))
-        below = above - 1
-        span = float(coordinates[above] - coordinates[below])
-        weight = (place - float(coordinates[below])) / span
-        mixed = (1 - weight) * values[below].astype(np.float32) + weight * values[above]
-        out[target] = np.rint(mixed) if values.dtype.kind == "i" else mixed
-    return out
+    return {plane.sop_instance_uid: digests[plane.sop_instance_uid] for plane in planes}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
 from dicom_node.errors import NodeError
 from dicom_node.imaging import decode
@@ -83,6 +84,37 @@ def test_a_series_that_was_read_ahead_is_the_same_bit_by_bit(
     assert isinstance(expected, LoadedVolume)
     assert decoded.hits == SHAPE[0]
     assert (decoded.held_bytes, decoded.series) == (0, [])
+
+
+def test_what_was_found_out_ahead_is_not_found_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_series(ct_series(SHAPE), tmp_path)
+    expected, decoded = outcome(paths), kept(paths)
+
+    def again(*_: object) -> None:
+        raise AssertionError("it is known already")
+
+    for name in ("image_digest", "planes_of", "rescale_of", "pixel_format"):
+        monkeypatch.setattr(f"dicom_node.imaging.volume.{name}", again)
+    assert_same(outcome(paths, decoded), expected)
+
+
+def test_an_image_with_a_table_that_is_none_is_read_ahead_and_the_job_refuses_it(
+    tmp_path: Path,
+) -> None:
+    datasets = ct_series(SHAPE)
+    for dataset in datasets:
+        table = Dataset()
+        table.LUTDescriptor, table.ModalityLUTType = [0, 0, 16], "HU"
+        dataset.ModalityLUTSequence = [table]
+    paths = write_series(datasets, tmp_path)
+    expected = outcome(paths)
+    assert isinstance(expected, tuple)
+    assert expected[1] == "input.rescale_invalid"
+    decoded = kept(paths)
+    assert decoded.images == SHAPE[0]
+    assert_same(outcome(paths, decoded), expected)
 
 
 # What becomes of a file, before it is read ahead and after.
