@@ -12,9 +12,14 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Use(NamedTuple):
-    """Of one process: its share of memory (PSS, MB), file handles and threads."""
+    """Of one process: its share of memory (PSS, MB), file handles and threads.
+
+    ``own_mb`` is what it has of its own, without pages of files: the share of a library grows when
+    somebody else who has it too comes to an end.
+    """
 
     memory_mb: float
+    own_mb: float
     handles: int
     threads: int
 
@@ -44,8 +49,12 @@ def use_of(pid: int) -> Use | None:
         handles = len(os.listdir(folder / "fd"))  # noqa: PTH208 - only how many
     except OSError:
         return None
-    memory_mb = int(memory.partition("\nPss:")[2].split()[0]) * 1024 / 1e6
-    return Use(memory_mb, handles, int(status.partition("Threads:")[2].split()[0]))
+
+    def mb(name: str) -> float:
+        return int(memory.partition(f"\n{name}:")[2].split()[0]) * 1024 / 1e6
+
+    own_mb = mb("Pss_Anon") + mb("Pss_Shmem") + mb("SwapPss")
+    return Use(mb("Pss"), own_mb, handles, int(status.partition("Threads:")[2].split()[0]))
 
 
 def cpu_s_of(pids: dict[int, str]) -> float:

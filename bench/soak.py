@@ -8,6 +8,9 @@ to two destinations, one of which goes away and comes back; studies that are don
 after some minutes. Memory, file handles and threads of every process are sampled, and how long
 C-STORE and results take. The second half decides: flat, or growing by how much an hour. An hour
 or more is written to ``bench/results/soak.*`` as well.
+
+The ledger grows by what it remembers of removed studies. What each of them costs is looked at
+instead: it must be as much at the end as before.
 """
 
 from __future__ import annotations
@@ -39,6 +42,10 @@ _EVERY_S = 10.0
 _SETTLED_WITHIN_S = 300.0
 _CHESTS = "chests"
 _OPEN_JOBS = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'failed')"
+_LEDGER = (
+    "SELECT page_count, freelist_count, page_size, (SELECT count(*) FROM removals)"
+    " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+)
 _KINDS = {"dicom_node.intake.acceptor": "listener", "dicom_node.pipeline.worker": "worker"}
 
 
@@ -101,18 +108,17 @@ class Sampler:
                 continue
             kind = next((name for part, name in _KINDS.items() if part in words), "other")
             of_kind = uses.setdefault("node" if pid == self._pid else kind, {
-                "memory_mb": 0.0, "handles": 0, "threads": 0, "processes": 0,
+                "memory_mb": 0.0, "own_mb": 0.0, "handles": 0, "threads": 0, "processes": 0,
             })  # fmt: skip
             for key, value in {**use._asdict(), "processes": 1}.items():
                 of_kind[key] += value
         stores = [taken_s for _, taken_s in self._load.take_store_s()]
-        data_mb = sum(
-            path.stat().st_size for path in (self._folder / "data").glob("*.db*") if path.exists()
-        ) / 1e6
+        pages, free, page_bytes, removed = _ask(self._folder, _LEDGER)[0]
         line = {
             "at_s": time.time() - self._begun, "uses": uses, "cpu_s": cpu_s_of(processes),
             "store_ms": [round(1e3 * one, 2) for one in stores],
-            "result_s": [round(one, 2) for one in self._results()], "ledger_mb": data_mb,
+            "result_s": [round(one, 2) for one in self._results()],
+            "ledger_mb": (pages - free) * page_bytes / 1e6, "removed": removed,
             # What others on the machine do is in every time.
             "load": os.getloadavg()[0], "open_jobs": int(_ask(self._folder, _OPEN_JOBS)[0][0]),
         }  # fmt: skip

@@ -28,11 +28,30 @@ class Line(NamedTuple):
         return self.per_h - self.within_per_h <= 0 or self.per_h <= _SHARE_OF_MEAN * self.mean
 
 
-def line_through(points: Sequence[tuple[float, float]]) -> Line | None:
-    """Least squares through (seconds, value); None below five points."""
+class Remembered(NamedTuple):
+    """KB that the ledger keeps of a removed study, in the third and the fourth quarter."""
+
+    before: Line
+    after: Line
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether a study costs no more at the end than before."""
+        grown = self.after.per_h - self.before.per_h
+        may_be = math.hypot(self.after.within_per_h, self.before.within_per_h)
+        return grown <= max(may_be, _SHARE_OF_MEAN * self.before.per_h)
+
+
+def line_through(
+    points: Sequence[tuple[float, float]], unit: float = 3600.0
+) -> Line | None:
+    """Least squares through (seconds, value); None below five points.
+
+    With another ``unit`` the first is something else, and the slope is by so much of it.
+    """
     if len(points) < 5:
         return None
-    at_h = [at_s / 3600 for at_s, _ in points]
+    at_h = [at_s / unit for at_s, _ in points]
     values = [value for _, value in points]
     mean_h, mean = statistics.fmean(at_h), statistics.fmean(values)
     spread = sum((one - mean_h) ** 2 for one in at_h)
@@ -67,11 +86,12 @@ def curves(samples: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, flo
     for one in samples:
         at_s = one["at_s"]
         for kind, use in one["uses"].items():
-            add(f"memory of {kind}, MB", at_s, use["memory_mb"])
-        for name, key in (("memory of all, MB", "memory_mb"), ("file handles", "handles"),
+            add(f"memory of {kind}, MB", at_s, use["own_mb"])
+        for name, key in (("memory of all, MB", "own_mb"),
+                          ("memory and shared libraries, MB", "memory_mb"),
+                          ("file handles", "handles"),
                           ("threads", "threads"), ("processes", "processes")):
             add(name, at_s, sum(use[key] for use in one["uses"].values()))
-        add("ledger, MB", at_s, one["ledger_mb"])
         add("load of the machine", at_s, one["load"])
         add("open jobs", at_s, one["open_jobs"])
         for taken in one["store_ms"]:
@@ -90,6 +110,30 @@ def verdicts(samples: Sequence[dict[str, Any]]) -> dict[str, Line]:
         if line is not None:
             found[name] = line
     return found
+
+
+def remembered(samples: Sequence[dict[str, Any]]) -> Remembered | None:
+    """What a removed study costs the ledger; None where too few were removed to say."""
+    quarter_s = samples[-1]["at_s"] / 4
+    lines = []
+    for number in (2, 3):
+        points = [
+            (one["removed"], 1e3 * one["ledger_mb"])
+            for one in samples if number * quarter_s <= one["at_s"] <= (number + 1) * quarter_s
+        ]  # fmt: skip
+        lines.append(line_through(points, unit=1.0))
+    before, after = lines
+    return Remembered(before, after) if before is not None and after is not None else None
+
+
+def _row_of_ledger(found: Remembered, mean_mb: float) -> str:
+    each, kb = found.after, "KB for each removed study"
+    said = "constant" if found.is_constant else "grows"
+    return (
+        f"| ledger, MB | {mean_mb:.1f} | {each.per_h:.2f} ± {each.within_per_h:.2f} {kb} in the"
+        f" last quarter, {found.before.per_h:.2f} ± {found.before.within_per_h:.2f} in the one"
+        f" before | {said} |"
+    )
 
 
 def report(samples: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -111,7 +155,10 @@ def report(samples: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         f"The node used {100 * cpu:.0f} % of one core.", "",
         "A line through the medians of each minute of the second half: what it grows by in an "
         "hour, with the 95 % interval. Flat: the interval holds zero, or the growth is under "
-        f"{100 * _SHARE_OF_MEAN:.0f} % of the mean.", "",
+        f"{100 * _SHARE_OF_MEAN:.0f} % of the mean. Memory is what a process has of its own; "
+        "its share of the libraries that others have too is a row of its own, and changes with "
+        "what else runs on the machine. The ledger remembers removed studies, each by as much.",
+        "",
         "| measure | mean of second half | an hour | verdict |", "|---|---|---|---|",
     ]  # fmt: skip
     for name, line in verdicts(samples).items():
@@ -119,6 +166,11 @@ def report(samples: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {line.mean:.1f} | {line.per_h:+.2f} ± {line.within_per_h:.2f} | {said} |"
         )
+    found = remembered(samples)
+    if found is not None:
+        half = samples[len(samples) // 2 :]
+        mean_mb = statistics.fmean(one["ledger_mb"] for one in half)
+        lines.append(_row_of_ledger(found, mean_mb))
     lines += ["", "![Memory, handles, threads and latency over the run](soak.png)"]
     return "\n".join(lines) + "\n"
 
@@ -176,6 +228,10 @@ def write(folder: Path, results: Path) -> int:
     results.mkdir(parents=True, exist_ok=True)
     (results / "soak.md").write_text(said)
     lines = {name: line._asdict() for name, line in verdicts(samples).items()}
+    ledger = remembered(samples)
+    facts["kb_of_a_removed_study"] = None if ledger is None else {
+        "third_quarter": ledger.before.per_h, "fourth_quarter": ledger.after.per_h,
+    }  # fmt: skip
     (results / "soak.json").write_text(json.dumps({**facts, "second_half": lines}, indent=1) + "\n")
     draw(samples, results / "soak.png")
     return 0
