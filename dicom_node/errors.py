@@ -13,7 +13,8 @@
     │   └── DeadlineExceeded    0xA702   an inference worker was killed at its deadline
     └── PermanentError                   the same thing will fail again: not retried
         ├── ConfigurationError  0xC001   config.yaml or a card is wrong: key path, line, expected
-        │   └── UnknownName     0xC001   a rule, peer or model that is not configured
+        │   ├── UnknownName     0xC001   a rule, peer or model that is not configured
+        │   └── HostNameTaken   0xC001   another living process has this host's name
         ├── DataSetMismatch     0xA900   the data set contradicts its C-STORE request
         ├── NotUnderstood       0xC000   the bytes are not a DICOM data set
         ├── UnsuitableInput     0xC002   a readable series that a model must not be run on
@@ -171,6 +172,12 @@ class UnknownName(ConfigurationError):
     """A peer, model or rule was named that does not exist."""
 
     reason = "configuration.unknown_name"
+
+
+class HostNameTaken(ConfigurationError):
+    """Another process that lives does the same under the same ``node.host_name``."""
+
+    reason = "host.name_taken"
 
 
 class DataSetMismatch(PermanentError):

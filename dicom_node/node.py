@@ -20,7 +20,12 @@ from ai_models.catalog import Catalog
 from ai_models.trust import why_refused
 from dicom_node.config import Config
 from dicom_node.delivery.dispatch import DeliveryDispatch
-from dicom_node.errors import ConfigurationError, LedgerDamaged, TransientError
+from dicom_node.errors import (
+    ConfigurationError,
+    HostNameTaken,
+    LedgerDamaged,
+    TransientError,
+)
 from dicom_node.events import Events
 from dicom_node.imaging.decode import limit_decoded_bytes
 from dicom_node.intake.acceptor import Listeners
@@ -174,6 +179,8 @@ class Node:
             At the very first start, when a rule names a model of which nothing is known. A model
             that is damaged, missing or not allowed here stops nothing: its rule is told, and what
             it takes is answered as not analysed.
+        HostNameTaken
+            A living process of the same name has one of these roles.
         LedgerUnavailable, StorageFailed
             When the disk or the database does not work.
         """
@@ -214,6 +221,8 @@ class Node:
         ------
         LedgerDamaged
             The next start rebuilds it: whoever supervises the node starts it again.
+        HostNameTaken
+            Another host was started under this one's name while this one was cut off.
         """
         while not self._pause(stop):
             try:
@@ -221,6 +230,8 @@ class Node:
                 self.tick()
             except LedgerDamaged as error:
                 self.ledger.condemn(str(error))
+                raise
+            except HostNameTaken:
                 raise
             except TransientError as error:
                 self._events.node_changed("waiting", reason=error.reason)

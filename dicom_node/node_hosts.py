@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import dicom_node
 from dicom_node.config import Config
-from dicom_node.errors import LedgerUnavailable
+from dicom_node.errors import HostNameTaken, LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.intake.closing import WAITS_IN_VAIN_S
 from dicom_node.ledger.host_session import SILENT_AFTER_S, HostSession, Process
@@ -26,6 +26,8 @@ from dicom_node.ledger.ledger import Ledger
 INTAKE, WORK, DELIVER = "intake", "work", "deliver"
 _ROUND_S = 1.0
 _STOPPED_WITHIN_S = 10.0
+# A former process on this host that was cut off or stood still has its name until then.
+_NAME_WAITED_FOR_S, _NAME_PAUSE_S = 10.0, 0.2
 # A main loop waits for nothing longer than the ledger.
 _STUCK_AFTER_S = 90.0
 # What waits for less is on its way, as something always is where much is received.
@@ -54,13 +56,26 @@ class Place(Protocol):
     is_shared: bool
 
     def start(self) -> None:
-        """Take the place; on return the others can see it. Raises `LedgerUnavailable`."""
+        """Take the place; on return the others can see it.
+
+        Raises
+        ------
+        LedgerUnavailable
+        HostNameTaken
+            Another process lives that does the same under the same name.
+        """
 
     def ready(self) -> None:
         """From here on this process can lead."""
 
     def turned(self) -> None:
-        """The main loop has turned, or got on with something long: what it leads is done."""
+        """The main loop has turned, or got on with something long: what it leads is done.
+
+        Raises
+        ------
+        HostNameTaken
+            Another process has taken this one's place while it was cut off.
+        """
 
     def leads(self, duty: str) -> bool:
         """Whether this process, and no other, is to do what must be done once."""
@@ -173,6 +188,7 @@ class SharedPlace:
         self._led: frozenset[str] = frozenset()
         self._settled: frozenset[str] = frozenset()
         self._is_lost = self._is_ready = False
+        self._taken: HostNameTaken | None = None
         self._turned_s = 0.0
         self._here_since_s = time.monotonic()
         self._turn = threading.Event()
@@ -180,8 +196,16 @@ class SharedPlace:
         self._thread = threading.Thread(target=self._run, name="hosts", daemon=True)
 
     def start(self) -> None:
-        """See `Place`."""
-        self._round()
+        """See `Place`; who ended in order or was killed has given the name back already."""
+        waited_s = 0.0
+        while True:
+            try:
+                self._round()
+                break
+            except HostNameTaken:
+                if waited_s >= _NAME_WAITED_FOR_S or self._stopping.wait(_NAME_PAUSE_S):
+                    raise
+                waited_s += _NAME_PAUSE_S
         self._events.host_changed(self.host_name, "is here", self._session.process.roles)
         self._thread.start()
 
@@ -193,6 +217,8 @@ class SharedPlace:
 
     def turned(self) -> None:
         """See `Place`."""
+        if self._taken is not None:
+            raise self._taken
         self._turned_s = time.monotonic()
 
     def leads(self, duty: str) -> bool:
@@ -273,13 +299,17 @@ class SharedPlace:
             self._turn.clear()
             try:
                 self._round()
-            except LedgerUnavailable as error:
-                if not self._is_lost:
+            except (LedgerUnavailable, HostNameTaken) as error:
+                if not self._is_lost or isinstance(error, HostNameTaken):
                     self._events.host_changed(
                         self.host_name, "lost its place", self._session.process.roles, error.reason
                     )
                 self._is_lost = True
                 self._tell_led()
+                if isinstance(error, HostNameTaken):
+                    # Somebody replaced this host. The main loop is told, and ends the process.
+                    self._taken = error
+                    return
             # A thread boundary: without rounds this process would lose its place for good.
             except Exception:  # noqa: BLE001
                 self._events.unexpected("hosts")

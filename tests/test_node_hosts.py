@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 import pytest
 
 from dicom_node.config import Config
-from dicom_node.errors import LedgerUnavailable
+from dicom_node.errors import HostNameTaken, LedgerUnavailable
 from dicom_node.events import Events
 from dicom_node.ledger.host_session import SILENT_AFTER_S, Process
 from dicom_node.ledger.hosts import HostState, without_former
@@ -53,6 +54,20 @@ class Session:
 
     def end(self, *, to_index: bool = False) -> None:
         self.ended.append(to_index)
+
+
+class Waits(threading.Event):
+    """Waits for nothing, and knows how long it would have waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s = 0.0
+        self.then: Callable[[], object] = lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_s += timeout or 0.0
+        self.then()
+        return self.is_set()
 
 
 class Heard(Events):
@@ -205,6 +220,39 @@ def test_a_place_that_is_lost_and_had_again_is_told_once_each(
     place.stop(to_index=True)
     assert session.ended == [True]
     assert heard.heard.count(("receiver-1", "lost its place")) == 1
+
+
+def test_a_former_process_of_the_name_is_waited_for_at_the_start_and_a_living_one_is_not(
+    place: SharedPlace, session: Session, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_stopping", (waits := Waits()))
+    session.error = HostNameTaken("taken")
+    with pytest.raises(HostNameTaken):
+        place.start()
+    assert waits.waited_s > SILENT_AFTER_S and not heard.heard
+    waits.then = lambda: setattr(session, "error", None)
+    place.start()
+    assert heard.heard == [("receiver-1", "is here")]
+    place.stop()
+
+
+def test_who_loses_its_name_to_another_one_while_it_is_cut_off_ends(
+    place: SharedPlace, session: Session, heard: Heard
+) -> None:
+    place.start()
+    place.turned()
+    session.error = HostNameTaken("taken")
+    place._turn.set()
+    waits = 0
+    while place._thread.is_alive():
+        place._turn.set()
+        place._stopping.wait(0.01)
+        waits += 1
+        assert waits < 3000
+    with pytest.raises(HostNameTaken):
+        place.turned()
+    assert ("receiver-1", "lost its place") in heard.heard
+    place.stop()
 
 
 def test_a_host_is_told_in_words() -> None:

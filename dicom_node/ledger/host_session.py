@@ -8,6 +8,8 @@ with success, which is shorter: it stops before another one begins.
 
 Every round (`HostSession.round`), about once a second:
 
+0.  at first, and whenever the connection is a new one, the locks of its own name are taken: a name
+    with a role is one process's;
 1.  its own row is written, or written anew where it was taken for gone, and the clock is set;
 2.  of the duties that it wants, those that are free are taken;
 3.  of processes that were silent for a while the lock is tried: who gets it knows that the process
@@ -26,7 +28,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from dicom_node.errors import LedgerUnavailable
+from dicom_node.errors import HostNameTaken, LedgerUnavailable
 from dicom_node.ledger import clock, host_tables
 from dicom_node.ledger.database import create_engine, unavailable
 from dicom_node.ledger.hosts import ENDED, SILENT, HostState, all_hosts, database_now
@@ -41,6 +43,8 @@ _STATEMENT_S = 3
 _OTHERS_COME_BACK_S = 10.0
 _ROWS_KEPT_S = 86_400.0
 _PROCESS = "process "
+# By its name a host has its queues and its half-received files.
+_NAME = "name {host} {role}"
 _h = host_tables.hosts
 # Each is refused by servers that do not know it: the first came with version 14.
 _SESSION = (
@@ -120,6 +124,8 @@ class HostSession:
         ------
         LedgerUnavailable
             The connection is lost and every lock with it, or will be when the server notices.
+        HostNameTaken
+            Another process that has a connection does the same under the same name.
         """
         try:
             with unavailable("the place among the hosts is not kept"):
@@ -133,9 +139,8 @@ class HostSession:
         began_s = time.monotonic()
         connection = self._connected()
         own = _PROCESS + self.process.process_id
-        if own not in self._held and not _try(connection, own):
-            # The server has not noticed yet that the former connection is gone.
-            raise LedgerUnavailable("the former connection of this process still has its place")
+        if own not in self._held:
+            self._take_place(connection, own)
         self._write_row(connection, waiting_s)
         taken = _try_all(connection, sorted(wanted - self._held))
         found = tuple(all_hosts(connection))
@@ -144,6 +149,23 @@ class HostSession:
             self._proven_s = began_s
             self._others = (time.monotonic(), found)
         return self._find_gone(connection, found)
+
+    def _take_place(self, connection: sa.Connection, own: str) -> None:
+        who = self.process
+        if not _try(connection, own):
+            # The server has not noticed yet that the former connection is gone.
+            raise LedgerUnavailable("the former connection of this process still has its place")
+        names = {_NAME.format(host=who.host_name, role=role): role for role in who.roles}
+        lacking = names.keys() - _try_all(connection, sorted(names))
+        if lacking:
+            # At once: the next attempt is not to meet what this one took.
+            connection.execute(sa.select(sa.func.pg_advisory_unlock_all()))
+            roles = ", ".join(sorted(names[one] for one in lacking))
+            raise HostNameTaken(
+                f"another process that lives is called {who.host_name} and does {roles};"
+                " expected another name for each host (null: that of the machine)",
+                key_path="node.host_name",
+            )
 
     def give_back(self, duty: str) -> None:
         """Let another process have a duty."""

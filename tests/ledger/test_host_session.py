@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.errors import LedgerUnavailable
+from dicom_node.errors import HostNameTaken, LedgerUnavailable
 from dicom_node.ledger import clock, host_session
 from dicom_node.ledger.host_session import HostSession, Process
 from dicom_node.ledger.ledger import Ledger
@@ -168,6 +168,32 @@ def test_what_ran_under_the_same_name_before_counts_as_gone_at_once(
     cut(ledger, former)
     (gone,) = place("a", process_id="present").round(["work"])
     assert gone.process_id == "former"
+
+
+def test_a_name_is_one_living_process_s_for_each_role(place: Open) -> None:
+    first, second = place("a", "work", process_id="p1"), place("a", "work", process_id="p2")
+    first.round([])
+    with pytest.raises(HostNameTaken, match=r"lives is called a and does work") as caught:
+        second.round([])
+    assert caught.value.reason == "host.name_taken"
+    # It took nothing meanwhile that the first, or one with another role, would miss.
+    assert first.round([]) == [] and first.is_here() and not second.is_here()
+    place("a", "intake", "web", process_id="p3").round([])
+    place("b", "work", process_id="p4").round([])
+    first.end()
+    second.round([])
+    assert second.is_here()
+
+
+def test_who_comes_back_and_finds_its_name_taken_is_told(ledger: Ledger, place: Open) -> None:
+    former, present = place("a", process_id="former"), place("a", process_id="present")
+    former.round([])
+    cut(ledger, former)
+    present.round([])
+    with pytest.raises(LedgerUnavailable):
+        former.round([])
+    with pytest.raises(HostNameTaken):
+        former.round([])
 
 
 def test_a_clock_that_is_a_minute_fast_goes_by_the_database(
