@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.errors import ConfigurationError
@@ -20,11 +20,10 @@ from sr_templates.measurement_report import Observer, ReportContent, build_conte
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_CODE_SEQUENCES = (
-    "ConceptNameCodeSequence",
-    "ConceptCodeSequence",
-    "MeasurementUnitsCodeSequence",
-)
+_CONTENT, _REFERENCED, _INSTANCE = 0x0040A730, 0x00081199, 0x00081155
+# Of names, of values and of units.
+_CODE_SEQUENCES = (0x0040A043, 0x0040A168, 0x004008EA)
+_MEASURED_VALUE, _SCHEME = 0x0040A300, 0x00080102
 
 
 @dataclass(frozen=True)
@@ -107,20 +106,26 @@ def build_document(
 
     ``kind`` and ``told_apart_by`` enter its UIDs; ``coding_schemes`` maps private schemes of a
     template to (name, responsible organization).
+
+    Raises
+    ------
+    ValueError
+        The tree refers to an instance that is neither the first image nor cited.
     """
     import highdicom as hd
 
     first = source.first
     moment = local_time(request.created_at, first)
     equipment = request.equipment
+    tree = build_content(
+        content, first, images_agree=source.images_agree,
+        further=[images[0] for images in source.further],
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report: Any = hd.sr.Comprehensive3DSR(
             evidence=[first, *(_named(reference) for reference in source.cited)],
-            content=_not_copied(build_content(
-                content, first, images_agree=source.images_agree,
-                further=[images[0] for images in source.further],
-            )),
+            content=_root_of(tree),
             series_instance_uid=request.identity.uid(f"{kind}.series{told_apart_by}"),
             series_number=series_number,
             sop_instance_uid=request.identity.uid(f"{kind}.instance{told_apart_by}"),
@@ -135,25 +140,34 @@ def build_document(
             content_time=moment.time(),
             **authored(request.algorithm, equipment, moment),
         )
+    report[_CONTENT] = tree[_CONTENT]
+    told = _told(report)
+    known = {str(first.SOPInstanceUID), *(one.sop_instance_uid for one in source.cited)}
+    if not told.instances <= known:
+        raise ValueError("the report refers to an instance that it was not made from")
+    _identify_schemes(report, told.schemes, {**PRIVATE_SCHEMES, **(coding_schemes or {})})
+    # These name the images of the evidence, and no private scheme.
     add_images(report, source.images, source.further)
     earlier = request.follow_up.references if request.follow_up is not None else ()
     set_evidence(report, [*source.evidence, *source.cited], request.predecessors, earlier)
-    _identify_schemes(report, {**PRIVATE_SCHEMES, **(coding_schemes or {})})
     return finish(report, first, equipment, moment)
 
 
-def _not_copied(tree: Dataset) -> Dataset:
-    """``tree``, of which highdicom copies no more than the root.
+def _root_of(tree: Dataset) -> Dataset:
+    """``tree`` without what is in it, which gets into the document afterwards.
 
-    It takes the tree into the document as it is, and keeps a copy of objects for those who read
-    its ``content``: nobody does, and the copy took a third of the time.
+    highdicom keeps a copy of the tree for those who read its ``content``, and makes an object of
+    every item to look for references: that took a third of the time each.
     """
     import highdicom as hd
+    from pydicom.dataelem import DataElement
+    from pydicom.sequence import Sequence as DicomSequence
 
-    root = hd.sr.ContainerContentItem(name=tree.ConceptNameCodeSequence[0], template_id="1500")
-    # Looked up by `copy.deepcopy`; no element has this name.
-    tree.__deepcopy__ = lambda memo: root
-    return tree
+    root: Dataset = hd.sr.ContainerContentItem(
+        name=tree.ConceptNameCodeSequence[0], template_id="1500"
+    )
+    root[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence())
+    return root
 
 
 def _named(reference: Reference) -> Dataset:
@@ -167,12 +181,41 @@ def _named(reference: Reference) -> Dataset:
     return instance
 
 
-def _identify_schemes(report: Dataset, described: dict[str, tuple[str, str]]) -> None:
+@dataclass(frozen=True)
+class _Told:
+    """What the items of a tree name: designators of coding schemes, and SOP Instance UIDs."""
+
+    schemes: set[str] = field(default_factory=set)
+    instances: set[str] = field(default_factory=set)
+
+
+def _told(item: Dataset, told: _Told | None = None) -> _Told:
+    told = told or _Told()
+    for holder in (item, *_items(item, _MEASURED_VALUE)):
+        for tag in _CODE_SEQUENCES:
+            for code in _items(holder, tag):
+                told.schemes.add(str(code[_SCHEME].value))
+    for reference in _items(item, _REFERENCED):
+        told.instances.add(str(reference[_INSTANCE].value))
+    for child in _items(item, _CONTENT):
+        _told(child, told)
+    return told
+
+
+def _items(dataset: Dataset, tag: int) -> Sequence[Dataset]:
+    element = dataset.get_item(tag)
+    items: Sequence[Dataset] = () if element is None else dataset[tag].value or ()
+    return items
+
+
+def _identify_schemes(
+    report: Dataset, schemes: Collection[str], described: dict[str, tuple[str, str]]
+) -> None:
     """Say what each private coding scheme of the report is (PS3.3 C.12.1)."""
     from pydicom.dataset import Dataset
 
     items = []
-    for designator in sorted(_schemes(report) & described.keys()):
+    for designator in sorted(described.keys() & schemes):
         name, organization = described[designator]
         item = Dataset()
         item.CodingSchemeDesignator = designator
@@ -181,15 +224,3 @@ def _identify_schemes(report: Dataset, described: dict[str, tuple[str, str]]) ->
         items.append(item)
     if items:
         report.CodingSchemeIdentificationSequence = items
-
-
-def _schemes(item: Dataset) -> set[str]:
-    found = {
-        str(code.CodingSchemeDesignator)
-        for holder in (item, *item.get("MeasuredValueSequence", []))
-        for keyword in _CODE_SEQUENCES
-        for code in holder.get(keyword, [])
-    }
-    for child in item.get("ContentSequence", []):
-        found |= _schemes(child)
-    return found
