@@ -14,11 +14,17 @@ import os
 import time
 from collections.abc import Callable
 
-# malloc.h: the parameter of mallopt(3).
-_M_ARENA_MAX = -8
+# malloc.h: the parameters of mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
+# The largest that glibc takes, and what the arrays of some hundred slices need.
+_OWN_MAPPING_FROM_BYTES, _KEPT_BYTES = 32 << 20, 256 << 20
 _EVERY_S = 60.0
 _OF_AN_OPERATOR = ("MALLOC_ARENA_MAX", "glibc.malloc.arena_max")
+_THRESHOLDS_OF_AN_OPERATOR = (
+    "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_",
+    "glibc.malloc.trim_threshold", "glibc.malloc.mmap_threshold",
+)  # fmt: skip
 
 
 def share_arenas() -> bool:
@@ -32,6 +38,24 @@ def share_arenas() -> bool:
         return False
     mallopt = getattr(_c_library(), "mallopt", None)
     return mallopt is not None and mallopt(_M_ARENA_MAX, _ARENAS) == 1
+
+
+def keep_between_jobs() -> bool:
+    """Keep what one piece of work frees for the next one, until `give_back`.
+
+    A worker that asks the system for the same pages again and again spends a fifth of its time on
+    having them cleared. Whoever has said something of this by the environment is obeyed. Returns
+    whether it was done.
+    """
+    said = (*os.environ, os.environ.get("GLIBC_TUNABLES", ""))
+    if any(name in one for one in said for name in _THRESHOLDS_OF_AN_OPERATOR):
+        return False
+    mallopt = getattr(_c_library(), "mallopt", None)
+    return (
+        mallopt is not None
+        and mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_FROM_BYTES) == 1
+        and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) == 1
+    )
 
 
 def give_back() -> bool:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dicom_node.freed_memory import GivingBack, give_back, share_arenas
+from dicom_node.freed_memory import GivingBack, give_back, keep_between_jobs, share_arenas
 
 pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
@@ -51,6 +51,25 @@ before = resident_mb()
 assert give_back()
 print(before - resident_mb())
 """
+# 120 MB in blocks as large as a part of a volume, freed: what stays, and what stays of that.
+_PARTS = """
+import ctypes, sys
+from pathlib import Path
+from dicom_node.freed_memory import give_back, keep_between_jobs
+if "keep" in sys.argv:
+    assert keep_between_jobs()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+at_first = resident_mb()
+blocks = [libc.malloc(24_000_000) for _ in range(5)]
+for block in blocks: ctypes.memset(block, 1, 24_000_000)
+for block in blocks: libc.free(block)
+kept = resident_mb() - at_first
+give_back()
+print(kept, resident_mb() - at_first)
+"""
 
 
 def said_by(program: str, *words: str, **environment: str) -> str:
@@ -81,9 +100,27 @@ def test_what_was_freed_between_what_stays_goes_back_to_the_system() -> None:
     assert float(said_by(_BLOCKS)) > 40
 
 
+def test_what_a_worker_freed_stays_for_its_next_job_until_it_is_given_back() -> None:
+    kept, after = map(float, said_by(_PARTS, "keep").split())
+    assert kept > 100 > 20 > after
+    assert float(said_by(_PARTS).split()[0]) < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MALLOC_TRIM_THRESHOLD_", "1"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1")],
+)
+def test_who_has_said_what_is_to_be_kept_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert not keep_between_jobs()
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicom_node.freed_memory._c_library", lambda: None)
     assert not share_arenas()
+    assert not keep_between_jobs()
     assert not give_back()
 
 

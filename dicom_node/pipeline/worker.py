@@ -51,7 +51,7 @@ from ai_models.backends.reach import reachable
 from ai_models.card import CARD_NAME, Card, load_card
 from ai_models.trust import Site
 from ai_models.types import ModelError
-from dicom_node.freed_memory import give_back
+from dicom_node.freed_memory import give_back, keep_between_jobs
 from dicom_node.pipeline.exchange import read_source, site_from, write_prediction
 from dicom_node.pipeline.retry import DEVICE_FAILED, OUT_OF_MEMORY
 from dicom_node.pipeline.warm_models import WarmModels
@@ -59,7 +59,8 @@ from dicom_node.pipeline.worker_network import NetworkGate
 from dicom_node.pipeline.worker_writer import Writing
 
 _OUT_OF_MEMORY_SCORE = "500"
-_IDLE_S = 5.0
+# As long as other processes of the node keep what they have freed.
+_IDLE_S = 60.0
 # What is wrong with files that somebody may just be replacing.
 _OF_FILES = frozenset({"model.hash_mismatch", "model.weights_missing"})
 
@@ -315,6 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     requests, answers = _private_pipes()
     _go_first_when_memory_is_out()
+    keep_between_jobs()
     gate = NetworkGate()
     gate.close()
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
