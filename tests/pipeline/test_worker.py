@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from ai_models.predictor import Predictor
 from ai_models.trust import Site
 from ai_models.types import ModelError, SegmentationPrediction, Volume
 from dicom_node.events import Events
+from dicom_node.pipeline import worker
 from dicom_node.pipeline.exchange import write_source
 from dicom_node.pipeline.inference import InferencePool
 from dicom_node.pipeline.worker import Pulse, Worker
@@ -268,3 +270,12 @@ def test_models_are_let_go_of_until_the_rest_fits_beside_others(tmp_path: Path) 
     told = worker.answer(request_for("a", tmp_path) | {"beside_mib": 995.0})
     assert (told["loaded"], told["evicted"]) == (["a"], ["b"])
     assert worker.answer({"request": "room", "beside_mib": 2000.0})["evicted"] == ["a"]
+
+
+def test_a_worker_that_waits_gives_back_what_its_last_job_left_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    monkeypatch.setattr(worker, "_IDLE_S", 0.01)
+    monkeypatch.setattr(worker, "give_back", lambda: waiting.put(b"the next one"))
+    assert worker._next(waiting) == b"the next one"
