@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from dicom_node.config import Config
-from dicom_node.ledger.hosts import HostState
+if TYPE_CHECKING:
+    from dicom_node.config import Config
+    from dicom_node.ledger.hosts import HostState
 
 # A clock that is off by more than this is worth a word; the ledger does not go by it.
 _OFF_S = 1.0
@@ -38,9 +41,27 @@ def roles_of_nobody(hosts: Sequence[HostState]) -> str:
 
     Nothing is said where no host lives at all: then the node does not run.
     """
-    done = {role for one in hosts if one.lives for role in one.roles}
-    idle = {role: what for role, what in _WITHOUT.items() if done and role not in done}
-    return "; ".join(f"no host does {role}: {what}" for role, what in idle.items())
+    if not any(one.lives for one in hosts):
+        return ""
+    idle = {role: nobody_does(role, hosts) for role in _WITHOUT}
+    return "; ".join(f"{told}: {_WITHOUT[role]}" for role, told in idle.items() if told)
+
+
+def nobody_does(role: str, hosts: Sequence[HostState]) -> str:
+    """That no host that lives has a role, and since when; empty where one has it.
+
+    Also where the ledger knows of no hosts: then one process may have it alone.
+    """
+    if not hosts or any(one.lives and role in one.roles for one in hosts):
+        return ""
+    last_s = max((one.seen_at for one in hosts if role in one.roles), default=None)
+    since = "" if last_s is None else f" since {when(datetime.fromtimestamp(last_s, UTC))}"
+    return f"no host does {role}{since}"
+
+
+def when(at: datetime) -> str:
+    """Local time to the second."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def problem_of(hosts: Sequence[HostState], config: Config) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.delivery.recipients import lane_of
 from dicom_node.input_roles import in_words
+from dicom_node.node_host_facts import nobody_does, when
 from dicom_node.pipeline.choice import in_order
 from dicom_node.pipeline.retry import LONGEST_DELAY_S
 from dicom_node.records import (
@@ -50,6 +51,10 @@ class Outlook:
         self.duties = ledger.duties.waiting()
         self._owed = {(duty.kind, duty.key): duty for duty in self.duties}
         self.circuits = ledger.circuits.all()
+        hosts = ledger.hosts.all()
+        self._no_worker, self._no_deliverer = (
+            nobody_does(role, hosts) for role in ("work", "deliver")
+        )
 
     def age_s(self, job: Job) -> float:
         """How long ago a job was asked for."""
@@ -78,6 +83,8 @@ class Outlook:
             return f"held since {when(job.changed_at)}, until `release`"
         if job.state is JobState.QUEUED:
             return self._of_queued(job)
+        if job.state is JobState.RUNNING and self._no_worker:
+            return f"a host that goes on with it: {self._no_worker}"
         if job.state is JobState.SUCCEEDED:
             destinations = sorted({one.destination for one in deliveries})
             return "; ".join(filter(None, (
@@ -107,6 +114,8 @@ class Outlook:
             if job.not_before > self._now:
                 return f"the next attempt, not before {when(job.not_before)}"
             return f"more than {_MOST} others"
+        if self._no_worker:
+            return f"a host that does it: {self._no_worker}"
         most = self._per_model.get(job.model_id)
         if most is not None and self._running[job.model_id] >= most:
             return f"its model, of which {most} may run at once"
@@ -127,6 +136,8 @@ class Outlook:
                 until = f", which is away ({circuit.reason}), asked again{until}"
             else:
                 until = f", not before {when(earliest)}" if earliest > self._now else ""
+            if self._no_deliverer:
+                until = f": {self._no_deliverer}"
             words.append(f"{name} to take {len(waiting)}{until}")
         words += [
             f"{name} to commit to {asked[commitment]} ({commitment})"
@@ -142,11 +153,6 @@ def _roles(roles: Sequence[str]) -> str:
     """Roles of series as a person reads them: ``pt and an earlier examination``."""
     words = in_words(roles)
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def when(at: datetime) -> str:
-    """Local time to the second."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(seconds: float) -> str:

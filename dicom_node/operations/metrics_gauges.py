@@ -214,6 +214,10 @@ def _of_hosts(hosts: Sequence[HostState]) -> Iterator[Metric]:
     yield _gauge("hosts", "Processes that share the ledger, or did within a day.",
                  ("host", "role", "state"), there)
     living = [one for one in hosts if one.lives]
+    yield _gauge("role_processes", "How many living processes have a role.", ("role",), {
+        (role,): float(sum(role in one.roles for one in living))
+        for role in ("intake", "work", "deliver")
+    })
     yield _gauge("host_leads", "Which host does for all what is done once.", ("host", "duty"), {
         (one.host_name, duty): 1.0 for one in living for duty in one.leads
     })

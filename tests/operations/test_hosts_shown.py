@@ -31,6 +31,9 @@ def test_hosts_are_told_by_role_and_state(
     told = registry.get_sample_value
     assert told("dicom_node_hosts", labels) == 1
     assert told("dicom_node_hosts", {**labels, "host": "worker-2", "state": "gone"}) == 1
+    assert told("dicom_node_role_processes", {"role": "work"}) == 1
+    # Also after a day, when nobody remembers who did it.
+    assert told("dicom_node_role_processes", {"role": "deliver"}) == 0
     assert told("dicom_node_host_leads", {"host": "worker-1", "duty": "work"}) == 1
     assert told("dicom_node_host_seen_seconds", {"host": "worker-1"}) == 0.5
     assert told("dicom_node_host_seen_seconds", {"host": "worker-2"}) is None

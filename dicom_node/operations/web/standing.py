@@ -38,6 +38,9 @@ _WORDS = {
 }
 
 
+MAY_WAIT = (JobState.QUEUED, JobState.RUNNING)
+"""Of jobs in these states it is asked what they wait for: who ran one may be gone."""
+
 _BEGINNINGS = {
     "quiet_period after_release": "nothing more came after its sender had ended",
     "quiet_period after_abort": "nothing more came after its association broke off",
@@ -218,6 +221,8 @@ def _of_job(job: Job, sendings: Sequence[Sending], waits_for: str) -> Verdict:
         retried = job.reason.startswith("retry: ")
         before = f" The last attempt failed: {in_words(job.reason[7:])}." if retried else ""
         return Verdict(Stage.WAITING, f"{waits}.{before}")
+    if job.state is JobState.RUNNING and waits_for:
+        return Verdict(Stage.WAITING, f"It was begun, and waits for {plain(waits_for)}.")
     if job.state is JobState.RUNNING and job.reason == DRAFTING:
         return Verdict(Stage.ANALYSING, f"{job.model_id} has answered; its impression is drafted.")
     if job.state is JobState.RUNNING:

@@ -21,7 +21,6 @@ from dicom_node.operations.web.desk import Desk, Form, back_to
 from dicom_node.operations.web.next_tries import NextTries
 from dicom_node.operations.web.ports import Patient
 from dicom_node.operations.web.standing import Stage, Verdict
-from dicom_node.records import JobState
 
 # The latest are looked at; whoever wants an older one knows its hash.
 LOOKED_AT = 500
@@ -79,8 +78,10 @@ class StudyList:
 
     def of(self, studies: Sequence[StudyRow]) -> list[Line]:
         """Lines of these studies."""
-        queued = [(job, ()) for one in studies for job in one.jobs if job.state is JobState.QUEUED]
-        waits = self._desk.ports.waits_for(queued) if queued else {}
+        asked = [
+            (job, ()) for one in studies for job in one.jobs if job.state in standing.MAY_WAIT
+        ]
+        waits = self._desk.ports.waits_for(asked) if asked else {}
         words = {name: text for name, (text, _) in waits.items()}
         ports, now = self._desk.ports, datetime.now(UTC)
         tries = NextTries(ports.config, ports.ledger.circuits.all())

@@ -163,8 +163,8 @@ class StudyPage:
     def _series(
         self, request: Request, study: StudyRow, tries: NextTries
     ) -> list[SeriesView]:
-        queued = [(job, ()) for job in study.jobs if job.state is JobState.QUEUED]
-        waits = self._desk.ports.waits_for(queued) if queued else {}
+        asked = [(job, ()) for job in study.jobs if job.state in standing.MAY_WAIT]
+        waits = self._desk.ports.waits_for(asked) if asked else {}
         words = {name: text for name, (text, _) in waits.items()}
         return [self._one_series(request, one, study, words, tries) for one in study.series]
 

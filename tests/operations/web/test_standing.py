@@ -12,7 +12,7 @@ import pytest
 from dicom_node.ledger.overview import Sending, StudyRow
 from dicom_node.operations.web.ports import Mismatch, RuleAnswer
 from dicom_node.operations.web.standing import Stage, in_words, of_series, of_study, plain
-from dicom_node.records import DeliveryState, Job, JobState, Series, SeriesState
+from dicom_node.records import DRAFTING, DeliveryState, Job, JobState, Series, SeriesState
 from tests.ledger.conftest import START, job
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -118,6 +118,14 @@ def test_a_removed_study_is_said_to_be_delivered_only_where_it_was(
     assert verdict.stage == Stage.REMOVED
     assert told in verdict.sentence
     assert ("delivered" in verdict.sentence) is (state is not None and reason[0] == "d")
+
+
+def test_a_job_that_nobody_is_left_to_go_on_with_is_not_at_work() -> None:
+    waits = "a host that goes on with it: no host does work since 2026-03-01 12:00:00"
+    for reason in ("started", DRAFTING):
+        stage, told = after(JobState.RUNNING, reason, waits=waits)
+        assert (stage, told) == (Stage.WAITING, f"It was begun, and waits for {waits}.")
+    assert "at work on it" in after(JobState.RUNNING, "started")[1]
 
 
 def test_the_most_pressing_of_a_study_comes_first_and_the_others_are_counted() -> None:
