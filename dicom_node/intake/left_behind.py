@@ -3,8 +3,12 @@
 A receiver that is cut off from the database counts as gone, and what it had kept until then is
 indexed. It may be alive all the same: then it goes on answering for images, and tells of them when
 it is back. One that never comes back, or only as another process, cannot tell. So whoever leads
-looks through the spool again: when a receiver of the same name has started, and each time that the
-silence has lasted twice as long.
+looks through the spool again: when a receiver of the same name has started, each time that the
+silence has lasted twice as long, and, whoever is silent or not known any more, once a day. The last
+makes it complete: nothing that lies in the spool stays unknown.
+
+Then it also removes what was half received by hosts that do not come back to do so themselves.
+Nobody was told that such a file is kept: what is acknowledged has its name among the kept ones.
 
 It takes long where much is kept, and nothing waits for it: it is done in a thread.
 """
@@ -26,6 +30,10 @@ SETTLED_S = 15.0
 """What came within this time is told by who received it, and by which association it came."""
 _FIRST_AFTER_S = 30.0
 _AFTER_FAILURE_S = 60.0
+# A look that takes long leaves the disk to others for most of the time.
+_ONCE_IN_S, _TIMES_AS_LONG = 86_400.0, 20.0
+# Who leads now does not know when another one has looked.
+_ONCE_AFTER_S = 3600.0
 _STOPPED_WITHIN_S = 5.0
 Name = tuple[str, str]
 """Of a process: its host and its process id."""
@@ -40,15 +48,20 @@ class LeftBehind:
         As everywhere in the node.
     tell
         Told how many files were found, where there were any.
+    clock
+        Seconds that no clock setting changes.
     """
 
     def __init__(
-        self, ledger: FileIndex, spool: Spool, events: Events, tell: Callable[[int], None]
+        self, ledger: FileIndex, spool: Spool, events: Events, tell: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
         self._events = events
         self._tell = tell
+        self._clock = clock
+        self._once_s = clock() + _ONCE_AFTER_S
         self._looked: dict[str, tuple[float, frozenset[Name]]] = {}
         self._not_before_s = 0.0
         self._stopping = threading.Event()
@@ -57,6 +70,7 @@ class LeftBehind:
     def begin_anew(self) -> None:
         """Nobody has looked, as far as is known: others led meanwhile."""
         self._looked.clear()
+        self._once_s = self._clock() + _ONCE_AFTER_S
 
     def tick(self, silent: Sequence[HostState], living: Collection[Name]) -> None:
         """Begin to look, if it is time to.
@@ -70,13 +84,16 @@ class LeftBehind:
         """
         if self._thread is not None and self._thread.is_alive():
             return
-        if time.monotonic() < self._not_before_s or self._stopping.is_set():
+        if self._clock() < self._not_before_s or self._stopping.is_set():
             return
         followed = {
             one.process_id: frozenset(name for name in living if name[0] == one.host_name)
             for one in silent
         }
-        if not any(self._is_due(one, followed[one.process_id]) for one in silent):
+        is_due = self._clock() >= self._once_s or any(
+            self._is_due(one, followed[one.process_id]) for one in silent
+        )
+        if not is_due:
             return
         # One look is for all of them.
         self._looked = {
@@ -92,13 +109,19 @@ class LeftBehind:
         return one.age_s >= 2 * max(age_s, _FIRST_AFTER_S) or bool(followers - known)
 
     def _look(self) -> None:
+        began_s = self._clock()
         try:
             index = _Settled(self._ledger, self._stopping)
             found = take_inventory(index, self._spool, "left behind", self._events)
             if found.indexed > index.passed_over:
                 self._tell(found.indexed - index.passed_over)
+            removed = self._spool.clean_left_incoming()
+            if removed:
+                self._events.node_changed("removed what others left", half_files_removed=removed)
+            took_s = self._clock() - began_s
+            self._once_s = self._clock() + max(_ONCE_IN_S, _TIMES_AS_LONG * took_s)
         except (LedgerUnavailable, StorageFailed, OSError):
-            self._not_before_s = time.monotonic() + _AFTER_FAILURE_S
+            self._not_before_s = self._clock() + _AFTER_FAILURE_S
             self._looked.clear()
         # A thread boundary: the next time comes.
         except Exception:  # noqa: BLE001

@@ -13,12 +13,14 @@ from dicom_node.durable import storage_error, sync_directory
 from dicom_node.errors import ConfigurationError, OutOfSpace
 from dicom_node.part import Part
 from dicom_node.spool.folder import FolderKept
-from dicom_node.spool.incoming import Incoming
+from dicom_node.spool.incoming import Incoming, remove_left
 from dicom_node.spool.kept import Kept, OnTheirWayOut, Refused, StoredFile
 from dicom_node.spool.names import check_inside, host_folder, instance_path, result_path
 
 QUARANTINE_LIMIT_BYTES = 2 << 30
 _SPACE_CACHE_S = 0.2
+# Of a half-received file that nobody has written to: its host does not come back.
+_LEFT_FOR_S = 86_400.0
 
 
 class Spool:
@@ -256,6 +258,14 @@ class Spool:
     def clean_incoming(self) -> int:
         """Remove the half-received files of this host's processes that are gone; how many."""
         return self._incoming.clean()
+
+    def clean_left_incoming(self) -> int:
+        """Remove what any host left half received a day ago or longer; returns how many files.
+
+        None of them was acknowledged: that is done under the name of a kept file only. A host that
+        is alive has them open for as long as an association may be silent, which is minutes.
+        """
+        return remove_left(f"{self.root}/incoming", _LEFT_FOR_S)
 
     def clean_outbox(self) -> int:
         """Remove results that were half written when the node ended; returns how many.

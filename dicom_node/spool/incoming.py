@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -61,3 +62,19 @@ class Incoming:
                 finally:
                     os.close(fd)
         return removed
+
+
+def remove_left(folder: str, for_s: float) -> int:
+    """Remove what hosts left half received below their folders; returns how many files.
+
+    Only what nobody has written to for ``for_s`` seconds. The folders stay: their hosts may come
+    back, and need not make them anew. What cannot be removed stays for the next time.
+    """
+    before = time.time() - for_s
+    removed = 0
+    for path in sorted(Path(folder).glob("*/*.part")):
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.unlink()
+                removed += 1
+    return removed

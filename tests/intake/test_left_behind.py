@@ -12,7 +12,6 @@ import pytest
 
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.events import Events
-from dicom_node.intake import left_behind
 from dicom_node.intake.left_behind import LeftBehind
 from dicom_node.ledger.hosts import HostState
 from dicom_node.ledger.ledger import Ledger
@@ -30,7 +29,10 @@ class Site:
         self.spool = Spool(folder / "spool")
         self.found: list[int] = []
         self.looks = 0
-        self.left = LeftBehind(self, self.spool, Events(), self.found.append)
+        self.now_s = 1000.0
+        self.left = LeftBehind(
+            self, self.spool, Events(), self.found.append, lambda: self.now_s
+        )
         self.index, self.forget_files = self.ledger.index, self.ledger.forget_files
         self.is_away = False
 
@@ -98,14 +100,13 @@ def test_what_has_just_come_is_left_to_who_received_it(site: Site) -> None:
     assert [one.sop_instance_uid for one in found] == ["1.2.3.2"]
 
 
-def test_a_look_that_failed_is_made_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_failed_is_made_again(site: Site) -> None:
     site.keep(1)
     site.is_away = True
     assert site.tick(GONE) == 0
     site.is_away = False
     assert site.tick(GONE) == 0 and site.looks == 1
-    monkeypatch.setattr(left_behind, "_AFTER_FAILURE_S", 0.0)
-    site.left._not_before_s = 0.0
+    site.now_s += 61
     assert site.tick(GONE) == 1
 
 
@@ -115,3 +116,44 @@ def test_who_leads_anew_looks_again(site: Site) -> None:
     assert site.tick(GONE) == 0
     site.left.begin_anew()
     assert site.tick(GONE) == 1
+
+
+def test_what_one_left_that_nobody_remembers_any_more_is_found_within_a_day(site: Site) -> None:
+    # Cut off for more than a day it went on answering, and then its disk burnt.
+    assert site.tick(replace(GONE, age_s=86_000.0)) == 0
+    site.keep(1)
+    site.now_s += 86_000.0
+    assert site.tick() == 0
+    site.now_s += 401.0
+    assert site.tick() == 1
+    site.keep(2)
+    # Who leads from now on does not know when that was.
+    site.left.begin_anew()
+    assert site.tick() == 0
+    site.now_s += 3601.0
+    assert site.tick() == 1
+    assert site.looks == 3
+
+
+def test_what_hosts_left_half_received_is_removed_after_a_day_and_nothing_that_was_acknowledged(
+    site: Site,
+) -> None:
+    gone = Spool(site.spool.root, host="receiver-2")
+    site.spool = Spool(site.spool.root, host="receiver-1")
+    site.left._spool = site.spool
+    acknowledged = keep(gone, 1)
+    # Its power was lost between the name of the kept file and the end of the half-received one.
+    half = gone.begin("a")
+    linked = gone.begin("a")
+    Path(linked.path).unlink()
+    os.link(gone.resolve(acknowledged), linked.path)
+    young, own = gone.begin("a"), site.spool.begin("a")
+    for part in (half, linked):
+        os.utime(part.path, (time.time() - 90_000,) * 2)
+    content = gone.resolve(acknowledged).read_bytes()
+    assert site.tick(GONE) == 1
+    left = [Path(part.path).exists() for part in (half, linked, young, own)]
+    assert left == [False, False, True, True]
+    assert site.spool.resolve(acknowledged).read_bytes() == content
+    for part in (half, linked, young, own):
+        part.discard()
