@@ -17,6 +17,8 @@ reconciler submits every open ledger row under its deterministic id.
 5.  A fixed application version and executor id, so that an upgrade resumes what it finds.
 6.  JSON instead of pickle, and nothing but keys in it.
 7.  `DbosEngine.prune` deletes old history; the thread pool is bounded.
+8.  A queue of this process looks into itself at once when this process has put something in
+    (`dicom_node.ledger.bell`), instead of at its next look.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from dbos import DBOS, Serializer, SetWorkflowID, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.ledger import clock
+from dicom_node.ledger.bell import Bell
 from dicom_node.ledger.database import create_engine, unavailable
 
 APPLICATION_VERSION = "1"
@@ -161,6 +164,7 @@ class DbosEngine:
         self._lock = threading.Lock()
         self._lanes: set[str] = set()
         self._workflows: dict[str, Callable[[str, int], None]] = {}
+        self._bell = Bell(up_to_s=2 * _POLL_S)
 
     def start(self, handlers: Mapping[str, Handler], queues: Mapping[str, QueueLimits]) -> None:
         """See `JobEngine.start`.
@@ -172,7 +176,7 @@ class DbosEngine:
         """
         with unavailable("the engine's database did not answer"):
             DBOS.migrate(self._url)
-            DBOS(
+            library = DBOS(
                 config={
                     "name": "dicom-node",
                     "system_database_engine": create_engine(self._url),
@@ -193,6 +197,9 @@ class DbosEngine:
             # Another process of this node may do the other kinds of work.
             DBOS.listen_queues([name + self._suffix for name in queues])
             DBOS.launch()
+            # What its queues wait for between two looks; without it nothing is lost but time.
+            for event in getattr(library, "background_thread_stop_events", ()):
+                self._bell.hang_on(event)
             for name, limits in queues.items():
                 self._register_queue(name, limits)
 
@@ -248,6 +255,7 @@ class DbosEngine:
             options["delay_seconds"] = delay_s
         with unavailable("the engine took no job"):
             DBOS.enqueue_workflow_with_options(options, key, attempt)  # type: ignore[arg-type]
+        self._bell.ring()
 
     def start_here(self, kind: str, key: str, attempt: int) -> None:
         """See `JobEngine.start_here`.

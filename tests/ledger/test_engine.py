@@ -221,6 +221,19 @@ def test_a_queue_runs_no_more_at_once_than_the_host_has_places(dbos: DbosEngine)
     assert most == [1]
 
 
+def test_what_this_process_submits_does_not_wait_for_the_next_look_of_the_queue(
+    dbos: DbosEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_POLL_S", 3600.0)
+    record, rung = Record(), DbosEngine(dbos._url, executor_id="rung")
+    rung.start({"infer": record.handle}, {"infer": QueueLimits(per_host=9)})
+    for number in range(3):
+        rung.submit("infer", str(number), 1)
+        record.wait(1)
+    rung.stop()
+    assert [key for key, _ in record.ran] == ["0", "1", "2"]
+
+
 def test_the_tables_of_the_engine_hold_json_and_nothing_of_an_exception(
     dbos: DbosEngine, database_url: str, caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
