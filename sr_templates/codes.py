@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ai_models.types import Code
@@ -51,8 +52,9 @@ PRIVATE_SCHEMES = {"99DCMNODE": ("DICOM Node concepts", "DICOM Node project")}
 NOT_CHECKED = "not checked by this node"
 
 
+@functools.lru_cache(maxsize=1024)
 def concept(code: Code) -> Any:
-    """``code`` as highdicom's coded concept."""
+    """``code`` as highdicom's coded concept; nobody may change it, for it stands in many places."""
     import highdicom as hd
 
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ai_models.array.labels import Counts, voxels_by_slice
 from ai_models.array.measurements import measure, measure_image
 from ai_models.card_entries import DetectionOutput
 from ai_models.types import (
@@ -174,8 +175,9 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
     )
     images, frames = request.source_images, request.frame_numbers
     gate.check_segmentation(segmentation, images, frames, label_map, findings.labels)
+    sizes = voxels_by_slice(outlined)
     of_segments, on_slices = (
-        None if one is None else _checked(one, segmentation, findings, outlined, request)
+        None if one is None else _checked(one, segmentation, findings, outlined, sizes, request)
         for one in (volumetric, planar)
     )
     if findings.detected is not None:
@@ -193,14 +195,14 @@ def _segments(findings: Findings, request: ResultRequest) -> Objects:
 
 def _checked(
     report: Dataset, segmentation: Dataset, findings: Findings, outlined: LabelMap,
-    request: ResultRequest,
+    sizes: Counts, request: ResultRequest,
 ) -> Dataset:
     """A report as its bytes say it: those that were checked are written, without encoding again."""
     bytes_of_it = encoded(report)
     gate.check_report(bytes_of_it, request.all_images, [segmentation])
     check_findings(
         bytes_of_it, request.source_images, request.frame_numbers, outlined,
-        findings.measurements, segmentation,
+        findings.measurements, segmentation, sizes,
     )
     return bytes_of_it.read()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results.explicit_decoding import Part, items_of
 from dicom_node.results.gate_reading import Given, check_identity, read_back, refused
 from dicom_node.results.gate_segmentation import (
     check_label_map,
@@ -62,7 +63,7 @@ def check_report(
         segments[str(segmentation.SOPInstanceUID)] = numbers
     evidence = {
         str(instance.ReferencedSOPInstanceUID)
-        for study in decoded.get("CurrentRequestedProcedureEvidenceSequence", [])
+        for study in items_of(decoded, "CurrentRequestedProcedureEvidenceSequence")
         for series in study.ReferencedSeriesSequence
         for instance in series.ReferencedSOPSequence
     }
@@ -80,8 +81,8 @@ def _as_list(value: Any) -> list[int]:
     return [int(value)] if isinstance(value, (int, str)) else [int(part) for part in value]
 
 
-def _references(item: Dataset) -> list[Dataset]:
-    found = list(item.get("ReferencedSOPSequence", []))
-    for child in item.get("ContentSequence", []):
+def _references(item: Part) -> list[Part]:
+    found = list(items_of(item, "ReferencedSOPSequence"))
+    for child in items_of(item, "ContentSequence"):
         found += _references(child)
     return found

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from ai_models.array.labels import mask_of, occupied_slices
 from ai_models.types import Detection, LabelMap
+from dicom_node.results.explicit_decoding import Part, items_of
 from dicom_node.results.gate_geometry import Grid, Vector, source_grid
 from dicom_node.results.gate_reading import Given, read_back, refused
 
@@ -113,11 +114,11 @@ def _from_centre(
 def _probabilities(report: Dataset) -> dict[str, list[str]]:
     """Tracking UID of each group to the probabilities in it, as they are written."""
     found: dict[str, list[str]] = {}
-    for section in report.get("ContentSequence", []):
-        for group in section.get("ContentSequence", []):
+    for section in items_of(report, "ContentSequence"):
+        for group in items_of(section, "ContentSequence"):
             if _name(group) != _GROUP:
                 continue
-            items = group.ContentSequence
+            items = items_of(group, "ContentSequence")
             uid = next((str(one.UID) for one in items if _name(one) == _TRACKING_UID), "")
             found.setdefault(uid, []).extend(
                 str(one.MeasuredValueSequence[0].NumericValue)
@@ -126,6 +127,6 @@ def _probabilities(report: Dataset) -> dict[str, list[str]]:
     return found
 
 
-def _name(item: Dataset) -> str:
+def _name(item: Part) -> str:
     names = item.get("ConceptNameCodeSequence")
     return str(names[0].CodeValue) if names else ""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from dicom_node.results.explicit_decoding import Part, items_of
 from dicom_node.results.gate_reading import refused
 
 _POSITION_TOLERANCE_MM = 0.01
@@ -67,7 +68,7 @@ def planes_of_frames(decoded: Dataset, source: Grid | None) -> list[int]:
     GateRefused
         ``gate.geometry``: a frame lies on no slice, or not as its source does.
     """
-    groups = list(decoded.PerFrameFunctionalGroupsSequence)
+    groups = items_of(decoded, "PerFrameFunctionalGroupsSequence")
     if len(groups) != int(decoded.NumberOfFrames):
         raise refused("geometry", "NumberOfFrames is not the number of frames")
     if source is None:
@@ -88,17 +89,16 @@ def planes_of_frames(decoded: Dataset, source: Grid | None) -> list[int]:
     return planes
 
 
-def functional_group(shared: Dataset, frame: Dataset, keyword: str) -> Dataset:
+def functional_group(shared: Part, frame: Part, keyword: str) -> Any:
     """The item of a functional group that holds for ``frame``, its own or the shared one."""
     groups = frame.get(keyword) or shared.get(keyword)
     if not groups:
         raise refused("geometry", f"{keyword} is in neither the frame nor the shared groups")
-    group: Dataset = groups[0]
-    return group
+    return groups[0]
 
 
-def _functional_grid(image: Dataset, frames: Sequence[Dataset]) -> Grid:
-    shared = image.SharedFunctionalGroupsSequence[0]
+def _functional_grid(image: Dataset, frames: Sequence[Part]) -> Grid:
+    shared = items_of(image, "SharedFunctionalGroupsSequence")[0]
     measures = functional_group(shared, frames[0], "PixelMeasuresSequence")
     orientation = functional_group(shared, frames[0], "PlaneOrientationSequence")
     positions = [

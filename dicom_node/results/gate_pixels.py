@@ -25,11 +25,12 @@ def frame_mask(decoded: Dataset, frame: int) -> tuple[slice, Mask]:
     if stop > 8 * len(decoded.PixelData):
         raise refused("unreadable", "PixelData is shorter than its frames")
     packed = np.frombuffer(decoded.PixelData, np.uint8)
-    occupied = np.flatnonzero(packed[start // 8 : -(-stop // 8)])
-    if not occupied.size:
+    occupied = packed[start // 8 : -(-stop // 8)] != 0
+    first = int(occupied.argmax()) if occupied.size else 0
+    if not occupied[first : first + 1].any():
         return slice(0), np.zeros((0, columns), bool)
-    first_bit = (start // 8 + int(occupied[0])) * 8
-    last_bit = (start // 8 + int(occupied[-1])) * 8 + 8
+    first_bit = (start // 8 + first) * 8
+    last_bit = (start // 8 + occupied.size - int(occupied[::-1].argmax())) * 8
     first_row = max(first_bit - start, 0) // columns
     last_row = min(-(-(last_bit - start) // columns), rows)
     start, stop = start + first_row * columns, start + last_row * columns

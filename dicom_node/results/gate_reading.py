@@ -16,6 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import GateRefused
+from dicom_node.results.explicit_decoding import items_of
 from dicom_node.results.explicit_encoding import sequences_encoded
 
 _FLOAT_PIXEL_DATA = 0x7FE00008
@@ -118,7 +119,7 @@ def check_references(decoded: Dataset, source_images: Sequence[Dataset]) -> None
         raise refused("reference", "FrameOfReferenceUID of the result is not the source's")
     known = {str(image.SOPInstanceUID) for image in source_images}
     series_uid = str(source_images[0].SeriesInstanceUID)
-    series = decoded.get("ReferencedSeriesSequence", [])
+    series = items_of(decoded, "ReferencedSeriesSequence")
     listed = {
         str(instance.ReferencedSOPInstanceUID)
         for item in series

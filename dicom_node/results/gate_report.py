@@ -9,6 +9,7 @@ here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from ai_models.array.labels import mask_of, voxels_by_slice
+from ai_models.array.labels import Counts, mask_of, place_of, voxels_by_slice
 from ai_models.types import LabelMap
+from dicom_node.results.explicit_decoding import Part, items_of
 from dicom_node.results.gate_reading import Given, read_back, refused
 from dicom_node.results.report_numbers import SegmentMeasurement
 
@@ -39,6 +41,7 @@ def check_findings(
     label_map: LabelMap,
     measurements: Mapping[int, SegmentMeasurement],
     segmentation: Dataset,
+    sizes: Counts | None = None,
 ) -> None:
     """Refuse a report whose groups do not say of each segment what was computed of it.
 
@@ -50,6 +53,8 @@ def check_findings(
         ``(slices, rows, columns)`` of the model.
     measurements
         Label value to what was measured.
+    sizes
+        Those of ``voxels_by_slice(label_map)``, where they are known.
 
     Raises
     ------
@@ -58,7 +63,8 @@ def check_findings(
         else, or a segment has no group; ``gate.number``; ``gate.contour``.
     """
     segments = {str(one.TrackingUID): one for one in segmentation.SegmentSequence}
-    sizes = voxels_by_slice(label_map)
+    if sizes is None:
+        sizes = voxels_by_slice(label_map)
     present = np.flatnonzero(sizes.any(axis=0)).tolist()
     values: dict[int, int] = dict(enumerate(present, start=1))
     told = set()
@@ -109,7 +115,7 @@ def _squeezed(text: str) -> str:
     return "".join(one for one in text if one.isprintable() and not one.isspace())
 
 
-def _check_name(group: Dataset, segment: Dataset) -> None:
+def _check_name(group: Part, segment: Dataset) -> None:
     kind = segment.SegmentedPropertyTypeCodeSequence[0]
     modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence", [])
     side = str(modifiers[0].CodeValue) if modifiers else ""
@@ -118,7 +124,7 @@ def _check_name(group: Dataset, segment: Dataset) -> None:
         raise refused("labels", "a measurement group calls its segment something else")
 
 
-def _check_measured(group: Dataset, measured: Sequence[SegmentMeasurement]) -> None:
+def _check_measured(group: Part, measured: Sequence[SegmentMeasurement]) -> None:
     for item in _items_of_type(group, "NUM"):
         name = str(item.ConceptNameCodeSequence[0].CodeValue)
         derivation = _code(item, _DERIVATION)
@@ -138,8 +144,12 @@ def _check_measured(group: Dataset, measured: Sequence[SegmentMeasurement]) -> N
 
 def _check_outline(points: npt.NDArray[np.float64], mask: Mask) -> None:
     """Refuse an outline of anything but the largest part of ``mask``, with its holes filled."""
-    parts, _ = ndimage.label(mask)
     shown = _enclosed(points, mask.shape)
+    # What surrounds both is of neither, and is not gone through.
+    top, left, box = place_of((mask | shown).view(np.uint8))
+    around = slice(top, top + box.shape[0]), slice(left, left + box.shape[1])
+    mask, shown = mask[around], shown[around]
+    parts, _ = ndimage.label(mask)
     areas = np.bincount(parts.ravel())[1:]
     allowed = 0 if len(points) < _WHOLE_POINTS // 2 else int(areas.max()) // 2
     differing = [
@@ -158,7 +168,8 @@ def _enclosed(points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Mask:
     (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
     centres = np.arange(shape[1]) + 0.5
     enclosed = np.zeros(shape, bool)
-    for row in range(shape[0]):
+    first, last = math.floor(y0.min()), math.ceil(y0.max())
+    for row in range(max(first, 0), min(last, shape[0])):
         middle = row + 0.5
         crosses = (y0 <= middle) != (y1 <= middle)
         rise = y1[crosses] - y0[crosses]
@@ -168,7 +179,7 @@ def _enclosed(points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Mask:
 
 
 def _slice_of(
-    region: Dataset, source_images: Sequence[Dataset], frame_numbers: Sequence[int]
+    region: Part, source_images: Sequence[Dataset], frame_numbers: Sequence[int]
 ) -> int:
     (image,) = _items_of_type(region, "IMAGE")
     reference = image.ReferencedSOPSequence[0]
@@ -182,14 +193,14 @@ def _slice_of(
     raise refused("contour", "an outline is not on an image of the source")
 
 
-def _points(region: Dataset) -> npt.NDArray[np.float64]:
+def _points(region: Part) -> npt.NDArray[np.float64]:
     """(column, row), 0, 0 at the outer corner of the first pixel (PS3.3 C.18.6.1.2)."""
     if region.GraphicType != "POLYLINE":
         raise refused("contour", "an outline is no polyline")
     return np.asarray(region.GraphicData, float).reshape(-1, 2)
 
 
-def _segment_numbers(group: Dataset) -> set[int]:
+def _segment_numbers(group: Part) -> set[int]:
     found: set[int] = set()
     for item in _named(group, _SEGMENT):
         numbers = item.ReferencedSOPSequence[0].ReferencedSegmentNumber
@@ -197,37 +208,37 @@ def _segment_numbers(group: Dataset) -> set[int]:
     return found
 
 
-def _items(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", []):
+def _items(item: Part) -> Iterator[Part]:
+    for child in items_of(item, "ContentSequence"):
         yield child
         yield from _items(child)
 
 
-def _named(item: Dataset, code: str) -> Iterator[Dataset]:
+def _named(item: Part, code: str) -> Iterator[Part]:
     yield from (one for one in _items(item) if _is_named(one, code))
 
 
-def _is_named(item: Dataset, code: str) -> bool:
+def _is_named(item: Part, code: str) -> bool:
     names = item.get("ConceptNameCodeSequence")
     return bool(names) and names[0].CodeValue == code
 
 
-def _groups(report: Dataset) -> Iterator[Dataset]:
+def _groups(report: Part) -> Iterator[Part]:
     """Measurement groups: containers (TID 1410, 1411), so that no image need be asked its name."""
     for one in _items(report):
         if one.ValueType == "CONTAINER" and _is_named(one, _GROUP):
             yield one
 
 
-def _items_of_type(item: Dataset, value_type: str) -> list[Dataset]:
+def _items_of_type(item: Part, value_type: str) -> list[Part]:
     return [one for one in _items(item) if one.ValueType == value_type]
 
 
-def _code(item: Dataset, name: str) -> str:
+def _code(item: Part, name: str) -> str:
     found = next(_named(item, name), None)
     return str(found.ConceptCodeSequence[0].CodeValue) if found is not None else ""
 
 
-def _text(item: Dataset, name: str) -> str:
+def _text(item: Part, name: str) -> str:
     found = next(_named(item, name), None)
     return str(found.UID) if found is not None else ""

@@ -8,7 +8,7 @@ numbers, and which of volume, centroid and voxels differs is asked only after so
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ai_models.array.labels import (
     renumbered,
 )
 from ai_models.types import FloatArray, Label, LabelMap
+from dicom_node.results.explicit_decoding import items_of
 from dicom_node.results.gate_geometry import (
     Grid,
     Vector,
@@ -223,9 +224,9 @@ def _codes_of_segment(segment: Dataset) -> tuple[str, str, str]:
 def _segment_frames(decoded: Dataset, source: Grid | None) -> dict[tuple[int, int], int]:
     """(source slice, segment number) to the index of the frame that shows it."""
     planes = planes_of_frames(decoded, source)
-    shared = decoded.SharedFunctionalGroupsSequence[0]
+    shared = items_of(decoded, "SharedFunctionalGroupsSequence")[0]
     frames = {}
-    for index, group in enumerate(decoded.PerFrameFunctionalGroupsSequence):
+    for index, group in enumerate(items_of(decoded, "PerFrameFunctionalGroupsSequence")):
         identification = functional_group(shared, group, "SegmentIdentificationSequence")
         frames[planes[index], int(identification.ReferencedSegmentNumber)] = index
     if len(frames) != len(planes):
@@ -252,12 +253,12 @@ def _shown_planes(
         on_plane[plane].append((number, index))
     for plane, frames in on_plane.items():
         shown: LabelMap = np.zeros((int(decoded.Rows), int(decoded.Columns)), kind)
-        for number, index in frames:
+        for place, (number, index) in enumerate(frames):
             rows, mask = frame_mask(decoded, index)
             if overlapping:
                 _mark(shown[rows], mask, number)
                 continue
-            if (shown[rows].astype(bool) & mask).any():
+            if place and (shown[rows].astype(bool) & mask).any():
                 raise refused("voxels", "a voxel belongs to two segments")
             shown[rows] += mask.view(np.uint8) * np.uint8(number)
         yield plane, shown
@@ -299,7 +300,9 @@ def _shows(shown: LabelMap, wanted: LabelMap, numbers: dict[int, int]) -> bool:
     top, left, box = place_of(wanted)
     rows, columns = box.shape
     there = shown[top : top + rows, left : left + columns]
-    return np.array_equal(there, renumbered(box, numbers)) and bool(
+    # Every value that occurs has a number: where that is the value, there is nothing to look up.
+    is_same = all(value == number for value, number in numbers.items())
+    return np.array_equal(there, box if is_same else renumbered(box, numbers)) and bool(
         np.count_nonzero(there) == np.count_nonzero(shown)
     )
 
@@ -349,20 +352,22 @@ def _check_laterality(
         for label in labels
         if label.laterality is not None and label.value in numbers
     }
-    for (kind, side), right in sides.items():
-        left = sides.get((kind, _LEFT))
-        if side == _RIGHT and left is not None:
-            right_mm, left_mm = (_left_mm(shown, grid, number) for number in (right, left))
-            if right_mm >= left_mm:
-                raise refused(
-                    "laterality", "the segment coded right lies left of the segment coded left"
-                )
+    pairs = [
+        (right, sides[kind, _LEFT]) for (kind, side), right in sides.items()
+        if side == _RIGHT and (kind, _LEFT) in sides
+    ]
+    left_mm = _left_mm(shown, grid, {number for pair in pairs for number in pair})
+    if any(left_mm[right] >= left_mm[left] for right, left in pairs):
+        raise refused("laterality", "the segment coded right lies left of the segment coded left")
 
 
-def _left_mm(shown: Mapping[int, LabelMap], grid: Grid, number: int) -> float:
-    """How far to the patient's left the centroid of a segment lies."""
-    total = _Sum()
-    for plane, segments in shown.items():
+def _left_mm(
+    shown: Mapping[int, LabelMap], grid: Grid, numbers: Collection[int]
+) -> dict[int, float]:
+    """How far to the patient's left the centroid of each of these segments lies."""
+    totals = {number: _Sum() for number in numbers}
+    for plane, segments in shown.items() if totals else ():
         top, left, box = place_of(segments)
-        total.add(plane, mask_of(box, number), grid, (top, left))
-    return float(total.centroid_mm[0])
+        for number, total in totals.items():
+            total.add(plane, mask_of(box, number), grid, (top, left))
+    return {number: float(total.centroid_mm[0]) for number, total in totals.items()}
