@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ai_models.backends import Answer, Backend, open_backend
 from ai_models.card import Card
@@ -37,6 +37,9 @@ from ai_models.types import (
     SegmentationPrediction,
     TextPrediction,
 )
+
+if TYPE_CHECKING:
+    from ai_models.explain import Explained
 
 # Each takes its own kind of card: the card's task is the key.
 _TASKS: Mapping[str, Callable[..., Any]] = {
@@ -88,6 +91,8 @@ class Predictor:
         self._noticing.load()
         self.load_crop()
         self._quality.load()
+        if self.card.explanation is not None:
+            _explaining()  # the first answer shall not wait for it
 
     def load_crop(self) -> None:
         """Load what outlines the part that is looked at, and nothing else.
@@ -152,8 +157,7 @@ class Predictor:
     def _explained(
         self, prediction: ClassificationPrediction, prepared: Prepared, answer: Answer
     ) -> ClassificationPrediction:
-        from ai_models.explain import explain
-
+        explain = _explaining()
         seconds = dict(prediction.seconds_by_stage)
         with timed(seconds, "explain"):
             explained = explain(self.card, self._backend, prepared, answer, prediction.scores)
@@ -179,3 +183,13 @@ class Predictor:
 
 
 __all__ = ["Predictor", "SegmentationPrediction"]
+
+
+def _explaining() -> Callable[..., Explained]:
+    """What says where a classifier looked: by MONAI, which the others do without."""
+    from ai_models.backends.monai_alone import import_monai
+
+    import_monai()
+    from ai_models.explain import explain
+
+    return explain

@@ -33,9 +33,6 @@ def open_backend(card: Card, device: str, site: Site | None = None) -> Backend:
     if backend in _BACKENDS:
         opened: Backend = _named(_BACKENDS[backend])(card, device, site)
         return opened
-    from ai_models.backends.monai_alone import import_monai
-
-    import_monai()
     from ai_models.backends.tiled import TiledBackend
 
     return TiledBackend(card, device, site, _named(_NETWORKS[backend]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_models.backends.builds import why_no_torchvision
+from ai_models.backends.monai_alone import import_monai
 from ai_models.types import ModelError
 
 _MONAI = (
@@ -34,6 +35,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "RetinaNet": "ai_models.networks.retina:Detector",
 }
 _OF_TORCHVISION = frozenset({"Backbone", "BackboneUNet", "BoneAge"})
+_OF_MONAI = frozenset({"ResAttUNet", "RetinaNet"})
 # What they are built on: folders with weights of their own.
 FOLDERS: Mapping[str, tuple[str, ...]] = {"PneumoLLM": ("clip", "llama")}
 # They fetch weights unless they are told not to.
@@ -89,6 +91,8 @@ def build(
     if name.startswith(_TORCHVISION):
         return _torchvision().models.get_model(name.removeprefix(_TORCHVISION), **arguments)
     where, _, attribute = ARCHITECTURES[name].partition(":")
+    if name in _OF_MONAI or where.startswith("monai."):
+        import_monai()
     given = dict(arguments)
     if name in _FETCHING_BY_DEFAULT:
         given["pretrained"] = False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.data.utils import dense_patch_slices
 
 from ai_models.array.boxes import best_of_overlapping, clipped, corners_of
 from ai_models.backends.protocol import Network, NetworkInput
+from ai_models.backends.windows import places
 from ai_models.card import DetectionCard
 from ai_models.types import FloatArray, ModelError
 
@@ -55,10 +55,7 @@ def _origins(
     if roi is None:
         return [(0,) * len(edges)]
     padded = tuple(max(edge, window) for edge, window in zip(edges, roi, strict=True))
-    step = tuple(max(1, int(window * (1 - overlap))) for window in roi)
-    return [
-        tuple(one.start for one in window) for window in dense_patch_slices(padded, roi, step)
-    ]
+    return [tuple(one.start for one in window) for window in places(padded, roi, overlap)]
 
 
 def _of_window(

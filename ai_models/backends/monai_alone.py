@@ -1,4 +1,4 @@
-"""Imports MONAI without what it would take along."""
+"""Imports MONAI without what it would take along, where a network or an explanation needs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sliding windows over an input, by MONAI, with what it leaves out.
+"""Sliding windows over an input.
 
 Windows that hold one single value (air, padding) all get the same answer, so it is computed once.
 Everything stays on the device that windows and sums are asked for; weights are made once.
@@ -7,12 +7,10 @@ Everything stays on the device that windows and sums are asked for; weights are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
-from monai.data.utils import compute_importance_map
-from monai.inferers.utils import sliding_window_inference
 
+from ai_models.backends.windows import blended
 from ai_models.types import ModelError
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -43,15 +41,10 @@ def sliding_window_logits(
     ModelError
         ``model.wrong_output``: the network answered another shape.
     """
-    weights = gaussian(roi, windows_on)
-    blended = sliding_window_inference(
-        image, roi, batch, _ConstantWindows(predict, channels), overlap=overlap, mode="gaussian",
-        padding_mode="constant", cval=padding, roi_weight_map=weights, sw_device=windows_on,
-        device=sums_on,
+    return blended(
+        image, _ConstantWindows(predict, channels), roi=roi, overlap=overlap, batch=batch,
+        padding=padding, windows_on=windows_on, sums_on=sums_on,
     )
-    if not isinstance(blended, torch.Tensor):
-        raise TypeError("one answer goes in, one comes out")
-    return blended
 
 
 @torch.inference_mode()
@@ -105,15 +98,6 @@ def checked(logits: torch.Tensor, windows: torch.Tensor, channels: int) -> torch
     return logits
 
 
-@lru_cache(maxsize=8)
-def gaussian(roi: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Weights ``(1, 1, *roi)`` of a window: the middle counts most."""
-    weights: torch.Tensor = compute_importance_map(
-        roi, mode="gaussian", sigma_scale=0.125, device=device
-    )
-    return weights[None, None]
-
-
 class _ConstantWindows:
     def __init__(self, predict: Predict, channels: int) -> None:
         self._predict = predict
@@ -144,6 +128,6 @@ class _ConstantWindows:
 
     @staticmethod
     def _own(logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        # MONAI weighs the answer in place: a network that hands its input on must not lose it.
+        # The answer is weighed in place: a network that hands its input on must not lose it.
         theirs = windows.untyped_storage().data_ptr()
         return logits.clone() if logits.untyped_storage().data_ptr() == theirs else logits

@@ -26,9 +26,10 @@ from ai_models.backends.protocol import (
     empty_input,
     is_out_of_memory,
 )
-from ai_models.backends.sliding_window import gaussian, sliding_window_logits, whole_logits
+from ai_models.backends.sliding_window import sliding_window_logits, whole_logits
 from ai_models.backends.watching import Watch, watched
 from ai_models.backends.window_sizes import refused_size
+from ai_models.backends.windows import gaussian
 from ai_models.card import (
     Card,
     ClassificationCard,

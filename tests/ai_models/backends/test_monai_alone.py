@@ -1,4 +1,4 @@
-"""A worker starts with no more of MONAI's company than it needs."""
+"""A worker starts without MONAI, and with no more of its company than a network needs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from ai_models.card import load_card
 from ai_models.predictor import Predictor
 predictor = Predictor(load_card(Path(sys.argv[1])))
 predictor.load()
+predictor.warm_up()
+assert "monai" not in sys.modules, "imported for nothing"
+from ai_models.backends.architectures import build
+build("monai.VNet", {})
 assert "monai" in sys.modules and "transformers" not in sys.modules, "taken along"
 from monai.networks.nets import transchex
 assert not transchex.transformers[1]

@@ -8,10 +8,10 @@ import torch
 
 from ai_models.backends.sliding_window import (
     Predict,
-    gaussian,
     sliding_window_logits,
     whole_logits,
 )
+from ai_models.backends.windows import gaussian
 from ai_models.types import ModelError
 
 ROI = (24, 24, 24)
