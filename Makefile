@@ -19,6 +19,8 @@ PYTEST_OPTIONS ?=
 # Tests wait for half of their time, so that three keep two cores busy. A file stays with one worker;
 # slow files come first. PYTEST_OPTIONS=-n0 runs one test after the other.
 WORKERS ?= 3
+# Tests start hundreds of processes of the node, each of which would compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_OPTIONS ?=
 COMPATIBILITY_OPTIONS ?=
@@ -70,13 +72,16 @@ demo: $(VENV)/.installed-demo
 tools:
 	@tests/install_tools.sh
 
-# Lint and types do not hold back the tests, and pytest's summary is the last thing to read.
+# Lint and types do not hold back the tests: mypy, which knows one core only, works beside them, and
+# what it says is the last thing to read.
 .PHONY: test
 test: tools $(VENV)/.installed-test
 	@status=0; \
 	$(BIN)/ruff check . || { status=1; echo 'ruff check FAILED'; }; \
-	$(BIN)/mypy || { status=1; echo 'mypy FAILED'; }; \
+	types=$$(mktemp); $(BIN)/mypy >$$types 2>&1 & mypy=$$!; \
 	tests/in_private_network.sh $(BIN)/python -m pytest $(IN_PARALLEL) -m 'not long' $(PYTEST_OPTIONS) || status=1; \
+	wait $$mypy || { status=1; echo 'mypy FAILED'; }; \
+	cat $$types; rm -f $$types; \
 	exit $$status
 
 .PHONY: test-long
