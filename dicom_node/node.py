@@ -55,6 +55,7 @@ from dicom_node.spool import Spool, open_spool
 
 ROLES = frozenset({"intake", "work", "deliver", "web"})
 _TICK_S = 0.1
+_LEAST_S = 0.005
 _SUBMIT_EVERY_S = 0.2
 _RECONCILE_EVERY_S = 60.0
 _SECOND_S = 1.0
@@ -242,8 +243,12 @@ class Node:
                 stop.wait(5.0)
 
     def _pause(self, stop: threading.Event) -> bool:
-        """Wait for the next round, or until a job or a delivery has ended; whether to stop."""
-        if self._work_ended.wait(_TICK_S):
+        """Wait for the next round, or until a job or a delivery has ended; whether to stop.
+
+        The next round is sooner where a series may be closed before.
+        """
+        due_in_s = self.intake.next_due_in_s() if self.intake is not None else _TICK_S
+        if self._work_ended.wait(min(_TICK_S, due_in_s + _LEAST_S)):
             self._work_ended.clear()
             # What it made is to go, and the next one to come.
             self._next_submit = 0.0

@@ -7,6 +7,7 @@ with what the one before it may have left.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -150,6 +151,10 @@ class Intake:
             self._take_over()
         closed = self.closer.close_complete()
         return closed + self._router.route_complete() if self._leads() else closed
+
+    def next_due_in_s(self) -> float:
+        """When the next `tick` may close a series, if nothing arrives; infinite: nobody knows."""
+        return self.closer.next_due_in_s() if self._leads() else math.inf
 
     def _tend(self, listeners: Listeners) -> None:
         """Replace listeners that died, and index what they kept but could not tell the ledger.

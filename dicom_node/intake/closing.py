@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +17,8 @@ from dicom_node.intake.completeness import (
     decide,
     find_doubt,
     find_missing,
-    is_worth_asking,
     weigh,
+    worth_asking_in_s,
 )
 from dicom_node.intake.enquiry import Asking
 from dicom_node.ledger.ledger import Ledger
@@ -92,6 +93,14 @@ class SeriesCloser:
         self._today = today
         self._knows_the_time = knows_the_time
         self._seen: dict[str, _Seen] = {}
+        self._due_s = math.inf
+
+    def next_due_in_s(self) -> float:
+        """When the next look may close a series that the last one left open, if nothing arrives.
+
+        Seconds from now; infinite where only something that arrives can change that.
+        """
+        return max(0.0, self._due_s - self._monotonic())
 
     def begin_anew(self) -> None:
         """Forget what was seen: others closed and opened series meanwhile."""
@@ -105,6 +114,7 @@ class SeriesCloser:
         LedgerUnavailable
             Nothing is lost: the next call looks again.
         """
+        self._due_s = math.inf
         if self._something_waits():
             return 0
         receiving = self._ledger.receipts.series_in(SeriesState.RECEIVING)
@@ -135,13 +145,15 @@ class SeriesCloser:
         quiet_s = seen.quiet_s + self._monotonic() - seen.since_s
         now = series.last_received_at + timedelta(seconds=quiet_s)
         evidence = self._evidence(series)
-        if not is_worth_asking(evidence, self._settings, now):
+        if (too_early_s := worth_asking_in_s(evidence, self._settings, now)) > 0:
+            self._look_again_in(too_early_s)
             return False
         # First the question whether an answer is under way, then what was answered: the other way
         # round an answer that comes between the two would be passed over.
         is_awaited = self._enquiry is not None and self._enquiry.awaits(series)
         decision = decide(self._with_counts(evidence, series, seen), self._settings, now)
         if is_awaited or not decision.complete:
+            self._look_again_in(decision.wait_s)
             return False
         reason = f"{decision.reason}, {series.instance_count} instances"
         closed = self._ledger.receipts.change(
@@ -152,6 +164,10 @@ class SeriesCloser:
         if closed:
             self._events.series_changed(series.series_instance_uid, "complete", reason)
         return closed
+
+    def _look_again_in(self, wait_s: float) -> None:
+        if wait_s > 0:
+            self._due_s = min(self._due_s, self._monotonic() + wait_s)
 
     def _evidence(self, series: Series) -> Evidence:
         associations = self._ledger.receipts.associations_of(series.series_instance_uid)

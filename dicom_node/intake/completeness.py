@@ -110,13 +110,15 @@ def decide(evidence: Evidence, settings: CompletenessSettings, now: datetime) ->
     return Decision(False, "quiet_period", left_s)
 
 
-def is_worth_asking(evidence: Evidence, settings: CompletenessSettings, now: datetime) -> bool:
-    """Whether nothing came for so long that a count that agrees would close the series.
+def worth_asking_in_s(evidence: Evidence, settings: CompletenessSettings, now: datetime) -> float:
+    """In how many seconds a count that agrees would close the series, if nothing comes; 0: now.
 
     Before that no rule closes it either, so there is nothing to look at.
     """
     quiet_s = max(0.0, (now - evidence.last_received_at).total_seconds())
-    return quiet_s >= min(_counted_after_s(evidence, settings), settings.quiet_period_s)
+    return max(
+        0.0, min(_counted_after_s(evidence, settings), settings.quiet_period_s) - quiet_s
+    )
 
 
 def weigh(counts: Sequence[Count], here: int) -> tuple[str, str]:

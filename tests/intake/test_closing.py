@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,6 +65,22 @@ def test_a_series_that_still_arrives_is_left_alone(ledger: Ledger) -> None:
     ledger.index([instance(1, at=now)], [Association("one", "CT01", "listener", now)])
     assert closer(ledger).close_complete() == 0
     assert state(ledger)[0] is SeriesState.RECEIVING
+
+
+def test_the_closer_knows_when_it_may_close_what_it_left_open(ledger: Ledger) -> None:
+    clock, now = Clock(), datetime.now(UTC)
+    looking = SeriesCloser(ledger, SETTINGS, Events(), clock, today=lambda: now)
+    assert looking.next_due_in_s() == math.inf
+    ledger.index([instance(1, at=now)], [released(now)])
+    assert looking.close_complete() == 0
+    assert looking.next_due_in_s() == pytest.approx(SETTINGS.after_release_s)
+    clock.now_s += 0.5
+    assert looking.next_due_in_s() == pytest.approx(SETTINGS.after_release_s - 0.5)
+    clock.now_s += looking.next_due_in_s() + 0.001
+    assert looking.next_due_in_s() == 0.0
+    assert looking.close_complete() == 1
+    looking.close_complete()
+    assert looking.next_due_in_s() == math.inf
 
 
 def test_a_series_with_a_hole_waits_and_closes_when_the_slice_comes(ledger: Ledger) -> None:

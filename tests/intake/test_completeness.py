@@ -19,8 +19,8 @@ from dicom_node.intake.completeness import (
     decide,
     find_doubt,
     find_missing,
-    is_worth_asking,
     weigh,
+    worth_asking_in_s,
 )
 from dicom_node.records import Instance
 
@@ -278,8 +278,8 @@ def test_objects_that_are_no_images_count_as_instances() -> None:
 def test_it_is_worth_asking_when_a_count_could_close_the_series_and_not_before(
     found: Evidence, at_s: float
 ) -> None:
-    assert not is_worth_asking(found, SETTINGS, after(at_s - 0.1))
-    assert is_worth_asking(found, SETTINGS, after(at_s))
+    assert worth_asking_in_s(found, SETTINGS, after(at_s - 0.1)) == pytest.approx(0.1)
+    assert worth_asking_in_s(found, SETTINGS, after(at_s)) == 0.0
 
 
 @given(
@@ -297,4 +297,4 @@ def test_nothing_closes_before_it_is_worth_asking(
         still_open=still_open, aborted=aborted, closed_s=closed_s, agreed=agreed, doubt=doubt
     )
     if decide(found, settings, after(at_s)).complete:
-        assert is_worth_asking(found, settings, after(at_s))
+        assert worth_asking_in_s(found, settings, after(at_s)) == 0.0
