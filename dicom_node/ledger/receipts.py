@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,17 @@ from dicom_node.records import Association, Instance, Series, SeriesState
 _CHUNK = 500
 _LATER_S = 1e-4
 _i, _a, _s = tables.instances, tables.associations, tables.series
+# Made once: while images arrive these run several times a second, and to make a statement takes
+# longer than the database takes for it.
+_FINGERPRINTS = sa.select(_i.c.path, _i.c.fingerprint).where(
+    _i.c.path.in_(sa.bindparam("keys", expanding=True))
+)
+_STANDING = sa.select(
+    _s.c.series_instance_uid, _s.c.state, _s.c.instance_count, _s.c.last_received_at
+).where(_s.c.series_instance_uid.in_(sa.bindparam("keys", expanding=True)))
+_GROW = sa.update(_s).where(_s.c.series_instance_uid == sa.bindparam("uid")).values(
+    instance_count=sa.bindparam("count"), last_received_at=sa.bindparam("last_at")
+)
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,24 @@ class Receipts:
         with self._database.write(on=touched) as connection:
             for association in associations:
                 self._record_association(connection, association)
-            known = self._fingerprints(connection, list(latest))
+            if not latest:
+                return
+            known = {
+                row.path: row.fingerprint
+                for row in _by_key(connection, _FINGERPRINTS, list(latest))
+            }
             by_series: dict[str, list[Instance]] = defaultdict(list)
             for instance in latest.values():
                 by_series[instance.series_instance_uid].append(instance)
-            for uid in _removed(connection, list(by_series)):
-                by_series[uid] = [one for one in by_series[uid] if is_there(one.path)]
-            for arrived in filter(None, by_series.values()):
-                self._record_instances(connection, arrived, known)
+            rows_of = {
+                row.series_instance_uid: row
+                for row in _by_key(connection, _STANDING, list(by_series))
+            }
+            for uid, row in rows_of.items():
+                if row.state == SeriesState.REMOVED:
+                    by_series[uid] = [one for one in by_series[uid] if is_there(one.path)]
+            self._record_instances(connection, by_series, known)
+            self._touch_all(connection, by_series, known, rows_of)
 
     def _record_association(self, connection: sa.Connection, association: Association) -> None:
         values = {
@@ -86,67 +108,80 @@ class Receipts:
             )
         )
 
-    def _fingerprints(self, connection: sa.Connection, paths: list[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for start in range(0, len(paths), _CHUNK):
-            query = sa.select(_i.c.path, _i.c.fingerprint).where(
-                _i.c.path.in_(paths[start : start + _CHUNK])
-            )
-            found.update((row[0], row[1]) for row in connection.execute(query))
-        return found
-
     def _record_instances(
-        self, connection: sa.Connection, arrived: list[Instance], known: dict[str, str]
+        self, connection: sa.Connection, by_series: dict[str, list[Instance]],
+        known: dict[str, str],
     ) -> None:
-        changed = [i for i in arrived if known.get(i.path) != i.fingerprint]
-        if changed:
-            insert = self._database.insert(_i)
-            columns = {c.name: insert.excluded[c.name] for c in _i.c if not c.primary_key}
-            connection.execute(
-                insert.on_conflict_do_update(index_elements=["path"], set_=columns),
-                [rows.instance_values(instance) for instance in changed],
-            )
-        added = sum(i.path not in known for i in changed)
-        self._touch_series(connection, arrived, added, len(changed) - added)
+        """All that are new or changed, of whatever series, by one statement."""
+        values = [
+            rows.instance_values(one)
+            for arrived in by_series.values() for one in arrived
+            if known.get(one.path) != one.fingerprint
+        ]
+        if values:
+            connection.execute(self._upsert, values)
 
-    def _touch_series(
-        self, connection: sa.Connection, arrived: list[Instance], added: int, replaced: int
+    @cached_property
+    def _upsert(self) -> sa.Insert:
+        insert = self._database.insert(_i)
+        columns = {c.name: insert.excluded[c.name] for c in _i.c if not c.primary_key}
+        return insert.on_conflict_do_update(index_elements=["path"], set_=columns)
+
+    def _touch_all(
+        self, connection: sa.Connection, by_series: dict[str, list[Instance]],
+        known: dict[str, str], rows_of: dict[str, sa.Row[Any]],
     ) -> None:
-        first = arrived[0]
-        last_at = max(rows.to_seconds(i.received_at) for i in arrived)
-        row = connection.execute(
-            sa.select(_s).where(_s.c.series_instance_uid == first.series_instance_uid)
-        ).one_or_none()
-        if row is None:
-            self._insert_series(connection, first, added, last_at)
-            return
-        if not (added or replaced) and row.state != SeriesState.RECEIVING:
-            return
+        counted: list[dict[str, Any]] = []
+        for uid, arrived in by_series.items():
+            if not arrived:
+                continue
+            added = sum(one.path not in known for one in arrived)
+            replaced = sum(known.get(one.path, one.fingerprint) != one.fingerprint
+                           for one in arrived)
+            row = rows_of.get(uid)
+            if row is None:
+                last_at = max(rows.to_seconds(one.received_at) for one in arrived)
+                self._insert_series(connection, arrived[0], added, last_at)
+            elif added or replaced or row.state == SeriesState.RECEIVING:
+                counted.append(self._grown(row, arrived, added, replaced))
+                if row.state != SeriesState.RECEIVING:
+                    self._reopen(connection, row, arrived[0], added, replaced)
+        if counted:
+            connection.execute(_GROW, counted)
+
+    def _grown(
+        self, row: sa.Row[Any], arrived: list[Instance], added: int, replaced: int
+    ) -> dict[str, Any]:
         # Whoever decides on what was here before must notice it, also when it says that it came
         # earlier: another listener was faster, or the clock was set back.
         later_s = _LATER_S if added or replaced else 0.0
-        values = {
-            "instance_count": row.instance_count + added,
-            "last_received_at": max(last_at, row.last_received_at + later_s),
+        last_at = max(rows.to_seconds(one.received_at) for one in arrived)
+        return {
+            "uid": row.series_instance_uid,
+            "count": row.instance_count + added,
+            "last_at": max(last_at, row.last_received_at + later_s),
         }
+
+    def _reopen(
+        self, connection: sa.Connection, row: sa.Row[Any], first: Instance, added: int,
+        replaced: int,
+    ) -> None:
+        """A series that had left ``receiving`` comes back there."""
         reason = f"late_instances: {added} new, {replaced} replaced"
         if row.state == SeriesState.REMOVED:
             begin_anew(connection, first.series_instance_uid)
             reason = "sent_again_after_removal"
-            values |= {
-                "calling_ae_title": first.calling_ae_title, "modality": first.modality,
-                "first_received_at": rows.to_seconds(first.received_at),
-            }
-        connection.execute(
-            sa.update(_s)
-            .where(_s.c.series_instance_uid == first.series_instance_uid)
-            .values(values)
-        )
-        if row.state != SeriesState.RECEIVING:
-            rows.change_state(
-                connection, "series", first.series_instance_uid, SeriesState.RECEIVING, reason,
-                _now(),
+            connection.execute(
+                sa.update(_s)
+                .where(_s.c.series_instance_uid == first.series_instance_uid)
+                .values(
+                    calling_ae_title=first.calling_ae_title, modality=first.modality,
+                    first_received_at=rows.to_seconds(first.received_at),
+                )
             )
+        rows.change_state(
+            connection, "series", first.series_instance_uid, SeriesState.RECEIVING, reason, _now()
+        )
 
     def _insert_series(
         self, connection: sa.Connection, first: Instance, added: int, last_at: float
@@ -291,15 +326,12 @@ class Receipts:
         return True
 
 
-def _removed(connection: sa.Connection, series: list[str]) -> list[str]:
-    found: list[str] = []
-    for start in range(0, len(series), _CHUNK):
-        query = sa.select(_s.c.series_instance_uid).where(
-            _s.c.series_instance_uid.in_(series[start : start + _CHUNK]),
-            _s.c.state == str(SeriesState.REMOVED),
-        )
-        found += connection.execute(query).scalars()
-    return found
+def _by_key(
+    connection: sa.Connection, query: sa.Select[Any], keys: list[str]
+) -> Iterator[Any]:
+    """The rows of a query that asks for ``keys``, so many at a time."""
+    for start in range(0, len(keys), _CHUNK):
+        yield from connection.execute(query, {"keys": keys[start : start + _CHUNK]})
 
 
 def _now() -> float:
