@@ -24,7 +24,7 @@ _WithFiles = TypeVar("_WithFiles", bound=Settings)
 class AccessSettings(Settings):
     """Who may open an association, from where, and how many at a time.
 
-    ``allowed_networks`` empty: from everywhere.
+    ``allowed_networks`` empty: from everywhere. Load balancers in ``proxies`` say who calls.
     """
 
     accept_unknown_callers: Flag = False
@@ -32,6 +32,7 @@ class AccessSettings(Settings):
     max_associations_per_caller: Annotated[Whole, Field(ge=1, le=10_000)] = 32
     check_called_ae_title: Flag = True
     allowed_networks: list[Network] = []
+    proxies: list[Network] = []
 
 
 class TlsSettings(Settings):

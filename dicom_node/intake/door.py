@@ -3,6 +3,8 @@
 In DICOM the caller speaks first, with TLS and without. One that says nothing costs a socket here
 and no thread; the one that has waited longest of the address that has most goes when there are too
 many, so that ten thousand half-open connections do not keep a modality out.
+
+From a load balancer's address the balancer speaks first, and says for whom.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.intake.access import is_within
+from dicom_node.intake.proxy_header import MOST_BYTES, read_proxy_header
 
 MOST_WAITING = 256
 _BACKLOG = 1024
@@ -26,12 +29,16 @@ _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 @dataclass(frozen=True)
 class Visitor:
-    """An accepted connection; ``deadline`` is when its association must have been asked for."""
+    """An accepted connection; ``deadline`` is when its association must have been asked for.
+
+    ``is_proxy``: it comes from a balancer, which has not said yet who calls.
+    """
 
     connection: socket.socket
     address: tuple[str, int]
     speaks_tls: bool
     deadline: float
+    is_proxy: bool = False
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -78,6 +85,9 @@ class Door:
         Takes a visitor who has begun to speak; must not block.
     refused
         Told the address of who is turned away at once, and why.
+    proxies
+        Networks of load balancers, which say by the PROXY protocol who calls: from there nobody
+        is let in without it, and what it says is believed.
     """
 
     def __init__(
@@ -89,9 +99,11 @@ class Door:
         refused: Callable[[str, str], None],
         failed: Callable[[], None] = lambda: None,
         most_waiting: int = MOST_WAITING,
+        proxies: Sequence[str] = (),
     ) -> None:
         self._listening = dict(listening)
         self._allowed = tuple(allowed_networks)
+        self._proxies = tuple(proxies)
         self._patience_s = patience_s
         self._admit = admit
         self._refused = refused
@@ -149,6 +161,9 @@ class Door:
                     # Someone who looked whether the port is open.
                     ready.close()
                     return
+                if visitor.is_proxy:
+                    self._hear_proxy(visitor)
+                    return
                 if self._is_stranger(visitor.address[0]):
                     self._refused(visitor.address[0], "access.network")
                     ready.close()
@@ -157,6 +172,19 @@ class Door:
             except BaseException:  # whatever it is, nobody else has this socket now
                 ready.close()
                 raise
+
+    def _hear_proxy(self, visitor: Visitor) -> None:
+        """Let the caller for whom a balancer speaks wait for its own first byte."""
+        connection = visitor.connection
+        header = read_proxy_header(connection.recv(MOST_BYTES, socket.MSG_PEEK))
+        if header is None:
+            self._refused(visitor.address[0], "access.no_proxy_header")
+            connection.close()
+            return
+        connection.recv(header.length)
+        self._let_wait(replace(
+            visitor, address=header.address or visitor.address, is_proxy=False
+        ))
 
     def _accept(self, listening: socket.socket, speaks_tls: bool) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
@@ -175,7 +203,9 @@ class Door:
         self, connection: socket.socket, address: tuple[str, int], speaks_tls: bool
     ) -> None:
         # This host itself is let wait: its watch over the listeners opens a door and says nothing.
-        if self._is_stranger(address[0]) and address[0] != connection.getsockname()[0]:
+        is_proxy = bool(self._proxies) and is_within(address[0], self._proxies)
+        is_own = address[0] == connection.getsockname()[0]
+        if self._is_stranger(address[0]) and not is_own and not is_proxy:
             connection.close()
             self._refused(address[0], "access.network")
             return
@@ -183,10 +213,13 @@ class Door:
             self._make_room()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._selector.register(connection, selectors.EVENT_READ)
-        self._of_address[address[0]] += 1
         deadline = time.monotonic() + self._patience_s
-        self._waiting[connection] = Visitor(connection, address, speaks_tls, deadline)
+        self._let_wait(Visitor(connection, address, speaks_tls, deadline, is_proxy))
+
+    def _let_wait(self, visitor: Visitor) -> None:
+        self._selector.register(visitor.connection, selectors.EVENT_READ)
+        self._of_address[visitor.address[0]] += 1
+        self._waiting[visitor.connection] = visitor
 
     def _is_stranger(self, address: str) -> bool:
         return bool(self._allowed) and not is_within(address, self._allowed)

@@ -198,6 +198,7 @@ class Listener:
             sockets, settings.allowed_networks, settings.acse_timeout_s, reception.admit,
             self._surroundings.refusals.tell,
             lambda: self._surroundings.events.unexpected("intake.accept"),
+            proxies=settings.proxies,
         )
         self._door.open()
         return int(sockets[0][0].getsockname()[1])

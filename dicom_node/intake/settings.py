@@ -61,6 +61,7 @@ class ListenerSettings:
     commitment_report_after_s: float = 1.0
     callers: tuple[Caller, ...] = ()
     allowed_networks: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     max_associations_per_caller: int = 10_000
     max_instance_bytes: int = 16 << 30
     max_sequence_depth: int = 32
@@ -90,6 +91,7 @@ class ListenerSettings:
             commitment_report_after_s=intake.commitment_report_after_s,
             callers=tuple(Caller.of(peer) for peer in config.peers.values() if peer.ae_title),
             allowed_networks=tuple(access.allowed_networks),
+            proxies=tuple(access.proxies),
             max_associations_per_caller=access.max_associations_per_caller,
             max_instance_bytes=intake.max_instance_bytes,
             max_sequence_depth=intake.max_sequence_depth,
@@ -108,7 +110,9 @@ class ListenerSettings:
         from dicom_node.config_security import TlsSettings
 
         fields = json.loads(text)
-        for name in ("calling_ae_titles", "private_sop_classes", "allowed_networks"):
+        for name in (
+            "calling_ae_titles", "private_sop_classes", "allowed_networks", "proxies"
+        ):
             if fields[name] is not None:
                 fields[name] = tuple(fields[name])
         fields["spool"] = SpoolPlace.from_fields(fields["spool"])
