@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from ai_models.types import Code
 from sr_templates import codes
+from sr_templates.encoded import item_of, sequence_element, text_element
 
 _CONTENT = 0x0040A730
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
@@ -59,7 +59,7 @@ def add_images(
 ) -> None:
     """Add an item for each of ``images`` to the library of a finished ``report``.
 
-    They are plain data sets and come last, because checking and copying each as a content item
+    They are encoded already and come last, because checking and copying each as a content item
     of the tree costs more than everything else in a report on a long series. ``further`` are the
     images of other series, in the order of their groups.
     """
@@ -68,41 +68,34 @@ def add_images(
         for item in report.ContentSequence
         if item.ConceptNameCodeSequence[0].CodeValue == codes.IMAGE_LIBRARY.value
     )
-    name = _code_sequence(codes.SOURCE)
     for group, members in zip(library.ContentSequence, (images, *further), strict=True):
-        entries = [_entry(image, name) for image in members]
-        items = [*group.get("ContentSequence", []), *entries]
+        items = [*group.get("ContentSequence", []), *_entries(members)]
         if items:
             group[_CONTENT] = DataElement(_CONTENT, "SQ", DicomSequence(items))
 
 
-def _entry(image: Dataset, name: Any) -> Dataset:
-    reference = _dataset(
-        (0x00081150, "UI", image[_SOP_CLASS].value), (0x00081155, "UI", image[_SOP_INSTANCE].value)
+def _entries(images: Sequence[Dataset]) -> list[Dataset]:
+    """What is said of each image; all but its UIDs is the same, and stands in the same elements."""
+    name = b"".join(
+        text_element(tag, vr, text).encoded
+        for tag, vr, text in (
+            (0x00080100, "SH", codes.SOURCE.value), (0x00080102, "SH", codes.SOURCE.scheme),
+            (0x00080104, "LO", codes.SOURCE.meaning),
+        )
     )
-    return _dataset(
-        (0x00081199, "SQ", DicomSequence([reference])),
-        (0x0040A010, "CS", "CONTAINS"),
-        (0x0040A040, "CS", "IMAGE"),
-        (0x0040A043, "SQ", name),
+    same = (
+        text_element(0x0040A010, "CS", "CONTAINS"), text_element(0x0040A040, "CS", "IMAGE"),
+        sequence_element(0x0040A043, name),
     )
+    return [item_of(sequence_element(0x00081199, _reference(image)), *same) for image in images]
 
 
-def _code_sequence(code: Code) -> Any:
-    item = _dataset(
-        (0x00080100, "SH", code.value),
-        (0x00080102, "SH", code.scheme),
-        (0x00080104, "LO", code.meaning),
+def _reference(image: Dataset) -> bytes:
+    sop_class, instance = str(image[_SOP_CLASS].value), str(image[_SOP_INSTANCE].value)
+    return (
+        text_element(0x00081150, "UI", sop_class).encoded
+        + text_element(0x00081155, "UI", instance).encoded
     )
-    return DicomSequence([item])
-
-
-def _dataset(*elements: tuple[int, str, Any]) -> Dataset:
-    dataset = Dataset()
-    for tag, vr, value in elements:
-        # Values are read from checked headers: checking each again costs as much as the rest.
-        dataset[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
-    return dataset
 
 
 def _container(name: Code) -> Any:

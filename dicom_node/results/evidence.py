@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydicom import config
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom_node.results.request import Reference
+from sr_templates.encoded import item_of, text_element
 
 _SOP_CLASS, _SOP_INSTANCE = 0x00081150, 0x00081155
 
@@ -74,8 +73,8 @@ def _series(series_instance_uid: str, instances: dict[str, str]) -> Dataset:
 
 
 def _instance(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    instance = Dataset()
-    for tag, uid in ((_SOP_CLASS, sop_class_uid), (_SOP_INSTANCE, sop_instance_uid)):
-        # There is one for every slice, and its UIDs were checked with its header.
-        instance[tag] = DataElement(tag, "UI", uid, validation_mode=config.IGNORE)
-    return instance
+    # There is one for every slice, and its UIDs were checked with its header.
+    return item_of(
+        text_element(_SOP_CLASS, "UI", sop_class_uid),
+        text_element(_SOP_INSTANCE, "UI", sop_instance_uid),
+    )

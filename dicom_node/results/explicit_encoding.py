@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from sr_templates.encoded import EncodedElement
+
 if TYPE_CHECKING:
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
@@ -76,6 +78,8 @@ def _item(item: Dataset) -> bytes:
 
 
 def _element(element: Any) -> bytes:
+    if isinstance(element, EncodedElement):
+        return element.encoded
     if element is None or element.is_raw or element.tag == _CHARACTER_SET:
         raise _Unusual
     vr, value, tag = str(element.VR), element.value, element.tag
