@@ -200,8 +200,7 @@ class Database:
             if not self.is_sqlite:
                 postgres.take_time(connection)
             migrate(connection, tables.metadata)
-            if self.is_sqlite:
-                keep_counts(connection)
+            keep_counts(connection)
 
     def _need_ledger(self) -> None:
         if self._path is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.ledger import postgres, tables
+from dicom_node.ledger.counts import keep_counts, keep_no_counts
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.states import IllegalTransition
 
@@ -38,6 +39,8 @@ def move(source: Database, target: Database) -> dict[str, int]:
                 raise IllegalTransition(
                     "there is a ledger in the database already: give it an empty database"
                 )
+        if not target.is_sqlite:
+            keep_no_counts(connection)
         for table in tables.metadata.sorted_tables:
             count = 0
             for rows in _chunks(reading, table):
@@ -46,6 +49,7 @@ def move(source: Database, target: Database) -> dict[str, int]:
             if count:
                 copied[table.name] = count
         if not target.is_sqlite:
+            keep_counts(connection)
             # The next line of the history gets the number behind the last one.
             last = sa.select(sa.func.max(tables.transitions.c.id)).scalar_subquery()
             sequence = sa.func.pg_get_serial_sequence("transitions", "id")

@@ -34,6 +34,8 @@ def test_everything_goes_over_and_the_ledger_goes_on_from_there(
     for job_id in ("job-1", "job-2"):
         assert moved.jobs.find(job_id) == former.jobs.find(job_id) is not None
     assert moved.deliveries.of_job("job-1") == former.deliveries.of_job("job-1")
+    assert moved.jobs.count_by_state() == former.jobs.count_by_state()
+    assert moved.deliveries.count_by_state() == former.deliveries.count_by_state()
     for kind, key in (("series", "1.2.3"), ("job", "job-1"), ("job", "job-2")):
         assert moved.history(kind, key) == former.history(kind, key)
     assert moved.measures.last_change() == former.measures.last_change()

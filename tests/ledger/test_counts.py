@@ -1,8 +1,9 @@
-"""The counts by state that SQLite keeps: always what counting would give."""
+"""The counts by state that a database keeps: always what counting would give."""
 
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.ledger import tables
-from dicom_node.ledger.counts import count_by_state
+from dicom_node.ledger.counts import count_by_state, keep_no_counts
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.records import SendOutcome, SeriesState
 from tests.ledger.conftest import START, delivery, instance, job, result
@@ -120,3 +121,47 @@ def test_a_state_that_an_earlier_version_did_not_know_is_counted(tmp_path: Path)
     agree(ledger)
     assert ledger.deliveries.count_by_state() == {"replaced": 1}
     ledger.close()
+
+
+@pytest.mark.postgresql
+def test_postgresql_sums_up_what_it_noted_while_several_write(postgresql_url: str) -> None:
+    ledger = Ledger.open(postgresql_url)
+    ledger.index([instance(1, series=f"1.2.3.{one}") for one in range(20)])
+
+    def change(begin: int) -> None:
+        for turn in range(80):
+            state = "routed" if turn % 2 else "complete"
+            with ledger._database.write(()) as connection:
+                connection.exec_driver_sql(
+                    "UPDATE series SET state = %s WHERE series_instance_uid = ANY(%s)",
+                    (state, [f"1.2.3.{one}" for one in range(begin, begin + 5)]),
+                )
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(change, (0, 5, 10, 15)))
+    agree(ledger)
+    assert ledger.receipts.count_by_state() == {"routed": 20}
+    with ledger._database.read() as connection:
+        # 3,220 lines were noted; one change in some hundred sums up what is there.
+        lines = connection.exec_driver_sql("SELECT count(*) FROM state_changes").scalar_one()
+    assert lines < 3000
+    ledger.close()
+
+
+@pytest.mark.postgresql
+def test_a_ledger_of_postgresql_that_kept_no_counts_is_counted_when_it_is_opened(
+    postgresql_url: str,
+) -> None:
+    ledger = Ledger.open(postgresql_url)
+    ledger.index([instance(1), instance(1, series="1.2.4")])
+    with ledger._database.write() as connection:
+        keep_no_counts(connection)
+    agree(ledger)
+    again = Ledger.open(postgresql_url)
+    again.index([instance(1, series="1.2.5")])
+    with again._database.write() as connection:
+        connection.execute(sa.text("DELETE FROM series WHERE series_instance_uid = '1.2.4'"))
+    agree(again)
+    assert again.receipts.count_by_state() == {"receiving": 2}
+    ledger.close()
+    again.close()
