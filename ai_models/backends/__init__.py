@@ -31,6 +31,10 @@ def open_backend(card: Card, device: str, site: Site | None = None) -> Backend:
     site = site or Site()
     backend = card.runtime.backend
     if backend in _BACKENDS:
+        if backend == "monai_bundle":
+            from ai_models.backends.monai_alone import import_monai
+
+            import_monai()
         opened: Backend = _named(_BACKENDS[backend])(card, device, site)
         return opened
     from ai_models.backends.tiled import TiledBackend

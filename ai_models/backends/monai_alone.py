@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 _TAKEN_ALONG = "transformers"
 
@@ -22,6 +23,15 @@ def import_monai() -> None:
         importlib.import_module("monai")
     finally:
         del sys.modules[_TAKEN_ALONG]
+
+
+def names_transchex(folder: Path) -> bool:
+    """Whether a bundle's configuration, or code of its own, names the one that needs it."""
+    return any(
+        b"ranschex" in file.read_bytes()
+        for file in folder.rglob("*")
+        if file.suffix in (".json", ".yaml", ".yml", ".py") and file.is_file()
+    )
 
 
 def complete_monai() -> None:

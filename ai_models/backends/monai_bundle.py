@@ -24,7 +24,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from ai_models.array.activation import activated
 from ai_models.backends.fallbacks import Rung, ladder
-from ai_models.backends.monai_alone import complete_monai
+from ai_models.backends.monai_alone import complete_monai, names_transchex
 from ai_models.backends.monai_bundle_boxes import boxes_on_input
 from ai_models.backends.monai_bundle_parts import BundleParts, inside, read_parts, told
 from ai_models.backends.offline import no_network
@@ -86,7 +86,8 @@ class MonaiBundleBackend:
             device = torch.device("cpu")
             notes.append(f"{self._device} was asked for, but torch sees no CUDA: ran on the CPU")
         with no_network(self._card.id):
-            complete_monai()
+            if names_transchex(folder):
+                complete_monai()
             parts = read_parts(
                 folder, self._options, device, task=self._card.task,
                 own_code=self._card.trust.remote_code,
