@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from dicom_node.backoff import delay_s
 from dicom_node.ledger import rows, tables
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.records import DeliveryState
 
 _DUPLICATE_TRANSACTION = 0x0131
@@ -150,6 +151,6 @@ def mark(connection: sa.Connection, delivery_ids: Sequence[str], word: str) -> N
     """Say what became of the commitment of deliveries that are sent."""
     connection.execute(
         sa.update(_d)
-        .where(_d.c.delivery_id.in_(delivery_ids), _d.c.state == _SENT)
+        .where(_d.c.delivery_id.in_(in_steps(delivery_ids)), _d.c.state == _SENT)
         .values(commitment=word)
     )

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.commitment_reports import Reference
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.ledger.removals import note_committed
 
 MOST_ITEMS = 50_000
@@ -172,7 +173,7 @@ class CommitmentRequests:
             for start in range(0, len(uids), _CHUNK):
                 query = sa.select(
                     _i.c.sop_instance_uid, _i.c.sop_class_uid, _i.c.path, _i.c.size_bytes
-                ).where(_i.c.sop_instance_uid.in_(uids[start : start + _CHUNK]))
+                ).where(_i.c.sop_instance_uid.in_(in_steps(uids[start : start + _CHUNK])))
                 for row in connection.execute(query):
                     found[row.sop_instance_uid].append(
                         Kept(row.sop_class_uid, row.path, row.size_bytes)

@@ -33,6 +33,7 @@ from dicom_node.ledger.commitment_reports import (
     settle,
 )
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.records import DeliveryState
 
 Left = Literal["wanted", "unanswered", "not_offered", "off"]
@@ -157,7 +158,7 @@ class Commitments:
         query = (
             sa.select(_d.c.delivery_id, _d.c.attempt, _r.c.sop_class_uid, _r.c.sop_instance_uid)
             .join(_r, _r.c.sop_instance_uid == _d.c.sop_instance_uid)
-            .where(_d.c.delivery_id.in_(delivery_ids[:MOST_ITEMS]), _d.c.state == _SENT)
+            .where(_d.c.delivery_id.in_(in_steps(delivery_ids[:MOST_ITEMS])), _d.c.state == _SENT)
             .where(_d.c.destination == destination, _d.c.commitment.in_(_UNASKED))
             .order_by(_d.c.created_at, _d.c.delivery_id)
         )
@@ -225,7 +226,8 @@ class Commitments:
     def bury(self, delivery_ids: Sequence[str], reason: str, now: datetime) -> list[Change]:
         """Make uncommitted deliveries dead letters: commitment was required and did not come."""
         at = rows.to_seconds(now)
-        query = sa.select(_d).where(_d.c.delivery_id.in_(delivery_ids), _d.c.state == _SENT)
+        named = _d.c.delivery_id.in_(in_steps(delivery_ids))
+        query = sa.select(_d).where(named, _d.c.state == _SENT)
         with self._database.write() as connection:
             found = connection.execute(query).all()
             return [fail(connection, row, reason, at, None) for row in found]

@@ -14,6 +14,7 @@ from dicom_node.ledger import clock, replacing, rows, states, tables, things
 from dicom_node.ledger.circuits import Circuits
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.ledger.replanning import (
     Recipient,
     is_class_refused,
@@ -308,7 +309,7 @@ class Deliveries:
 
     def started_at(self, deliveries: Sequence[Delivery]) -> datetime:
         """When the oldest of these deliveries was asked for, by a job or by an operator."""
-        wanted = [delivery.delivery_id for delivery in deliveries]
+        wanted = in_steps([delivery.delivery_id for delivery in deliveries])
         query = sa.select(sa.func.min(_d.c.created_at)).where(_d.c.delivery_id.in_(wanted))
         with self._database.read() as connection:
             return rows.to_datetime(connection.execute(query).scalar_one())

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 
 _CHUNK = 500
 _LATEST_SERIES = 300
@@ -37,7 +38,7 @@ class Files:
         forgotten: Counter[str] = Counter()
         with self._database.write() as connection:
             for start in range(0, len(paths), _CHUNK):
-                named = _i.c.path.in_(paths[start : start + _CHUNK])
+                named = _i.c.path.in_(in_steps(paths[start : start + _CHUNK]))
                 query = sa.select(_i.c.series_instance_uid, sa.func.count()).where(named)
                 for uid, count in connection.execute(query.group_by(_i.c.series_instance_uid)):
                     forgotten[uid] += count

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import clock, rows, tables
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.records import Job, JobInput, JobState, SeriesState
 
 LONGEST_WAIT_S = 86_400.0
@@ -46,7 +47,8 @@ class JobInputs:
         wanted, found = list(job_ids), dict[str, list[JobInput]]()
         with self._database.read() as connection:
             for start in range(0, len(wanted), _CHUNK):
-                query = sa.select(_n).where(_n.c.job_id.in_(wanted[start : start + _CHUNK]))
+                part = in_steps(wanted[start : start + _CHUNK])
+                query = sa.select(_n).where(_n.c.job_id.in_(part))
                 for row in connection.execute(query.order_by(_n.c.job_id, _n.c.role)):
                     found.setdefault(row.job_id, []).append(_to_input(row))
         return found

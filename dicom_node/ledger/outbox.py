@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.records import UNKNOWN_KIND, Delivery, Result
 
 _CHUNK = 500
@@ -30,7 +31,7 @@ class Outbox:
         with self._database.read() as connection:
             for start in range(0, len(wanted), _CHUNK):
                 query = sa.select(_r.c.sop_instance_uid, _r.c.path).where(
-                    _r.c.sop_instance_uid.in_(wanted[start : start + _CHUNK])
+                    _r.c.sop_instance_uid.in_(in_steps(wanted[start : start + _CHUNK]))
                 )
                 found.update((row[0], row[1]) for row in connection.execute(query))
         return found

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dicom_node.ledger import rows, tables
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.records import DeliveryState, Job, Series, Transition
 
 _s, _j, _d, _t = tables.series, tables.jobs, tables.deliveries, tables.transitions
@@ -74,7 +75,7 @@ class Overview:
         jobs: dict[str, list[Job]] = {}
         sendings: dict[str, list[Sending]] = {}
         for start in range(0, len(wanted), _CHUNK):
-            part = wanted[start : start + _CHUNK]
+            part = in_steps(wanted[start : start + _CHUNK])
             with self._database.read() as connection:
                 query = sa.select(_s).where(_s.c.study_instance_uid.in_(part))
                 for row in connection.execute(query.order_by(_s.c.first_received_at)):
@@ -105,7 +106,7 @@ class Overview:
         found: list[sa.Row[Any]] = []
         for start in range(0, len(wanted), _CHUNK):
             query = sa.select(_t).where(
-                _t.c.kind == kind, _t.c.key.in_(wanted[start : start + _CHUNK])
+                _t.c.kind == kind, _t.c.key.in_(in_steps(wanted[start : start + _CHUNK]))
             )
             with self._database.read() as connection:
                 found += connection.execute(query.order_by(_t.c.id)).all()

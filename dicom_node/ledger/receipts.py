@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicom_node.ledger import clock, rows, tables, things
 from dicom_node.ledger.counts import count_by_state
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.name_lists import in_steps
 from dicom_node.ledger.removals import begin_anew
 from dicom_node.records import Association, Instance, Series, SeriesState
 
@@ -226,7 +227,8 @@ class Receipts:
         found: set[str] = set()
         with self._database.read() as connection:
             for start in range(0, len(wanted), _CHUNK):
-                query = sa.select(_i.c.path).where(_i.c.path.in_(wanted[start : start + _CHUNK]))
+                part = in_steps(wanted[start : start + _CHUNK])
+                query = sa.select(_i.c.path).where(_i.c.path.in_(part))
                 found.update(row[0] for row in connection.execute(query))
         return found
 
@@ -331,7 +333,7 @@ def _by_key(
 ) -> Iterator[Any]:
     """The rows of a query that asks for ``keys``, so many at a time."""
     for start in range(0, len(keys), _CHUNK):
-        yield from connection.execute(query, {"keys": keys[start : start + _CHUNK]})
+        yield from connection.execute(query, {"keys": in_steps(keys[start : start + _CHUNK])})
 
 
 def _now() -> float:
