@@ -23,6 +23,7 @@ from dicom_node.pipeline.dispatch import JobDispatch
 from dicom_node.pipeline.drafting import Drafts
 from dicom_node.pipeline.duties import DutyKeeper
 from dicom_node.pipeline.inference import InferencePool, resolve_devices
+from dicom_node.pipeline.made_ready import MadeReady
 from dicom_node.pipeline.outbox import take_up_results
 from dicom_node.pipeline.shared_dispatch import SharedDispatch
 from dicom_node.pipeline.workshop import Workshop
@@ -30,6 +31,10 @@ from dicom_node.records import Instance, Series
 from dicom_node.results.equipment import node_equipment
 from dicom_node.results.profile import Wanted
 from dicom_node.spool import Spool
+
+# Of the time after which a released series is complete: by then it is likely to be whole, and what
+# is left is enough to read it.
+_SHARE_OF_REST = 0.4
 
 
 class Work:
@@ -57,6 +62,7 @@ class Work:
         self._drafts = Drafts(config.results.drafts_at_once, engine, ledger)
         self.pool: InferencePool | None = None
         self.ahead: Ahead | None = None
+        self._made_ready: MadeReady | None = None
         self._duties: DutyKeeper | None = None
         self._devices: list[str] = []
         self.dispatch = self._dispatch_on(engine)
@@ -96,7 +102,7 @@ class Work:
             destinations_of(config, self._ledger), config.models.deadline_s,
             config.results.language, self._read_ahead(self.pool),
             *open_writers(config, self.pool, self._events, lambda: self._drafts.is_closed),
-            self._drafts,
+            self._drafts, self._made_ready,
         )
         self._duties = DutyKeeper(workshop, self._events, lambda: self._place.leads(WORK))
         rules = AttemptRules(config.jobs.max_attempts, config.jobs.per_model)
@@ -115,8 +121,11 @@ class Work:
         if not budget_mib:
             return None
         decoded = Decoded(budget_mib << 20)
+        laid = pool.laid_out
+        self._made_ready = MadeReady(decoded, laid.lay, laid.forget)
         self.ahead = Ahead(
             self._ledger, self._spool, decoded, self._card_expected, pool.prepare, self._events,
+            self._made_ready, _SHARE_OF_REST * self._config.completeness.after_release_s,
         )
         return decoded
 

@@ -99,7 +99,7 @@ class Decoded:
         StorageFailed, WorkerLost
             As `read_frames`.
         """
-        before = _identity(path)
+        before = file_identity(path)
         if self._has(path, before):
             return True
         header = read_header(path)
@@ -116,7 +116,7 @@ class Decoded:
                 return False
         frame = np.empty((1, form.rows, form.columns), form.dtype)
         read_frames(header, form, frame)
-        if _identity(path) != before:
+        if file_identity(path) != before:
             return False
         understood = understand(header.dataset, form, frame[0])
         header = replace(header, frame=frame, understood=understood)
@@ -131,11 +131,24 @@ class Decoded:
             if path not in self._series_of:
                 return None
             kept = self._remove(path)
-        if _identity(path) != kept.identity:
+        if file_identity(path) != kept.identity:
             return None
         with self._lock:
             self._hits += 1
         return kept.header
+
+    def set_aside(self, size_bytes: int) -> bool:
+        """Count what was made of images as if it were kept here, where there is room for it."""
+        with self._lock:
+            has_room = self._make_room("", size_bytes)
+            if has_room:
+                self._held_bytes += size_bytes
+            return has_room
+
+    def give_up(self, size_bytes: int) -> None:
+        """End what `set_aside` said yes to."""
+        with self._lock:
+            self._held_bytes -= size_bytes
 
     def drop(self, series: Iterable[str]) -> None:
         """Keep nothing of these series any longer."""
@@ -174,6 +187,8 @@ class Decoded:
             return False
         unused_since = time.monotonic() - self._keep_s
         while self._held_bytes + size_bytes > self._budget_bytes:
+            if not self._series:
+                return False
             oldest, home = next(iter(self._series.items()))
             if oldest == series or home.used_at > unused_since:
                 return False
@@ -199,7 +214,7 @@ class Decoded:
             self._remove(path)
 
 
-def _identity(path: Path) -> Identity | None:
+def file_identity(path: Path) -> Identity | None:
     """Which file this is and which bytes it has; ``None``: it cannot be told."""
     try:
         found = path.stat()

@@ -2,6 +2,7 @@
 
     series in `receiving` -> which model will it get? -> pool.prepare, once
                                                       -> Decoded.read, one new image after another
+                                                      -> MadeReady.make, once it rests
 
 Nothing waits for it and nothing depends on it. What could not be made ready, the job does as if
 this were not there; what is wrong with an image, the job finds.
@@ -22,6 +23,7 @@ from dicom_node.events import Events, about_study
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.imaging.unreadable import is_costly
 from dicom_node.ledger.ledger import Ledger
+from dicom_node.pipeline.made_ready import MadeReady
 from dicom_node.records import Instance, JobState, Series, SeriesState
 from dicom_node.spool import Spool
 
@@ -34,6 +36,9 @@ _FORGET_EVERY_S = 2.0
 _TURN_S = 0.25
 _PAUSE_S = 0.001
 _STOPPED_WITHIN_S = 30.0
+# So often a series is read as a whole before its job does; one that comes slice by slice would be
+# read again with each of them.
+_MOST_MAKINGS = 2
 # What is done later than that is read again: it may wait for another series for hours.
 _SOON = timedelta(seconds=60)
 _AWAITING = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.HELD})
@@ -49,6 +54,9 @@ class _Arriving:
     known: set[tuple[str, str]] = field(default_factory=set)
     unread: deque[Instance] = field(default_factory=deque)
     given_up: bool = False
+    rests_since_s: float = 0.0
+    makings: int = 0
+    is_made: bool = False
 
     def give_up(self) -> None:
         """Read nothing further of it."""
@@ -71,11 +79,16 @@ class Ahead:
         effects. It may raise a `NodeError`, which means that it cannot be told.
     prepare
         Begins to load a model, and does not wait for it.
+    made_ready
+        Where a series is read as a whole; without it, it is not.
+    rests_after_s
+        When nothing has come for so long, a series is likely to be whole.
     """
 
     def __init__(
         self, ledger: Ledger, spool: Spool, decoded: Decoded, card_for: CardFor,
-        prepare: Prepare, events: Events,
+        prepare: Prepare, events: Events, made_ready: MadeReady | None = None,
+        rests_after_s: float = 1.0,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
@@ -83,6 +96,8 @@ class Ahead:
         self._card_for = card_for
         self._prepare = prepare
         self._events = events
+        self._made_ready = made_ready
+        self._rests_after_s = rests_after_s
         self._arriving: dict[str, _Arriving] = {}
         self._forget_at = 0.0
         self._stopping = threading.Event()
@@ -150,9 +165,24 @@ class Ahead:
         if one.seen_at != series.last_received_at:
             self._look_at(series, one)
             one.seen_at = series.last_received_at
+            one.rests_since_s, one.is_made = time.monotonic(), False
+            if self._made_ready is not None:
+                self._made_ready.drop([series.series_instance_uid])
         turn_ends = time.monotonic() + _TURN_S
         while one.unread and time.monotonic() < turn_ends and not self._stopping.wait(_PAUSE_S):
             self._read(series.series_instance_uid, one.unread.popleft(), one)
+        rests_s = time.monotonic() - one.rests_since_s
+        if rests_s >= self._rests_after_s and not (one.unread or one.is_made or one.given_up):
+            self._make_whole(series, one)
+
+    def _make_whole(self, series: Series, one: _Arriving) -> None:
+        if self._made_ready is None or one.card is None or one.makings >= _MOST_MAKINGS:
+            return
+        one.is_made = True
+        one.makings += 1
+        instances = self._ledger.receipts.instances(series.series_instance_uid)
+        paths = self._spool.resolve_all([instance.path for instance in instances])
+        self._made_ready.make(series.series_instance_uid, paths, one.card.input)
 
     def _look_at(self, series: Series, one: _Arriving) -> None:
         """Note what is new; no more is asked of the ledger, however much there is already."""
@@ -210,8 +240,12 @@ class Ahead:
 
     def _forget(self, receiving: set[str]) -> None:
         """Let go of the images of series that no job will ask for."""
-        held = [uid for uid in self._decoded.series if uid not in receiving]
-        self._decoded.drop(uid for uid in held if not self._is_awaited(uid))
+        ready = self._made_ready.series if self._made_ready is not None else []
+        held = [uid for uid in {*self._decoded.series, *ready} if uid not in receiving]
+        gone = [uid for uid in held if not self._is_awaited(uid)]
+        self._decoded.drop(gone)
+        if self._made_ready is not None:
+            self._made_ready.drop(gone)
 
     def _is_awaited(self, uid: str) -> bool:
         series = self._ledger.receipts.find_series(uid)

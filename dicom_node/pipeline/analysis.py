@@ -109,12 +109,14 @@ def analyse(
     paths: Sequence[Path], card: Card, predict: Predict, writing: Writing,
     ahead: Decoded | None = None, *, companions: Mapping[str, Sequence[Path]] | None = None,
     missing: Mapping[str, str] | None = None, earlier: Earlier | None = None,
+    made_ready: Loaded | None = None,
 ) -> Analysis:
     """Run the model of ``card`` on the series in ``paths`` and describe what it found.
 
     Images that lie in ``ahead`` are not read again. ``companions`` are the files of further
     series by their role in the card, ``missing`` says of a role why there are none.
-    What is found is put beside what is in the ``earlier`` examination.
+    What is found is put beside what is in the ``earlier`` examination. ``made_ready`` is the
+    series as it was read before.
 
     Raises
     ------
@@ -129,7 +131,9 @@ def analyse(
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = load_together(paths, card.input, companions or {}, missing or {}, ahead)
+        loaded = made_ready or load_together(
+            paths, card.input, companions or {}, missing or {}, ahead
+        )
     with _timed(seconds, "model"), beforehand(loaded):
         prediction = predict(card, loaded.model_input)
     with _timed(seconds, "measure"):

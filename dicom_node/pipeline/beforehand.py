@@ -17,7 +17,7 @@ def beforehand(loaded: Loaded) -> Iterator[None]:
     The model computes in another process, and this one would wait. What goes wrong here goes wrong
     again where it is needed, and is raised there.
     """
-    thread = threading.Thread(target=_make_ready, args=(loaded,), name="beforehand", daemon=True)
+    thread = threading.Thread(target=make_ready, args=(loaded,), name="beforehand", daemon=True)
     thread.start()
     try:
         yield
@@ -25,7 +25,8 @@ def beforehand(loaded: Loaded) -> Iterator[None]:
         thread.join()
 
 
-def _make_ready(loaded: Loaded) -> None:
+def make_ready(loaded: Loaded) -> None:
+    """Load what results need, and make the headers fit for them. Never raises."""
     # A boundary: nobody waits for the outcome, and who needs it meets the error again.
     with contextlib.suppress(Exception):
         get_ready()

@@ -28,7 +28,8 @@ from ai_models.types import ModelInput, Prediction
 from dicom_node.errors import DeadlineExceeded, ModelFailed, NodeError, StorageFailed, WorkerLost
 from dicom_node.events import Events
 from dicom_node.pipeline.admission import Admission, Asked
-from dicom_node.pipeline.exchange import read_prediction, write_source
+from dicom_node.pipeline.exchange import read_prediction
+from dicom_node.pipeline.laid_out import LaidOut
 from dicom_node.pipeline.memory import MeasuredMemory, voxels_of
 from dicom_node.pipeline.retry import LEAVES_A_DEVICE, OUT_OF_MEMORY, cause_of
 from dicom_node.pipeline.worker_process import Cancelled, WorkerProcess
@@ -84,6 +85,11 @@ class InferencePool:
         What models may take of a device together; of one that is not in it, what its worker says.
     measured
         File of what models took (see `dicom_node.pipeline.memory`); ``None``: nothing is kept.
+
+    Attributes
+    ----------
+    laid_out
+        Inputs that are written already for who will ask for a prediction of them.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class InferencePool:
     ) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = scratch
+        self.laid_out = LaidOut(scratch)
         self._events = events
         self._closed = threading.Event()
         budgets = device_memory_mib or {}
@@ -264,6 +271,7 @@ class InferencePool:
     def close(self) -> None:
         """End every worker; calls in progress get `WorkerLost`."""
         self._closed.set()
+        self.laid_out.close()
         self.guests.send_away()
         self._admission.close(lambda number: self._workers[number].end())
 
@@ -291,7 +299,7 @@ class InferencePool:
             with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as name:
                 folder = Path(name)
                 request = self._request(folder.name, number, asked) | {
-                    "source": write_source(folder, source), "output": str(folder),
+                    "source": self.laid_out.told(source, folder), "output": str(folder),
                 }
                 answer = worker.ask(request, deadline, self._or_closed(stop))
                 prediction = read_prediction(folder, answer["prediction"], source)

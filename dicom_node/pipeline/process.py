@@ -84,10 +84,14 @@ def compute(job: Job, workshop: Workshop) -> Computed:
         workshop.equipment, datetime.now(UTC), workshop.language, predecessors(previous),
     )
     taken = taken_by(job, workshop)
+    ready = None
+    if workshop.made_ready is not None:
+        ready = workshop.made_ready.take(job.series_instance_uid, paths, card.input)
     try:
         analysis = analyse(
             paths, card, predict, writing, workshop.decoded, companions=taken.companions,
             missing=taken.missing, earlier=earlier_of(job, workshop),
+            made_ready=ready,
         )
     except PermanentError as error:
         check_readable_here(kept, paths, workshop)

@@ -13,6 +13,7 @@ from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.destinations import Destinations
 from dicom_node.pipeline.inference import InferencePool
+from dicom_node.pipeline.made_ready import MadeReady
 from dicom_node.pipeline.writer_process import WriterProcess
 from dicom_node.records import UNKNOWN_KIND, Job, Result
 from dicom_node.results.equipment import Equipment
@@ -34,9 +35,10 @@ class Workshop:
     """What every job is done with.
 
     ``language`` is that of the sentences in reports; in ``decoded`` are images that were read while
-    their series arrived. Of a rule that is among ``writers`` that one drafts the impression of
-    reports, of any other ``writer`` does; without one nobody does. A job is left to ``drafts`` when
-    only its draft is missing; without them it holds its place until it has that.
+    their series arrived, in ``made_ready`` series that were read as a whole. Of a rule that is
+    among ``writers`` that one drafts the impression of reports, of any other ``writer`` does;
+    without one nobody does. A job is left to ``drafts`` when only its draft is missing; without
+    them it holds its place until it has that.
     """
 
     ledger: Ledger
@@ -51,6 +53,7 @@ class Workshop:
     writer: Writer | None = None
     writers: Mapping[str, Writer | None] = field(default_factory=dict)
     drafts: Drafts | None = None
+    made_ready: MadeReady | None = None
 
     def writer_for(self, job: Job) -> Writer | None:
         """Who drafts the impression of what a job finds."""

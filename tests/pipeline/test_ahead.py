@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -21,6 +22,7 @@ from dicom_node.imaging.codec_process import CodecLimits
 from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.pipeline.ahead import Ahead
+from dicom_node.pipeline.made_ready import MadeReady
 from dicom_node.records import Instance, JobState, Series, SeriesState
 from dicom_node.spool import Spool
 from tests.dicom_samples import ct_series, write_instance
@@ -86,6 +88,59 @@ class Site:
 
     def taken(self, paths: Sequence[Path]) -> list[bool]:
         return [self.decoded.take(path) is not None for path in paths]
+
+
+class Whole:
+    """Stands for `MadeReady`: tells what it was asked for, and reads nothing."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, list[Path]]] = []
+        self.series: list[str] = []
+
+    def make(self, series: str, paths: Sequence[Path], entry: object) -> bool:
+        assert entry == "what the model takes"
+        self.made.append((series, list(paths)))
+        self.series.append(series)
+        return True
+
+    def drop(self, series: Iterable[str]) -> None:
+        for one in list(series):
+            if one in self.series:
+                self.series.remove(one)
+
+
+def test_a_series_that_rests_is_read_as_a_whole_and_anew_when_more_came_but_not_for_ever(
+    tmp_path: Path,
+) -> None:
+    site, whole = Site(tmp_path), Whole()
+    site.answer = lambda *_: cast(Card, SimpleNamespace(input="what the model takes"))
+    site.ahead = Ahead(
+        site.ledger, site.spool, site.decoded, site._card_for, lambda _: None, site.events,
+        cast(MadeReady, whole), rests_after_s=3600.0,
+    )
+    paths = site.receive(1, 2, 3)
+    site.ahead.look()
+    assert site.decoded.images == 3 and not whole.made
+    site.ahead._rests_after_s = 0.0
+    for _ in range(3):
+        site.ahead.look()
+    assert whole.made == [("1.2.3", paths)] and whole.series == ["1.2.3"]
+    site.ahead._rests_after_s = 3600.0
+    more = site.receive(4)
+    site.ahead.look()
+    assert not whole.series
+    site.ahead._rests_after_s = 0.0
+    site.ahead.look()
+    assert whole.made[1:] == [("1.2.3", [*paths, *more])]
+    site.receive(5)
+    site.ahead.look()
+    assert len(whole.made) == 2 and not whole.series
+    whole.series.append("1.2.99")
+    site.ahead._forget_at = 0.0
+    site.ahead.look()
+    assert not whole.series, "nobody will ask for it"
+    assert site.events.unexpectedly == []
+    site.ledger.close()
 
 
 @pytest.fixture
