@@ -117,7 +117,7 @@ def test_check_says_what_of_a_store_should_be_otherwise(
 ) -> None:
     file = tmp_path / "credentials"
     file.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
-    file.chmod(0o640)
+    file.chmod(0o644)
     config = host(
         tmp_path, "a", f"s3://{server.bucket()}", endpoint_url=server.url, credentials_file=file
     )
@@ -139,6 +139,29 @@ def test_check_says_what_of_a_store_should_be_otherwise(
     with pytest.raises(StoreUnavailable) as caught:
         check_spool.spool(nowhere)
     assert caught.value.reason == "store.no_bucket"
+    assert "create-bucket" in str(caught.value)
+
+
+def test_credentials_that_the_group_of_one_account_may_read_are_nobody_else_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    file.touch()
+    accounts: set[str] = {"dicom-node"}
+    monkeypatch.setattr(check_spool, "_accounts_of", lambda _: accounts)
+    open_to_others = []
+    for mode in (0o400, 0o600, 0o640, 0o440, 0o660, 0o644, 0o604):
+        file.chmod(mode)
+        open_to_others.append(check_spool._is_open_to_others(file.stat()))
+    assert open_to_others == [False] * 4 + [True] * 3
+    accounts.add("www-data")
+    file.chmod(0o640)
+    assert check_spool._is_open_to_others(file.stat())
+
+
+def test_root_is_in_no_group_that_has_to_be_told_of() -> None:
+    assert "root" not in check_spool._accounts_of(0)
+    assert check_spool._accounts_of(2_000_000_000) == set()
 
 
 @pytest.mark.parametrize(

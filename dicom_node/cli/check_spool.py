@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -52,10 +54,32 @@ def _warned(config: Config, is_versioned: bool, text: str) -> Finding:
         return warning(NAME, f"{text}; images go there by http, for anybody to read",
                        "storage.s3.endpoint_url: https://...")
     file = settings.credentials_file
-    if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
+    if file is not None and _is_open_to_others(file.stat()):
         return warning(NAME, f"{text}; {file} can be read by others than its user",
                        f"chmod 600 {file}")
     if is_versioned:
         return warning(NAME, f"{text}; the bucket keeps versions of what is deleted: images of "
                        "patients stay", "a lifecycle rule that ends noncurrent versions")
     return ok(NAME, text)
+
+
+def _is_open_to_others(found: os.stat_result) -> bool:
+    """Whether others than its user, root and one more account may read or change a file.
+
+    Packages leave secrets to root and let a service read them by a group of its own, systemd by an
+    access list, which shows as rights of the group root.
+    """
+    mode = stat.S_IMODE(found.st_mode)
+    return bool(mode & 0o027 or (mode & 0o040 and len(_accounts_of(found.st_gid)) > 1))
+
+
+def _accounts_of(group: int) -> set[str]:
+    """Who is in a group, besides root."""
+    import grp
+    import pwd
+
+    names = {one.pw_name for one in pwd.getpwall() if one.pw_gid == group}
+    # One that has no name has no members by name: a container was given it for this file.
+    with suppress(KeyError):
+        names.update(grp.getgrgid(group).gr_mem)
+    return names - {"root"}

@@ -25,7 +25,11 @@ _REASONS = {
     "RequestTimeTooSkewed": (
         "store.clock", "the clocks of this host and of the object store differ by too much"
     ),
-    "NoSuchBucket": ("store.no_bucket", "the object store has no such bucket"),
+    "NoSuchBucket": (
+        "store.no_bucket", "the object store has no such bucket, and the node makes none: "
+        "`aws s3api create-bucket --bucket NAME` or the store's own console; without versions and "
+        "closed to the public"
+    ),
     "SlowDown": ("store.busy", "the object store asks to slow down"),
     "BadDigest": ("store.damaged", "the bytes were damaged on their way to the object store"),
 }
