@@ -20,6 +20,7 @@ need libpixelmed-java test -e /usr/share/java/pixelmed.jar
 need default-jre-headless command -v java
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 need iproute2 command -v ip
+need haproxy command -v haproxy
 need systemd-container command -v systemd-nspawn
 need systemd command -v systemd-analyze
 need util-linux command -v unshare

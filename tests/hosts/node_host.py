@@ -93,7 +93,7 @@ class NodeHost:
 
     def echoes(self) -> bool:
         """Whether it answers a C-ECHO that comes from its own machine."""
-        return self.host.run(_echoes, self.host.address)
+        return self.host.run(echoes, self.host.address)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -134,7 +134,8 @@ class NodeHost:
         return f"--- {self.name}\n{self.log_text()[-length:]}"
 
 
-def _echoes(address: str) -> bool:
+def echoes(address: str) -> bool:
+    """Whether a node answers a C-ECHO at an address."""
     try:
         scu = RawScu(
             DICOM_PORT, [(1, VERIFICATION, [IMPLICIT])], calling=MODALITY, called=AE_TITLE,

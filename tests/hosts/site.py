@@ -7,12 +7,14 @@
     database    PostgreSQL
     archive     DCMTK's storescp behind a wire tap that notes what came and when
     farm        serves the model by the Open Inference Protocol, as Triton would
+    balancer    HAProxy before the receivers, where one is wanted: then modalities know only it
 
 All hosts of the node mount one folder as the spool.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ from tests.ai_models.backends.fake_open_inference import FakeOpenInference, Mode
 from tests.ai_models.tiny_models import card_text, card_values
 from tests.hosts.modality import STAT
 from tests.hosts.network import Host, Switch
-from tests.hosts.node_host import ARCHIVE, MODALITY, NodeHost, wait_until
+from tests.hosts.node_host import ARCHIVE, MODALITY, NodeHost, echoes, wait_until
 from tests.postgres_server import PostgresServer
 
 ARCHIVE_PORT = 104
@@ -131,13 +133,17 @@ class Site:
         How many hosts of each there are.
     answer_s
         How long the model takes.
+    balancer
+        Settings of HAProxy, with ``{receiver1}`` and so on and ``{balancer}`` for addresses.
     """
 
     def __init__(
         self, folder: Path, *, receivers: int = 2, workers: int = 2, deliverers: int = 1,
-        answer_s: float = 0.5, durable: bool = True,
+        answer_s: float = 0.5, durable: bool = True, balancer: str = "",
     ) -> None:
         self.folder = folder
+        self.balancer: Host | None = None
+        self._balancer_settings = balancer
         self._stack = ExitStack()
         self._numbers = {"intake": receivers, "work": workers, "deliver": deliverers}
         self._answer_s, self._durable = answer_s, durable
@@ -169,15 +175,37 @@ class Site:
             self.postgres.url, self.spool, self.folder / "models", self.farm, self.archive,
             self.clinic,
         )
-        for name, role in (("receiver", "intake"), ("worker", "work"), ("deliverer", "deliver")):
-            for number in range(1, self._numbers[role] + 1):
-                host = switch.host(f"{name}{number}")
-                self.nodes.append(NodeHost(host, role, settings, self.folder / host.name))
+        names = (("receiver", "intake"), ("worker", "work"), ("deliverer", "deliver"))
+        hosts = [
+            (switch.host(f"{name}{number}"), role) for name, role in names
+            for number in range(1, self._numbers[role] + 1)
+        ]
+        if self._balancer_settings:
+            self.balancer = switch.host("balancer")
+            settings["access"] = {"proxies": [f"{self.balancer.address}/32"]}
+            # Each host also asks itself whether it answers.
+            may_call = [self.clinic, *(host for host, _ in hosts)]
+            settings["peers"]["scanner"]["addresses"] = [f"{one.address}/32" for one in may_call]
+        for host, role in hosts:
+            self.nodes.append(NodeHost(host, role, settings, self.folder / host.name))
+        self._start_balancer()
         engine = sa.create_engine(
             sa.make_url(self.postgres.url).set(drivername="postgresql+psycopg"),
             poolclass=sa.NullPool, isolation_level="AUTOCOMMIT",
         )
         self._engine = engine
+
+    def _start_balancer(self) -> None:
+        if self.balancer is None:
+            return
+        addresses = {one.name: one.host.address for one in self.of_role("intake")}
+        path = self.folder / "haproxy.cfg"
+        path.write_text(self._balancer_settings.format(
+            balancer=self.balancer.address, **addresses
+        ))
+        self.balancer.start(
+            [peers.need_program("haproxy"), "-db", "-f", str(path)], self.folder / "haproxy.log"
+        )
 
     def _open_archive(self, stack: ExitStack) -> None:
         self.received = self.folder / "archive"
@@ -212,9 +240,25 @@ class Site:
             node.start()
         for node in chosen:
             node.wait_ready()
+        if self.balancer is not None:
+            address = self.balancer.address
+            wait_until(
+                lambda: self._balancer_knows_all() and self.clinic.run(echoes, address),
+                "the balancer knows that all receivers answer",
+            )
+
+    def _balancer_knows_all(self) -> bool:
+        """Whether it has called no server down, or up again since."""
+        last: dict[str, bool] = {}
+        text = (self.folder / "haproxy.log").read_text()
+        for name, state in re.findall(r"Server receivers/(\S+) is (UP|DOWN)", text):
+            last[name] = state == "UP"
+        return all(last.values())
 
     def receivers(self) -> list[tuple[str, str]]:
         """Name and address of each, as a modality is told."""
+        if self.balancer is not None:
+            return [(self.balancer.name, self.balancer.address)]
         return [(node.name, node.host.address) for node in self.of_role("intake")]
 
     def query(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
