@@ -46,7 +46,8 @@ def about_study(study_instance_uid: str) -> Iterator[None]:
 
     An empty UID: it is not known which one.
     """
-    token = _study.set(hash_uid(study_instance_uid) if study_instance_uid else "")
+    # Hashed where a line is written: most of what happens writes none.
+    token = _study.set(study_instance_uid)
     try:
         yield
     finally:
@@ -60,7 +61,7 @@ class _DiscreetFormatter(logging.Formatter):
         """What stands behind the text, and the study that all of this is about."""
         fields: dict[str, object] = getattr(record, "fields", {})
         study = _study.get()
-        return {"study": study, **fields} if study else fields
+        return {"study": hash_uid(study), **fields} if study else fields
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - the library's name
         """The traceback of an exception and its causes, without their texts."""

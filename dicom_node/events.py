@@ -75,8 +75,9 @@ class Events(Told):
                    how=how, stored=stored, refused=refused)
 
     def instance_stored(self, sop_instance_uid: str, size_bytes: int, outcome: str) -> None:
-        self._emit(logging.DEBUG, "instance stored", instance=hash_uid(sop_instance_uid),
-                   size_bytes=size_bytes, outcome=outcome)
+        if _log.isEnabledFor(logging.DEBUG):
+            self._emit(logging.DEBUG, "instance stored", instance=hash_uid(sop_instance_uid),
+                       size_bytes=size_bytes, outcome=outcome)
 
     def instances_stored(self, count: int, size_bytes: int, outcome: str) -> None:
         """What another process told of `instance_stored` in a while, added up."""
