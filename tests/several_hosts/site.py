@@ -81,7 +81,8 @@ class HostProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dicom_node", "--config",
                  str(self._folder / "config.yaml"), "serve", "--only", self.roles],
-                stdout=log, stderr=log, start_new_session=True,
+                # Not where this version's code lies: PYTHONPATH says whose it runs.
+                stdout=log, stderr=log, start_new_session=True, cwd=self._folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
             )
 
