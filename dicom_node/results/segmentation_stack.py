@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.errors import UnsuitableInput
+from sr_templates.encoded import item_of, text_element
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -71,14 +72,13 @@ def lay_over_stack(
 
 
 def _name_sources(skeleton: Any, sources: Sequence[Dataset]) -> None:
-    from pydicom.dataset import Dataset
-
-    references = []
-    for source in sources:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = source.SOPClassUID
-        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-        references.append(reference)
+    references = [
+        item_of(
+            text_element(_SOP_CLASS_UID, "UI", source.SOPClassUID),
+            text_element(_SOP_INSTANCE_UID, "UI", source.SOPInstanceUID),
+        )
+        for source in sources
+    ]
     skeleton.SourceImageSequence = references
     skeleton.ReferencedSeriesSequence[0].ReferencedInstanceSequence = references
 
