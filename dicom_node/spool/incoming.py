@@ -37,6 +37,8 @@ class Incoming:
         """
         marked = association_id[:32] if association_id.isalnum() else uid_to_name(association_id)
         path = f"{self.folder}/{self._mine}-{marked}-{next(self._numbers)}.part"
+        # With a name from the beginning: on ext4 without a journal a file that got its first name
+        # when it was whole (O_TMPFILE) is lost with the power, also after its folder was synced.
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
