@@ -29,7 +29,7 @@ from dicom_node.errors import DeadlineExceeded, ModelFailed, NodeError, StorageF
 from dicom_node.events import Events
 from dicom_node.pipeline.admission import Admission, Asked
 from dicom_node.pipeline.exchange import read_prediction
-from dicom_node.pipeline.laid_out import LaidOut
+from dicom_node.pipeline.laid_out import OF_REQUESTS, LaidOut
 from dicom_node.pipeline.memory import MeasuredMemory, voxels_of
 from dicom_node.pipeline.retry import LEAVES_A_DEVICE, OUT_OF_MEMORY, cause_of
 from dicom_node.pipeline.worker_process import Cancelled, WorkerProcess
@@ -296,7 +296,7 @@ class InferencePool:
         worker = self._workers[number]
         is_alone = not self.guests.are_busy(number)
         try:
-            with tempfile.TemporaryDirectory(prefix="inference-", dir=self._scratch) as name:
+            with tempfile.TemporaryDirectory(prefix=OF_REQUESTS, dir=self._scratch) as name:
                 folder = Path(name)
                 request = self._request(folder.name, number, asked) | {
                     "source": self.laid_out.told(source, folder), "output": str(folder),

@@ -11,7 +11,7 @@ from typing import Any
 from ai_models.types import ModelInput, Volume
 from dicom_node.pipeline.exchange import write_source
 
-_PREFIX = "ahead-"
+_PREFIX, OF_REQUESTS = "ahead-", "inference-"
 
 
 class LaidOut:
@@ -20,15 +20,17 @@ class LaidOut:
     Parameters
     ----------
     scratch
-        The folder in which workers read. What a former process laid there is removed.
+        The folder in which workers read, of this process alone. What a former one that was killed
+        left there is removed: it shows patients, and nobody will ask for it.
     """
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._lock = threading.Lock()
         self._laid: dict[int, tuple[ModelInput, Path, dict[str, Any]]] = {}
-        for left in scratch.glob(f"{_PREFIX}*"):
-            _remove(left)
+        for prefix in (_PREFIX, OF_REQUESTS):
+            for left in scratch.glob(f"{prefix}*"):
+                _remove(left)
 
     def lay(self, source: ModelInput) -> None:
         """Write a volume. Never raises: what could not be written is when it is needed."""

@@ -195,5 +195,7 @@ def test_nothing_that_was_laid_out_stays_behind(tmp_path: Path) -> None:
     laid.close()
     assert not list(tmp_path.iterdir())
     laid.lay(second)
+    (tmp_path / "inference-1").mkdir()
+    (tmp_path / "inference-1" / "source.npy").touch()
     LaidOut(tmp_path)
     assert not list(tmp_path.iterdir()), "what a process that was killed had laid out"
