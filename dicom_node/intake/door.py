@@ -19,7 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_node.intake.access import is_within
-from dicom_node.intake.proxy_header import MOST_BYTES, read_proxy_header
+from dicom_node.intake.proxy_header import (
+    MOST_BYTES,
+    SIGNATURE_BYTES,
+    begins_proxy_header,
+    read_proxy_header,
+)
 
 MOST_WAITING = 256
 _BACKLOG = 1024
@@ -63,11 +68,12 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _has_spoken(connection: socket.socket) -> bool:
+def _first_words(connection: socket.socket) -> bytes:
+    """The beginning of what was said, which stays to be read; nothing: it is closed or broken."""
     try:
-        return bool(connection.recv(1, socket.MSG_PEEK))
+        return connection.recv(SIGNATURE_BYTES, socket.MSG_PEEK)
     except OSError:
-        return False
+        return b""
 
 
 class Door:
@@ -157,7 +163,8 @@ class Door:
         elif ready in self._waiting:
             visitor = self._take(ready)
             try:
-                if not _has_spoken(ready):
+                words = _first_words(ready)
+                if not words:
                     # Someone who looked whether the port is open.
                     ready.close()
                     return
@@ -166,6 +173,11 @@ class Door:
                     return
                 if self._is_stranger(visitor.address[0]):
                     self._refused(visitor.address[0], "access.network")
+                    ready.close()
+                    return
+                if begins_proxy_header(words):
+                    # No scanner does so: a balancer that the settings do not name, or not so.
+                    self._refused(visitor.address[0], "access.unknown_proxy")
                     ready.close()
                     return
                 self._admit(visitor)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 MOST_BYTES = 536
 """A header that is longer is none of those which are read here: it would not come in one piece."""
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+SIGNATURE_BYTES = len(_SIGNATURE)
+_WORD = b"PROXY "
 _PREFIX_BYTES = 16
 _LINE_BYTES = 107
 _LOCAL, _PROXY = 0x20, 0x21
@@ -32,11 +34,16 @@ class ProxyHeader:
     address: tuple[str, int] | None
 
 
+def begins_proxy_header(data: bytes) -> bool:
+    """Whether a balancer speaks here, by its first `SIGNATURE_BYTES`; no association begins so."""
+    return data.startswith((_SIGNATURE, _WORD))
+
+
 def read_proxy_header(data: bytes) -> ProxyHeader | None:
     """The header at the beginning of ``data``; ``None`` where there is no whole one."""
     if data.startswith(_SIGNATURE):
         return _binary(data)
-    if data.startswith(b"PROXY "):
+    if data.startswith(_WORD):
         return _text(data)
     return None
 

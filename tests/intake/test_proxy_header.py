@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -54,17 +54,17 @@ def test_what_is_no_header_is_none(data: bytes) -> None:
 
 
 class Hall:
-    """A door on loopback that takes 127.0.0.0/8 for balancers, and who came through it."""
+    """A door on loopback that takes ``proxies`` for balancers, and who came through it."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: Sequence[str] = ("127.0.0.0/8",)) -> None:
         self.came: list[tuple[tuple[str, int], bytes]] = []
         self.refused: list[tuple[str, str]] = []
         self.happened = threading.Event()
         listening = listening_socket("127.0.0.1", 0)
         self.address = listening.getsockname()
         self.door = Door(
-            [(listening, False)], ["10.0.0.0/8"], 20.0, self._admit, self._refuse,
-            proxies=["127.0.0.0/8"],
+            [(listening, False)], ["10.0.0.0/8"] if proxies else [], 20.0, self._admit,
+            self._refuse, proxies=proxies,
         )
         self.door.open()
 
@@ -109,10 +109,23 @@ def test_what_a_balancer_passes_on_without_a_word_is_refused(hall: Hall) -> None
     assert hall.refused == [("127.0.0.1", "access.no_proxy_header")] * 2
 
 
+def test_a_balancer_that_is_not_named_is_told_as_one() -> None:
+    hall = Hall(proxies=())
+    try:
+        hall.say(binary("10.1.2.3") + FIRST_PDU)
+        hall.say(b"PROXY TCP4 10.1.2.3 10.1.0.10 4242 104\r\n" + FIRST_PDU)
+        hall.say(SIGNATURE + b"\x20\x00\x00\x00")
+        assert hall.came == []
+        assert hall.refused == [("127.0.0.1", "access.unknown_proxy")] * 3
+    finally:
+        hall.door.close()
+
+
 def test_a_balancer_that_only_looks_whether_the_port_is_open_is_no_caller(hall: Hall) -> None:
     for said in (b"", SIGNATURE + b"\x20\x00\x00\x00", binary("10.1.2.3")):
         with socket.create_connection(hall.address, 20.0) as connection:
             connection.sendall(said)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(1) == b""
-    assert hall.came == hall.refused == []
+    assert not hall.came
+    assert not hall.refused
