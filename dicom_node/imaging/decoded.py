@@ -137,6 +137,22 @@ class Decoded:
             self._hits += 1
         return kept.header
 
+    def lacking(self, paths: Iterable[Path]) -> list[Path]:
+        """Those of these images that are not kept."""
+        with self._lock:
+            return [path for path in paths if path not in self._series_of]
+
+    def could_hold(self, size_bytes: int) -> bool:
+        """Whether so much more fits beside what is kept and was used lately; nothing goes."""
+        unused_since = time.monotonic() - self._keep_s
+        with self._lock:
+            unused_bytes = sum(
+                kept.size_bytes
+                for home in self._series.values() if home.used_at <= unused_since
+                for kept in home.images.values()
+            )
+            return self._held_bytes - unused_bytes + size_bytes <= self._budget_bytes
+
     def set_aside(self, size_bytes: int) -> bool:
         """Count what was made of images as if it were kept here, where there is room for it."""
         with self._lock:

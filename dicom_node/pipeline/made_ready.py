@@ -17,7 +17,9 @@ from pathlib import Path
 from ai_models.card_entries import InputEntry
 from ai_models.types import ModelInput, Volume
 from dicom_node.errors import NodeError
+from dicom_node.imaging.decode import pixel_format
 from dicom_node.imaging.decoded import Decoded, Identity, file_identity
+from dicom_node.imaging.reading import read_header
 from dicom_node.pipeline.beforehand import make_ready
 from dicom_node.pipeline.loading import Loaded, load_input
 
@@ -88,7 +90,7 @@ class MadeReady:
     def take(self, series: str, paths: Sequence[Path], entry: InputEntry) -> Loaded | None:
         """What was read of these files, which is not kept any longer; ``None``: read them.
 
-        While it is being made ready, this waits.
+        While it is being made ready, this waits. Who got something calls `let_go` at the end.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._making != series, _PATIENCE_S)
@@ -101,6 +103,10 @@ class MadeReady:
         self._forget(made.loaded.model_input)
         return None
 
+    def let_go(self, loaded: Loaded) -> None:
+        """The job that took this has ended, whether or not it came as far as its model."""
+        self._forget(loaded.model_input)
+
     def drop(self, series: Iterable[str]) -> None:
         """Keep nothing of these series any longer."""
         with self._changed:
@@ -111,6 +117,8 @@ class MadeReady:
 
     def _read(self, paths: Sequence[Path], entry: InputEntry) -> _Made | None:
         identities = tuple(map(file_identity, paths))
+        if not self._has_room(paths):
+            return None
         loaded = load_input(paths, entry, self._decoded)
         source = loaded.model_input
         if loaded.unreadable or not isinstance(source, Volume):
@@ -118,6 +126,16 @@ class MadeReady:
         make_ready(loaded)
         made = _Made(tuple(paths), identities, entry, loaded, source.array.nbytes)
         return made if _as_they_were(made) else None
+
+    def _has_room(self, paths: Sequence[Path]) -> bool:
+        """Whether it is worth reading: what has its room already needs no other."""
+        lacking = self._decoded.lacking(paths)
+        if not lacking:
+            return True
+        # Of one series images are alike; what is wrong with one is found by who reads it.
+        form = pixel_format(read_header(lacking[0]))
+        size_bytes = form.frames * form.rows * form.columns * form.dtype.itemsize
+        return self._decoded.could_hold(size_bytes * len(lacking))
 
     def _keep(self, series: str, made: _Made) -> bool:
         if not self._decoded.set_aside(made.size_bytes):

@@ -98,6 +98,9 @@ def compute(job: Job, workshop: Workshop) -> Computed:
         if isinstance(error, UnreadableInstances):
             raise error.below(workshop.spool.root) from error
         raise
+    finally:
+        if workshop.made_ready is not None and ready is not None:
+            workshop.made_ready.let_go(ready)
     if analysis.loaded.unreadable:
         check_readable_here(kept, paths, workshop)
     return Computed(job, card, analysis, previous, len(paths))

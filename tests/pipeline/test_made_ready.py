@@ -128,6 +128,26 @@ def test_what_has_no_room_is_not_kept_and_what_is_dropped_gives_its_room_back(
     assert (decoded.held_bytes, ready.series, len(forgotten)) == (0, [], 1)
 
 
+def test_what_will_have_no_room_is_not_even_read(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A series that is larger than all that may be kept: to read it twice costs its job time, and
+    # memory that nobody has counted.
+    def never(*_: Any) -> Loaded:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(module, "load_input", never)
+    frame_bytes = 32 * 40 * 2
+    assert not MadeReady(Decoded(11 * frame_bytes)).make("1.2.3", paths, entry())
+    resting = read_one_by_one(paths)
+    full = read_one_by_one(paths, resting.held_bytes + 11 * frame_bytes)
+    others = [path.with_name(f"other-{path.name}") for path in paths]
+    for path, other in zip(paths, others, strict=True):
+        other.write_bytes(path.read_bytes())
+    assert not MadeReady(full).make("1.2.4", others, entry())
+    assert full.images == len(paths), "what waits for its own job stays"
+
+
 def test_a_job_that_comes_meanwhile_waits_for_what_is_being_read(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

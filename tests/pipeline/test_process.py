@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import cast
 
 import pydicom
 import pytest
 
-from dicom_node.errors import ModelFailed, OutOfSpace, StorageFailed, UnknownName
+from dicom_node.errors import ModelFailed, OutOfSpace, StorageFailed, UnknownName, WorkerLost
+from dicom_node.imaging.decoded import Decoded
 from dicom_node.ledger.overtaking import Overtaken
+from dicom_node.pipeline.laid_out import LaidOut
+from dicom_node.pipeline.made_ready import MadeReady
 from dicom_node.pipeline.process import process
 from dicom_node.pipeline.workshop import Workshop
 from dicom_node.records import JobState, SeriesState
@@ -129,3 +133,29 @@ def test_an_overtaken_attempt_leaves_nothing_to_send(workshop: Workshop) -> None
         process(asked, workshop)
     assert workshop.ledger.deliveries.open_shipments() == []
     assert workshop.ledger.predictions.of("job-1") == {"task": "of the other"}
+
+
+def test_what_was_laid_out_for_a_job_is_gone_when_the_job_ended_before_its_model_read_it(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Taken back while it waited for a device, or its worker could not be started: what lay ready
+    # for it showed a patient on the disk, and stayed in memory, for as long as the node ran.
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    laid = LaidOut(scratch)
+    ready = MadeReady(Decoded(64 << 20), laid.lay, laid.forget)
+    workshop = dataclasses.replace(workshop, made_ready=ready)
+    asked = started(workshop, "job-1")
+    instances = workshop.ledger.receipts.instances("1.2.3")
+    paths = workshop.spool.resolve_all([one.path for one in instances])
+    card = workshop.catalog.card_for(asked.model_id, asked.model_version)
+    assert ready.make("1.2.3", paths, card.input)
+    assert len(list(scratch.glob("*/source.npy"))) == 1
+
+    def lost(*_: object, **__: object) -> None:
+        raise WorkerLost("no worker can be started")
+
+    monkeypatch.setattr(workshop.pool, "predict", lost)
+    with pytest.raises(WorkerLost):
+        process(asked, workshop)
+    assert not list(scratch.iterdir()) and not ready.series
