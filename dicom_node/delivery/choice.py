@@ -7,7 +7,10 @@ A shipment is what one job has for one destination. They go out by these rules:
 - one that was refused and waits for its next attempt lets the study's later ones wait with it for
   its first attempts (`PATIENCE_ATTEMPTS`), and no longer;
 - nothing to a destination that is away;
-- urgent ones first, then those that wait longest.
+- studies with an urgent one first, then those that wait longest: however much has gathered while
+  a destination was away, an emergency does not wait for it;
+- so that urgent ones that never end hold up nothing for ever, the one that waits longest goes first
+  where for `PASSED_OVER` only urgent ones went.
 """
 
 from __future__ import annotations
@@ -21,8 +24,7 @@ from dicom_node.backoff import is_due
 
 # By then it has waited about half a minute; what comes behind it would wait up to 15 more.
 PATIENCE_ATTEMPTS = 3
-# Routine results are not held up for longer by urgent ones that never end.
-_URGENT_AFTER = timedelta(minutes=30)
+PASSED_OVER = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def choose(
     limits: Mapping[str, int],
     away: Collection[str],
     now: datetime,
+    others_went_at: Mapping[str, datetime],
 ) -> list[Waiting]:
     """The shipments to hand out now, in order.
 
@@ -68,6 +71,8 @@ def choose(
         How many may be under way at a time, by lane; one where nothing is said.
     away
         Lanes to which nothing goes.
+    others_went_at
+        When something that is not urgent last went out, by lane; where nothing is said, now.
     """
     busy = Counter(turn.lane for turn in under_way.values())
     taken = set(under_way.values())
@@ -79,8 +84,19 @@ def choose(
             candidates.append(one)
         if one.is_due(now) or one.attempt <= PATIENCE_ATTEMPTS:
             taken.add(one.turn)
+    urgent = {one.turn for one in waiting if one.is_urgent}
+    passed_over: dict[str, str] = {}
+    for one in candidates:
+        since = max(one.made_at, others_went_at.get(one.turn.lane, now))
+        if one.turn not in urgent and now - since > PASSED_OVER:
+            passed_over.setdefault(one.turn.lane, one.key)
+
+    def place(one: Waiting) -> tuple[bool, bool, datetime]:
+        is_passed_over = passed_over.get(one.turn.lane) == one.key
+        return not is_passed_over, one.turn not in urgent, one.made_at
+
     chosen = []
-    for one in sorted(candidates, key=lambda one: (not _is_urgent(one, now), one.made_at)):
+    for one in sorted(candidates, key=place):
         lane = one.turn.lane
         if lane not in away and busy[lane] < limits.get(lane, 1):
             busy[lane] += 1
@@ -88,5 +104,12 @@ def choose(
     return chosen
 
 
-def _is_urgent(one: Waiting, now: datetime) -> bool:
-    return one.is_urgent or now - one.made_at > _URGENT_AFTER
+def first_turns(waiting: Sequence[Waiting], most: int) -> list[Waiting]:
+    """All that waits for one of the first ``most`` turns of each lane: enough to choose of."""
+    urgent = {one.turn for one in waiting if one.is_urgent}
+    known: dict[str, set[Turn]] = {}
+    for one in sorted(waiting, key=lambda one: (one.turn not in urgent, one.made_at)):
+        turns = known.setdefault(one.turn.lane, set())
+        if len(turns) < most:
+            turns.add(one.turn)
+    return [one for one in waiting if one.turn in known[one.turn.lane]]

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from dicom_node.config import Config
 from dicom_node.delivery import choice
 from dicom_node.delivery.circuit import is_probe_due
+from dicom_node.delivery.next_up import NextUp
 from dicom_node.delivery.recipients import lane_of
 from dicom_node.delivery.shipping import Shipping, local_clock
 from dicom_node.errors import TransientError
@@ -82,7 +83,9 @@ class DeliveryDispatch:
         self._probing: set[str] = set()
         self._owns = owns
         self._pause_per_look = 1.0 / share - 1.0
-        self._next_look = 0.0
+        self._next_look = self._next_step = 0.0
+        self._next_up = NextUp(ledger.deliveries, self._mine)
+        self._others_went_at = dict.fromkeys(config.peers, self._clock())
 
     @property
     def limits(self) -> QueueLimits:
@@ -103,11 +106,12 @@ class DeliveryDispatch:
             with self._lock:
                 self._running.discard(key)
                 self._handed.pop(key, None)
+            self._next_up.ended(key)
 
     def submit_open(self) -> None:
         """Hand out what is to go now, and probe the destinations whose time it is."""
         began = time.monotonic()
-        if began < self._next_look:
+        if began < self._next_step:
             return
         now = self._clock()
         circuits = self._circuits()
@@ -115,18 +119,32 @@ class DeliveryDispatch:
             if is_probe_due(circuit, now) and self._owns(circuit.destination):
                 self._begin_probe(circuit.destination)
         away = {name for name, one in circuits.items() if one.state is CircuitState.OPEN}
-        # What waits for those that are away may be much and is not to be read every time.
-        shipments = {
-            one.key: one for one in self._ledger.deliveries.open_shipments(besides=away)
-        }
-        waiting = [
-            one for one in map(self._waiting, shipments.values()) if self._owns(one.turn.lane)
-        ]
+        if is_look := began >= self._next_look:
+            # What waits for those that are away may be much and is not to be read every time.
+            self._next_up.look(away, self._at_work(), now)
+        else:
+            self._next_up.follow(now)
+        waiting = self._next_up.waiting
         limits = {name: peer.associations for name, peer in self._config.peers.items()}
-        for one in choice.choose(waiting, self._under_way(waiting), limits, away, now):
-            self._submit(shipments[one.key], one)
+        for one in choice.choose(
+            waiting, self._under_way(waiting), limits, away, now, self._others_went_at
+        ):
+            if is_look or self._next_up.confirm(one.key, now):
+                self._submit(self._next_up.shipment(one.key), one, now)
         ended = time.monotonic()
-        self._next_look = ended + self._pause_per_look * (ended - began)
+        pause_s = self._pause_per_look * (ended - began)
+        if is_look:
+            self._next_look = ended + pause_s
+        else:
+            self._next_step = ended + pause_s
+
+    def _mine(self, shipment: Shipment) -> choice.Waiting | None:
+        waiting = self._waiting(shipment)
+        return waiting if self._owns(waiting.turn.lane) else None
+
+    def _at_work(self) -> set[str]:
+        with self._lock:
+            return set(self._running)
 
     def _circuits(self) -> dict[str, Circuit]:
         known = self._config.peers
@@ -146,13 +164,15 @@ class DeliveryDispatch:
             resumed = {one.key: one.turn for one in waiting if one.key in self._running}
         return resumed | under_way
 
-    def _submit(self, shipment: Shipment, one: choice.Waiting) -> None:
+    def _submit(self, shipment: Shipment, one: choice.Waiting, now: datetime) -> None:
         name = (KIND, shipment.key, shipment.attempt)
         if self._engine.standing(*name) in (Standing.FINISHED, Standing.ELSEWHERE):
             # It came to its end without the ledger, or its host did: the next look hands out the
             # next attempt.
             self._ledger.deliveries.bump(shipment)
             return
+        if not one.is_urgent:
+            self._others_went_at[one.turn.lane] = now
         with self._lock:
             self._handed[shipment.key] = _Handed(shipment.attempt, one.turn)
         try:

@@ -28,6 +28,7 @@ _d, _j, _s = tables.deliveries, tables.jobs, tables.series
 # A job numbers its deliveries in the order of its results, with two digits or more. When they
 # were asked for does not tell: an operator asks for one of them anew.
 _IN_ORDER = (sa.func.length(_d.c.delivery_id), _d.c.delivery_id)
+_OPEN = [str(state) for state in states.OPEN_DELIVERIES]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,22 @@ class Deliveries:
         ``besides``: destinations that are left out. What is sent or dead is not looked at, and
         what is being chosen anew (`dicom_node.ledger.replanning`) waits for that.
         """
-        wanted = [str(state) for state in states.OPEN_DELIVERIES]
+        return self._shipments(_d.c.destination.not_in(list(besides)))
+
+    def shipments_due(self, since: datetime, until: datetime) -> list[Shipment]:
+        """Those of `open_shipments` of which something came to be due between two times."""
+        due = sa.select(_d.c.job_id, _d.c.destination).where(
+            _d.c.state.in_(_OPEN),
+            _d.c.not_before.between(rows.to_seconds(since), rows.to_seconds(until)),
+        )
+        return self._shipments(sa.tuple_(_d.c.job_id, _d.c.destination).in_(due))
+
+    def shipment(self, job_id: str, destination: str) -> Shipment | None:
+        """One of `open_shipments` as it is now; ``None``: nothing of it is open."""
+        found = self._shipments(_d.c.job_id == job_id, _d.c.destination == destination)
+        return found[0] if found else None
+
+    def _shipments(self, *which: sa.ColumnElement[bool]) -> list[Shipment]:
         found = (
             sa.select(
                 _d.c.job_id,
@@ -75,7 +91,7 @@ class Deliveries:
                 sa.func.min(_d.c.not_before).label("not_before"),
                 sa.func.min(_d.c.created_at).label("created_at"),
             )
-            .where(_d.c.state.in_(wanted), _d.c.destination.not_in(list(besides)))
+            .where(_d.c.state.in_(_OPEN), *which)
             .where(~waits_for_forms(_d.c.job_id, _d.c.destination))
             .group_by(_d.c.job_id, _d.c.destination)
             .subquery()
@@ -97,10 +113,9 @@ class Deliveries:
 
         Nothing while that is being chosen anew.
         """
-        wanted = [str(state) for state in states.OPEN_DELIVERIES]
         query = (
             sa.select(_d)
-            .where(_d.c.job_id == job_id, _d.c.destination == destination, _d.c.state.in_(wanted))
+            .where(_d.c.job_id == job_id, _d.c.destination == destination, _d.c.state.in_(_OPEN))
             .where(~waits_for_forms(_d.c.job_id, _d.c.destination))
             .order_by(*_IN_ORDER)
         )
@@ -240,11 +255,10 @@ class Deliveries:
 
     def put_off(self, delivery_id: str, until: datetime) -> None:
         """Let an open delivery that was not tried go with the next attempt of its shipment."""
-        wanted = [str(state) for state in states.OPEN_DELIVERIES]
         with things.writing_on_job(self._database, things.job_of(delivery_id)) as connection:
             connection.execute(
                 sa.update(_d)
-                .where(_d.c.delivery_id == delivery_id, _d.c.state.in_(wanted))
+                .where(_d.c.delivery_id == delivery_id, _d.c.state.in_(_OPEN))
                 .values(attempt=_d.c.attempt + 1, not_before=rows.to_seconds(until))
             )
 
@@ -254,7 +268,7 @@ class Deliveries:
         now = clock.seconds()
         open_ones = (
             _d.c.job_id == shipment.job_id, _d.c.destination == shipment.destination,
-            _d.c.state.in_([str(state) for state in states.OPEN_DELIVERIES]),
+            _d.c.state.in_(_OPEN),
             _d.c.created_at <= rows.to_seconds(asked_before),
         )
         with self._database.write() as connection:
@@ -289,14 +303,13 @@ class Deliveries:
 
     def bump(self, shipment: Shipment) -> None:
         """Give a shipment a new attempt, because the engine lost the one it had."""
-        wanted = [str(state) for state in states.OPEN_DELIVERIES]
         with things.writing_on_job(self._database, shipment.job_id) as connection:
             connection.execute(
                 sa.update(_d)
                 .where(
                     _d.c.job_id == shipment.job_id,
                     _d.c.destination == shipment.destination,
-                    _d.c.state.in_(wanted),
+                    _d.c.state.in_(_OPEN),
                     _d.c.attempt <= shipment.attempt,
                 )
                 .values(attempt=shipment.attempt + 1)

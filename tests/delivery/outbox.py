@@ -163,7 +163,10 @@ class Outbox:
         self.ledger.jobs.succeed(
             job_id,
             [result(one, job_id) for one in numbers],
-            [delivery(one, job_id, to) for to in destinations for one in numbers],
+            [
+                replace(delivery(one, job_id, to), not_before=datetime.now(UTC))
+                for to in destinations for one in numbers
+            ],
             "result", {},
         )
         self.clock.catch_up()

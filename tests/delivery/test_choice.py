@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_node.delivery.choice import PATIENCE_ATTEMPTS, Turn, Waiting, choose
+from dicom_node.delivery.choice import PATIENCE_ATTEMPTS, Turn, Waiting, choose, first_turns
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 LIMITS = {"pacs": 2, "slow": 2}
@@ -23,8 +23,12 @@ def waiting(
     )
 
 
-def chosen(*shipments: Waiting, under_way: dict[str, Turn] | None = None, away: str = "") -> str:
-    found = choose(shipments, under_way or {}, LIMITS, {away}, NOW)
+def chosen(
+    *shipments: Waiting, under_way: dict[str, Turn] | None = None, away: str = "",
+    others_went_s: float = 0,
+) -> str:
+    others = {"pacs": NOW - timedelta(seconds=others_went_s)}
+    found = choose(shipments, under_way or {}, LIMITS, {away}, NOW, others)
     return " ".join(one.key for one in found)
 
 
@@ -60,10 +64,31 @@ def test_a_refused_shipment_holds_back_its_study_for_its_first_attempts_only() -
     assert chosen(refused, behind) == "b"
 
 
-def test_urgent_results_go_first_until_others_have_waited_for_long() -> None:
+def test_urgent_results_go_first_however_much_has_gathered_while_a_destination_was_away() -> None:
     urgent = [waiting(f"u{n}", age_s=5, is_urgent=True) for n in range(2)]
-    assert chosen(waiting("old", age_s=60), *urgent) == "u0 u1"
-    assert chosen(waiting("old", age_s=7200), *urgent) == "old u0"
+    assert chosen(waiting("old", age_s=86400), *urgent) == "u0 u1"
+
+
+def test_urgent_results_that_never_end_let_one_of_the_others_go_first_now_and_then() -> None:
+    urgent = [waiting(f"u{n}", age_s=5, is_urgent=True) for n in range(2)]
+    two = waiting("older", age_s=7300), waiting("old", age_s=7200)
+    assert chosen(*two, *urgent, others_went_s=1900) == "older u0"
+    assert chosen(*two, *urgent, others_went_s=1700) == "u0 u1"
+    assert chosen(waiting("young", age_s=60), *urgent, others_went_s=1900) == "u0 u1"
+
+
+def test_what_is_made_before_an_urgent_result_of_a_study_goes_as_soon_as_that_may() -> None:
+    before = waiting("before", study="1.2", age_s=50)
+    urgent = waiting("urgent", study="1.2", age_s=5, is_urgent=True)
+    assert chosen(waiting("x", age_s=90), waiting("y", age_s=80), before, urgent) == "before x"
+
+
+def test_the_first_turns_of_each_destination_come_with_all_that_waits_for_them() -> None:
+    every = [waiting(f"{lane}{n}", lane=lane, age_s=100 - n) for lane in LIMITS for n in range(5)]
+    again = waiting("again", study="pacs1", age_s=1)
+    urgent = waiting("urgent", age_s=1, is_urgent=True)
+    kept = first_turns([*every, again, urgent], 3)
+    assert " ".join(one.key for one in kept) == "pacs0 pacs1 slow0 slow1 slow2 again urgent"
 
 
 def test_a_clock_that_was_set_back_leaves_nothing_waiting_for_years() -> None:
@@ -87,7 +112,7 @@ def test_no_choice_breaks_a_limit_or_leaves_a_free_turn_unused(
     every: list[Waiting], busy: int
 ) -> None:
     under_way = {one.key: one.turn for one in every[:busy]}
-    found = choose(every, under_way, LIMITS, {"away"}, NOW)
+    found = choose(every, under_way, LIMITS, {"away"}, NOW, {"pacs": NOW - timedelta(hours=1)})
     turns = [one.turn for one in found]
     assert len(set(turns)) == len(turns) and not set(turns) & set(under_way.values())
     assert all(one.is_due(NOW) and one.turn.lane != "away" for one in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_results_of_one_study_go_one_after_another_and_urgent_ones_first(box: Ou
     box.engine.run()
     box.round()
     assert box.engine.given[2:] == [("job-2:pacs", 1), ("job-3:pacs", 1)]
+
+
+def test_a_long_queue_goes_on_without_a_look_at_all_of_it_for_each_turn(
+    box: Outbox, archive: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 7):
+        box.add_job(number)
+    box.round()
+    box.dispatch._next_look = math.inf
+    monkeypatch.setattr(box.ledger.deliveries, "open_shipments", lambda **_: pytest.fail("a look"))
+    box.add_job(7, priority=Priority.STAT)
+    for _ in range(4):
+        box.round()
+    assert [key for key, _ in box.engine.given[2:4]] == ["job-7:pacs", "job-3:pacs"]
+    assert sorted(archive.received) == [f"2.25.{number}01" for number in range(1, 8)]
 
 
 def test_a_sender_and_a_peer_of_the_same_name_share_its_turns(
