@@ -80,5 +80,8 @@ def _text(data: bytes) -> ProxyHeader | None:
         source, port = ipaddress.ip_address(words[2]), int(words[4])
     except ValueError:
         return None
-    is_right = source.version == int(words[1][3]) and 0 <= port <= 0xFFFF
+    # Behind a "%" Python takes anything for the name of an interface, which no caller has.
+    is_right = (
+        source.version == int(words[1][3]) and 0 <= port <= 0xFFFF and "%" not in words[2]
+    )
     return ProxyHeader(length, (str(source), port)) if is_right else None

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 Name = TypeVar("Name")
+_LONGEST = 1024
 
 
 def in_steps(names: Sequence[Name]) -> list[Name]:
-    """These names, the last of them several times: their number is a power of two, or none."""
+    """These names, the last of them several times: their number is a power of two, or none.
+
+    A list of more than 1024 stays as it is: it is rare, and a server takes 65,535 names at most.
+    """
     wanted = list(names)
-    if wanted:
+    if 0 < len(wanted) <= _LONGEST:
         wanted += wanted[-1:] * ((1 << (len(wanted) - 1).bit_length()) - len(wanted))
     return wanted

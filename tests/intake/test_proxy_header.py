@@ -45,6 +45,7 @@ def test_both_versions_are_read_and_nothing_behind_them(
 
 @pytest.mark.parametrize("data", [
     b"", FIRST_PDU, b"PROXY TCP4\r\n", b"PROXY TCP4 fd00::1 fd00::2 1 2\r\n",
+    b"PROXY TCP6 fe80::1%\x1b[2J fd00::2 4242 104\r\n",
     b"PROXY TCP4 10.1.2.3 10.1.0.10 99999 104\r\n", b"PROXY TCP4 10.1.2.3 10.1.0.10 x 104\r\n",
     b"PROXY \xff\xfe\r\n", b"PROXY TCP4 " + b"1" * 200 + b"\r\n", SIGNATURE + b"\x22\x11\x00\x00",
     SIGNATURE + b"\x11\x11\x00\x00", SIGNATURE + b"\x21\x11\x00\x04\x01\x02\x03\x04",

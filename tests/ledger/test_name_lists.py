@@ -24,6 +24,10 @@ def test_lists_of_up_to_five_hundred_have_ten_lengths_and_none() -> None:
     assert sorted(lengths) == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
+def test_a_list_that_a_server_still_takes_does_not_become_one_that_it_refuses() -> None:
+    assert len(in_steps(range(40_000))) == 40_000
+
+
 @pytest.mark.parametrize("asks", ["overview.studies", "inputs.of_jobs", "receipts.paths_known"])
 def test_a_list_that_grows_by_one_name_each_time_is_few_statements(
     ledger: Ledger, asks: str
