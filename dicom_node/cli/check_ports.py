@@ -20,6 +20,7 @@ _FIRST_FREE_FOR_ALL = 1024
 def listeners(config: Config) -> list[Finding]:
     """One finding for each port of the settings that is to be listened on."""
     running = running_roles(config)
+    has_the_page = "web" in running_roles(config, ("web",))
     doors = [("port", "node.port", config.node.host, config.node.port, "intake")]
     tls = config.security.tls
     if tls is not None and tls.port:
@@ -30,7 +31,9 @@ def listeners(config: Config) -> list[Finding]:
     for name, key, host, port, role in doors:
         if port == 0:
             found.append(ok(f"{name} 0", "any free one"))
-        elif role in running or (role == "web" and running):
+        elif role == "web" and running and not has_the_page:
+            found.append(ok(f"{name} {port}", "what runs here does not have the role web"))
+        elif role in running or (role == "web" and has_the_page):
             found.append(_answered(f"{name} {port}", host, port))
         else:
             found.append(_free(f"{name} {port}", key, host, port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,13 +35,15 @@ def open_config(arguments: argparse.Namespace) -> Config:
     return configuration.load(arguments.config)
 
 
-def running_roles(config: Config) -> dict[str, int]:
+def running_roles(
+    config: Config, among: Sequence[str] = ("intake", "work", "deliver")
+) -> dict[str, int]:
     """Which roles of the node run on this host, each with its process id.
 
     A running node holds a lock on the file of each role in its data directory.
     """
     roles: dict[str, int] = {}
-    for role in ("intake", "work", "deliver"):
+    for role in among:
         try:
             with (config.node.data_dir / f"{role}.lock").open(encoding="ascii") as held:
                 try:
