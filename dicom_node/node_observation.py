@@ -11,6 +11,7 @@ from dicom_node.errors import LedgerUnavailable
 from dicom_node.operations.audit import Auditor
 from dicom_node.operations.audit_subjects import Subjects
 from dicom_node.operations.certificates import ends_at
+from dicom_node.operations.doctor_host import folder_of_images
 from dicom_node.operations.metrics import Metrics
 from dicom_node.operations.metrics_gauges import Surroundings
 from dicom_node.operations.tracing import Tracing
@@ -45,7 +46,7 @@ class Observation:
         self.metrics = Metrics(
             premises.ledger,
             Surroundings(
-                config.node.data_dir, config.storage.refuse_below_free_bytes,
+                folder_of_images(config), config.storage.refuse_below_free_bytes,
                 self._open_associations, is_ready, self._device_mib, self._processes,
                 certificates=self._certificates,
                 audit=lambda: self.auditor.standing() if self.auditor is not None else None,

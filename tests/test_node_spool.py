@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from dicom_node.cli import check_spool
+from dicom_node.cli import check_data, check_spool
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError, StoreUnavailable
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_spool import join_spool
+from dicom_node.operations import doctor_host
 from dicom_node.operations.doctor import Outcome
+from dicom_node.operations.doctor_host import folder_of_images
 from dicom_node.spool import open_spool
 from tests.s3_server import Environ, ObjectStore, object_store
 
@@ -53,6 +55,26 @@ def test_hosts_that_have_the_same_folder_join(tmp_path: Path, ledger: Ledger) ->
     assert not list((tmp_path / "mounted").glob(".probe*"))
     finding = check_spool.spool(host(tmp_path, "a", tmp_path / "mounted"))
     assert finding.outcome is Outcome.OK and "ledger knows" in finding.found
+
+
+def test_a_folder_that_every_user_may_read_is_a_warning(tmp_path: Path, ledger: Ledger) -> None:
+    config, mounted = host(tmp_path, "a", tmp_path / "mounted"), tmp_path / "mounted"
+    join(config, ledger)
+    mounted.chmod(0o755)
+    finding = check_spool.spool(config)
+    assert finding.outcome is Outcome.WARNING and "every user" in finding.found
+    assert finding.todo == f"chmod 750 {mounted}"
+
+
+def test_room_and_speed_are_those_of_the_disk_that_images_go_to(tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    config = host(tmp_path, "a", mounted)
+    for finding in (check_data.free_space(config), doctor_host.disk_speed(config)):
+        assert str(mounted) in finding.found
+    assert folder_of_images(config) == mounted
+    assert folder_of_images(host(tmp_path, "a", None)) == tmp_path / "a"
+    assert folder_of_images(host(tmp_path, "a", "s3://bucket/prefix")) == tmp_path / "a"
 
 
 def test_a_folder_that_is_not_mounted_is_told_and_takes_nothing(

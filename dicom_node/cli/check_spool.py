@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,7 +35,8 @@ def spool(config: Config) -> Finding:
     found = opened.marker()
     text = f"{config.storage.spool} can be used"
     if is_ledger_to_come(config):
-        return ok(NAME, f"{text}; it is marked at the first start")
+        text += "; it is marked at the first start"
+        return _warned(config, opened.keeps_what_is_deleted(), text)
     ledger = Ledger.open(ledger_url(config), read_only=True)
     known = ledger.places.spool()
     ledger.close()
@@ -47,6 +49,13 @@ def spool(config: Config) -> Finding:
 
 def _warned(config: Config, is_versioned: bool, text: str) -> Finding:
     if config.storage.store is None:
+        folder = Path(config.storage.spool or "")
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o007:
+            return warning(
+                NAME, f"{text}; it (mode {mode:o}) is open to every user of each machine that "
+                "mounts it, and images of patients are in it", f"chmod 750 {folder}",
+            )
         return ok(NAME, text)
     settings = config.storage.s3
     url = urlsplit(settings.endpoint_url or "https://")

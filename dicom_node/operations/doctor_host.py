@@ -1,4 +1,4 @@
-"""The machine under a node: its clock, its limits, and the disk of ``node.data_dir``."""
+"""The machine under a node: its clock, its limits, and the disks of its data and its images."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ _FILES_PER_ASSOCIATION, _OTHER_FILES = 4, 256
 def existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def folder_of_images(config: Config) -> Path:
+    """Where images are written: the folder of ``storage.spool``, or else ``node.data_dir``."""
+    storage = config.storage
+    if storage.spool is None or storage.store is not None:
+        return config.node.data_dir
+    return Path(storage.spool)
 
 
 def data_dir(config: Config) -> Finding:
@@ -109,10 +117,10 @@ def file_system(config: Config) -> Finding:
 
 def free_space(config: Config, next_study_bytes: int) -> Finding:
     """How much room there is above the line under which images are refused."""
-    name, folder = "free space", existing(config.node.data_dir)
+    name, folder = "free space", existing(folder_of_images(config))
     free_bytes = shutil.disk_usage(folder).free
     watermark_bytes = config.storage.refuse_below_free_bytes
-    text = f"{free_bytes / 2**30:.1f} GiB free, images are refused below "
+    text = f"{free_bytes / 2**30:.1f} GiB free for {folder}, images are refused below "
     text += f"{watermark_bytes / 2**30:.1f} GiB"
     if free_bytes <= watermark_bytes:
         raise OutOfSpace(text)
@@ -134,7 +142,7 @@ def free_space(config: Config, next_study_bytes: int) -> Finding:
 
 def disk_speed(config: Config) -> Finding:
     """How fast 32 MiB are on the disk, and how long one small write takes to be there."""
-    name, folder = "disk speed", config.node.data_dir
+    name, folder = "disk speed", folder_of_images(config)
     if not folder.is_dir():
         return ok(name, "not measured: the directory is made by the first start")
     if shutil.disk_usage(folder).free < 8 * _WRITE_BYTES:
@@ -153,10 +161,11 @@ def disk_speed(config: Config) -> Finding:
             os.fdatasync(file.fileno())
             latencies.append(time.monotonic() - began)
     sync_s = statistics.median(latencies)
-    text = f"{mb_s:.0f} MB/s, and {sync_s * 1000:.1f} ms until a small write is on the disk"
+    text = f"{folder}: {mb_s:.0f} MB/s, and {sync_s * 1000:.1f} ms until a small write is on disk"
     if mb_s < _SLOWEST_MB_S or sync_s > _SLOWEST_SYNC_S:
         return warning(name, f"{text}: senders will wait for it",
-                       "an SSD for node.data_dir; look for other load on this disk")
+                       "an SSD, and for a file server a cache that outlives a power cut; look for "
+                       "other load on this disk")
     return ok(name, text)
 
 

@@ -35,8 +35,8 @@ class Surroundings:
 
     Attributes
     ----------
-    data_dir
-        Whose disk is measured.
+    folder
+        Where images are; its disk is measured.
     refuse_below_bytes
         Free space below which images are refused.
     open_associations
@@ -55,7 +55,7 @@ class Surroundings:
         Names of the configured peers, whose circuits are closed where nothing is known.
     """
 
-    data_dir: Path
+    folder: Path
     refuse_below_bytes: int = 0
     open_associations: Callable[[], int] = lambda: 0
     is_ready: Callable[[], bool] = lambda: True
@@ -106,7 +106,7 @@ class Gauges(Collector):
 
     def _machine(self) -> Iterator[Metric]:
         with contextlib.suppress(OSError):
-            disk = shutil.disk_usage(self._around.data_dir)
+            disk = shutil.disk_usage(self._around.folder)
             yield _single("disk_free_bytes", "Free space where images and results are.", disk.free)
             yield _single("disk_total_bytes", "Size of that disk.", disk.total)
         yield _single("disk_refuse_below_bytes", "Free space below which images are refused.",

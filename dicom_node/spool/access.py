@@ -60,7 +60,10 @@ class Spool:
         self._free_bytes = (0.0, 0)
         folder = f"{self.root}/incoming" + (f"/{host_folder(host)}" if host else "")
         names = [] if kept else ["instances", "outbox", "quarantine"]
-        _make_folders(self.root, [Path(folder), *(self.root / name for name in names)])
+        _make_folders(
+            self.root, [Path(folder), *(self.root / name for name in names)],
+            "storage.spool" if host else "node.data_dir",
+        )
         self._incoming = Incoming(folder, are_unique=kept is not None)
         self._kept = kept or FolderKept(self.root, quarantine_limit_bytes, is_shared=bool(host))
 
@@ -292,8 +295,10 @@ class Spool:
         self._kept.remove(relative)
 
 
-def _make_folders(root: Path, folders: Sequence[Path]) -> None:
+def _make_folders(root: Path, folders: Sequence[Path], key_path: str) -> None:
     try:
+        # Images of patients are in it; one that is there is its administrator's to close.
+        root.mkdir(mode=0o750, parents=True, exist_ok=True)
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         sync_directory(str(root))
@@ -301,5 +306,5 @@ def _make_folders(root: Path, folders: Sequence[Path]) -> None:
         # Somebody else made it: root, as a rule, by trying the node out.
         raise ConfigurationError(
             f"{error.filename or root} belongs to another user; expected all below "
-            "node.data_dir to be the node's", key_path="node.data_dir",
+            f"{key_path} to be the node's", key_path=key_path,
         ) from error
