@@ -126,16 +126,17 @@ class DeliveryDispatch:
             self._next_up.follow(now)
         waiting = self._next_up.waiting
         limits = {name: peer.associations for name, peer in self._config.peers.items()}
-        for one in choice.choose(
+        chosen = choice.choose(
             waiting, self._under_way(waiting), limits, away, now, self._others_went_at
-        ):
+        )
+        for one in chosen:
             if is_look or self._next_up.confirm(one.key, now):
                 self._submit(self._next_up.shipment(one.key), one, now)
         ended = time.monotonic()
         pause_s = self._pause_per_look * (ended - began)
         if is_look:
             self._next_look = ended + pause_s
-        else:
+        elif not chosen:
             self._next_step = ended + pause_s
 
     def _mine(self, shipment: Shipment) -> choice.Waiting | None:
