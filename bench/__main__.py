@@ -14,7 +14,6 @@
     python -m bench chaos [OPTIONS]     200 rounds of faults under load, and what was lost
     python -m bench store [OPTIONS]     receiving into an object store beside a folder
     python -m bench hosts [OPTIONS]     2,000 series on several hosts, of which some die
-    python -m bench store [OPTIONS]     receiving into an object store, beside a folder
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import sys
 
 NAMES = (
     "table", "quote", "soak", "receive", "load", "ledger", "segmentation", "inference",
-    "backbones", "arrival", "chaos", "hosts", "store", "store",
+    "backbones", "arrival", "chaos", "hosts", "store",
 )  # fmt: skip
 
 

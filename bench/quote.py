@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,9 +69,14 @@ def _verdict(node: Row) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Put the figures of ``short.json``, or of another, into README.md; 1: it has no place."""
-    name = (arguments or ["short"])[0]
-    held = json.loads((RESULTS / f"{name}.json").read_text())
+    """Put the figures of ``short.json``, or of another, into README.md; 1: it could not."""
+    parser = argparse.ArgumentParser(prog="bench quote", description=__doc__)
+    parser.add_argument("name", nargs="?", default="short", help="short, or table: of all cases")
+    file = RESULTS / f"{parser.parse_args(arguments).name}.json"
+    if not file.exists():
+        print(f"{file} is not there: python -m bench makes it")
+        return 1
+    held = json.loads(file.read_text())
     text = README.read_text()
     before, mark, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
