@@ -28,6 +28,7 @@ _TEXTS = frozenset((b"AE", b"AS", b"CS", b"DA", b"DT", b"LO", b"PN", b"SH", b"TM
 _PROSE = frozenset((b"LT", b"ST", b"UR", b"UT"))
 _BINARY = {b"FD": ("d", 8), b"FL": ("f", 4), b"SL": ("i", 4), b"SS": ("h", 2), b"UL": ("I", 4),
            b"US": ("H", 2)}
+_VRS = frozenset((*_LONG_VRS, *_TEXTS, *_PROSE, *_BINARY, b"AT", b"DS", b"IS"))
 _MAX_NESTING = 32
 
 
@@ -127,7 +128,7 @@ def _elements(content: bytes, depth: int) -> dict[int, tuple[bytes, Any]]:
             position += 4
         value: Any = content[position : position + length]
         position += length
-        if position > end or not vr.isalpha():
+        if position > end or vr not in _VRS:
             raise _Unusual
         found[group << 16 | element] = vr, _items(value, depth + 1) if vr == b"SQ" else value
     return found
