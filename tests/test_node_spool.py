@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from dicom_node.cli import check_data, check_spool
 from dicom_node.config import Config
-from dicom_node.errors import ConfigurationError, StoreUnavailable
+from dicom_node.errors import ConfigurationError, OutOfSpace, StorageFailed, StoreUnavailable
 from dicom_node.ledger.ledger import Ledger
 from dicom_node.node_spool import join_spool
 from dicom_node.operations import doctor_host
@@ -75,6 +77,23 @@ def test_room_and_speed_are_those_of_the_disk_that_images_go_to(tmp_path: Path) 
     assert folder_of_images(config) == mounted
     assert folder_of_images(host(tmp_path, "a", None)) == tmp_path / "a"
     assert folder_of_images(host(tmp_path, "a", "s3://bucket/prefix")) == tmp_path / "a"
+
+
+@pytest.mark.parametrize(("code", "kind", "text"), [
+    (errno.EROFS, ConfigurationError, "ReadWritePaths="),
+    (errno.ENOSPC, OutOfSpace, "ENOSPC"),
+    (errno.ESTALE, StorageFailed, "ESTALE"),
+])  # fmt: skip
+def test_a_spool_that_cannot_be_written_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception], text: str
+) -> None:
+    def mkdir(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", mkdir)
+        with pytest.raises(kind, match=text):
+            open_spool(host(tmp_path, "a", tmp_path / "mounted"))
 
 
 def test_a_folder_that_is_not_mounted_is_told_and_takes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -307,4 +308,11 @@ def _make_folders(root: Path, folders: Sequence[Path], key_path: str) -> None:
         raise ConfigurationError(
             f"{error.filename or root} belongs to another user; expected all below "
             f"{key_path} to be the node's", key_path=key_path,
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise storage_error(error) from error
+        raise ConfigurationError(
+            f"{root} can only be read: it is mounted so, or the service may write elsewhere only "
+            f"(under systemd: ReadWritePaths={root})", key_path=key_path,
         ) from error
