@@ -41,7 +41,8 @@ _STOPPED_WITHIN_S = 30.0
 _MOST_MAKINGS = 2
 # What is done later than that is read again: it may wait for another series for hours.
 _SOON = timedelta(seconds=60)
-_AWAITING = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.HELD})
+# What an operator holds, he may hold for days: it is read when it is released.
+_AWAITING = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
 @dataclass

@@ -243,6 +243,21 @@ def test_only_series_that_still_arrive_are_read(site: Site) -> None:
     assert site.taken(paths) == [False, False]
 
 
+def test_nothing_is_kept_for_a_job_that_an_operator_holds(site: Site) -> None:
+    # It may be held for days, and what is kept as a whole for it keeps others from being read.
+    site.receive(1, 2)
+    site.look()
+    site.ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
+    assert site.ledger.jobs.route("1.2.3", [job()], "rules", seen=START + timedelta(seconds=2))
+    site.ahead._forget_at = 0.0
+    site.look()
+    assert site.decoded.series == ["1.2.3"]
+    site.ledger.decisions.hold("job-1")
+    site.ahead._forget_at = 0.0
+    site.look()
+    assert site.decoded.series == []
+
+
 def test_a_broken_file_is_left_to_the_job_and_the_others_are_read(site: Site) -> None:
     paths = site.receive(1, 2, 3)
     paths[0].write_bytes(b"noise" * 100)
