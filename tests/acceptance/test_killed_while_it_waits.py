@@ -22,6 +22,7 @@ from dicom_node.records import FETCHED_AS_PRIOR, PRIOR, Job, JobState, SeriesSta
 from tests.acceptance.running_node import RunningNode, wait_until
 from tests.ai_models.prediction.test_joint import PT
 from tests.ai_models.tiny_models import threshold_onnx, write_model
+from tests.databases import NodeDatabase
 from tests.delivery.scripted_peer import ScriptedPeer, peer_at, scripted_peer
 from tests.dicom_samples import ct_series, write_series
 from tests.intake.query_peer import FIND, MOVE, Found, query_peer
@@ -82,8 +83,10 @@ class Archive:
 class Place(RunningNode):
     """A node whose rules wait, an archive that is asked, and one that takes results."""
 
-    def __init__(self, folder: Path, results: ScriptedPeer, asked: int) -> None:
-        super().__init__(folder, peer_at(results.port))
+    def __init__(
+        self, folder: Path, results: ScriptedPeer, asked: int, database: str | None
+    ) -> None:
+        super().__init__(folder, peer_at(results.port), database=database)
         write_model(folder / "models" / "tiny", threshold_onnx(0.5), id="tiny")
         write_model(
             folder / "models" / "fusion", bright_of(2), id="fusion", input__role="ct",
@@ -135,12 +138,14 @@ def archive() -> Archive:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, archive: Archive) -> Iterator[Place]:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, archive: Archive, node_database: NodeDatabase
+) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("killed")
     with (
         scripted_peer(sop_classes=RESULT_CLASSES) as results,
         query_peer((FIND, MOVE), on_find=archive.find, on_move=archive.move) as asked,
-        Place(folder, results, asked.port) as node,
+        Place(folder, results, asked.port, node_database()) as node,
     ):
         archive.port = node.port
         yield node
