@@ -46,7 +46,7 @@ from dicom_node.cli import (
     web_token,
 )
 from dicom_node.cli.opened import REBUILT_AT_START
-from dicom_node.errors import ConfigurationError, LedgerDamaged, NodeError
+from dicom_node.errors import ConfigurationError, HostNameTaken, LedgerDamaged, NodeError
 from dicom_node.events import configure_logging
 
 _COMMANDS = (
@@ -102,7 +102,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except ConfigurationError as error:
         print(f"dicom-node: configuration: {error}", file=sys.stderr)
-        return 2
+        # Who has this host's name now may be gone in a minute: another start can find that.
+        return 1 if isinstance(error, HostNameTaken) else 2
     except NodeError as error:
         hint = f"; {REBUILT_AT_START}" if isinstance(error, LedgerDamaged) else ""
         print(f"dicom-node: {error.reason}: {error}{hint}", file=sys.stderr)

@@ -11,7 +11,7 @@ import pytest
 
 from dicom_node.cli import status
 from dicom_node.cli.main import find_config
-from dicom_node.errors import PeerUnavailable
+from dicom_node.errors import HostNameTaken, PeerUnavailable
 from tests.cli.running import Site
 from tests.dicom_samples import ct_series, write_series
 
@@ -96,8 +96,10 @@ def test_what_is_ended_by_sigterm_leaves_no_temporary_folder_behind(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(PeerUnavailable("away"), 1), (KeyboardInterrupt(), 130), (BrokenPipeError(), 0)],
-    ids=["failed", "interrupted", "reader gone"],
+    [(PeerUnavailable("away"), 1), (KeyboardInterrupt(), 130), (BrokenPipeError(), 0),
+     # Who had the name may be gone at the next start: what supervises the node is to try again.
+     (HostNameTaken("another process that lives is called first"), 1)],
+    ids=["failed", "interrupted", "reader gone", "name taken"],
 )
 def test_each_end_has_its_exit_code(
     site: Site, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
