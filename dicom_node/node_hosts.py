@@ -293,6 +293,7 @@ class SharedPlace:
         self._session.end(to_index=to_index)
 
     def _run(self) -> None:
+        was_taken = False
         while not self._stopping.is_set():
             # A place that was lost, or a duty that is wanted from now on, is not waited for long.
             self._turn.wait(_ROUND_S)
@@ -306,13 +307,18 @@ class SharedPlace:
                     )
                 self._is_lost = True
                 self._tell_led()
-                if isinstance(error, HostNameTaken):
+                if isinstance(error, HostNameTaken) and was_taken:
                     # Somebody replaced this host. The main loop is told, and ends the process.
                     self._taken = error
                     return
+                # Once: the server may be letting go of what the former connection of this very
+                # process held, one lock after the other.
+                was_taken = isinstance(error, HostNameTaken)
             # A thread boundary: without rounds this process would lose its place for good.
             except Exception:  # noqa: BLE001
                 self._events.unexpected("hosts")
+            else:
+                was_taken = False
 
     def _round(self) -> None:
         is_stuck = time.monotonic() - self._turned_s > _STUCK_AFTER_S

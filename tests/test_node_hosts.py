@@ -256,6 +256,30 @@ def test_who_loses_its_name_to_another_one_while_it_is_cut_off_ends(
     place.stop()
 
 
+def test_a_name_that_is_free_at_the_next_look_was_its_own_and_nobody_ends(
+    place: SharedPlace, session: Session, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server that ends a connection lets go of its locks one after the other.
+    place.start()
+    errors: list[Exception | None] = [HostNameTaken("taken"), None, HostNameTaken("taken")]
+    look = session.round
+
+    def one_after_the_other(wanted: Iterable[str], waiting_s: float = 0.0) -> list[HostState]:
+        session.error = errors.pop(0) if errors else None
+        return look(wanted, waiting_s)
+
+    monkeypatch.setattr(session, "round", one_after_the_other)
+    waits = 0
+    while heard.heard.count(("receiver-1", "has its place again")) < 2:
+        place._turn.set()
+        place._stopping.wait(0.01)
+        waits += 1
+        assert waits < 3000
+    place.turned()
+    assert place._thread.is_alive()
+    place.stop()
+
+
 def test_a_host_is_told_in_words() -> None:
     worker = replace(ALIVE, roles=("work",), devices=("cuda:0",), leads=("work",),
                      clock_ahead_s=61.0)
