@@ -250,17 +250,6 @@ def test_a_node_that_runs_and_takes_no_connections_is_named(
     assert "systemctl restart" in port["next"]
 
 
-def test_a_process_without_the_page_is_not_asked_for_it(made: SetUp) -> None:
-    with _held(made, "work"):
-        _, found = made.check()
-        (page,) = [one for name, one in found.items() if name.startswith("web port")]
-        assert page["outcome"] == "ok" and "not have the role web" in page["found"]
-        with _held(made, "web"):
-            code, found = made.check()
-    (page,) = [one for name, one in found.items() if name.startswith("web port")]
-    assert code == 1 and "takes no connection" in page["found"]
-
-
 def test_a_peer_that_results_go_to_and_that_does_not_answer_is_named(made: SetUp) -> None:
     code, found = made.check("--no-selftest")
     assert code == 1
