@@ -163,12 +163,10 @@ def test_images_are_read_as_they_come_and_the_model_is_asked_for_once(site: Site
 
 
 def test_a_slice_that_is_indexed_after_what_came_later_is_read_too(site: Site) -> None:
-    paths = site.receive(1, 4)
-    site.look()
-    paths += site.receive(2, 5)
-    site.look()
-    paths += site.receive(3, 6)
-    site.look()
+    paths: list[Path] = []
+    for numbers in ((1, 4), (2, 5), (3, 6)):
+        paths += site.receive(*numbers)
+        site.look()
     assert site.taken(paths) == [True] * 6
 
 
@@ -249,12 +247,10 @@ def test_nothing_is_kept_for_a_job_that_an_operator_holds(site: Site) -> None:
     site.look()
     site.ledger.receipts.change("1.2.3", SeriesState.COMPLETE, "quiet_period")
     assert site.ledger.jobs.route("1.2.3", [job()], "rules", seen=START + timedelta(seconds=2))
-    site.ahead._forget_at = 0.0
-    site.look()
+    forget(site)
     assert site.decoded.series == ["1.2.3"]
     site.ledger.decisions.hold("job-1")
-    site.ahead._forget_at = 0.0
-    site.look()
+    forget(site)
     assert site.decoded.series == []
 
 
@@ -268,9 +264,8 @@ def test_a_broken_file_is_left_to_the_job_and_the_others_are_read(site: Site) ->
 
 
 def test_a_path_outside_the_spool_is_not_read(site: Site) -> None:
-    outside = dataclasses.replace(instance(1), path="../outside.dcm")
     write_instance(ct_series((1, 32, 40))[0], site.spool.root.parent / "outside.dcm")
-    site.ledger.index([outside])
+    site.ledger.index([dataclasses.replace(instance(1), path="../outside.dcm")])
     site.look()
     assert site.decoded.series == []
 
