@@ -43,7 +43,8 @@ _SETTLED_WITHIN_S = 300.0
 _CHESTS = "chests"
 _OPEN_JOBS = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'failed')"
 _LEDGER = (
-    "SELECT page_count, freelist_count, page_size, (SELECT count(*) FROM removals)"
+    "SELECT page_count, freelist_count, page_size, (SELECT count(*) FROM removals),"
+    " (SELECT count(DISTINCT study_instance_uid) FROM series)"
     " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 _KINDS = {"dicom_node.intake.acceptor": "listener", "dicom_node.pipeline.worker": "worker"}
@@ -113,12 +114,13 @@ class Sampler:
             for key, value in {**use._asdict(), "processes": 1}.items():
                 of_kind[key] += value
         stores = [taken_s for _, taken_s in self._load.take_store_s()]
-        pages, free, page_bytes, removed = _ask(self._folder, _LEDGER)[0]
+        pages, free, page_bytes, removed, known = _ask(self._folder, _LEDGER)[0]
         line = {
             "at_s": time.time() - self._begun, "uses": uses, "cpu_s": cpu_s_of(processes),
             "store_ms": [round(1e3 * one, 2) for one in stores],
             "result_s": [round(one, 2) for one in self._results()],
             "ledger_mb": (pages - free) * page_bytes / 1e6, "removed": removed,
+            "kept": known - removed,
             # What others on the machine do is in every time.
             "load": os.getloadavg()[0], "open_jobs": int(_ask(self._folder, _OPEN_JOBS)[0][0]),
         }  # fmt: skip

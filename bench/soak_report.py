@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 # A line counts as flat where its slope may be none, or changes so little of the mean in an hour.
 _SHARE_OF_MEAN = 0.03
 _BLOCK_S = 60.0
@@ -113,13 +115,20 @@ def verdicts(samples: Sequence[dict[str, Any]]) -> dict[str, Line]:
 
 
 def remembered(samples: Sequence[dict[str, Any]]) -> Remembered | None:
-    """What a removed study costs the ledger; None where too few were removed to say."""
+    """What a removed study costs the ledger; None where too few were removed to say.
+
+    Studies that are kept cost more, and are not as many all the time: their part is taken off, by
+    what one of them costs in the whole second half.
+    """
     quarter_s = samples[-1]["at_s"] / 4
+    half = [one for one in samples if one["at_s"] >= 2 * quarter_s]
+    counts = [[one["removed"], one["kept"], 1.0] for one in half]
+    _, kept_kb, _ = np.linalg.lstsq(counts, [1e3 * one["ledger_mb"] for one in half], rcond=None)[0]
     lines = []
     for number in (2, 3):
         points = [
-            (one["removed"], 1e3 * one["ledger_mb"])
-            for one in samples if number * quarter_s <= one["at_s"] <= (number + 1) * quarter_s
+            (one["removed"], 1e3 * one["ledger_mb"] - float(kept_kb) * one["kept"])
+            for one in half if number * quarter_s <= one["at_s"] <= (number + 1) * quarter_s
         ]  # fmt: skip
         lines.append(line_through(points, unit=1.0))
     before, after = lines
