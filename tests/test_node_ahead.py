@@ -16,6 +16,7 @@ from dicom_node.config import Config
 from dicom_node.errors import NotUnderstood, UnknownName
 from dicom_node.events import Events
 from dicom_node.node import Node
+from dicom_node.pipeline.loading import Loaded
 from dicom_node.records import JobState, SeriesState
 from tests.ai_models.tiny_models import threshold_onnx, write_model
 from tests.dicom_samples import ct_series, mr_series, write_instance
@@ -71,6 +72,8 @@ def test_the_jobs_of_series_that_arrive_slowly_find_their_images_decoded(tmp_pat
     with running(Node(site(tmp_path), events)) as node:
         assert node.work.ahead is not None
         ahead, decoded, jobs = node.work.ahead, node.work.ahead._decoded, node.ledger.jobs
+        # A series that rests is read as a whole, and its images are no longer counted.
+        ahead._made_ready = None
         plain, encoded = ct_series(SHAPE), ct_series(SHAPE)
         with sending(node.port, NATIVE) as one, sending(node.port, JPEG_LS) as other:
             send(one, plain[:5], NATIVE)
@@ -86,6 +89,31 @@ def test_the_jobs_of_series_that_arrive_slowly_find_their_images_decoded(tmp_pat
         assert (decoded.images, decoded.held_bytes) == (0, 0)
         until(lambda: not ahead._arriving, "the series are forgotten")
     assert not ahead._thread.is_alive()
+    assert events.unexpectedly == []
+
+
+def test_the_job_of_a_series_that_rests_finds_it_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = Told()
+    with running(Node(site(tmp_path), events)) as node:
+        assert node.work.ahead is not None
+        made, decoded = node.work.ahead._made_ready, node.work.ahead._decoded
+        assert made is not None
+        take, taken = made.take, []
+
+        def watched(*asked: Any) -> Loaded | None:
+            taken.append(take(*asked))
+            return taken[-1]
+
+        monkeypatch.setattr(made, "take", watched)
+        with sending(node.port, NATIVE) as scanner:
+            send(scanner, ct_series(SHAPE), NATIVE)
+            until(lambda: made.series, "it is read as a whole")
+            assert decoded.images == 0
+        until(lambda: len(node.ledger.jobs.latest(JobState.SUCCEEDED)) == 1, "the job")
+        assert [one is not None for one in taken] == [True]
+        assert (made.series, decoded.held_bytes) == ([], 0)
     assert events.unexpectedly == []
 
 
