@@ -60,20 +60,21 @@ def test_a_server_that_is_well_is_told_with_its_version_and_nothing_is_made_in_i
 
 
 def test_a_database_that_no_node_has_used_is_well_and_looking_makes_no_ledger_there(
-    postgresql_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    safe_server: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    url = database(safe_server.url, "never_used")
     site = Site(tmp_path, capsys)
     with scripted_peer(sop_classes=["1.2.840.10008.5.1.4.1.1.88.34"]) as peer:
-        site.settings(peer.port, more=f"database: {{url: '{postgresql_url}'}}\n")
+        site.settings(peer.port, more=f"database: {{url: '{url}'}}\n")
         found = {one["check"]: one for one in site("check", "--json").json()["checks"]}
     assert found["results to pacs"]["ok"]
     assert found["hosts"]["found"] == "none so far"
     assert found["models"]["ok"] and "will be created" in found["ledger"]["found"]
-    assert not look_at(postgresql_url).has_ledger
+    assert not look_at(url).has_ledger
     for command in (["status"], ["retry", "--state", "dead"]):
         answer = site(*command)
         assert answer.code and "start the node once" in answer.out + answer.err
-    assert not look_at(postgresql_url).has_ledger
+    assert not look_at(url).has_ledger
 
 
 def test_a_password_that_every_user_can_read_fails_the_check(
