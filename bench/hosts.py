@@ -154,7 +154,8 @@ def report(facts: dict[str, Any]) -> str:
     lines += [
         "", f"A queue of {facts['scaling_series']} series, a model that takes "
         f"{facts['scaling_answer_s']} s. What was measured on another day than the above: this at "
-        f"{facts['scaling_machine']}; what follows may be of yet another load.", "", "| workers | jobs/s | ratio |", "|---|---|---|",
+        f"{facts['scaling_machine']}; what follows may be of yet another load.", "",
+        "| workers | jobs/s | ratio |", "|---|---|---|",
     ]
     first = next(iter(scaling.values()))
     for workers, rate in scaling.items():
