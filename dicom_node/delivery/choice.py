@@ -75,15 +75,7 @@ def choose(
         When something that is not urgent last went out, by lane; where nothing is said, now.
     """
     busy = Counter(turn.lane for turn in under_way.values())
-    taken = set(under_way.values())
-    candidates: list[Waiting] = []
-    for one in sorted(waiting, key=lambda one: (one.made_at, one.key)):
-        if one.turn in taken:
-            continue
-        if one.is_due(now):
-            candidates.append(one)
-        if one.is_due(now) or one.attempt <= PATIENCE_ATTEMPTS:
-            taken.add(one.turn)
+    candidates = _candidates(waiting, set(under_way.values()), now)
     urgent = {one.turn for one in waiting if one.is_urgent}
     passed_over: dict[str, str] = {}
     for one in candidates:
@@ -104,12 +96,31 @@ def choose(
     return chosen
 
 
-def first_turns(waiting: Sequence[Waiting], most: int) -> list[Waiting]:
-    """All that waits for one of the first ``most`` turns of each lane: enough to choose of."""
+def first_turns(waiting: Sequence[Waiting], most: int, now: datetime) -> list[Waiting]:
+    """All that waits for one of the first ``most`` turns of each lane of which one may go now.
+
+    Enough for `choose`, however many before them wait for their next attempt.
+    """
     urgent = {one.turn for one in waiting if one.is_urgent}
     known: dict[str, set[Turn]] = {}
-    for one in sorted(waiting, key=lambda one: (one.turn not in urgent, one.made_at)):
+    candidates = _candidates(waiting, set(), now)
+    for one in sorted(candidates, key=lambda one: (one.turn not in urgent, one.made_at)):
         turns = known.setdefault(one.turn.lane, set())
         if len(turns) < most:
             turns.add(one.turn)
-    return [one for one in waiting if one.turn in known[one.turn.lane]]
+    return [one for one in waiting if one.turn in known.get(one.turn.lane, ())]
+
+
+def _candidates(
+    waiting: Sequence[Waiting], taken: set[Turn], now: datetime
+) -> list[Waiting]:
+    """What may go of each turn that is not taken, in the order in which it was made."""
+    candidates: list[Waiting] = []
+    for one in sorted(waiting, key=lambda one: (one.made_at, one.key)):
+        if one.turn in taken:
+            continue
+        if one.is_due(now):
+            candidates.append(one)
+        if one.is_due(now) or one.attempt <= PATIENCE_ATTEMPTS:
+            taken.add(one.turn)
+    return candidates

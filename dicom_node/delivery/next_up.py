@@ -73,7 +73,7 @@ class NextUp:
             for one in self._deliveries.open_shipments(besides=away)
             if (waiting := self._waiting_of(one)) is not None
         }
-        first = first_turns([waiting for _, waiting in found.values()], self._turns)
+        first = first_turns([waiting for _, waiting in found.values()], self._turns, now)
         kept = {one.key for one in first} | set(running)
         with self._lock:
             self._known = {key: one for key, one in found.items() if key in kept}

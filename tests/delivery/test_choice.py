@@ -87,8 +87,15 @@ def test_the_first_turns_of_each_destination_come_with_all_that_waits_for_them()
     every = [waiting(f"{lane}{n}", lane=lane, age_s=100 - n) for lane in LIMITS for n in range(5)]
     again = waiting("again", study="pacs1", age_s=1)
     urgent = waiting("urgent", age_s=1, is_urgent=True)
-    kept = first_turns([*every, again, urgent], 3)
+    kept = first_turns([*every, again, urgent], 3, NOW)
     assert " ".join(one.key for one in kept) == "pacs0 pacs1 slow0 slow1 slow2 again urgent"
+
+
+def test_what_waits_for_its_next_attempt_keeps_nothing_that_may_go_from_being_seen() -> None:
+    refused = [waiting(f"r{n}", age_s=900, wait_s=600, attempt=n + 2) for n in range(4)]
+    behind = waiting("behind", study="r0", age_s=800)
+    kept = first_turns([*refused, behind, waiting("a"), waiting("b", age_s=1)], 1, NOW)
+    assert " ".join(one.key for one in kept) == "a"
 
 
 def test_a_clock_that_was_set_back_leaves_nothing_waiting_for_years() -> None:
